@@ -1,0 +1,89 @@
+# Every target sets up .venv by itself; a machine needs python3 (3.11 or newer), make and a package index.
+#   make demo     the main job on the embedded base: train, plug, compare, unplug
+#   make test     the default tests, two workers        make slow   the slow ones
+#   make lint     ruff                                  make types  pyright, strict on core/
+#   make docs     the documentation, warnings are errors
+#   make bench    speed and memory against the bare base and PEFT
+#   make ci       everything that .ci/run runs
+#   make generated  rewrite docs/architecture.md, the README's tree and docs/cli.md from the code
+
+PYTHON  ?= python3
+PIP_ARGS ?=
+VENV    := .venv
+BIN     := $(VENV)/bin
+PY      := $(BIN)/python
+STAMP   := $(VENV)/.installed
+WORKERS ?= 2
+TESTS   ?=
+BENCH   ?=
+
+# One thread a worker: threads that share cores wait for each other longer than they work.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+# Real texts and models for the tests and studies that want them; without the folders those tests are skipped.
+ifneq ($(wildcard ../shared/data),)
+export ADDENDA_DATA ?= $(abspath ../shared/data)
+endif
+ifneq ($(wildcard ../shared/models),)
+export ADDENDA_MODELS ?= $(abspath ../shared/models)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test slow lint format types docs bench generated ci clean distclean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n 1,9p
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Addenda needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Try: make PYTHON=python3.12"; exit 1; }
+	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/addenda demo
+
+test: $(STAMP)
+	$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist worksteal $(TESTS)
+
+slow: $(STAMP)
+	$(PY) -m pytest -m slow -n $(WORKERS) --dist worksteal $(TESTS)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)
+	$(BIN)/pyright
+
+generated: $(STAMP)
+	$(PY) tools/architecture.py
+	$(PY) tools/cli_reference.py
+
+docs: $(STAMP)
+	$(PY) tools/architecture.py --check
+	$(PY) tools/cli_reference.py --check
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: $(STAMP)
+	$(PY) -m benchmarks $(BENCH)
+
+ci:
+	.ci/run
+
+clean:
+	rm -rf docs/_build dist build .pytest_cache .ruff_cache .hypothesis
+	find src tests tools docs benchmarks examples recipes -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean
+	rm -rf $(VENV)

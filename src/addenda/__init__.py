@@ -1,0 +1,60 @@
+"""Addenda: knowledge modules beside frozen language models. Public names, imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# One line per public name: where it lives. Lazy, so that `addenda --help` does not wait for torch.
+_WHERE = {
+    "attach": "plugging",
+    "load_base": "plugging",
+    "Base": "plugging",
+    "fingerprint": "bases.fingerprint",
+    "KnowledgeModule": "core.module",
+    "Card": "core.card",
+    "AddendaError": "core.errors",
+    "Registers": "kinds.registers",
+    "Cartridge": "kinds.cartridge",
+    "NeutralResidues": "kinds.neutral_residues",
+    "ParallelAdapter": "kinds.parallel_adapter",
+    "LoRA": "kinds.lora",
+    "train": "writing.train",
+    "TrainReport": "writing.report",
+    "perplexity": "measuring.perplexity",
+    "Score": "measuring.perplexity",
+    "calibrate": "measuring.neutrality",
+    "neutral_share": "measuring.neutrality",
+    "push_to_hub": "hub",
+    "save_peft": "peft_format",
+}
+
+__all__ = ["__version__", *_WHERE]
+
+if TYPE_CHECKING:
+    from addenda.bases.fingerprint import fingerprint as fingerprint
+    from addenda.core.card import Card as Card
+    from addenda.core.errors import AddendaError as AddendaError
+    from addenda.core.module import KnowledgeModule as KnowledgeModule
+    from addenda.kinds.cartridge import Cartridge as Cartridge
+    from addenda.kinds.lora import LoRA as LoRA
+    from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
+    from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter
+    from addenda.kinds.registers import Registers as Registers
+    from addenda.plugging import Base as Base
+    from addenda.plugging import attach as attach
+    from addenda.plugging import load_base as load_base
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'addenda' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"addenda.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

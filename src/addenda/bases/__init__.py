@@ -1,0 +1,1 @@
+"""Everything that knows transformers' insides: architecture tables, hooks, attention, fingerprints, loading."""

@@ -1,0 +1,53 @@
+"""One short table per architecture: where its layers, attention, FFN and input norm stand."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, field
+
+from addenda.core.errors import UnsupportedError, known
+from addenda.core.site import Seam
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Paths inside a causal language model; those of a layer's parts are relative to the layer.
+
+    `ffn` is the submodule that is the FFN, or a pair (entry, exit) where the layer has no module of its own for it.
+    `input_norm` is the norm before attention, None where attention reads the residual stream itself.
+    `inner` is the decoder that every forward passes through, None for transformers' `base_model`.
+    `rotary` is True where positions enter by rotation alone, so that text can be read at negative positions.
+    `refuses` gives a reason for each seam that cannot be hosted.
+    """
+
+    layers: str = "model.layers"
+    attention: str = "self_attn"
+    input_norm: str | None = "input_layernorm"
+    ffn: str | tuple[str, str] = "mlp"
+    inner: str | None = None
+    rotary: bool = True
+    refuses: dict[Seam, str] = field(default_factory=dict)
+
+
+def architecture_of(model_type: str) -> Architecture:
+    """The table for transformers' `model_type`, from the file of that name in this folder.
+
+    Raises:
+        UnsupportedError: there is no such file; the message lists the architectures there are.
+    """
+    name = model_type.replace("-", "_")
+    if name in architectures():
+        return importlib.import_module(f"addenda.bases.{name}").TABLE
+    raise UnsupportedError(
+        f"architecture '{model_type}' has no table yet; supported are {known(name, architectures())}. "
+        "A table is one short file: see CONTRIBUTING, 'Add an architecture'"
+    )
+
+
+def architectures() -> tuple[str, ...]:
+    """The model types with a table."""
+    import addenda.bases as package
+
+    own = {"architecture", "host", "hooks", "attention", "fingerprint", "load", "reading", "cache"}
+    return tuple(info.name for info in pkgutil.iter_modules(package.__path__) if info.name not in own)

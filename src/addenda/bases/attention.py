@@ -1,0 +1,223 @@
+"""Extra keys and values inside the attention function, after rotary embedding; cache, positions and masks stay.
+
+Rows that select no attention module keep the base's own attention call, mask and kernel on the whole batch, so that
+they stay bit-equal; the other rows are computed with their extra slots and put in their places.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from addenda.core.contracts import SPARSE_BELOW, AttentionAdapter
+from addenda.core.site import Site
+from addenda.core.state import RUNTIME, Call, KeyValues, Share, compiling
+
+# Neutral on purpose: names that contain "sdpa" or "flash" trigger checks meant for those backends.
+NAME = "addenda_slots"
+
+
+class AttentionSwitch:
+    """Gives one attention module a copy of the config that names our attention function; `undo` puts the config back.
+
+    The model's own config, and so its masks and what it saves, is not touched.
+    """
+
+    def __init__(self, module: nn.Module, site: Site) -> None:
+        self.module = module
+        self.before: Any = module.config
+        own = copy.copy(self.before)
+        own._attn_implementation_internal = NAME
+        own.addenda_site = site
+        own.addenda_host_config = self.before
+        module.config = own
+
+    def undo(self) -> None:
+        """Put the module's own config back."""
+        self.module.config = self.before
+
+
+def attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """The attention function of switched modules: query [B, H, T, K], key and value [B, G, Tk, K] -> [B, T, H, K]."""
+    config: Any = module.config
+    site: Site = config.addenda_site
+    base = _base_function(module, config.addenda_host_config)
+    if RUNTIME.capture is not None:
+        RUNTIME.capture.append((key[0], value[0]))
+    call = RUNTIME.call
+    shares = [] if call is None else [share for share in call.shares if site.key in share.key_values]
+    if call is None or not shares:
+        return base(module, query, key, value, attention_mask, **kwargs)
+    joint = [share for share in shares if _adapter(share, site).joint]
+    apart = [share for share in shares if not _adapter(share, site).joint]
+    mixed = _Mixed(module, site, call, base, (query, key, value, attention_mask), kwargs)
+    out, weights = mixed.joint(joint) if joint else mixed.bare()
+    for share in apart:
+        out = mixed.apart(share, out)
+    call.entry.pop(site.key, None)
+    return out, weights
+
+
+AttentionInterface.register(NAME, attend)
+
+
+def _base_function(module: nn.Module, config: Any) -> Any:
+    eager = sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[attr-defined]
+    return ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager)
+
+
+def _adapter(share: Share, site: Site) -> AttentionAdapter:
+    return share.module.adapters[site.key.replace(".", "/")]  # type: ignore[return-value]
+
+
+class _Mixed:
+    """One attention call in which some rows read extra slots."""
+
+    def __init__(self, module: nn.Module, site: Site, call: Call, base: Any, tensors: Any, kwargs: Any) -> None:
+        self.module, self.site, self.call, self.base, self.kwargs = module, site, call, base, kwargs
+        self.query, self.key, self.value, self.mask = tensors
+
+    def bare(self) -> tuple[Tensor, Tensor | None]:
+        """The base's own call on the whole batch."""
+        return self.base(self.module, self.query, self.key, self.value, self.mask, **self.kwargs)
+
+    def joint(self, shares: list[Share]) -> tuple[Tensor, Tensor | None]:
+        """Attention in which each row's slots share the softmax with its tokens: [B, T, H, K]."""
+        groups = _groups(shares, self.call.batch)
+        whole = len(groups) == 1 and groups[0][0] is None
+        dense = whole and any(isinstance(share.weight, Tensor) for share in shares)
+        covered = whole or sum(len(rows) for rows, _ in groups) == self.call.batch
+        observed = self.call.collector is not None
+        bare, weights = self.bare() if dense or observed or not covered else (None, None)
+        if whole:
+            out, weights = self._with_slots(None, groups[0][1])
+            if dense:  # rows by index: every row is computed, those of weight zero keep the base's
+                on = torch.stack([torch.as_tensor(s.weight, device=out.device).expand(self.call.batch, 1, 1) for s in shares])
+                out = torch.where((on != 0).any(0).unsqueeze(-1), out, bare)
+        else:
+            out = torch.empty_like(self.query.transpose(1, 2)) if bare is None else bare
+            weights = None
+            for rows, members in groups:
+                out = out.index_copy(0, rows, self._with_slots(rows, members)[0])
+        if observed:
+            assert bare is not None
+            for share in shares:  # joint slots cannot be told apart: each is charged with the whole difference
+                self.call.collect_delta(share, self.call.rows_of(out - bare, share).flatten(2))
+        for share in shares:
+            self.call.observe(share, self.site.key, slots=share.key_values[self.site.key][0].shape[1])
+        return out, weights
+
+    def _with_slots(self, rows: Tensor | None, members: list[tuple[Share, float | Tensor]]) -> tuple[Tensor, Tensor | None]:
+        query, key, value = (t if rows is None else t.index_select(0, rows) for t in (self.query, self.key, self.value))
+        mask = self.mask if rows is None or self.mask is None or len(self.mask) == 1 else self.mask.index_select(0, rows)
+        keys, values, slots, sunk = [], [], [], False
+        for share, weight in members:
+            k, v = share.key_values[self.site.key]
+            skip = _adapter(share, self.site).sinks if sunk else 0  # one sink for all
+            sunk = sunk or _adapter(share, self.site).sinks > 0
+            keys.append(k[:, skip:])
+            values.append(v[:, skip:])
+            slots.append((k.shape[1] - skip, _log(weight, query)))
+        key = torch.cat([torch.cat(keys, 1).to(key.dtype).expand(len(key), -1, -1, -1), key], 2)
+        value = torch.cat([torch.cat(values, 1).to(value.dtype).expand(len(value), -1, -1, -1), value], 2)
+        mask = _widened(mask, slots, query, self.key.shape[2])
+        return self.base(self.module, query, key, value, mask, **self.kwargs)
+
+    def apart(self, share: Share, out: Tensor) -> Tensor:
+        """`out` [B, T, H, K] plus gate * scale * attention over the share's slots alone, on its live tokens."""
+        call, adapter = self.call, _adapter(share, self.site)
+        rows = share.rows
+        query, part = call.rows_of(self.query, share), call.rows_of(out, share)
+        gate = adapter.mix(call.rows_of(call.entry[self.site.key], share)) * call.weight_of(share)  # [R, T, 1]
+        heads, width = query.shape[1], query.shape[3]
+        asked = query.transpose(1, 2).reshape(-1, heads, width)  # every token of every row reads the same slots
+        flat_gate, index = gate.reshape(-1), None
+        if not compiling():
+            live = flat_gate != 0
+            count = int(live.sum())
+            if count == 0:
+                call.observe(share, self.site.key, gate=gate)
+                return out
+            if count < SPARSE_BELOW * live.numel():
+                index = live.nonzero().squeeze(-1)
+                asked, flat_gate = asked[index], flat_gate[index]
+        read = self._read(asked, share.key_values[self.site.key])  # [n, H, K]
+        delta = (read * adapter.head_scale()[:, None] * flat_gate[:, None, None]).to(part.dtype)
+        call.collect_delta(share, delta.flatten(1).view(*(part.shape[:2] if index is None else (-1,)), heads * width), index)
+        call.observe(share, self.site.key, gate=gate)
+        if index is None:
+            new = torch.where((gate != 0).unsqueeze(-1), part + delta.view(part.shape), part)
+        else:
+            new = part.reshape(-1, heads, width).index_add(0, index, delta).view(part.shape)
+        return new if rows is None else out.index_copy(0, rows, new)
+
+    def _read(self, query: Tensor, slots: KeyValues) -> Tensor:
+        """Softmax attention of n queries [n, H, K] over the slots alone: [n, H, K]."""
+        keys, values = (t.to(query.dtype) for t in slots)
+        groups = query.shape[1] // keys.shape[0]
+        keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
+        scale, cap = self.kwargs.get("scaling"), self.kwargs.get("softcap")
+        query = query.transpose(0, 1)
+        if cap is None:
+            return F.scaled_dot_product_attention(query[None], keys[None], values[None], scale=scale)[0].transpose(0, 1)
+        scores = query @ keys.transpose(1, 2) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        scores = torch.tanh(scores / cap) * cap
+        return (scores.float().softmax(-1).to(query.dtype) @ values).transpose(0, 1)
+
+
+def _groups(shares: list[Share], batch: int) -> list[tuple[Tensor | None, list[tuple[Share, float | Tensor]]]]:
+    """Rows with the same set of joint modules and weights, computed together."""
+    if all(share.rows is None for share in shares):
+        return [(None, [(share, share.weight) for share in shares])]
+    chosen: dict[tuple[tuple[int, float], ...], list[int]] = {}
+    device = next(share.rows.device for share in shares if share.rows is not None)
+    for row in range(batch):
+        mine = tuple((n, share.by_row[row]) for n, share in enumerate(shares) if row in share.by_row)
+        if mine:
+            chosen.setdefault(mine, []).append(row)
+    return [
+        (torch.tensor(rows, device=device), [(shares[n], weight) for n, weight in mine]) for mine, rows in chosen.items()
+    ]
+
+
+def _log(weight: float | Tensor, like: Tensor) -> Tensor | None:
+    """log w as [1 or R, 1, 1, 1]; None for weight one."""
+    if isinstance(weight, float):
+        return None if weight == 1.0 else torch.full((1, 1, 1, 1), math.log(weight), device=like.device, dtype=like.dtype)
+    # -inf in a whole row would give NaN where a kernel adds masks; such rows are replaced by the base's anyway
+    return weight.to(like.dtype).log().clamp(min=torch.finfo(like.dtype).min / 2).unsqueeze(-1)
+
+
+def _widened(mask: Tensor | None, slots: list[tuple[int, Tensor | None]], query: Tensor, length: int) -> Tensor | None:
+    """The token columns' mask with slot columns before it: visible to every query, biased where weights are not one.
+
+    Without a mask one query sees every token, and several are causal and aligned to the first key.
+    """
+    steps, plain = query.shape[2], all(bias is None for _, bias in slots)
+    if mask is None:
+        if steps == 1 and plain:
+            return None
+        at = torch.arange(length, device=query.device)
+        mask = (at >= 0 if steps == 1 else at <= at[:steps, None]).view(1, 1, steps, length)
+    extra = sum(count for count, _ in slots)
+    if plain:
+        opened = mask.new_ones if mask.dtype == torch.bool else mask.new_zeros
+        return torch.cat([opened(*mask.shape[:3], extra), mask], -1)
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
+    rows = query.shape[0]
+    columns = [
+        mask.new_zeros(rows, 1, steps, count) if bias is None else bias.to(mask.dtype).expand(rows, 1, steps, count)
+        for count, bias in slots
+    ]
+    return torch.cat([*columns, mask.expand(rows, *mask.shape[1:])], -1)

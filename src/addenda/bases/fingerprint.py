@@ -1,0 +1,48 @@
+"""A base's fingerprint: the same for float32 and bfloat16 loads, any device, any sharding."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Fields of a config that change what the model computes; others (dtype, paths, token ids, versions) may differ.
+_FIELDS = (
+    "model_type", "hidden_size", "intermediate_size", "ffn_dim", "n_inner", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "vocab_size", "hidden_act", "activation_function", "rms_norm_eps",
+    "layer_norm_epsilon", "layer_norm_eps", "tie_word_embeddings", "rope_theta", "rope_parameters", "rope_scaling",
+    "partial_rotary_factor", "sliding_window", "layer_types", "no_rope_layers", "attn_logit_softcapping",
+    "final_logit_softcapping", "query_pre_attn_scalar", "use_parallel_residual", "do_layer_norm_before",
+)  # fmt: skip
+
+
+def fingerprint(model: nn.Module) -> str:
+    """sha256 over architecture fields and parameter values rounded to bfloat16, from the loaded model.
+
+    Tied parameters count once; offloaded ones are read where accelerate keeps them.
+    """
+    config: Any = model.config
+    fields = {name: getattr(config, name, None) for name in _FIELDS}
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
+    for name, parameter in sorted(model.named_parameters()):
+        value = _values(model, name, parameter)
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        # cut into pieces: no second copy of a large embedding in memory
+        for piece in value.detach().flatten().split(1 << 24):
+            digest.update(piece.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _values(model: nn.Module, name: str, parameter: Tensor) -> Tensor:
+    if hasattr(parameter, "full_tensor"):  # sharded
+        return parameter.full_tensor()  # type: ignore[no-any-return, operator]
+    if hasattr(parameter, "dequantize") and type(parameter) is not nn.Parameter:  # quantised tensor subclasses
+        return parameter.dequantize()
+    if parameter.device.type != "meta":
+        return parameter
+    path, _, leaf = name.rpartition(".")
+    module: Any = model.get_submodule(path)
+    return module._hf_hook.weights_map[leaf]  # type: ignore[no-any-return]

@@ -1,0 +1,203 @@
+"""Replaced forwards: how a base's submodules meet the modules at work, and how they are given back untouched.
+
+Replacing `forward` on the instance is seen by torch.compile and keeps state_dict keys, classes and hooks of others.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from addenda.core.contracts import AddingAdapter
+from addenda.core.errors import AddendaError
+from addenda.core.gates import GateState
+from addenda.core.site import Site
+from addenda.core.state import RUNTIME, Call, Share, compiling, running
+
+Forward = Callable[..., Any]
+
+
+class Replaced:
+    """One replaced forward. `undo` gives the old one back, or, where another library has wrapped ours since, goes quiet."""
+
+    def __init__(self, module: nn.Module, make: Callable[[Forward, Replaced], Forward], name: str = "forward") -> None:
+        self.module, self.name, self.live = module, name, True
+        self.before = module.__dict__.get(name)
+        original = getattr(module, name)
+        self.ours = functools.wraps(original)(make(original, self))
+        setattr(module, name, self.ours)
+
+    def undo(self) -> None:
+        """Give the forward back."""
+        self.live = False
+        if self.module.__dict__.get(self.name) is not self.ours:
+            return
+        if self.before is None:
+            delattr(self.module, self.name)
+        else:
+            setattr(self.module, self.name, self.before)
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    return args[0] if args else next(iter(kwargs.values()))
+
+
+def hook_output(module: nn.Module, sites: list[Site]) -> Replaced:
+    """Let adding adapters of `sites`, all standing at `module`, change its output."""
+
+    def make(original: Forward, me: Replaced) -> Forward:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            y = original(*args, **kwargs)
+            call = RUNTIME.call
+            if call is None or not me.live:
+                return y
+            for site in sites:
+                x = call.entry.pop(site.key) if site.entry != site.path else _first(args, kwargs)
+                y = apply_adding(call, site, x, y)
+            return y
+
+        return forward
+
+    return Replaced(module, make)
+
+
+def hook_entry(module: nn.Module, sites: list[Site]) -> Replaced:
+    """Remember the input of `module` for FFN sites whose output is another module's."""
+
+    def make(original: Forward, me: Replaced) -> Forward:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            call = RUNTIME.call
+            if call is not None and me.live:
+                for site in sites:
+                    call.entry[site.key] = _first(args, kwargs)
+            return original(*args, **kwargs)
+
+        return forward
+
+    return Replaced(module, make)
+
+
+def hook_attention(module: nn.Module, site: Site) -> Replaced:
+    """Remember the input of an attention module, and read a context gate that stands there."""
+
+    def make(original: Forward, me: Replaced) -> Forward:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            call = RUNTIME.call
+            if call is not None and me.live:
+                x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+                call.entry[site.key] = x
+                read_gates(call, site, x)
+            return original(*args, **kwargs)
+
+        return forward
+
+    return Replaced(module, make)
+
+
+def read_gates(call: Call, site: Site, x: Tensor) -> None:
+    """Compute the context gates that stand at `site`, once per call, from its input x [B, T, D]."""
+    for share in call.shares:
+        gate = share.module.gate
+        if gate is None or gate.site != site.key:
+            continue
+        before: GateState | None = call.states.get(share.name)
+        rows = share.rows
+        state = before if before is None or rows is None else before.select(rows)
+        documents = None if call.documents is None else call.rows_of(call.documents, share)
+        value, state = gate(call.rows_of(x, share), state, call.mask_of(share), documents)
+        call.collect_gate(share, value)
+        if call.recomputing:
+            continue  # the value computed at forward is the one the layers above were given
+        call.gates[share.name] = value
+        call.next_states[share.name] = state if rows is None else _spread(state, rows, call.batch)
+        call.observe(share, site.key, gate=value)
+
+
+def _spread(state: GateState, rows: Tensor, batch: int) -> GateState:
+    """The state of some rows as one of the whole batch."""
+    return GateState(*(torch.zeros(batch, device=part.device).index_copy(0, rows, part) for part in state))
+
+
+def apply_adding(call: Call, site: Site, x: Tensor, y: Tensor) -> Tensor:
+    """The output of a site with every selected module's contribution added, in name order."""
+    shape = y.shape
+    if y.dim() == 2:  # OPT hands its FFN flattened rows
+        x, y = x.view(call.batch, call.length, -1), y.view(call.batch, call.length, -1)
+    read_gates(call, site, x)
+    key = site.key.replace(".", "/")
+    for share in call.shares:
+        if key not in share.module.adapters:
+            continue
+        adapter = share.module.adapters[key]
+        if not compiling() and adapter.device != y.device:
+            adapter.to(y.device)  # the base was moved after the module was plugged
+        if share.rows is None:
+            y = _with(call, share, site, adapter, x, y)
+        else:
+            part = _with(call, share, site, adapter, x.index_select(0, share.rows), y.index_select(0, share.rows))
+            y = y.index_copy(0, share.rows, part)
+    return y.view(shape)
+
+
+def _with(call: Call, share: Share, site: Site, adapter: Any, x: Tensor, y: Tensor) -> Tensor:
+    """y [R, T, D] with one adapter's contribution."""
+    weight = call.weight_of(share)
+    if not isinstance(adapter, AddingAdapter):
+        y, state = adapter(x, y, weight=weight, state=call.states.get((share.name, site.key)), mask=call.mask_of(share))
+        if state is not None:
+            call.next_states[share.name, site.key] = state
+        return y
+    if call.collector is None and call.observer is None:
+        return adapter(x, y, weight=weight)[0]
+    contribution = adapter.contribution(x, weight=weight)
+    if contribution is not None:
+        call.collect_delta(share, contribution.delta, contribution.index)
+    call.observe(share, site.key, contribution=contribution, shape=y.shape[:2])
+    return y if contribution is None else contribution.add_to(y)
+
+
+def keep_call_in_checkpoints(layers: list[nn.Module]) -> None:
+    """Make gradient checkpointing recompute each layer under the selection that its forward saw.
+
+    Raises:
+        AddendaError: a penalty is being collected under reentrant checkpointing, which would lose its gradient.
+    """
+    for layer in layers:
+        function = layer.__dict__.get("_gradient_checkpointing_func")
+        if function is None:
+            continue
+        call = RUNTIME.call
+        if call is not None and call.collector is not None and _reentrant(function):
+            raise AddendaError(
+                "the local neutrality loss needs gradient checkpointing with use_reentrant=False: "
+                "model.gradient_checkpointing_enable({'use_reentrant': False})"
+            )
+        if not getattr(function, "keeps_call", False):
+            layer._gradient_checkpointing_func = _keeping(function)  # type: ignore[assignment]
+
+
+def _reentrant(function: Any) -> bool:
+    inner = getattr(function, "wrapped", function)
+    return bool(getattr(inner, "keywords", {}).get("use_reentrant", False))
+
+
+def _keeping(function: Callable[..., Any]) -> Callable[..., Any]:
+    def checkpointed(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        call = RUNTIME.call
+        done = False
+
+        def once(*a: Any, **k: Any) -> Any:
+            nonlocal done
+            recomputing, done = done, True
+            with running(call, recomputing=recomputing):
+                return run(*a, **k)
+
+        return function(once, *args, **kwargs)
+
+    checkpointed.keeps_call = True  # type: ignore[attr-defined]
+    checkpointed.wrapped = function  # type: ignore[attr-defined]
+    return checkpointed

@@ -1,0 +1,120 @@
+"""A host: a loaded model with its sites found, its anatomy known and its forwards replaceable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from addenda.bases.architecture import Architecture, architecture_of
+from addenda.core.errors import AddendaError, UnsupportedError
+from addenda.core.site import Anatomy, Seam, Site
+
+
+class Host:
+    """The model, seen through its architecture's table. Finds sites; changes nothing.
+
+    Raises:
+        AddendaError: what was given is not a causal language model of transformers.
+        UnsupportedError: its architecture has no table.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        config: Any = getattr(model, "config", None)
+        if config is None or not hasattr(model, "base_model"):
+            raise AddendaError(
+                f"attach needs a transformers causal language model (AutoModelForCausalLM.from_pretrained); got {type(model).__name__}"
+            )
+        self.model = model
+        self.config = config
+        self.table: Architecture = architecture_of(config.model_type)
+        try:
+            self.layers = list(model.get_submodule(self.table.layers).children())
+        except AttributeError:
+            raise UnsupportedError(
+                f"{type(model).__name__} has no '{self.table.layers}'; attach takes the causal language model as transformers loads it"
+            ) from None
+        #: the decoder without its head: every forward, whoever calls, passes through it
+        inner = self.table.inner
+        self.inner: nn.Module = model.base_model if inner is None else model.get_submodule(inner)  # type: ignore[assignment]
+        self.anatomy = self._anatomy()
+        self._site_by_key = {site.key: site for site in self.anatomy.sites}
+
+    def site(self, key: str) -> Site:
+        """The site with this key."""
+        return self._site_by_key[key]
+
+    def submodule(self, path: str) -> nn.Module:
+        """The submodule at a dotted path."""
+        return self.model.get_submodule(path)
+
+    def attention_of(self, layer: int) -> nn.Module:
+        """The attention module of a layer."""
+        return self.layers[layer].get_submodule(self.table.attention)
+
+    def refusal(self, seam: Seam) -> str | None:
+        """Why this base cannot host a seam, or None."""
+        if seam in self.table.refuses:
+            return self.table.refuses[seam]
+        implementation = self.config._attn_implementation
+        if seam is Seam.ATTENTION and implementation not in ("sdpa", "eager"):
+            return (
+                f"attention implementation '{implementation}' cannot take extra keys and values; load the model with "
+                "attn_implementation='sdpa' or 'eager'"
+            )
+        return None
+
+    def device_at(self, path: str) -> torch.device:
+        """Where a submodule computes: the device that accelerate moves its inputs to, else that of its weights."""
+        module = self.submodule(path)
+        hook = getattr(module, "_hf_hook", None)
+        device = getattr(hook, "execution_device", None)
+        if device is not None:
+            return torch.device(device if not isinstance(device, int) else f"cuda:{device}")
+        tensor = next(module.parameters(), None)
+        return torch.device("cpu") if tensor is None or tensor.device.type == "meta" else tensor.device
+
+    def dtype(self) -> torch.dtype:
+        """The dtype of the residual stream."""
+        return self.model.get_input_embeddings().weight.dtype  # type: ignore[operator, union-attr, return-value]
+
+    def _anatomy(self) -> Anatomy:
+        config = self.config
+        width = config.hidden_size
+        heads = config.num_attention_heads
+        return Anatomy(
+            model_type=config.model_type,
+            layers=len(self.layers),
+            width=width,
+            heads=heads,
+            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or width // heads,
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            sites=tuple(self._sites(width)),
+        )
+
+    def _sites(self, width: int) -> list[Site]:
+        sites: list[Site] = []
+        entry, out = self.table.ffn if isinstance(self.table.ffn, tuple) else (self.table.ffn, self.table.ffn)
+        for number, layer in enumerate(self.layers):
+            here, key = f"{self.table.layers}.{number}", f"layers.{number}"
+            path = f"{here}.{self.table.attention}"
+            sites.append(Site(f"{key}.attention", Seam.ATTENTION, number, path, path, width, width))
+            if Seam.FFN not in self.table.refuses:
+                sites.append(Site(f"{key}.ffn", Seam.FFN, number, f"{here}.{out}", f"{here}.{entry}", width, width))
+            for name, linear in layer.named_modules():
+                sizes = _linear_sizes(linear)
+                if sizes is not None:
+                    path = f"{here}.{name}"
+                    sites.append(Site(f"{key}.{name}", Seam.LINEAR, number, path, path, *sizes))
+        return sites
+
+
+def _linear_sizes(module: nn.Module) -> tuple[int, int] | None:
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if isinstance(module, Conv1D):  # GPT-2 keeps its weights as [in, out]
+        return module.weight.shape[0], module.weight.shape[1]
+    return None

@@ -1,0 +1,5 @@
+"""Llama."""
+
+from addenda.bases.architecture import Architecture
+
+TABLE = Architecture()

@@ -1,0 +1,5 @@
+"""Mistral, with sliding windows."""
+
+from addenda.bases.architecture import Architecture
+
+TABLE = Architecture()

@@ -1,0 +1,5 @@
+"""OLMo 2: norms after attention and FFN, none before."""
+
+from addenda.bases.architecture import Architecture
+
+TABLE = Architecture(input_norm=None)

@@ -1,0 +1,5 @@
+"""Qwen2."""
+
+from addenda.bases.architecture import Architecture
+
+TABLE = Architecture()

@@ -1,0 +1,164 @@
+"""The base reading for its modules: registers run through its layers, text read for its states, keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from addenda.bases.host import Host
+from addenda.core.contracts import AttentionAdapter
+from addenda.core.module import KnowledgeModule
+from addenda.core.site import Seam
+from addenda.core.state import RUNTIME, KeyValues, running
+
+
+class BaseReader:
+    """Reads through a host with every module off. Implements `contracts.Reader` and materialises registers."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._arguments: tuple[Any, list[dict[str, Any]]] | None = None
+
+    @torch.no_grad()
+    def hidden_states(self, ids: Tensor) -> list[Tensor]:
+        """The residual stream that enters each layer, [T, D] per layer, for token ids [T]."""
+        with running(None), _evaluating(self.host.model):
+            out: Any = self.host.inner(input_ids=self._row(ids), use_cache=False, output_hidden_states=True)
+        return [states[0] for states in out.hidden_states[: self.host.anatomy.layers]]
+
+    @torch.no_grad()
+    def key_values(self, ids: Tensor) -> list[KeyValues]:
+        """Keys and values [G, T, K] per layer for token ids [T], the text standing just before position zero.
+
+        Where positions are learned rather than rotary there is nothing before zero: the text then starts at zero.
+        """
+        cache, extra = DynamicCache(), {}
+        if self.host.table.rotary:
+            extra["position_ids"] = torch.arange(-len(ids), 0, device=self._device())[None]
+        with running(None), _evaluating(self.host.model):
+            self.host.inner(input_ids=self._row(ids), past_key_values=cache, use_cache=True, **extra)
+        return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+
+    def materialise(self, module: KnowledgeModule) -> dict[str, KeyValues]:
+        """Keys and values [G, S, K] of an attention module at each of its sites, with a gradient where one is wanted.
+
+        States stand before the text and attend causally among themselves, so they do not depend on it.
+        """
+        found: dict[str, KeyValues] = {}
+        carry: Tensor | None = None
+        with running(None):
+            for site in self.host.anatomy.at(Seam.ATTENTION):
+                if site.key.replace(".", "/") not in module.adapters:
+                    continue
+                adapter = module.adapter(site.key)
+                assert isinstance(adapter, AttentionAdapter)
+                given = adapter.key_values()
+                if given is None:
+                    states = adapter.states(carry)
+                    assert states is not None
+                    given, carry = self._project(site.layer, states, adapter)
+                found[site.key] = given
+        return found
+
+    def _project(self, number: int, states: Tensor, adapter: AttentionAdapter) -> tuple[KeyValues, Tensor | None]:
+        """Keys and values of states [S, D] at a layer, and the layer's output on them where the adapter carries it."""
+        layer, attention = self.host.layers[number], self.host.attention_of(number)
+        norm = None if self.host.table.input_norm is None else layer.get_submodule(self.host.table.input_norm)
+        x = states.to(self.host.dtype())[None]
+        arguments = self._layer_arguments()[number]
+        before, RUNTIME.capture = RUNTIME.capture, []
+        try:
+            if adapter.carries:
+                mask = _causal(x)
+                with _plain(layer, norm if not adapter.normalise else None):
+                    out = layer(x, **arguments["layer"], attention_mask=mask)
+                carry = (out[0] if isinstance(out, tuple) else out)[0]
+            else:
+                x = norm(x) if norm is not None and adapter.normalise else x
+                attention(x, **arguments["attention"], attention_mask=_causal(x))
+                carry = None
+            return RUNTIME.capture[-1], carry
+        finally:
+            RUNTIME.capture = before
+
+    def prepare(self) -> None:
+        """Record what layers are called with, so that compiled code finds it known."""
+        self._layer_arguments()
+
+    def _layer_arguments(self) -> list[dict[str, Any]]:
+        """What each layer and its attention are called with at position zero, where rotation is the identity.
+
+        Recorded from the base's own forward on one token, so no architecture needs code of its own.
+        """
+        key = (self.host.dtype(), self._device())
+        if self._arguments is not None and self._arguments[0] == key:
+            return self._arguments[1]
+        seen: list[dict[str, Any]] = [{} for _ in self.host.layers]
+        drop = {"attention_mask", "hidden_states"}
+
+        def note(number: int, part: str) -> Any:
+            def hook(_: nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
+                kept = {k: v for k, v in kwargs.items() if k not in drop and "past" not in k}
+                seen[number][part] = kept | {"use_cache": False} if "use_cache" in kwargs else kept
+
+            return hook
+
+        with ExitStack() as stack, torch.no_grad(), running(None), _evaluating(self.host.model):
+            for number, layer in enumerate(self.host.layers):
+                handle = layer.register_forward_pre_hook(note(number, "layer"), with_kwargs=True)
+                stack.callback(handle.remove)
+                attention = self.host.attention_of(number)
+                handle = attention.register_forward_pre_hook(note(number, "attention"), with_kwargs=True)
+                stack.callback(handle.remove)
+            self.host.inner(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self._device()), use_cache=False)
+        self._arguments = (key, seen)
+        return seen
+
+    def _row(self, ids: Tensor) -> Tensor:
+        return ids.to(self._device())[None]
+
+    def _device(self) -> torch.device:
+        embedding: Any = self.host.model.get_input_embeddings()  # type: ignore[operator]
+        weight = embedding.weight
+        return weight.device if weight.device.type != "meta" else torch.device("cpu")
+
+
+def _causal(x: Tensor) -> Tensor:
+    """An additive causal mask [1, 1, S, S] for states x [1, S, D]: the same for every implementation."""
+    slots = x.shape[1]
+    mask = torch.full((slots, slots), torch.finfo(x.dtype).min, dtype=x.dtype, device=x.device)
+    return mask.triu(1)[None, None]
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Run a block in eval mode, and give every submodule its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _plain(layer: nn.Module, norm: nn.Module | None) -> Iterator[None]:
+    """Run a layer without gradient checkpointing (keys and values leave it) and, where asked, without its input norm."""
+    checkpointing = layer.__dict__.get("gradient_checkpointing")
+    if checkpointing:
+        layer.gradient_checkpointing = False  # type: ignore[assignment]
+    if norm is not None:
+        norm.forward = lambda x: x  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        if checkpointing:
+            layer.gradient_checkpointing = checkpointing  # type: ignore[assignment]
+        if norm is not None:
+            del norm.forward

@@ -1,0 +1,5 @@
+"""SmolLM3, some layers without rotary position."""
+
+from addenda.bases.architecture import Architecture
+
+TABLE = Architecture()

@@ -1,0 +1,81 @@
+"""The card: the typed, versioned description that travels with a module."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+
+
+class _Record(BaseModel):
+    # a card written by a newer minor version may hold fields that this one does not know: keep them
+    # JSON has no NaN: a number that is not finite is written as a string and read back as the number
+    model_config = ConfigDict(extra="allow", validate_assignment=True, ser_json_inf_nan="strings")
+
+
+class BaseRecord(_Record):
+    """The base a module was made for."""
+
+    name: str = Field(description="how the base was called when the module was made")
+    model_type: str = Field(description="transformers' name of the architecture")
+    fingerprint: str = Field(description="sha256 over architecture fields and parameters rounded to bfloat16")
+    parameters: int = Field(ge=0, description="number of parameters of the base")
+
+
+class DataRecord(_Record):
+    """One text source of a training run."""
+
+    name: str = Field(description="file name, data set name or 'texts'; never a private path")
+    role: Literal["corpus", "replay", "alongside", "start", "validation", "calibration"] = "corpus"
+    sha256: str | None = Field(default=None, description="hash of the file's bytes, or of the texts in order")
+    documents: int | None = None
+    licence: str | None = None
+
+
+class TrainingRecord(_Record):
+    """One run of `train` or `memorize`."""
+
+    objective: str = "lm"
+    tokens: int = Field(default=0, ge=0, description="tokens seen, both streams")
+    steps: int = Field(default=0, ge=0)
+    seed: int = 0
+    lr: float | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    data: list[DataRecord] = Field(default_factory=list)
+
+
+class Measure(_Record):
+    """One measured number, with what is needed to measure it again."""
+
+    name: str = Field(description="what was measured, e.g. 'learning' or 'forgetting'")
+    value: float
+    unit: str = "nats per token"
+    low: float | None = Field(default=None, description="lower end of the 95% interval")
+    high: float | None = None
+    n: int | None = Field(default=None, description="number of documents or tokens behind it")
+    on: str | None = Field(default=None, description="the text it was measured on")
+
+
+class Card(_Record):
+    """Everything worth knowing of a module without opening its tensors."""
+
+    schema_version: int = Field(default=SCHEMA, ge=1)
+    name: str
+    kind: str = Field(description="class name of the kind")
+    config: dict[str, Any] = Field(default_factory=dict, description="options of the kind")
+    base: BaseRecord
+    licence: str | None = None
+    description: str = ""
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    parameters: int = Field(default=0, ge=0)
+    training: list[TrainingRecord] = Field(default_factory=list)
+    measures: list[Measure] = Field(default_factory=list)
+    probe: list[Annotated[int, Field(ge=0)]] | None = Field(
+        default=None, max_length=4096, description="token ids on which a written module changes the logits"
+    )
+    awaits_text: bool = Field(default=False, description="still to be started from text by the first train call")
+    versions: dict[str, str] = Field(default_factory=dict, description="library versions at saving")
+    sha256: str | None = Field(default=None, description="hash of module.safetensors, filled at saving")

@@ -1,0 +1,229 @@
+"""START HERE: what a kind, an adapter and a knowledge module promise to the rest of the library.
+
+Shapes, everywhere: B rows of a batch, R rows that select a module, T tokens, D model width, F FFN width, H heads,
+G key-value heads, K head width, S slots (registers, units), L layers, V vocabulary.
+
+A **kind** is a frozen dataclass of options; it knows how to build its adapters from a base's anatomy. An **adapter**
+is the `nn.Module` that stands at one site. Adapters know nothing of hooks, requests, files or servers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from addenda.core.errors import AddendaError
+from addenda.core.site import Anatomy, Seam
+from addenda.core.state import KeyValues, compiling
+
+if TYPE_CHECKING:
+    from addenda.core.gates import ContextGate
+
+# Above this share of live tokens the dense product is cheaper than gathering rows.
+SPARSE_BELOW = 0.6
+
+
+class Adapter(nn.Module, ABC):
+    """What a module puts at one site."""
+
+    seam: ClassVar[Seam]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the adapter's parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the adapter's parameters."""
+        return next(self.parameters()).device
+
+
+@dataclass
+class Contribution:
+    """What an adding adapter adds: `delta` [R, T, D], or [n, D] for the n tokens at flat positions `index`.
+
+    `live` [R, T, 1], where given, marks the only tokens of a dense delta that may change.
+    """
+
+    delta: Tensor
+    index: Tensor | None = None
+    live: Tensor | None = None
+
+    def add_to(self, y: Tensor) -> Tensor:
+        """`y` [R, T, D] plus the contribution, in y's dtype; tokens that are not live stay bit-equal."""
+        delta = self.delta.to(y.dtype)
+        if self.index is None:
+            return y + delta if self.live is None else torch.where(self.live, y + delta, y)
+        flat = y.reshape(-1, y.shape[-1])
+        return flat.index_add(0, self.index, delta).view(y.shape)
+
+
+class AddingAdapter(Adapter):
+    """An adapter that adds `delta(x)` to its site's output. A subclass implements `delta`, and may say what is live."""
+
+    @abstractmethod
+    def delta(self, x: Tensor) -> Tensor:
+        """The contribution at weight 1 for inputs [..., D_in]: [..., D_out]. Any token gate is applied inside."""
+
+    def live(self, x: Tensor) -> Tensor | None:
+        """Tokens [R, T] whose contribution can differ from zero; None when all can."""
+        return None
+
+    def contribution(self, x: Tensor, *, weight: float | Tensor = 1.0, mask: Tensor | None = None) -> Contribution | None:
+        """The weighted contribution for x [R, T, D_in], on live tokens alone where that is cheaper.
+
+        `weight` is a number, [R, 1, 1] or [R, T, 1]; `mask` [R, T] is True where a token may be touched.
+        None means that no token is live.
+        """
+        if compiling():
+            live = _and(mask, None if isinstance(weight, float) else (weight != 0).squeeze(-1))
+            delta = self.delta(x) * weight
+            return Contribution(delta, live=None if live is None else live.expand(x.shape[:-1]).unsqueeze(-1))
+        live = _and(self.live(x), mask)
+        if not isinstance(weight, float):
+            live = _and(live, (weight != 0).squeeze(-1).expand(x.shape[:-1]))
+        if live is None:
+            return Contribution(self.delta(x) * weight)
+        index = live.flatten().nonzero().squeeze(-1)
+        if index.numel() == 0:
+            return None
+        if index.numel() > SPARSE_BELOW * live.numel():
+            return Contribution(self.delta(x) * weight, live=live.unsqueeze(-1))
+        if not isinstance(weight, float):
+            weight = weight.expand(*x.shape[:-1], 1).flatten(0, 1)[index]
+        return Contribution(self.delta(x.reshape(-1, x.shape[-1])[index]) * weight, index=index)
+
+    def forward(
+        self, x: Tensor, y: Tensor, *, weight: float | Tensor = 1.0, state: Any = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Return y plus the weighted contribution, and the state unchanged.
+
+        Args:
+            x: input of the base's submodule, after its norm, [R, T, D_in].
+            y: its raw output, before any post-norm and before the residual, [R, T, D_out].
+            weight: a number, [R, 1, 1] or [R, T, 1].
+            state: what changes per row at test time; None for kinds without any.
+            mask: [R, T], True where the token is real; None when all are.
+        """
+        contribution = self.contribution(x, weight=weight, mask=mask)
+        return (y if contribution is None else contribution.add_to(y)), state
+
+
+def _and(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a & b
+
+
+class AttentionAdapter(Adapter):
+    """An adapter that gives its attention site extra keys and values.
+
+    Exactly one of `states` (hidden states that the base's own projections turn into keys and values) and
+    `key_values` (keys and values as they are) is implemented.
+    """
+
+    seam = Seam.ATTENTION
+    #: True: one softmax over tokens and slots. False: a softmax of its own, added through `mix`.
+    joint: bool = True
+    #: True: `states` needs the layer's output on the states of the layer before.
+    carries: bool = False
+    #: False: states enter attention without the layer's input norm.
+    normalise: bool = True
+    #: leading slots that are an attention sink; of all selected modules only the first brings its own.
+    sinks: int = 0
+
+    def states(self, carry: Tensor | None) -> Tensor | None:
+        """Hidden states [S, D] that enter this layer, given the layer before's output on its own [S', D]."""
+        return None
+
+    def key_values(self) -> KeyValues | None:
+        """Keys and values [G, S, K] as attention sees them, after rotary embedding and key norm."""
+        return None
+
+    def mix(self, x: Tensor) -> Tensor:
+        """For `joint=False`: the token gate [R, T, 1] from the attention module's input x [R, T, D]."""
+        raise NotImplementedError
+
+    def head_scale(self) -> Tensor:
+        """For `joint=False`: the scale of each head [H]."""
+        raise NotImplementedError
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("attention adapters are read through states() or key_values()")
+
+
+class Reader(Protocol):
+    """How a kind that starts from text asks the base to read it. Token ids are a LongTensor [T]."""
+
+    def hidden_states(self, ids: Tensor) -> list[Tensor]:
+        """The residual stream that enters each layer, [T, D] per layer."""
+        ...
+
+    def key_values(self, ids: Tensor) -> list[KeyValues]:
+        """Keys and values [G, T, K] per layer, the text standing just before position zero."""
+        ...
+
+
+class Kind(ABC):
+    """Options of one kind of module; a subclass is a frozen dataclass in a file of its own under `kinds/`."""
+
+    #: the seam its adapters stand at
+    seam: ClassVar[Seam]
+    #: learning rate that its own tests and studies found good
+    default_lr: ClassVar[float]
+    #: weight of the local neutrality loss when `train` is given none
+    default_local: ClassVar[float] = 0.0
+
+    @property
+    def fresh_is_neutral(self) -> bool:
+        """Whether a new module leaves the logits bit-equal."""
+        return True
+
+    @property
+    def starts_from_text(self) -> bool:
+        """Whether a new module takes its start from text (at `new`, else from the first `train` call)."""
+        return False
+
+    @property
+    def shared_softmax(self) -> bool:
+        """Whether its slots share the tokens' softmax; then weights must not be negative."""
+        return False
+
+    @abstractmethod
+    def adapters(self, anatomy: Anatomy) -> Mapping[str, Adapter]:
+        """Fresh adapters by site key.
+
+        Raises:
+            AddendaError: the options do not fit the anatomy.
+        """
+
+    def gate_of(self, anatomy: Anatomy) -> ContextGate | None:
+        """The gate of the whole module, for kinds that have one."""
+        return None
+
+    def start(self, adapters: Mapping[str, Adapter], ids: Tensor, reader: Reader) -> None:
+        """Start the adapters from text, for kinds where `starts_from_text` holds; `ids` is a LongTensor [T]."""
+        raise NotImplementedError
+
+    def check(self, holds: bool, message: str) -> None:
+        """Raise a clear error unless `holds`; for `__post_init__`."""
+        if not holds:
+            raise AddendaError(f"{type(self).__name__}: {message}")
+
+
+def width_for(extra: float | None, width: int | None, anatomy: Anatomy, per_unit: int, multiple: int = 8) -> int:
+    """Hidden units per layer for a share `extra` of the base's parameters, each unit costing `per_unit` parameters."""
+    if width is not None:
+        return width
+    assert extra is not None
+    units = extra * anatomy.parameters / (anatomy.layers * per_unit)
+    return max(multiple, round(units / multiple) * multiple)
+
+
+def into(x: Tensor, weight: Tensor) -> Tensor:
+    """x in the dtype of `weight`; as it is under autocast, which casts by itself."""
+    return x if x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)

@@ -1,0 +1,117 @@
+"""A knowledge module: the adapters of one kind, site by site, with their card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from addenda.core.card import Card
+from addenda.core.contracts import Adapter, Kind
+from addenda.core.errors import AddendaError
+from addenda.core.gates import ContextGate
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+RESERVED = frozenset({"base", "off"})
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can name a module.
+
+    Raises:
+        AddendaError: it is reserved or has other characters than `[a-z0-9._-]`.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise AddendaError(
+            f"a module's name is 1 to 64 characters of a-z, 0-9, '.', '_' and '-', starting with a letter or digit; got {name!r}"
+        )
+    if name in RESERVED:
+        raise AddendaError(f"'{name}' is reserved; choose another name")
+    return name
+
+
+def _public(key: str) -> str:
+    """The name in a file of a key of `state_dict`."""
+    return key.removeprefix("adapters.").replace("/", ".")
+
+
+class KnowledgeModule(nn.Module):
+    """What is trained, saved, plugged and served; `.parameters()` are its own and nothing of the base.
+
+    `adapter(site_key)` gives the adapter at a site, `gate` the module's context gate if it has one, `card` its
+    description.
+    """
+
+    def __init__(
+        self, name: str, kind: Kind, adapters: Mapping[str, Adapter], card: Card, gate: ContextGate | None = None
+    ) -> None:
+        super().__init__()
+        self.name = check_name(name)
+        self.kind = kind
+        self.card = card
+        # a ModuleDict refuses dots in its keys
+        self.adapters = nn.ModuleDict({key.replace(".", "/"): adapter for key, adapter in adapters.items()})
+        self.gate = gate
+        self.probe: list[int] | None = None
+        #: set by the plug: writes the module's folder (this floor knows no files)
+        self.writer: Callable[[KnowledgeModule, Path], Path] | None = None
+        #: still to be started from text by the first `train`
+        self.awaits_text = kind.starts_from_text
+
+    def adapter(self, site: str) -> Adapter:
+        """The adapter at a site key, `layers.3.ffn`."""
+        adapter = self.adapters[site.replace(".", "/")]
+        assert isinstance(adapter, Adapter)
+        return adapter
+
+    def sites(self) -> Iterator[str]:
+        """The keys of the sites this module touches."""
+        return (key.replace("/", ".") for key in self.adapters)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers under the names they have in a file: `layers.3.ffn.down`, `gate.weight`."""
+        return {_public(key): tensor for key, tensor in self.state_dict().items()}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy tensors named as in `tensors()` into this module, in place; names and shapes must match exactly."""
+        own = self.tensors()
+        assert own.keys() == tensors.keys()
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(tensors[name])
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Make `tensors`, named as in `tensors()`, this module's own, dtype included; works on a module without memory.
+
+        Names and shapes must match exactly.
+        """
+        state = {key: tensors[_public(key)] for key in self.state_dict()}
+        assert state.keys() and len(state) == len(tensors)
+        self.load_state_dict(state, assign=True)
+
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(p.numel() for p in self.parameters())
+
+    def version(self) -> tuple[Any, ...]:
+        """Changes with every in-place change, load, dtype or device move of any parameter or buffer."""
+        return tuple((t._version, t.data_ptr(), t.dtype, t.device) for t in self.state_dict(keep_vars=True).values())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the module's folder: `module.safetensors`, `card.json`, `README.md`, whole or not at all.
+
+        Replaces an existing module folder, accepts an empty one.
+
+        Raises:
+            FileError: the folder holds something else, or cannot be written.
+        """
+        if self.writer is None:
+            raise AddendaError(f"module '{self.name}' belongs to no base; make it with base.new or base.plug")
+        return self.writer(self, Path(folder))
+
+    def extra_repr(self) -> str:
+        return f"name={self.name!r}, kind={self.kind}, parameters={self.size():,}"

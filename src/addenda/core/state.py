@@ -1,0 +1,178 @@
+"""What one forward pass carries: which modules act on which rows, masks, per-row state, collected penalties.
+
+`RUNTIME.call` is the one place where the hooks in the base find the modules at work. It is thread-local, which
+`torch.compile` can trace and guard; a context variable it cannot.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from addenda.core.module import KnowledgeModule
+
+KeyValues = tuple[Tensor, Tensor]
+
+
+@dataclass
+class Share:
+    """One module's part in a call.
+
+    `rows` is a LongTensor of batch rows, or None for all of them; `weight` a number, or a tensor [R, 1, 1] with one
+    weight per row (zero leaves that row bit-equal to the base); `by_row` the same as plain numbers, where known.
+    """
+
+    name: str
+    module: KnowledgeModule
+    rows: Tensor | None
+    weight: float | Tensor
+    by_row: dict[int, float] = field(default_factory=dict)
+    key_values: dict[str, KeyValues] = field(default_factory=dict)
+
+
+class Collector:
+    """Gathers, during one forward pass, how much each module disturbs the tokens it should leave alone.
+
+    `token_weight` [B, T] is zero except on the tokens that count. Values stay in the autograd graph.
+    """
+
+    def __init__(self, token_weight: Tensor) -> None:
+        self.token_weight = token_weight
+        self.deltas: dict[str, list[Tensor]] = {}
+        self.gates: dict[str, list[Tensor]] = {}
+
+    def mean(self, per_token: Tensor, rows: Tensor | None, index: Tensor | None = None) -> Tensor:
+        """Mean over the counted tokens of a value per token [R, T], or per indexed token [n], others being zero."""
+        weight = self.token_weight if rows is None else self.token_weight.index_select(0, rows)
+        weight = weight.flatten() if index is None else weight.flatten()[index]
+        return (per_token.flatten().float() * weight).sum() / self.token_weight.sum().clamp(min=1.0)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the forwards of a block are watched with."""
+
+    collector: Collector | None = None
+    documents: Tensor | None = None
+    observer: Callable[..., None] | None = None
+
+
+class Call:
+    """One forward pass of one base under one selection; made at its start, dropped at its end."""
+
+    def __init__(
+        self,
+        shares: list[Share],
+        batch: int,
+        length: int,
+        mask: Tensor | None = None,
+        states: dict[str, Any] | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        watch = Watch() if watch is None else watch
+        self.shares = shares
+        self.batch = batch
+        self.length = length
+        self.mask = mask
+        self.documents = watch.documents
+        self.states = states if states is not None else {}
+        self.next_states: dict[str, Any] = {}
+        self.gates: dict[str, Tensor] = {}
+        self.entry: dict[str, Tensor] = {}
+        self.collector = watch.collector
+        self.observer = watch.observer
+        self.recomputing = False
+
+    def rows_of(self, tensor: Tensor, share: Share) -> Tensor:
+        """The share's rows of a batch-first tensor."""
+        return tensor if share.rows is None else tensor.index_select(0, share.rows)
+
+    def mask_of(self, share: Share) -> Tensor | None:
+        """Real tokens [R, T] of the share's rows, or None where every token is real."""
+        return None if self.mask is None else self.rows_of(self.mask, share)
+
+    def weight_of(self, share: Share) -> float | Tensor:
+        """The share's weight, with the module's own gate folded in: a number, [R, 1, 1] or [R, T, 1]."""
+        gate = self.gates.get(share.name)
+        return share.weight if gate is None else gate * share.weight
+
+    def collect_delta(self, share: Share, delta: Tensor, index: Tensor | None = None) -> None:
+        """Record a contribution [R, T, D] (or [n, D] at flat token `index`) for the local neutrality loss.
+
+        A recomputation under gradient checkpointing computes the same value, so that saved tensors match, and
+        records nothing twice.
+        """
+        if self.collector is None:
+            return
+        value = self.collector.mean(delta.abs().mean(-1), share.rows, index)
+        if not self.recomputing:
+            self.collector.deltas.setdefault(share.name, []).append(value)
+
+    def collect_gate(self, share: Share, gate: Tensor) -> None:
+        """Record a gate [R, T, 1] for the gate penalty and for whoever observes this call."""
+        if self.collector is None:
+            return
+        value = self.collector.mean(gate, share.rows)
+        if not self.recomputing:
+            self.collector.gates.setdefault(share.name, []).append(value)
+
+    def observe(self, share: Share, site: str, **facts: Any) -> None:
+        """Tell an observer (inspection, the 'was it on?' check) what happened at a site."""
+        if self.observer is not None and not self.recomputing:
+            self.observer(share, site, **facts)
+
+
+class _Runtime(threading.local):
+    """Thread-local: the call in progress, what watches it, and the capture list of attention keys and values."""
+
+    call: Call | None = None
+    watch: Watch = Watch()
+    # the number of prompts that `generate` was given, while it runs
+    prompts: int | None = None
+    capture: list[KeyValues] | None = None
+    # mirrors of each base's selection for compiled code, which cannot read context variables
+    selections: dict[int, Any]
+    # becomes True for good once a selection was made inside an asyncio task: the mirror can then not be trusted
+    tasks: bool = False
+
+    def __init__(self) -> None:
+        self.call = None
+        self.watch = Watch()
+        self.prompts = None
+        self.capture = None
+        self.selections = {}
+        self.tasks = False
+
+
+RUNTIME = _Runtime()
+
+
+class running:
+    """Run a block under a call (or under none), and put back what was there."""
+
+    def __init__(self, call: Call | None, recomputing: bool = False) -> None:
+        self.call, self.recomputing = call, recomputing
+
+    def __enter__(self) -> Call | None:
+        self.before = RUNTIME.call
+        self.flag = self.call.recomputing if self.call is not None else False
+        RUNTIME.call = self.call
+        if self.call is not None:
+            self.call.recomputing = self.recomputing
+        return self.call
+
+    def __exit__(self, *exc: object) -> None:
+        if self.call is not None:
+            self.call.recomputing = self.flag
+        RUNTIME.call = self.before
+
+
+def compiling() -> bool:
+    """True while torch.compile traces this code."""
+    return torch.compiler.is_compiling()

@@ -1,0 +1,92 @@
+"""LoRA: a low-rank product beside linear layers, with alpha/r scaling and rsLoRA as an option."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from addenda.core.contracts import AddingAdapter, Kind, into
+from addenda.core.errors import known
+from addenda.core.site import Anatomy, Seam
+
+
+class LoRAAdapter(AddingAdapter):
+    """delta(x) = scale * B A x; A [r, D_in] uniform as Kaiming's with a = sqrt(5), B [D_out, r] zero."""
+
+    seam = Seam.LINEAR
+
+    def __init__(self, d_in: int, d_out: int, rank: int, scale: float) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.empty(rank, d_in))
+        self.b = nn.Parameter(torch.zeros(d_out, rank))
+        self.scale = scale
+        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
+
+    def delta(self, x: Tensor) -> Tensor:
+        """The contribution [..., D_out]."""
+        return F.linear(F.linear(into(x, self.a), self.a), self.b) * self.scale
+
+    def fold(self) -> Tensor:
+        """What to add to the linear layer's weight [D_out, D_in] so that it does the adapter's work."""
+        return (self.b.double() @ self.a.double()).to(self.b.dtype) * self.scale
+
+
+@dataclass(frozen=True)
+class LoRA(Kind):
+    """Low-rank adaptation of linear layers.
+
+    `targets` are the last parts of module names (`q_proj`, `down_proj`); None means all linear layers but the head.
+    The scale is alpha/rank, with `rslora` alpha/sqrt(rank).
+
+    Source: Hu et al. 2021, arXiv:2106.09685; rsLoRA: Kalajdzievski 2023, arXiv:2312.03732.
+    """
+
+    rank: int = 8
+    alpha: float | None = None
+    targets: tuple[str, ...] | None = None
+    rslora: bool = False
+
+    seam: ClassVar[Seam] = Seam.LINEAR
+    default_lr: ClassVar[float] = 1e-3
+
+    def __post_init__(self) -> None:
+        self.check(self.rank > 0, f"rank must be positive; got {self.rank}")
+        if self.alpha is None:
+            object.__setattr__(self, "alpha", float(2 * self.rank))
+        if self.targets is not None:
+            self.check(not isinstance(self.targets, str), f"targets is a list of names; got the string {self.targets!r}")
+            object.__setattr__(self, "targets", tuple(self.targets))
+
+    @property
+    def scale(self) -> float:
+        """alpha/r, or alpha/sqrt(r)."""
+        assert self.alpha is not None
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+    def adapters(self, anatomy: Anatomy) -> Mapping[str, LoRAAdapter]:
+        """One adapter per target linear layer."""
+        sites = anatomy.at(Seam.LINEAR)
+        names = {site.key.rsplit(".", 1)[-1] for site in sites}
+        for target in self.targets or ():
+            self.check(target in names, f"no linear layer is called '{target}'; there are {known(target, names)}")
+        return {
+            site.key: LoRAAdapter(site.d_in, site.d_out, self.rank, self.scale)
+            for site in sites
+            if self.targets is None or site.key.rsplit(".", 1)[-1] in self.targets
+        }
+
+    @staticmethod
+    def rank_for(parameters: int, anatomy: Anatomy, targets: tuple[str, ...] | None = None) -> int:
+        """The rank whose parameter count over `targets` comes nearest to `parameters`."""
+        per_rank = sum(
+            site.d_in + site.d_out
+            for site in anatomy.at(Seam.LINEAR)
+            if targets is None or site.key.rsplit(".", 1)[-1] in targets
+        )
+        return max(1, round(parameters / per_rank))

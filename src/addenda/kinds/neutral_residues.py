@@ -1,0 +1,108 @@
+"""Neutral Residues: a gated FFN beside each FFN that outputs zero on the base's original domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from addenda.core.contracts import AddingAdapter, Kind, into, width_for
+from addenda.core.gates import ContextGate
+from addenda.core.site import Anatomy, Seam
+
+
+class NeutralAdapter(AddingAdapter):
+    """delta(x) = g(x) * W_o( silu(W_g x) * (W_i x) ), g(x) = relu(w . x - threshold).
+
+    Without a router (`token_gate=False`) g is 1, and the module's context gate does its work. `W_g` and `W_i` are
+    stacked in `up` [2F, D], so that they cost one product.
+    """
+
+    seam = Seam.FFN
+
+    def __init__(self, width: int, hidden: int, layers: int, token_gate: bool) -> None:
+        super().__init__()
+        # variance 1/(dL) instead of He's 2/d: stays near the base longer (section 3.3 of the paper)
+        std = (width * layers) ** -0.5
+        self.up = nn.Parameter(torch.randn(2 * hidden, width) * std)
+        self.down = nn.Parameter(torch.zeros(width, hidden))
+        self.router = nn.Parameter(torch.randn(width) * std) if token_gate else None
+        self.register_buffer("threshold", torch.zeros(()) if token_gate else None)
+        self.threshold: Tensor | None
+
+    def gate(self, x: Tensor) -> Tensor:
+        """The token gate [..., 1], zero where the token is left alone."""
+        assert self.router is not None and self.threshold is not None
+        return torch.relu(into(x, self.router) @ self.router - self.threshold).unsqueeze(-1)
+
+    def live(self, x: Tensor) -> Tensor | None:
+        """Tokens [R, T] whose gate is open."""
+        return None if self.router is None else self.gate(x).squeeze(-1) > 0
+
+    def delta(self, x: Tensor) -> Tensor:
+        """The gated contribution [..., D]."""
+        gate, value = F.linear(into(x, self.up), self.up).chunk(2, dim=-1)
+        out = F.linear(F.silu(gate) * value, self.down)
+        return out if self.router is None else out * self.gate(x).to(out.dtype)
+
+
+@dataclass(frozen=True)
+class NeutralResidues(Kind):
+    """Parallel gated FFN adapters that stay silent off their subject.
+
+    Give `extra`, a share of the base's parameters (the paper uses 0.2), or `width`, hidden units per layer.
+    `gate="token"` is the paper's: one gate per token and layer. `gate="context"` is ours: one gate for the whole
+    module, read at layer `read_at` (default: a third of the way up), averaged over the document so far and cut at a
+    calibrated threshold; the module then acts from that layer up.
+
+    Source: Talla, Grave, Jegou 2025, "Neutral Residues: Revisiting Adapters for Model Extension", ICML,
+    arXiv:2410.02744. Differs: the context gate, and the threshold of both gates.
+    """
+
+    extra: float | None = None
+    width: int | None = None
+    gate: Literal["token", "context"] = "token"
+    read_at: int | None = None
+
+    seam: ClassVar[Seam] = Seam.FFN
+    default_lr: ClassVar[float] = 3e-3
+    default_local: ClassVar[float] = 0.1
+
+    def __post_init__(self) -> None:
+        if self.extra is None and self.width is None:
+            object.__setattr__(self, "extra", 0.2)
+        self.check(self.extra is None or self.width is None, "give extra or width, not both")
+        self.check(self.extra is None or 0 < self.extra <= 10, f"extra is a share of the base, e.g. 0.2; got {self.extra}")
+        self.check(self.width is None or self.width > 0, f"width must be positive; got {self.width}")
+        self.check(self.gate in ("token", "context"), f"gate is 'token' or 'context'; got {self.gate!r}")
+        self.check(self.read_at is None or self.gate == "context", "read_at belongs to gate='context'")
+
+    def _first(self, anatomy: Anatomy) -> int:
+        if self.gate == "token":
+            return 0
+        first = anatomy.layers // 3 if self.read_at is None else self.read_at
+        self.check(0 <= first < anatomy.layers, f"read_at is a layer from 0 to {anatomy.layers - 1}; got {first}")
+        return first
+
+    def adapters(self, anatomy: Anatomy) -> Mapping[str, NeutralAdapter]:
+        """One adapter beside the FFN of each layer, from the gate's layer up."""
+        first = self._first(anatomy)
+        sites = [site for site in anatomy.at(Seam.FFN) if site.layer >= first]
+        # a context gate leaves the layers below it out: they cannot know it yet
+        per_unit = 3 * anatomy.width * len(sites) / anatomy.layers
+        hidden = width_for(self.extra, self.width, anatomy, per_unit)
+        return {
+            site.key: NeutralAdapter(anatomy.width, hidden, anatomy.layers, token_gate=self.gate == "token")
+            for site in sites
+        }
+
+    def gate_of(self, anatomy: Anatomy) -> ContextGate | None:
+        """The context gate, if chosen."""
+        if self.gate == "token":
+            return None
+        site = next(site for site in anatomy.at(Seam.FFN) if site.layer == self._first(anatomy))
+        return ContextGate(site.key, site.layer, anatomy.width)

@@ -1,0 +1,59 @@
+"""Parallel adapter: an ungated FFN beside each FFN, the plain baseline of Neutral Residues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from addenda.core.contracts import AddingAdapter, Kind, into, width_for
+from addenda.core.site import Anatomy, Seam
+
+
+class SideFFN(AddingAdapter):
+    """delta(x) = W_o( silu(W_g x) * (W_i x) ), W_o starting at zero."""
+
+    seam = Seam.FFN
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Parameter(torch.randn(2 * hidden, width) * width**-0.5)
+        self.down = nn.Parameter(torch.zeros(width, hidden))
+
+    def delta(self, x: Tensor) -> Tensor:
+        """The contribution [..., D]."""
+        gate, value = F.linear(into(x, self.up), self.up).chunk(2, dim=-1)
+        return F.linear(F.silu(gate) * value, self.down)
+
+
+@dataclass(frozen=True)
+class ParallelAdapter(Kind):
+    """An ungated gated-linear-unit FFN beside each FFN.
+
+    Give `extra`, a share of the base's parameters, or `width`, hidden units per layer.
+
+    Source: the "vanilla adapter" of arXiv:2410.02744, after He et al. 2022, "Towards a Unified View of
+    Parameter-Efficient Transfer Learning", arXiv:2110.04366.
+    """
+
+    extra: float | None = None
+    width: int | None = None
+
+    seam: ClassVar[Seam] = Seam.FFN
+    default_lr: ClassVar[float] = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.extra is None and self.width is None:
+            object.__setattr__(self, "extra", 0.2)
+        self.check(self.extra is None or self.width is None, "give extra or width, not both")
+        self.check(self.extra is None or 0 < self.extra <= 10, f"extra is a share of the base, e.g. 0.2; got {self.extra}")
+        self.check(self.width is None or self.width > 0, f"width must be positive; got {self.width}")
+
+    def adapters(self, anatomy: Anatomy) -> Mapping[str, SideFFN]:
+        """One adapter beside the FFN of each layer."""
+        hidden = width_for(self.extra, self.width, anatomy, 3 * anatomy.width)
+        return {site.key: SideFFN(anatomy.width, hidden) for site in anatomy.at(Seam.FFN)}

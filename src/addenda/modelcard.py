@@ -1,0 +1,121 @@
+"""The README.md of a module's folder: the hub's model card, rendered from the module's card."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+from addenda.core.card import Card, Measure
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+# licences that the hub knows by name; any other is `other` with its name beside
+_LICENCES = frozenset(
+    """apache-2.0 mit cc0-1.0 cc-by-4.0 cc-by-3.0 cc-by-2.0 cc-by-sa-4.0 cc-by-sa-3.0 cc-by-nc-4.0 cc-by-nc-sa-4.0
+    cc-by-nd-4.0 cc-by-nc-nd-4.0 bsd bsd-2-clause bsd-3-clause gpl-2.0 gpl-3.0 lgpl-3.0 agpl-3.0 mpl-2.0 unlicense
+    openrail bigscience-openrail-m odc-by odbl pddl artistic-2.0 gemma llama2 llama3 llama3.1 llama3.2 llama3.3
+    unknown""".split()
+)
+
+
+def render(card: Card, source: str | None = None) -> str:
+    """The model card; `source` is what a reader should plug: a hub id, else a placeholder for the folder."""
+    title = card.name
+    parts = [
+        _front_matter(card),
+        f"# {title}",
+        _plain(card.description) or f"A knowledge module for `{_code(card.base.name)}`.",
+        f"`{_code(card.kind)}` · {card.parameters:,} parameters · base `{_code(card.base.name)}` "
+        f"({_plain(card.base.model_type)}, {card.base.parameters:,} parameters) · made with "
+        "[Addenda](https://pypi.org/project/addenda/)",
+        "## Use",
+        _usage(card, source or f"path/to/{card.name}"),
+        "## Measured",
+        _measures(card.measures),
+        "## Trained on",
+        _training(card),
+        "The base stays frozen: unplugging the module gives it back bit for bit. `card.json` holds the full record.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(card: Card) -> str:
+    """YAML; every free text is a JSON string, which YAML reads as it is."""
+    lines = ["library_name: addenda"]
+    if _HUB_ID.fullmatch(card.base.name):
+        lines += [f"base_model: {card.base.name}", "base_model_relation: adapter"]
+    if card.licence:
+        name = card.licence.strip().lower()
+        lines += [f"license: {name}"] if name in _LICENCES else ["license: other", f"license_name: {_yaml(card.licence)}"]
+    lines += ["pipeline_tag: text-generation", "tags:", "- addenda", "- knowledge-module", f"- {_yaml(card.kind.lower())}"]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _usage(card: Card, source: str) -> str:
+    return "\n".join(
+        [
+            "```python",
+            "import addenda",
+            "",
+            f"base = addenda.load_base({json.dumps(card.base.name)})",
+            f"base.plug({json.dumps(source)}, name={json.dumps(card.name)})",
+            f"with base.using({json.dumps(card.name)}):",
+            "    ...  # base.model generates with the module; outside the block it is the bare base",
+            "```",
+        ]
+    )
+
+
+def _measures(measures: list[Measure]) -> str:
+    if not measures:
+        return "Nothing has been measured yet."
+    rows = [
+        (m.name, _number(m.value), _interval(m), m.unit, "" if m.n is None else f"{m.n:,}", m.on or "") for m in measures
+    ]
+    return _table(("measure", "value", "95% interval", "unit", "n", "on"), rows)
+
+
+def _training(card: Card) -> str:
+    rows = [
+        (d.name, d.role, "" if d.documents is None else f"{d.documents:,}", d.licence or "", (d.sha256 or "")[:12])
+        for run in card.training
+        for d in run.data
+    ]
+    if not card.training:
+        return "Nothing yet: the module is fresh."
+    runs = [
+        f"- objective `{_code(run.objective)}`, {run.tokens:,} tokens in {run.steps:,} steps, seed {run.seed}"
+        + ("" if run.lr is None else f", learning rate {run.lr:g}")
+        for run in card.training
+    ]
+    table = _table(("text", "role", "documents", "licence", "sha256"), rows) if rows else ""
+    return "\n".join(runs) + ("\n\n" + table if table else "")
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *(tuple(map(_plain, row)) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _interval(measure: Measure) -> str:
+    if measure.low is None or measure.high is None:
+        return ""
+    return f"{_number(measure.low)} to {_number(measure.high)}"
+
+
+def _yaml(text: str) -> str:
+    return json.dumps(text)
+
+
+def _plain(text: str) -> str:
+    """Free text on one line, with what would break a table or open a tag escaped."""
+    flat = " ".join(text.split())
+    return flat.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    return " ".join(text.replace("`", "'").split())

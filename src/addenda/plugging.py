@@ -1,0 +1,326 @@
+"""The base and its plug: modules made available, selected, and taken out again without a trace."""
+
+from __future__ import annotations
+
+import contextvars
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from addenda import selection as selecting
+from addenda import storage
+from addenda.bases.fingerprint import fingerprint
+from addenda.bases.host import Host
+from addenda.bases.load import load_model
+from addenda.bases.reading import BaseReader
+from addenda.core.card import BaseRecord, Card
+from addenda.core.contracts import Kind
+from addenda.core.errors import AddendaError, UnsupportedError, known
+from addenda.core.module import KnowledgeModule, check_name
+from addenda.core.registry import options_of
+from addenda.core.state import RUNTIME, Collector, Watch, compiling
+from addenda.running import Machinery, watching
+from addenda.selection import Names, Selection
+from addenda.trainable import Trainable
+
+_attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.WeakKeyDictionary()
+
+
+def attach(model: nn.Module, tokenizer: Any = None, name: str | None = None) -> Base:
+    """Attach to a loaded transformers causal LM; nothing about it changes until a module is plugged.
+
+    Attaching again to a model that is attached gives the same base.
+
+    Args:
+        model: as `AutoModelForCausalLM.from_pretrained` gives it; any dtype, device, quantisation or device map.
+        tokenizer: its tokenizer, for the calls that take text.
+        name: what cards call the base; default: where it was loaded from.
+
+    Raises:
+        AddendaError: it is not a causal LM of transformers.
+        UnsupportedError: its architecture is not supported; says which are.
+    """
+    known_base = _attached.get(model) if isinstance(model, nn.Module) else None
+    base = known_base() if known_base is not None else None
+    if base is None:
+        base = Base(model, tokenizer, name)
+        _attached[model] = weakref.ref(base)
+    elif tokenizer is not None:
+        base.tokenizer = tokenizer
+    return base
+
+
+def load_base(name: str | Path = "tiny", dtype: torch.dtype | str | None = None, **options: Any) -> Base:
+    """Load a base by name and attach to it: `tiny`, a folder, or a hub id.
+
+    `dtype` is the checkpoint's own if None; `options` go to transformers' `from_pretrained`.
+
+    Raises:
+        AddendaError: nothing can be loaded under that name.
+    """
+    model, tokenizer, label = load_model(name, dtype, **options)
+    return attach(model, tokenizer, label)
+
+
+class Base:
+    """A frozen model with its sites. Made by `attach` or `load_base`; `model` and `tokenizer` are what was given."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any = None, name: str | None = None) -> None:
+        self.model: Any = model
+        self.tokenizer = tokenizer
+        self.host = Host(model)
+        self.anatomy = self.host.anatomy
+        self.name = name or getattr(model.config, "_name_or_path", "") or self.anatomy.model_type  # type: ignore[union-attr]
+        self.reader = BaseReader(self.host)
+        self._modules: dict[str, KnowledgeModule] = {}
+        #: read-only view of the plugged modules by name
+        self.modules: Mapping[str, KnowledgeModule] = MappingProxyType(self._modules)
+        self._machinery = Machinery(self)
+        self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=Selection())
+        self._fingerprint: str | None = None
+        self._trainables: list[Trainable] = []
+
+    def __repr__(self) -> str:
+        plugged = ", ".join(f"{name} ({type(m.kind).__name__})" for name, m in self._modules.items()) or "nothing plugged"
+        return f"Base({self.name}: {self.anatomy.model_type}, {self.anatomy.parameters:,} parameters; {plugged})"
+
+    # -- making modules available ------------------------------------------------------------------------------
+
+    def new(self, name: str, kind: Kind, *, text: str | None = None, seed: int = 0) -> KnowledgeModule:
+        """A fresh module of a kind, available under `name` and not selected.
+
+        Args:
+            name: `[a-z0-9][a-z0-9._-]{0,63}`.
+            kind: e.g. `addenda.NeutralResidues(extra=0.2)`.
+            text: for kinds that start from text; without it they start at their first `train` call.
+            seed: of the random part of the start.
+
+        Raises:
+            AddendaError: the name is taken or not a name, or the options do not fit this base.
+            UnsupportedError: this base cannot host the kind; says why.
+        """
+        self._free(name)
+        refusal = self.host.refusal(kind.seam)
+        if refusal is not None:
+            raise UnsupportedError(f"{type(kind).__name__} on {self.name}: {refusal}")
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=self.record())
+            module = KnowledgeModule(name, kind, kind.adapters(self.anatomy), card, kind.gate_of(self.anatomy))
+        self._insert(module)
+        if text is not None:
+            if not kind.starts_from_text:
+                self.unplug(name)
+                raise AddendaError(f"{kind} does not start from text; leave text out or choose init='text'")
+            self.start_from_text(name, self.tokenize(text))
+        return module
+
+    def start_from_text(self, name: str, ids: Tensor) -> None:
+        """Start a module that awaits text from token ids [T], read by the base with every module off."""
+        module = self._modules[name]
+        module.kind.start({key: module.adapter(key) for key in module.sites()}, ids, self.reader)
+        module.awaits_text = False
+
+    def plug(
+        self, folder: str | Path, name: str | None = None, revision: str | None = None, *, check: str = "error"
+    ) -> KnowledgeModule:
+        """Make a saved module available, from a folder, else from the hub. It is not selected.
+
+        Args:
+            folder: a module's folder, a PEFT LoRA folder, or a hub id.
+            name: under which name; default: the card's.
+            revision: of the hub repository.
+            check: what to do where the card's base is not this one: "error", or "warn" for float16 and quantised loads.
+
+        Raises:
+            FileError: nothing is there, or it is malformed, or made for another base; lists everything wrong.
+            AddendaError: the name is taken.
+        """
+        if check not in ("error", "warn"):
+            raise AddendaError(f"check is 'error' or 'warn'; got {check!r}")
+        source = storage.resolve(folder, revision)
+        with torch.inference_mode(False):
+            if storage.is_peft_folder(source):
+                module = storage.load_peft(source, self, name=name)
+            else:
+                card, tensors = storage.load_folder(source)
+                storage.check_base(card, self.fingerprint, how=check)
+                refusal = self.host.refusal(storage.kind_of(card).seam)
+                if refusal is not None:
+                    raise UnsupportedError(f"{card.kind} on {self.name}: {refusal}")
+                module = storage.build_module(card, tensors, self.anatomy, name or card.name)
+        self._free(module.name)
+        self._insert(module)
+        return module
+
+    def unplug(self, name: str) -> None:
+        """Take a module out. What it hooked is given back, and it leaves the default selection.
+
+        Raises:
+            AddendaError: no such module is plugged.
+        """
+        if name not in self._modules:
+            raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, self._modules)}")
+        for trainable in [t for t in self._trainables if name in t.names]:
+            trainable.close()
+        del self._modules[name]
+        current = self._selected.get()
+        if name in current.names():
+            self._select(current.without(name))
+        self._machinery.refit()
+
+    def detach(self) -> None:
+        """Unplug everything and let go of the model, which is then what it was before `attach`."""
+        for name in list(self._modules):
+            self.unplug(name)
+        self._select(Selection())
+        _attached.pop(self.model, None)
+
+    # -- selecting ---------------------------------------------------------------------------------------------
+
+    def use(self, *names: Names, **weights: float) -> None:
+        """Set the default selection for all rows, in this thread or task: `use("pubmed", law=0.5)`; `use()` is none."""
+        self._select(self._checked(Selection(_nonzero(selecting.weights_of(*names, **weights)))))
+
+    def using(self, *names: Names, **weights: float) -> Any:
+        """Select for a block, in place of the default and never on top of it; nests."""
+        return self._block(self._checked(Selection(_nonzero(selecting.weights_of(*names, **weights)))))
+
+    def off(self) -> Any:
+        """The bare base for a block, bit for bit."""
+        return self._block(Selection())
+
+    def rows(self, rows: Sequence[Names] | Tensor, table: Sequence[Names] | None = None) -> Any:
+        """A selection for each prompt of the batch, for a block: a list of selections, or an index [B] into a table.
+
+        Raises:
+            SelectionError: a name is not plugged, or the index does not fit the table. A number of rows that does not
+                fit the batch is found when the model runs.
+        """
+        chosen = selecting.by_rows(rows) if table is None else selecting.by_index(rows, table)  # type: ignore[arg-type]
+        return self._block(self._checked(chosen))
+
+    @property
+    def selection(self) -> Selection:
+        """What is selected in this thread or task."""
+        if not compiling():
+            return self._selected.get()
+        if RUNTIME.tasks:
+            return self._outside_the_graph()
+        return RUNTIME.selections.get(id(self), _NOTHING)
+
+    @torch.compiler.disable
+    def _outside_the_graph(self) -> Selection:
+        return self._selected.get()
+
+    def _checked(self, chosen: Selection) -> Selection:
+        return selecting.check(chosen, self._modules)
+
+    def _select(self, chosen: Selection) -> None:
+        self._selected.set(chosen)
+        RUNTIME.selections[id(self)] = chosen
+        RUNTIME.tasks = RUNTIME.tasks or _in_task()
+
+    @contextmanager
+    def _block(self, chosen: Selection) -> Iterator[Base]:
+        before = self._selected.get()
+        self._select(chosen)
+        try:
+            yield self
+        finally:
+            self._select(before)
+
+    # -- for training and measuring ----------------------------------------------------------------------------
+
+    def trainable(self, name: str, alongside: Names = ()) -> Trainable:
+        """An `nn.Module` with the model's forward and config whose parameters are the module's alone.
+
+        For Trainer, DDP, accelerate: see `Trainable`. The base is frozen until it is closed, unplugged or detached.
+        """
+        self._checked(Selection(selecting.weights_of({name: 1.0}, alongside)))
+        trainable = Trainable(self, name, selecting.weights_of(alongside))
+        self._trainables.append(trainable)
+        return trainable
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """No base parameter wants a gradient inside the block; every flag is put back after."""
+        flags = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
+
+    def watching(self, collector: Collector | None = None, documents: Tensor | None = None, observer: Any = None) -> Any:
+        """For a block of forwards: collect penalties, give document ids [B, T], or observe what runs at each site."""
+        return watching(Watch(collector, documents, observer))
+
+    @property
+    def fingerprint(self) -> str:
+        """The base's fingerprint, computed once."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.model)
+        return self._fingerprint
+
+    def record(self) -> BaseRecord:
+        """What a card says of this base."""
+        return BaseRecord(
+            name=self.name,
+            model_type=self.anatomy.model_type,
+            fingerprint=self.fingerprint,
+            parameters=self.anatomy.parameters,
+        )
+
+    def tokenize(self, text: str) -> Tensor:
+        """Token ids [T] of a text.
+
+        Raises:
+            AddendaError: the base was attached without a tokenizer.
+        """
+        if self.tokenizer is None:
+            raise AddendaError("this call takes text, and the base has no tokenizer: addenda.attach(model, tokenizer)")
+        return torch.tensor(self.tokenizer(text)["input_ids"], dtype=torch.long)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _free(self, name: str) -> None:
+        if check_name(name) in self._modules:
+            raise AddendaError(f"a module '{name}' is plugged already; unplug it first, or plug under another name")
+
+    def _insert(self, module: KnowledgeModule) -> None:
+        for key in module.sites():
+            module.adapter(key).to(self.host.device_at(self.host.site(key).path))
+        if module.gate is not None:
+            module.gate.to(self.host.device_at(self.host.site(module.gate.site).path))
+        module.writer = storage.save_module
+        self._modules[module.name] = module
+        try:
+            self._machinery.refit()
+        except BaseException:
+            del self._modules[module.name]
+            raise
+
+
+_NOTHING = Selection()
+
+
+def _nonzero(weights: dict[str, float]) -> dict[str, float]:
+    return {name: weight for name, weight in weights.items() if weight != 0.0}
+
+
+def _in_task() -> bool:
+    import asyncio
+
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False

@@ -1,0 +1,172 @@
+"""The machinery between a base and its modules: hooks fitted to what is plugged, a call made for each forward."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from addenda.bases.attention import AttentionSwitch
+from addenda.bases.cache import keep_states, states_in
+from addenda.bases.hooks import (
+    Forward,
+    Replaced,
+    hook_attention,
+    hook_entry,
+    hook_output,
+    keep_call_in_checkpoints,
+)
+from addenda.core.module import KnowledgeModule
+from addenda.core.site import Seam, Site
+from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+
+class Machinery:
+    """Fits hooks to what is plugged, and makes a `Call` for each forward of the base."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.host = base.host
+        self._fitted: dict[tuple[str, str], Replaced | AttentionSwitch] = {}
+        self._slots: dict[str, tuple[Any, dict[str, KeyValues]]] = {}
+
+    # -- hooks -------------------------------------------------------------------------------------------------
+
+    def refit(self) -> None:
+        """Put hooks where plugged modules need them and nowhere else."""
+        wanted = self._wanted()
+        for key in [key for key in self._fitted if wanted.get(key) is None]:
+            self._fitted.pop(key).undo()
+        for key, fit in wanted.items():
+            if key not in self._fitted:
+                self._fitted[key] = fit()
+        if any(part == "switch" for part, _ in self._fitted):
+            self.base.reader.prepare()  # while nothing is being compiled
+        for name in [name for name in self._slots if name not in self.base.modules]:
+            del self._slots[name]
+
+    def _wanted(self) -> dict[tuple[str, str], Any]:
+        host, wanted = self.host, {}
+        modules = self.base.modules.values()
+        if not modules:
+            return {}
+        wanted["call", ""] = lambda: Replaced(host.inner, self._around_forward)
+        wanted["generate", ""] = lambda: Replaced(host.model, self._around_generate, "generate")
+        touched = {key for module in modules for key in module.sites()}
+        touched |= {module.gate.site for module in modules if module.gate is not None}
+        outputs: dict[str, list[Site]] = {}
+        for site in host.anatomy.sites:
+            if site.key not in touched:
+                continue
+            module = host.submodule(site.path)
+            if site.seam is Seam.ATTENTION:
+                wanted["input", site.key] = lambda m=module, s=site: hook_attention(m, s)
+                wanted["switch", site.key] = lambda m=module, s=site: AttentionSwitch(m, s)
+                continue
+            # several sites may share one submodule (LoRA on OPT's fc2, its FFN's exit): linear ones come first
+            outputs.setdefault(site.path, []).append(site)
+            if site.entry != site.path:
+                wanted["entry", site.key] = lambda m=host.submodule(site.entry), s=site: hook_entry(m, [s])
+        for path, sites in outputs.items():
+            sites.sort(key=lambda site: site.seam is Seam.FFN)
+            keys = "+".join(site.key for site in sites)
+            wanted["output", keys] = lambda m=host.submodule(path), s=sites: hook_output(m, s)
+        return wanted
+
+    # -- calls -------------------------------------------------------------------------------------------------
+
+    def _around_forward(self, original: Forward, me: Replaced) -> Forward:
+        positions = {name: number for number, name in enumerate(inspect.signature(original).parameters)}
+
+        def find(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            at = positions.get(name, len(args))
+            return kwargs[name] if name in kwargs else args[at] if at < len(args) else None
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            chosen = self.base.selection
+            if not me.live or RUNTIME.call is not None or chosen.empty:
+                return original(*args, **kwargs)
+            tokens = find("input_ids", args, kwargs)
+            tokens = find("inputs_embeds", args, kwargs) if tokens is None else tokens
+            cache = find("past_key_values", args, kwargs)
+            call = self._call(chosen, tokens, find("attention_mask", args, kwargs), cache)
+            RUNTIME.call = call
+            try:
+                if self.host.inner.training and torch.is_grad_enabled():
+                    keep_call_in_checkpoints(self.host.layers)
+                out = original(*args, **kwargs)
+            finally:
+                RUNTIME.call = None
+            if call.next_states:
+                keep_states(cache if cache is not None else getattr(out, "past_key_values", None), call.next_states)
+            return out
+
+        return forward
+
+    def _call(self, chosen: Any, tokens: Tensor, attention_mask: Any, cache: Any) -> Call:
+        batch, length = tokens.shape[0], tokens.shape[1]
+        shares: list[Share] = chosen.shares(self.base.modules, batch, RUNTIME.prompts)
+        gated = False
+        for share in shares:
+            if share.module.kind.seam is Seam.ATTENTION:
+                share.key_values = self._key_values(share.module)
+            gated = gated or share.module.gate is not None
+        mask = _real(attention_mask, length, cache) if gated else None
+        states = states_in(cache) if gated else {}
+        return Call(shares, batch, length, mask, states, RUNTIME.watch)
+
+    def _key_values(self, module: KnowledgeModule) -> dict[str, KeyValues]:
+        """A module's keys and values, computed anew only where its parameters or the base's dtype changed."""
+        learning = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
+        if compiling() or (learning and self.host.model.training):
+            return self.base.reader.materialise(module)
+        version = (module.version(), self.host.dtype(), learning)
+        kept = self._slots.get(module.name)
+        if kept is None or kept[0] != version or learning:
+            with torch.set_grad_enabled(learning), torch.inference_mode(False):
+                kept = (version, self.base.reader.materialise(module))
+            self._slots[module.name] = kept
+        return kept[1]
+
+    def _around_generate(self, original: Forward, me: Replaced) -> Forward:
+        def generate(inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
+            given = next((kwargs[n] for n in ("input_ids", "inputs_embeds") if kwargs.get(n) is not None), inputs)
+            before, RUNTIME.prompts = RUNTIME.prompts, 1 if given is None else len(given)
+            try:
+                return original(inputs, *args, **kwargs)
+            finally:
+                RUNTIME.prompts = before
+
+        return generate
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    """Watch the forwards of a block, in this thread."""
+    before, RUNTIME.watch = RUNTIME.watch, watch
+    try:
+        yield
+    finally:
+        RUNTIME.watch = before
+
+
+def _real(attention_mask: Any, length: int, cache: Any) -> Tensor | None:
+    """Which of the current tokens [B, T] are real, from whatever form of mask the model was given; None for all."""
+    if isinstance(attention_mask, dict):  # one mask per layer type, as generate prepares them for static caches
+        attention_mask = next((mask for mask in attention_mask.values() if mask is not None), None)
+    if attention_mask is None:
+        return None
+    if attention_mask.dim() == 2:
+        return attention_mask[:, -length:].bool()
+    # [B, 1, T, Tk]: a token is real where it may see itself
+    start = 0 if cache is None else int(cache.get_seq_length())
+    at = torch.arange(length, device=attention_mask.device)
+    seen = attention_mask[:, 0, at, (start + at).clamp(max=attention_mask.shape[-1] - 1)]
+    return seen if seen.dtype == torch.bool else seen == 0

@@ -1,0 +1,347 @@
+"""Texts: one re-iterable stream of records from files, folders, data sets or lists, never all in memory.
+
+Knows nothing of models or tokens. Every record is a dict with one of the fields `text`, `messages`, or `prompt` and
+`completion`; what cannot be read ends in a DataError that names the file and the line.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from addenda.core.card import DataRecord
+from addenda.core.errors import DataError
+
+Record = dict[str, Any]
+SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
+#: a text file is one document up to this many characters; a longer one is cut at line ends into documents of that size
+PIECE = 2**20
+_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.+-]+){0,2}")
+_BROKEN = (gzip.BadGzipFile, EOFError, zlib.error)
+
+
+class Texts(ABC):
+    """A re-iterable stream of records, with a name that is safe to publish."""
+
+    name: str = "texts"
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the records in order; the same each time."""
+        for where, value in self._values():
+            record = self._record(where, value)
+            if record is not None:
+                yield record
+
+    @abstractmethod
+    def _values(self) -> Iterator[tuple[str, Any]]:
+        """Raw records with a phrase that says where each stands."""
+
+    @abstractmethod
+    def sha256(self) -> str | None:
+        """Hash of the files' bytes, or of the texts in order; None for a stream whose end nobody may want to wait for."""
+
+    @property
+    def endless(self) -> bool:
+        """Whether counting the documents could take for ever."""
+        return False
+
+    def count(self) -> int | None:
+        """Number of documents, found by reading all of them once; None for a stream."""
+        return None if self.endless else sum(1 for _ in self)
+
+    def record(self, role: Any, licence: str | None = None) -> DataRecord:
+        """What the card keeps of this source."""
+        return DataRecord(name=self.name, role=role, sha256=self.sha256(), documents=self.count(), licence=licence)
+
+    field: str = "text"
+
+    def _record(self, where: str, value: Any) -> Record | None:
+        if isinstance(value, str):
+            value = {self.field: value}
+        if not isinstance(value, Mapping):
+            raise DataError(f"{where}: expected a text or a mapping, got {type(value).__name__}")
+        if self.field in value:
+            text = value[self.field]
+            if not isinstance(text, str):
+                raise DataError(f"{where}: field '{self.field}' holds {type(text).__name__}, not text")
+            _check_unicode(where, text)
+            return {"text": text} if text.strip() else None
+        if "messages" in value:
+            return {"messages": _messages(where, value["messages"])}
+        if "prompt" in value and "completion" in value:
+            return {part: _part(where, part, value[part]) for part in ("prompt", "completion")}
+        fields = ", ".join(map(str, value)) or "none"
+        raise DataError(
+            f"{where}: no field '{self.field}' (nor 'messages', nor 'prompt' with 'completion'); fields found: {fields}"
+        )
+
+
+def texts(source: Any, *, name: str | None = None, field: str = "text") -> Texts:
+    """A re-iterable stream of records, read as it is needed.
+
+    Args:
+        source: the path of a `.txt`, `.jsonl` (both also with `.gz`) or `.parquet` file, or of a folder of those; a hub
+            data set `owner/name`, `owner/name:split` or `owner/name:config:split`, streamed; a `datasets` Dataset or
+            IterableDataset; or a list of strings or dicts. A record has the field `text`, or `messages` (dicts with
+            `role` and `content`), or `prompt` and `completion`. A text file is one document, up to a million characters.
+        name: what cards and reports call it; by default the file's or data set's own name, or "texts".
+        field: the field that holds running text.
+
+    Raises:
+        DataError: there is no such file, or the source is of no known form. What is wrong inside a source is raised,
+            with file and line, when it is read.
+    """
+    found = source if isinstance(source, Texts) else _open(source)
+    if not isinstance(source, Texts):
+        found.field = field
+    if name is not None:
+        found.name = name
+    return found
+
+
+def _open(source: Any) -> Texts:
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if _exists(path):
+            return _Files(path)
+        looks_like_file = isinstance(source, Path) or str(source).endswith(SUFFIXES) or str(source).startswith(("/", "."))
+        if looks_like_file or not _HUB.fullmatch(str(source)):
+            hint = "" if looks_like_file else "; to give a text itself, put it in a list"
+            raise DataError(f"no file, folder or data set is called '{str(source)[:200]}'{hint}")
+        return _Hub(str(source))
+    if isinstance(source, Mapping):
+        if all(isinstance(part, str) for part in source) and {"text", "messages", "prompt"} & source.keys():
+            raise DataError("a record alone is no source; put it in a list")
+        raise DataError(f"choose one of the splits {', '.join(map(str, source))}: pass source['...']")
+    if isinstance(source, Iterator):
+        raise DataError("a generator can be read only once; pass a list, a file or a data set")
+    if isinstance(source, list | tuple):
+        return _Listed(source)
+    if isinstance(source, Iterable):
+        return _Streamed(source)
+    raise DataError(f"texts come from a path, a hub name, a data set or a list; got {type(source).__name__}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a zero byte: a text, not a path
+        return False
+
+
+class _Files(Texts):
+    """A file, or every readable file of a folder in the order of their names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.resolve().name
+        self._sha: str | None = None
+
+    def files(self) -> list[Path]:
+        """The files read, in order.
+
+        Raises:
+            DataError: the suffix is unknown, or the folder holds nothing readable.
+        """
+        if not self.path.is_dir():
+            if not self.path.name.endswith(SUFFIXES):
+                raise DataError(f"{self.path}: unknown kind of file; readable are {', '.join(SUFFIXES)}")
+            return [self.path]
+        found = [
+            p
+            for p in sorted(self.path.rglob("*"))
+            if p.name.endswith(SUFFIXES)
+            and p.is_file()
+            and not any(part.startswith(".") for part in p.relative_to(self.path).parts)
+        ]
+        if not found:
+            raise DataError(f"folder {self.path} holds no {', '.join(SUFFIXES)} file")
+        return found
+
+    def sha256(self) -> str:
+        """Hash of the file's bytes; for a folder, of its files' names and hashes."""
+        if self._sha is None:
+            try:
+                sums = [(p.relative_to(self.path).as_posix(), _sha_of(p)) for p in self.files()]
+            except OSError as error:
+                raise DataError(f"{error.filename or self.path}: cannot be read ({error.strerror or error})") from None
+            whole = sums[0][1] if not self.path.is_dir() else None
+            self._sha = whole or hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+        return self._sha
+
+    def _values(self) -> Iterator[tuple[str, Any]]:
+        for file in self.files():
+            try:
+                if file.name.endswith(".parquet"):
+                    yield from _parquet(file, self.field)
+                elif ".jsonl" in file.suffixes[-2:]:
+                    yield from _json_lines(file)
+                else:
+                    yield from _plain(file)
+            except DataError:
+                raise
+            except OSError as error:
+                raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
+
+
+def _sha_of(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _binary(file: Path) -> Any:
+    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
+
+
+def _json_lines(file: Path) -> Iterator[tuple[str, Any]]:
+    number = 0
+    with _binary(file) as handle:
+        try:
+            for number, line in enumerate(handle, 1):
+                where = f"{file}, line {number}"
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line.decode("utf-8-sig"))
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{where}: not UTF-8 at byte {error.start + 1}") from None
+                except (json.JSONDecodeError, RecursionError) as error:
+                    raise DataError(f"{where}: not JSON ({error})") from None
+                if not isinstance(value, dict):
+                    raise DataError(f"{where}: expected a JSON object, got {type(value).__name__}")
+                yield where, value
+        except _BROKEN as error:
+            raise DataError(f"{file}, after line {number}: broken gzip ({error})") from None
+
+
+def _plain(file: Path) -> Iterator[tuple[str, Any]]:
+    line = 1
+    with _binary(file) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig") as handle:
+        try:
+            while piece := handle.read(PIECE):
+                start = line
+                if len(piece) == PIECE:
+                    piece += handle.readline(PIECE)
+                line += piece.count("\n")
+                yield f"{file}, line {start}", piece
+        except UnicodeDecodeError as error:
+            at = line + bytes(error.object[: error.start]).count(b"\n")
+            raise DataError(f"{file}, at or after line {at}: not UTF-8 ({error.reason})") from None
+        except _BROKEN as error:
+            raise DataError(f"{file}, after line {line}: broken gzip ({error})") from None
+
+
+def _parquet(file: Path, field: str) -> Iterator[tuple[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as table:
+            names = table.schema_arrow.names
+            wanted = [n for n in (field, "messages", "prompt", "completion") if n in names] or names
+            number = 0
+            for batch in table.iter_batches(batch_size=256, columns=wanted):
+                for value in batch.to_pylist():
+                    number += 1
+                    yield f"{file}, row {number}", value
+    except pa.ArrowException as error:
+        raise DataError(f"{file}: broken parquet ({error})") from None
+
+
+class _Listed(Texts):
+    """Strings or dicts in memory."""
+
+    def __init__(self, values: list[Any] | tuple[Any, ...]) -> None:
+        self.values = values
+
+    def _values(self) -> Iterator[tuple[str, Any]]:
+        return ((f"text {number}", value) for number, value in enumerate(self.values, 1))
+
+    def sha256(self) -> str:
+        """Hash of the records in order."""
+        total = hashlib.sha256()
+        for record in self:
+            total.update(json.dumps(record, sort_keys=True).encode() + b"\n")
+        return total.hexdigest()
+
+
+class _Streamed(Texts):
+    """A `datasets` object, or anything that can be iterated again and again."""
+
+    def __init__(self, values: Iterable[Any], name: str | None = None) -> None:
+        self.values = values
+        own = getattr(getattr(values, "info", None), "dataset_name", None)
+        self.name = name or own or "texts"
+
+    @property
+    def endless(self) -> bool:
+        """True unless the source says its length."""
+        return not _sized(self.values)
+
+    def count(self) -> int | None:
+        """The length that the source states."""
+        return len(self.values) if _sized(self.values) else None  # type: ignore[arg-type]
+
+    def sha256(self) -> None:
+        """None: hashing would read it whole."""
+        return None
+
+    def _values(self) -> Iterator[tuple[str, Any]]:
+        return ((f"{self.name}, record {number}", value) for number, value in enumerate(self.values, 1))
+
+
+def _sized(values: Any) -> bool:
+    try:
+        return len(values) >= 0
+    except TypeError:
+        return False
+
+
+class _Hub(_Streamed):
+    """A data set on the hub, streamed: `owner/name[:config][:split]`; the split is "train" unless named."""
+
+    def __init__(self, name: str) -> None:
+        path, *rest = name.split(":")
+        config, split = (rest[0], rest[1]) if len(rest) == 2 else (None, rest[0] if rest else "train")
+        try:
+            import datasets
+
+            values = datasets.load_dataset(path, config, split=split, streaming=True)
+        except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds; all mean "not to be had"
+            raise DataError(f"no file or folder, and no data set on the hub, can be read as '{name}': {error}") from None
+        super().__init__(values, name)
+
+
+def _check_unicode(where: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: half a surrogate pair at character {error.start + 1}") from None
+
+
+def _messages(where: str, value: Any) -> list[dict[str, str]]:
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{where}: 'messages' is a list of dicts with 'role' and 'content'")
+    for message in value:
+        if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
+            raise DataError(f"{where}: a message needs 'role' and 'content'")
+        if not isinstance(message["content"], str):
+            raise DataError(f"{where}: a message's content is text; got {type(message['content']).__name__}")
+        _check_unicode(where, message["content"])
+    return [dict(message) for message in value]
+
+
+def _part(where: str, part: str, value: Any) -> Any:
+    if isinstance(value, str):
+        _check_unicode(where, value)
+        return value
+    if isinstance(value, list):
+        return _messages(where, value)
+    raise DataError(f"{where}: '{part}' is text or a list of messages; got {type(value).__name__}")

@@ -1,0 +1,85 @@
+"""A module seen as a model to train: for transformers' Trainer, TRL, accelerate, DDP and plain loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+
+class Trainable(nn.Module):
+    """The base's forward with one module on, whose parameters and `state_dict` are the module's alone.
+
+    The base is frozen while this lives; `close`, `base.unplug`, `base.detach`, or leaving it as a context manager
+    puts its flags back. Attributes that it does not have itself are the model's (`config`, `generate`, `device` ...).
+    """
+
+    def __init__(self, base: Base, name: str, alongside: Mapping[str, float]) -> None:
+        super().__init__()
+        self.module = base.modules[name]
+        # hidden from nn.Module: the base is no part of what is trained and saved
+        object.__setattr__(self, "base", base)
+        object.__setattr__(self, "weights", {name: 1.0, **alongside})
+        self.names = frozenset(self.weights)
+        self._frozen = ExitStack()
+        self._frozen.enter_context(base.frozen())
+
+    base: Base
+    weights: dict[str, float]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's forward, with the module and those alongside on."""
+        with self.base.using(self.weights):
+            return self.base.model(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Trainable:
+        """Set training mode here and in the base (gradient checkpointing needs it there)."""
+        super().train(mode)
+        self.base.model.train(mode)
+        return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's tensors alone."""
+        return self.module.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load the module's tensors."""
+        return self.module.load_state_dict(state_dict, *args, **kwargs)
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """The module's parameters, named as in its `state_dict`."""
+        return self.module.named_parameters(*args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The model's generate, with the module and those alongside on."""
+        with self.base.using(self.weights):
+            return self.base.model.generate(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def save_pretrained(self, folder: Any, **_: Any) -> None:
+        """Write the module's folder."""
+        self.module.save(folder)
+
+    def close(self) -> None:
+        """Put the base's requires_grad flags back; the module stays plugged."""
+        self._frozen.close()
+        if self in self.base._trainables:
+            self.base._trainables.remove(self)
+
+    def __enter__(self) -> Trainable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in ("base", "weights") or name.startswith("__"):
+                raise
+            return getattr(self.base.model, name)

@@ -1,0 +1,371 @@
+"""The shape of the code: import floors, who may know transformers' insides, budgets, purposes, fresh pages, no pickle.
+
+Every rule is a function from the repository's root to the list of its breaches. The second half of the file plants one
+breach after another in a small copy and asserts that its rule, and no other, sees it.
+
+The rule of the floors: a file may import from lower floors and from its own folder; two folders on one floor do not
+know each other; the single files of one floor may import one another. Relative, function-level and type-checking
+imports count, and so does `import_module` with a constant name, but for the registry, whose work is to find methods by
+name. `tiny` is a leaf: its files that import nothing above core may be used from floor 1 up, its others (the recipe)
+only by the command line. `addenda/__init__.py` is lazy: it imports nothing at run time but the standard library, and is
+itself imported by the command line and the recipe only.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import architecture
+from architecture import FLOORS, PACKAGE, ROOT, ROOT_FILE, TINY
+
+LINES_A_FILE = 400
+LINES_A_FUNCTION = 60
+EXEMPTION = re.compile(r"^# budget: \S.{9,}$", re.MULTILINE)
+BUDGETED = (PACKAGE, "tools", "benchmarks", "recipes", "examples")
+
+CLI_FLOOR = 5
+CORE_MAY_IMPORT = {"torch", "safetensors", "pydantic", "typing_extensions"}
+INSIDES = ("models", "cache_utils", "masking_utils", "modeling_utils", "integrations")
+PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+TORCH_PICKLES = {"torch.load", "torch.save", "torch.serialization"}
+FINDS_BY_NAME = "core/registry.py"
+
+
+# --- reading imports -------------------------------------------------------------------------------------------------
+
+
+def sources(root: Path) -> list[Path]:
+    """The package's Python files."""
+    return sorted((root / PACKAGE).rglob("*.py"))
+
+
+def imports(file: Path, package: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute dotted name of everything a file imports; `from a import b` gives `a.b`."""
+    here = ("addenda", *file.relative_to(package).parts[:-1])
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = ".".join(here[: len(here) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (start, node.module) if part)
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"import_module", "__import__"}:
+            if file == package / FINDS_BY_NAME:
+                continue
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                name = first.value
+                yield node.lineno, f"{'.'.join(here)}{name}" if name.startswith(".") else name
+
+
+def target(name: str, package: Path) -> str | None:
+    """The file of the package that a dotted name stands for, relative to the package; None for other packages."""
+    head, *parts = name.split(".")
+    if head != "addenda":
+        return None
+    for end in range(len(parts), -1, -1):
+        path = package.joinpath(*parts[:end])
+        if end and path.with_suffix(".py").is_file():
+            return path.with_suffix(".py").relative_to(package).as_posix()
+        if path.is_dir() and (end == 0 or any(path.glob("*.py"))):
+            return (path / "__init__.py").relative_to(package).as_posix()
+    return ROOT_FILE
+
+
+def internal(file: Path, package: Path) -> list[tuple[int, str, str]]:
+    """Line, dotted name and file of every import from the package itself."""
+    found = ((line, name, target(name, package)) for line, name in imports(file, package))
+    return [(line, name, to) for line, name, to in found if to is not None]
+
+
+def is_leaf(relative: str, package: Path, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a file of tiny imports, itself and through tiny, nothing above core."""
+    if relative in seen or not (package / relative).exists():
+        return True
+    for _, _, to in internal(package / relative, package):
+        top = to.split("/")[0]
+        if top != "core" and (top != TINY or not is_leaf(to, package, seen | {relative})):
+            return False
+    return True
+
+
+# --- the rules -------------------------------------------------------------------------------------------------------
+
+
+def undeclared(root: Path) -> list[str]:
+    """Files and folders that stand on no floor."""
+    package = root / PACKAGE
+    tops = {file.relative_to(package).parts[0] for file in sources(root)} - {TINY, ROOT_FILE}
+    return [f"{top} stands on no floor; declare it in tools/architecture.py" for top in sorted(tops - set(FLOORS))]
+
+
+def allowed(source: str, to: str, name: str, package: Path) -> bool:
+    """Whether one file of the package may import another."""
+    here, there = source.split("/")[0], to.split("/")[0]
+    if here == ROOT_FILE or name == "addenda.__version__":
+        return True
+    if here == TINY:
+        return source != f"{TINY}/__init__.py" or there == "core" or is_leaf(to, package)
+    floor = FLOORS.get(here, -1)
+    if there == ROOT_FILE:
+        return floor == CLI_FLOOR
+    if there == TINY:
+        return floor == CLI_FLOOR or (floor >= 1 and is_leaf(to, package))
+    if here == there:
+        return True
+    above = FLOORS.get(there, -1)
+    return above < floor or (above == floor and here.endswith(".py") and there.endswith(".py"))
+
+
+def floors(root: Path) -> list[str]:
+    """Imports that go up, or sideways into another folder."""
+    package = root / PACKAGE
+    breaches = []
+    for file in sources(root):
+        source = file.relative_to(package).as_posix()
+        for line, name, to in internal(file, package):
+            if not allowed(source, to, name, package):
+                breaches.append(f"{source}:{line} imports {name}: imports go down only")
+    return breaches
+
+
+def core_is_small(root: Path) -> list[str]:
+    """Packages that core imports beside the few it is meant to need."""
+    package = root / PACKAGE
+    known = CORE_MAY_IMPORT | set(sys.stdlib_module_names) | {"addenda"}
+    return [
+        f"{file.relative_to(package)}:{line} imports {name}: core knows {', '.join(sorted(CORE_MAY_IMPORT))} only"
+        for file in sources(root)
+        if file.relative_to(package).parts[0] == "core"
+        for line, name in imports(file, package)
+        if name.split(".")[0] not in known
+    ]
+
+
+def insides(root: Path) -> list[str]:
+    """Imports of transformers' insides outside bases/."""
+    package = root / PACKAGE
+    return [
+        f"{file.relative_to(package)}:{line} imports {name}: only bases/ knows transformers' insides"
+        for file in sources(root)
+        if file.relative_to(package).parts[0] != "bases"
+        for line, name in imports(file, package)
+        if name.split(".")[0] == "transformers" and any(part in INSIDES for part in name.split(".")[1:2])
+    ]
+
+
+def lazy_root(root: Path) -> list[str]:
+    """Imports that `import addenda` would run, other than the standard library's."""
+    file = root / PACKAGE / ROOT_FILE
+    if not file.exists():
+        return []
+    at_run_time: list[ast.AST] = []
+
+    def walk(nodes: list[ast.stmt]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                walk(node.orelse)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                at_run_time.append(node)
+            elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                for field in ("body", "orelse", "finalbody", "handlers"):
+                    walk(getattr(node, field, []))
+
+    walk(ast.parse(file.read_text(encoding="utf-8")).body)
+    breaches = []
+    for node in at_run_time:
+        relative = isinstance(node, ast.ImportFrom) and node.level > 0
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        if relative or any(name.split(".")[0] not in sys.stdlib_module_names for name in names):
+            breaches.append(f"{ROOT_FILE}:{node.lineno} `{ast.unparse(node)}` runs at import; make it lazy")
+    return breaches
+
+
+def budgets(root: Path) -> list[str]:
+    """Files and functions above their budget that give no reason (`# budget: <reason>`, on a line of its own)."""
+    breaches = []
+    for file in sorted(f for folder in BUDGETED for f in (root / folder).rglob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        if EXEMPTION.search(text):
+            continue
+        where = file.relative_to(root).as_posix()
+        if (count := len(text.splitlines())) > LINES_A_FILE:
+            breaches.append(f"{where} has {count} lines; the budget is {LINES_A_FILE}")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                count = (node.end_lineno or node.lineno) - node.lineno + 1
+                if count > LINES_A_FUNCTION:
+                    long = f"{where}:{node.lineno} {node.name} has {count} lines"
+                    breaches.append(f"{long}; the budget is {LINES_A_FUNCTION}")
+    return breaches
+
+
+def purposes(root: Path) -> list[str]:
+    """Files without a first docstring line that says what they are for."""
+    return [
+        f"{file.relative_to(root)} does not begin with its purpose"
+        for file in sources(root)
+        if len(architecture.purpose(file).split()) < 3
+    ]
+
+
+def unsafe(root: Path) -> list[str]:
+    """Ways to run code that a file names: pickle and its kin, torch.load and torch.save, eval, exec."""
+    package = root / PACKAGE
+    breaches = []
+    for file in sources(root):
+        where = file.relative_to(package)
+        for line, name in imports(file, package):
+            if name.split(".")[0] in PICKLERS or name in TORCH_PICKLES:
+                breaches.append(f"{where}:{line} imports {name}")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in TORCH_PICKLES:
+                breaches.append(f"{where}:{node.lineno} uses {ast.unparse(node)}")
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}:
+                breaches.append(f"{where}:{node.lineno} calls {node.func.id}(")
+            elif isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
+                breaches.append(f"{where}:{node.value.lineno} allows pickle")
+    return breaches
+
+
+def fresh(root: Path) -> list[str]:
+    """Generated pages that no longer say what the code says."""
+    return [f"{name} is stale; run `make generated`" for name in architecture.stale(root)]
+
+
+RULES: tuple[Callable[[Path], list[str]], ...] = (
+    undeclared,
+    floors,
+    core_is_small,
+    insides,
+    lazy_root,
+    budgets,
+    purposes,
+    unsafe,
+    fresh,
+)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_code_keeps_the_rule(rule: Callable[[Path], list[str]]) -> None:
+    breaches = rule(ROOT)
+    assert not breaches, "\n" + "\n".join(breaches)
+
+
+# --- each rule can fail ----------------------------------------------------------------------------------------------
+
+SOUND = {
+    "__init__.py": '"""Public names, lazily imported."""\nimport importlib\n'
+    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .bases.base import Base\n"
+    "def __getattr__(name):\n    from .plugging import plug\n    return plug\n",
+    "core/__init__.py": '"""The contracts of all."""\n',
+    "core/site.py": '"""Where a module may touch."""\nimport torch\nfrom addenda import __version__\n',
+    "bases/__init__.py": '"""The frozen models and their tables."""\n',
+    "bases/base.py": '"""A frozen model and its sites."""\nfrom transformers.models.llama import modeling_llama\n'
+    "from ..core.site import torch\nfrom addenda.tiny import FOLDER\nfrom . import llama\n",
+    "bases/llama.py": '"""The table of Llama."""\nfrom ..core import site\n',
+    "kinds/lora.py": '"""Low-rank updates of linears."""\nfrom addenda.core import site\nimport transformers\n',
+    "plugging.py": '"""Plug and unplug modules."""\nfrom . import storage\nfrom .bases.base import torch\n',
+    "storage.py": '"""Module folders on disk."""\nfrom .core import site\n',
+    "writing/train.py": '"""Train a module on text."""\nfrom addenda.plugging import storage\nfrom .data import x\n',
+    "writing/data.py": '"""Texts and packed batches."""\nx = 1\n',
+    "measuring/perplexity.py": '"""Loss on held-out text."""\nfrom .. import plugging\n',
+    "cli/main.py": '"""The command line\'s entry."""\nimport addenda\nfrom addenda.tiny import recipe\n',
+    "tiny/__init__.py": '"""The embedded base, its files."""\nFOLDER = 1\n',
+    "tiny/recipe.py": '"""How the base was trained."""\nimport addenda\nfrom addenda.writing import train\n',
+}
+
+BREACHES: dict[str, tuple[Callable[[Path], list[str]], str, str]] = {
+    "a folder without a floor": (undeclared, "helpers/odd.py", '"""Odds and ends, misc."""\n'),
+    "a file without a floor": (undeclared, "utils.py", '"""Odds and ends, misc."""\n'),
+    "core imports a kind": (floors, "core/state.py", "import addenda.kinds.lora\n"),
+    "a relative import goes up": (floors, "kinds/more.py", "from ..plugging import plug\n"),
+    "a function's import goes up": (floors, "storage.py", "def f():\n    from .writing import train\n"),
+    "a type-checking import goes up": (
+        floors,
+        "core/state.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..bases.base import Base\n",
+    ),
+    "a constant import_module goes up": (
+        floors,
+        "core/state.py",
+        "import importlib\nimportlib.import_module('addenda.kinds.lora')\n",
+    ),
+    "a submodule through the package": (floors, "core/state.py", "from addenda import kinds\n"),
+    "sideways on floor 1": (floors, "kinds/more.py", "from addenda.bases import base\n"),
+    "sideways on floor 3": (floors, "measuring/more.py", "from ..writing.data import x\n"),
+    "the public package from below": (floors, "writing/more.py", "import addenda\n"),
+    "core imports tiny": (floors, "core/state.py", "from ..tiny import FOLDER\n"),
+    "floor 1 imports the recipe": (floors, "bases/more.py", "from ..tiny import recipe\n"),
+    "tiny is no leaf": (floors, "tiny/__init__.py", "from .recipe import train\n"),
+    "core imports transformers": (core_is_small, "core/state.py", "from transformers import AutoConfig\n"),
+    "insides by from": (insides, "kinds/more.py", "from transformers.cache_utils import DynamicCache\n"),
+    "insides by import": (insides, "storage.py", "import transformers.models.llama\n"),
+    "insides by name": (insides, "writing/more.py", "def f():\n    from transformers import masking_utils\n"),
+    "the root imports torch": (lazy_root, "__init__.py", "import torch\n"),
+    "the root imports its own": (lazy_root, "__init__.py", "try:\n    from . import plugging\nfinally:\n    pass\n"),
+    "a long file": (budgets, "writing/more.py", "x = 1\n" * LINES_A_FILE),
+    "a long function": (budgets, "writing/more.py", "def f():\n" + "    x = 1\n" * LINES_A_FUNCTION),
+    "a long method": (budgets, "writing/more.py", "class A:\n  def f(self):\n" + "    x = 1\n" * LINES_A_FUNCTION),
+    "an exemption without a reason": (budgets, "writing/more.py", "# budget: \n" + "x = 1\n" * LINES_A_FILE),
+    "no docstring": (purposes, "writing/more.py", None),
+    "an empty purpose": (purposes, "writing/more.py", '"""Utils."""\n'),
+    "pickle": (unsafe, "writing/more.py", "def f():\n    import pickle\n"),
+    "torch.load": (unsafe, "writing/more.py", "import torch\ndef f(p): return torch.load(p, weights_only=True)\n"),
+    "torch.load by name": (unsafe, "writing/more.py", "from torch import load\n"),
+    "torch.save": (unsafe, "writing/more.py", "import torch\nsave = torch.save\n"),
+    "eval": (unsafe, "writing/more.py", "eval('1')\n"),
+    "numpy's pickle": (unsafe, "writing/more.py", "import numpy\nnumpy.load('x', allow_pickle=True)\n"),
+    "a new file": (fresh, "writing/more.py", "x = 1\n"),
+    "a new purpose": (fresh, "kinds/__init__.py", '"""One file for each kind."""\n'),
+}
+
+
+def renew(root: Path) -> None:
+    """Write the generated pages of a planted tree."""
+    (root / "docs" / "architecture.md").write_text(architecture.page(root), encoding="utf-8")
+    (root / "README.md").write_text(architecture.readme(root), encoding="utf-8")
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A small sound repository."""
+    for name, text in SOUND.items():
+        file = tmp_path / PACKAGE / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    marks = f"# X\n\n{architecture.MARK_OPEN}\n{architecture.MARK_CLOSE}\n"
+    (tmp_path / "README.md").write_text(marks, encoding="utf-8")
+    renew(tmp_path)
+    return tmp_path
+
+
+def test_a_sound_tree_keeps_every_rule(planted: Path) -> None:
+    assert {rule.__name__: rule(planted) for rule in RULES} == {rule.__name__: [] for rule in RULES}
+
+
+def test_a_reason_lifts_the_budget(planted: Path) -> None:
+    long = '"""One long table of numbers."""\n# budget: one table, better read whole\n' + "x = 1\n" * LINES_A_FILE
+    (planted / PACKAGE / "writing/more.py").write_text(long, encoding="utf-8")
+    assert budgets(planted) == []
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_a_planted_breach_is_seen_by_its_rule_alone(breach: str, planted: Path) -> None:
+    rule, name, text = BREACHES[breach]
+    file = planted / PACKAGE / name
+    file.parent.mkdir(exist_ok=True)
+    speaks = rule is purposes or (text or "").startswith('"""')
+    sound = SOUND.get(name, "" if speaks else '"""What this file is for."""\n')
+    file.write_text(sound + (text if text is not None else "x = 1\n"), encoding="utf-8")
+    if rule is not fresh:
+        renew(planted)
+    assert rule(planted)
+    assert [other.__name__ for other in RULES if other is not rule and other(planted)] == []

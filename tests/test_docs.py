@@ -1,0 +1,109 @@
+"""The pages tell the truth: the command line's reference is fresh, code blocks use names that exist, the docs build."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.main import get_command
+
+import cli_reference
+from architecture import ROOT
+
+PAGES = ("README.md", "docs/quickstart.md", "docs/kinds.md")
+
+
+def test_cli_reference_is_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/cli_reference.py"), "--check"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+class Gate(StrEnum):
+    TOKEN = "token"
+    CONTEXT = "context"
+
+
+def planted() -> typer.Typer:
+    """A small command line with one of everything that the reference must show."""
+    app = typer.Typer(help="What it is.")
+
+    @app.command()
+    def train(
+        name: Annotated[str, typer.Argument(help="The module's name.")],
+        corpus: Annotated[list[str], typer.Option(help="Text | more.")],
+        out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder.")] = None,
+        gate: Annotated[Gate, typer.Option(help="Which [bold]gate[/bold].")] = Gate.TOKEN,
+        tokens: Annotated[int, typer.Option(help="How many.")] = 1000,
+        json: Annotated[bool, typer.Option("--json", help="One line.")] = False,
+    ) -> None:
+        """Train a module.
+
+        On a
+        corpus.
+        """
+
+    @app.command(hidden=True)
+    def secret() -> None:
+        """Not shown."""
+
+    return app
+
+
+def test_the_reference_shows_every_option() -> None:
+    page = cli_reference.page(get_command(planted()))
+    for row in (
+        "addenda train [options] NAME",
+        "Train a module.\n\nOn a corpus.",
+        "| `NAME` | text | required | The module's name. |",
+        "| `--corpus` | text, repeated | required | Text \\| more. |",
+        "| `--out`, `-o` | path |  | A folder. |",
+        "| `--gate` | `token` / `context` | `token` | Which gate. |",
+        "| `--tokens` | integer | `1000` | How many. |",
+        "| `--json` |  |  | One line. |",
+    ):
+        assert row in page
+    assert "secret" not in page
+
+
+def blocks(page: str) -> list[str]:
+    """The Python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_blocks_use_names_that_exist(page: str) -> None:
+    import addenda
+
+    assert blocks(page)
+    for block in blocks(page):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "addenda":
+                assert node.attr in addenda.__all__
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+    assert [t for t in targets if not ((ROOT / page).parent / t).exists()] == []
+
+
+@pytest.mark.slow
+def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", str(tmp_path / "html")]
+    done = subprocess.run(
+        [*command, "-d", str(tmp_path / "trees")], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "html" / "kinds.html").exists()

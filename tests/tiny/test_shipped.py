@@ -1,0 +1,116 @@
+"""What comes with the package: the base is as its card says, the samples do not overlap."""
+
+import json
+
+import numpy as np
+import pytest
+
+from addenda import tiny
+from addenda.tiny.corpus import RunHasher, contains, read_jsonl
+
+BASE = tiny.path()
+needs_base = pytest.mark.skipif(not (BASE / "config.json").exists(), reason="no base exported yet")
+WILD = ["", " ", "  two  spaces ", "é\u0301", "\x00\x01", "漢字かな", "\U0001f9ea🇫🇷", "\r\n\t", "a" * 999]
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(BASE), AutoTokenizer.from_pretrained(BASE)
+
+
+def records(name):
+    return list(read_jsonl(tiny.sample(name)))
+
+
+def runs(texts):
+    hasher = RunHasher()
+    return np.concatenate([hasher.runs(hasher.codes(t)) for t in texts])
+
+
+def test_unknown_sample_lists_the_names():
+    with pytest.raises(ValueError, match="pubmed_train, pubmed_valid, general_train, general_valid"):
+        tiny.sample("pubmed")
+
+
+def test_importing_tiny_does_not_import_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, addenda.tiny; addenda.tiny.path(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@needs_base
+def test_size():
+    assert sum(p.stat().st_size for p in BASE.rglob("*")) <= 32_000_000
+    assert not list(BASE.rglob("*.bin"))
+    assert not list(BASE.rglob("*.pt"))
+
+
+@needs_base
+def test_tokenizer_gives_back_any_text(shipped):
+    _, tokenizer = shipped
+    for text in WILD:
+        ids = tokenizer(text)["input_ids"]
+        assert ids[0] == tokenizer.bos_token_id
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text
+        assert tokenizer.decode(ids[1:]) == text
+
+
+@needs_base
+def test_chat_template(shipped):
+    _, tokenizer = shipped
+    chat = [{"role": "user", "content": "Hello"}]
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert text == "<|bos|><|user|>\nHello\n<|assistant|>\n"
+
+
+@needs_base
+@pytest.mark.parametrize("name", ["general_valid", "pubmed_valid"])
+def test_loss_is_that_of_the_card(shipped, name):
+    from addenda.tiny.export import held_out_loss
+
+    model, tokenizer = shipped
+    card = json.loads((BASE / "card.json").read_text())["losses"]
+    if f"sample {name}" not in card:
+        pytest.skip("the card has no score of this sample")
+    texts = [record["text"] for record in records(name)]
+    score = held_out_loss(model.float(), tokenizer, texts)
+    assert abs(score["nats_per_token"] - card[f"sample {name}"]["nats_per_token"]) < 0.02
+
+
+def test_samples_do_not_overlap():
+    train = [r["text"] for n in ("pubmed_train", "general_train") for r in records(n)]
+    valid = [r["text"] for n in ("pubmed_valid", "general_valid") for r in records(n)]
+    assert not contains(np.unique(runs(valid)), runs(train)).any()
+
+
+def test_samples_have_licences_and_sizes():
+    size = {}
+    for name in tiny.SAMPLES:
+        rows = records(name)
+        assert len({r["id"] for r in rows}) == len(rows)
+        size[name] = sum(len(r["text"].encode()) for r in rows)
+        for row in rows:
+            assert row["id"]
+            assert row["text"].strip()
+            licence = row["license"].lower()
+            assert licence.startswith(("cc", "public domain"))
+            assert "nc" not in licence
+            assert "nd" not in licence
+    assert size["pubmed_train"] > 1_000_000
+    assert size["general_train"] > 600_000
+    assert size["pubmed_valid"] > 100_000
+    assert size["general_valid"] > 150_000
+    assert (tiny.sample("pubmed_train").parent / "SOURCE.md").exists()
+
+
+@needs_base
+def test_replay_sample_was_seen_whole():
+    from addenda.tiny.samples import saw_whole
+
+    seen = saw_whole(BASE / "documents.jsonl.gz")
+    assert {r["id"] for r in records("general_train")} <= seen
+    assert not {r["id"] for r in records("general_valid")} & seen
