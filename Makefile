@@ -34,7 +34,7 @@ endif
 .PHONY: help setup demo test slow lint format types docs bench generated ci clean distclean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n 1,9p
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n 1,8p
 
 setup: $(STAMP)
 

@@ -211,7 +211,7 @@ def purposes(root: Path) -> list[str]:
     return [
         f"{file.relative_to(root)} does not begin with its purpose"
         for file in sources(root)
-        if len(architecture.purpose(file).split()) < 3
+        if len(architecture.purpose(file).split()) < 2
     ]
 
 

@@ -20,14 +20,12 @@ _LICENCES = frozenset(
 
 def render(card: Card, source: str | None = None) -> str:
     """The model card; `source` is what a reader should plug: a hub id, else a placeholder for the folder."""
-    title = card.name
     parts = [
         _front_matter(card),
-        f"# {title}",
+        f"# {card.name}",
         _plain(card.description) or f"A knowledge module for `{_code(card.base.name)}`.",
         f"`{_code(card.kind)}` · {card.parameters:,} parameters · base `{_code(card.base.name)}` "
-        f"({_plain(card.base.model_type)}, {card.base.parameters:,} parameters) · made with "
-        "[Addenda](https://pypi.org/project/addenda/)",
+        f"({_plain(card.base.model_type)}, {card.base.parameters:,} parameters) · made with Addenda",
         "## Use",
         _usage(card, source or f"path/to/{card.name}"),
         "## Measured",
@@ -46,8 +44,16 @@ def _front_matter(card: Card) -> str:
         lines += [f"base_model: {card.base.name}", "base_model_relation: adapter"]
     if card.licence:
         name = card.licence.strip().lower()
-        lines += [f"license: {name}"] if name in _LICENCES else ["license: other", f"license_name: {_yaml(card.licence)}"]
-    lines += ["pipeline_tag: text-generation", "tags:", "- addenda", "- knowledge-module", f"- {_yaml(card.kind.lower())}"]
+        lines += (
+            [f"license: {name}"] if name in _LICENCES else ["license: other", f"license_name: {_yaml(card.licence)}"]
+        )
+    lines += [
+        "pipeline_tag: text-generation",
+        "tags:",
+        "- addenda",
+        "- knowledge-module",
+        f"- {_yaml(card.kind.lower())}",
+    ]
     return "\n".join(["---", *lines, "---"])
 
 
@@ -70,7 +76,8 @@ def _measures(measures: list[Measure]) -> str:
     if not measures:
         return "Nothing has been measured yet."
     rows = [
-        (m.name, _number(m.value), _interval(m), m.unit, "" if m.n is None else f"{m.n:,}", m.on or "") for m in measures
+        (m.name, _number(m.value), _interval(m), m.unit, "" if m.n is None else f"{m.n:,}", m.on or "")
+        for m in measures
     ]
     return _table(("measure", "value", "95% interval", "unit", "n", "on"), rows)
 
@@ -82,7 +89,7 @@ def _training(card: Card) -> str:
         for d in run.data
     ]
     if not card.training:
-        return "Nothing yet: the module is fresh."
+        return "No training is recorded."
     runs = [
         f"- objective `{_code(run.objective)}`, {run.tokens:,} tokens in {run.steps:,} steps, seed {run.seed}"
         + ("" if run.lr is None else f", learning rate {run.lr:g}")

@@ -24,9 +24,9 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule, check_name
 from addenda.core.registry import options_of
-from addenda.core.state import RUNTIME, Collector, Watch, compiling
+from addenda.core.state import Collector, Watch, compiling
 from addenda.running import Machinery, watching
-from addenda.selection import Names, Selection
+from addenda.selection import Mirror, Names, Selection
 from addenda.trainable import Trainable
 
 _attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.WeakKeyDictionary()
@@ -83,6 +83,7 @@ class Base:
         self.modules: Mapping[str, KnowledgeModule] = MappingProxyType(self._modules)
         self._machinery = Machinery(self)
         self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=Selection())
+        self._mirror = Mirror()
         self._fingerprint: str | None = None
         self._trainables: list[Trainable] = []
 
@@ -211,9 +212,9 @@ class Base:
         """What is selected in this thread or task."""
         if not compiling():
             return self._selected.get()
-        if RUNTIME.tasks:
+        if self._mirror.tasks:
             return self._outside_the_graph()
-        return RUNTIME.selections.get(id(self), _NOTHING)
+        return self._mirror.selection
 
     @torch.compiler.disable
     def _outside_the_graph(self) -> Selection:
@@ -224,8 +225,8 @@ class Base:
 
     def _select(self, chosen: Selection) -> None:
         self._selected.set(chosen)
-        RUNTIME.selections[id(self)] = chosen
-        RUNTIME.tasks = RUNTIME.tasks or _in_task()
+        self._mirror.selection = chosen
+        self._mirror.tasks = self._mirror.tasks or _in_task()
 
     @contextmanager
     def _block(self, chosen: Selection) -> Iterator[Base]:
@@ -308,9 +309,6 @@ class Base:
         except BaseException:
             del self._modules[module.name]
             raise
-
-
-_NOTHING = Selection()
 
 
 def _nonzero(weights: dict[str, float]) -> dict[str, float]:

@@ -112,7 +112,7 @@ class Machinery:
 
     def _call(self, chosen: Any, tokens: Tensor, attention_mask: Any, cache: Any) -> Call:
         batch, length = tokens.shape[0], tokens.shape[1]
-        shares: list[Share] = chosen.shares(self.base.modules, batch, RUNTIME.prompts)
+        shares: list[Share] = chosen.shares(self.base._modules, batch, RUNTIME.prompts)
         gated = False
         for share in shares:
             if share.module.kind.seam is Seam.ATTENTION:

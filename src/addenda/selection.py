@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -67,12 +68,12 @@ class Selection:
     table: tuple[tuple[str, Tensor], ...] = ()
     entries: int = 0
 
-    @property
-    def empty(self) -> bool:
-        """True where no row selects anything."""
-        if self.index is not None:
-            return not self.table
-        return not any(self.rows) if self.rows is not None else not self.everyone
+    #: True where no row selects anything; a plain field, because compiled code guards on it
+    empty: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        chosen = self.table if self.index is not None else self.everyone if self.rows is None else any(self.rows)
+        object.__setattr__(self, "empty", not chosen)
 
     def names(self) -> set[str]:
         """Every module that some row selects."""
@@ -182,3 +183,15 @@ def _times(entries: int, batch: int, prompts: int | None) -> int:
             f"the selection has {entries} rows, the batch {batch}{inside}; give one entry for each prompt"
         )
     return batch // entries
+
+
+class Mirror(threading.local):
+    """A base's selection in this thread, for compiled code, which cannot read context variables."""
+
+    selection: Selection
+    # True for good once a selection was made inside an asyncio task: the mirror can then not be trusted
+    tasks: bool
+
+    def __init__(self) -> None:
+        self.selection = Selection()
+        self.tasks = False

@@ -1,4 +1,4 @@
-"""Llama."""
+"""Llama: the table that most later architectures share."""
 
 from addenda.bases.architecture import Architecture
 

@@ -1,4 +1,4 @@
-"""Qwen2."""
+"""Qwen2: as Llama, with biases on the projections."""
 
 from addenda.bases.architecture import Architecture
 

@@ -1,4 +1,4 @@
-"""Qwen3, with key norms."""
+"""Qwen3: as Llama, with key norms."""
 
 from addenda.bases.architecture import Architecture
 

@@ -82,11 +82,11 @@ class AddingAdapter(Adapter):
         None means that no token is live.
         """
         if compiling():
-            live = _and(mask, None if isinstance(weight, float) else (weight != 0).squeeze(-1))
+            live = _and(mask, None if not isinstance(weight, Tensor) else (weight != 0).squeeze(-1))
             delta = self.delta(x) * weight
             return Contribution(delta, live=None if live is None else live.expand(x.shape[:-1]).unsqueeze(-1))
         live = _and(self.live(x), mask)
-        if not isinstance(weight, float):
+        if isinstance(weight, Tensor):
             live = _and(live, (weight != 0).squeeze(-1).expand(x.shape[:-1]))
         if live is None:
             return Contribution(self.delta(x) * weight)
@@ -95,7 +95,7 @@ class AddingAdapter(Adapter):
             return None
         if index.numel() > SPARSE_BELOW * live.numel():
             return Contribution(self.delta(x) * weight, live=live.unsqueeze(-1))
-        if not isinstance(weight, float):
+        if isinstance(weight, Tensor):
             weight = weight.expand(*x.shape[:-1], 1).flatten(0, 1)[index]
         return Contribution(self.delta(x.reshape(-1, x.shape[-1])[index]) * weight, index=index)
 

@@ -90,7 +90,7 @@ class KnowledgeModule(nn.Module):
         Names and shapes must match exactly.
         """
         state = {key: tensors[_public(key)] for key in self.state_dict()}
-        assert state.keys() and len(state) == len(tensors)
+        assert len(state) == len(tensors)
         self.load_state_dict(state, assign=True)
 
     def size(self) -> int:

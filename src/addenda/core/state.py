@@ -136,18 +136,11 @@ class _Runtime(threading.local):
     # the number of prompts that `generate` was given, while it runs
     prompts: int | None = None
     capture: list[KeyValues] | None = None
-    # mirrors of each base's selection for compiled code, which cannot read context variables
-    selections: dict[int, Any]
-    # becomes True for good once a selection was made inside an asyncio task: the mirror can then not be trusted
-    tasks: bool = False
-
     def __init__(self) -> None:
         self.call = None
         self.watch = Watch()
         self.prompts = None
         self.capture = None
-        self.selections = {}
-        self.tasks = False
 
 
 RUNTIME = _Runtime()

@@ -1,0 +1,143 @@
+"""The hub: modules found, fetched and published through huggingface_hub."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from addenda.core.errors import AddendaError, FileError
+from addenda.files import shown
+
+if TYPE_CHECKING:
+    from addenda.core.module import KnowledgeModule
+
+# all that is ever fetched: a module's folder, or a PEFT one; never a pickle
+_WANTED = ("module.safetensors", "card.json", "README.md", "adapter_model.safetensors", "adapter_config.json")
+_CLIENTS = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2")
+_OWN = frozenset(_WANTED[:3]) | {".gitattributes"}
+
+
+def resolve(folder_or_repo: str | Path, revision: str | None = None) -> Path:
+    """The folder of a module: a local folder if there is one, else a snapshot of the hub repository of that name.
+
+    Of a repository only the module's own files are fetched.
+
+    Raises:
+        FileError: there is neither; says what was tried and what to do.
+    """
+    local = Path(folder_or_repo).expanduser()
+    if local.is_dir():
+        if revision is not None:
+            raise FileError(
+                f"'{folder_or_repo}' is a folder here, and revision={revision!r} belongs to a hub repository"
+            )
+        return local
+    if local.exists():
+        raise FileError(f"'{folder_or_repo}' is a file; a module is a folder with card.json and module.safetensors")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    name = str(folder_or_repo)
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise FileError(f"there is no folder '{folder_or_repo}', and it is not a hub id (owner/name) either") from None
+    with _telling(f"there is no folder '{name}' here, and from the hub it cannot be had", revision):
+        found = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
+    if not any((found / wanted).exists() for wanted in ("card.json", "adapter_config.json")):
+        raise FileError(f"the hub repository '{name}' holds no module: neither card.json nor adapter_config.json")
+    return found
+
+
+def push_to_hub(
+    module: KnowledgeModule,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    message: str | None = None,
+) -> str:
+    """Publish a module's folder as a hub repository, made if it does not exist; returns the address of the commit.
+
+    Args:
+        module: as `base.modules[name]` gives it.
+        repo_id: `owner/name`.
+        private: whether a new repository is private; None leaves it to the owner's setting.
+        revision: the branch to write to; default: main.
+        token: as huggingface_hub takes it; None uses the stored login.
+        message: of the commit.
+
+    Raises:
+        FileError: the repository holds something else than a module, or the hub refuses; says what to do.
+    """
+    from huggingface_hub import HfApi
+
+    from addenda.storage import MEMBERS, save_module
+
+    api = HfApi(library_name="addenda", token=token)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = save_module(module, Path(temporary) / "module", source=repo_id)
+        with _telling(f"cannot publish '{module.name}' as '{repo_id}'", revision):
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            foreign = sorted(set(api.list_repo_files(repo_id, revision=revision)) - _OWN)
+            if foreign:
+                names = ", ".join(map(shown, foreign[:5]))
+                raise FileError(
+                    f"the hub repository '{repo_id}' holds what is not a module's ({names}) and is left as it is; "
+                    "choose another name"
+                )
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                allow_patterns=list(MEMBERS),
+                revision=revision,
+                commit_message=message or f"Module {module.name}",
+            )
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _telling(what: str, revision: str | None) -> Iterator[None]:
+    """Turn the hub's many errors into a FileError with the remedy; any other error passes as it is."""
+    try:
+        yield
+    except AddendaError:
+        raise
+    except Exception as error:
+        reason = _reason(error, revision)
+        if reason is None:
+            raise
+        raise FileError(f"{what}: {reason}") from error
+
+
+def _reason(error: Exception, revision: str | None) -> str | None:
+    """What went wrong and what to do about it; None where it is no error of the hub or the network."""
+    from huggingface_hub import constants, errors
+
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    remedies: tuple[tuple[type[Exception], str], ...] = (
+        (errors.GatedRepoError, "access is restricted: ask for it on the repository's page, then `hf auth login`"),
+        (errors.RevisionNotFoundError, f"the repository has no revision {revision!r}"),
+        (errors.RepositoryNotFoundError, "no such repository, or a private one: check the name, or `hf auth login`"),
+        (errors.LocalTokenNotFoundError, "log in first: `hf auth login`"),
+        (errors.HFValidationError, f"'owner/name' is the form of a hub id ({first})"),
+    )
+    for kind, remedy in remedies:
+        if isinstance(error, kind):
+            return remedy
+    if constants.is_offline_mode() and isinstance(error, OSError):
+        return (
+            "the hub is switched off by HF_HUB_OFFLINE and nothing of that name is in its cache; "
+            "unset HF_HUB_OFFLINE, or give a folder"
+        )
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return f"the hub refuses access ({status}): `hf auth login` with a token that may do this"
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS:
+        return f"{constants.ENDPOINT} cannot be reached or does not answer as it should ({first})"
+    return None

@@ -1,0 +1,139 @@
+"""The head: logits from hidden states, chunk by chunk, so that no batch's logits are ever held whole.
+
+Knows the model only through `base_model` and `get_output_embeddings`. What it takes for granted (that logits are the
+output embedding of the decoder's last state, scaled or capped as the config says) is checked on a few tokens; where it
+does not hold, the model's own logits are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from addenda.objectives.objective import Objective, Taught
+
+#: logits of one chunk, in numbers: 32 MiB in float32; larger tensors were slower on a CPU
+CHUNK_NUMBERS = 2**23
+
+
+class Head:
+    """The output side of a causal language model. `whole` is True where only the model itself can make its logits."""
+
+    def __init__(self, model: nn.Module, chunk: int | None = None) -> None:
+        self.model: Any = model
+        self.decoder: Any = model.base_model
+        self.output: Any = self.model.get_output_embeddings()
+        self.finish = _finish(model)
+        self.whole = self.output is None or self.decoder is model or not self._holds()
+        self.vocabulary: int = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
+        self.chunk = chunk or max(16, CHUNK_NUMBERS // self.vocabulary)
+
+    def hidden(self, ids: Tensor, **inputs: Any) -> Tensor:
+        """The decoder's last states [B, T, D] for token ids [B, T]; the logits themselves [B, T, V] where `whole`."""
+        if self.whole:
+            return self.model(input_ids=ids, use_cache=False, **inputs).logits
+        return self.decoder(input_ids=ids, use_cache=False, **inputs).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [n, V], float32, of states [n, D]."""
+        return (hidden if self.whole else self.finish(self.output(hidden))).float()
+
+    @torch.no_grad()
+    def _holds(self) -> bool:
+        device = self.model.get_input_embeddings().weight.device
+        ids = torch.arange(4, device=device)[None]
+        theirs = self.model(input_ids=ids, use_cache=False).logits.float()
+        states = self.decoder(input_ids=ids, use_cache=False).last_hidden_state
+        ours = self.finish(self.output(states)).float()
+        if ours.shape != theirs.shape:
+            return False
+        rough = 1e-4 if self.model.dtype == torch.float32 else 3e-2
+        return bool((ours - theirs).abs().max() <= rough * theirs.abs().max())
+
+    def costs(
+        self, objective: Objective, hidden: Tensor, targets: Tensor, weights: Tensor, taught: Taught = ()
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the tokens' costs, and each token's cost.
+
+        Gradients reach `hidden` alone: they are taken chunk by chunk on the way forward, so that no chunk's logits
+        outlive it and none is computed twice.
+
+        Args:
+            objective: what a token costs.
+            hidden: [n, D], as `hidden` gives them, flattened.
+            targets: [n], the tokens that came.
+            weights: [n], float32; tokens of weight zero are not computed.
+            taught: tensors [n, ...] from `teach`.
+
+        Returns:
+            A scalar with a gradient, in nats, and the costs [n] without one, zero where the weight is.
+        """
+        chosen = weights.nonzero().squeeze(-1)
+        if len(chosen) < len(weights):
+            hidden, targets = hidden[chosen], targets[chosen]
+            taught = tuple(part[chosen] for part in taught)
+        picked = weights[chosen]
+
+        def cost(states: Tensor, at: slice) -> Tensor:
+            return objective.cost(self.logits(states), targets[at], tuple(part[at] for part in taught))
+
+        total, costs = _Chunked.apply(hidden, picked, cost, self.chunk)
+        return total, torch.zeros_like(weights).index_copy(0, chosen, costs)
+
+    @torch.no_grad()
+    def teach(self, objective: Objective, hidden: Tensor) -> Taught:
+        """What the objective keeps of the teacher's states [n, D]: tensors [n, ...]."""
+        parts = [objective.teach(self.logits(states)) for states in hidden.split(self.chunk)]
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+
+class _Chunked(torch.autograd.Function):
+    """Sum of weighted costs over chunks, with the gradient for the states found on the way forward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weights: Tensor, cost: Callable[[Tensor, slice], Tensor], chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        wanted = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(hidden) if wanted else None
+        costs = torch.empty_like(weights)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for start in range(0, len(hidden), chunk):
+            at = slice(start, start + chunk)
+            with torch.set_grad_enabled(wanted):
+                states = hidden[at].detach().requires_grad_(wanted)
+                each = cost(states, at)
+                part = (each * weights[at]).sum()
+            if gradient is not None:
+                gradient[at] = torch.autograd.grad(part, states)[0]
+            costs[at] = each.detach()
+            total += part.detach()
+        ctx.gradient = gradient
+        ctx.mark_non_differentiable(costs)
+        return total, costs
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, None, None, None]:
+        if ctx.gradient is None:
+            return None, None, None, None
+        return ctx.gradient * upstream[0].to(ctx.gradient.dtype), None, None, None
+
+
+def _finish(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What the model does to its output embedding's result, as its config says."""
+    config: Any = model.config
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    cap = getattr(config, "final_logit_softcapping", None)
+    times, over = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
+
+    def finish(logits: Tensor) -> Tensor:
+        if times is not None:
+            logits = logits * times
+        if over is not None:
+            logits = logits / over
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    return finish

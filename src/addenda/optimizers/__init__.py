@@ -1,0 +1,1 @@
+"""Optimizers, one file each: how a module's parameters follow their gradients."""

@@ -1,0 +1,1 @@
+"""Penalties, one file each: what a module pays for disturbing tokens that it should leave alone."""

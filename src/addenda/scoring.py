@@ -1,0 +1,245 @@
+"""Scoring: the loss of a base, as selected, on the documents of a text, with what paired comparisons need."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+
+from addenda.core.errors import AddendaError, DataError
+from addenda.encoding import Encoded, Encoder
+from addenda.objectives.head import Head
+from addenda.objectives.lm import LanguageModelling
+from addenda.texts import texts
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+#: draws of the bootstrap behind every interval
+DRAWS = 1000
+#: windows sorted by length at a time, so that few tokens are padding
+WINDOWS = 512
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One score minus another on the same documents: nats per token, with its 95% interval."""
+
+    nats: float
+    low: float
+    high: float
+    documents: int
+
+    def __float__(self) -> float:
+        return self.nats
+
+
+@dataclass(frozen=True)
+class Score:
+    """Held-out loss in nats per token; `low` and `high` bound the 95% interval over documents (equal below two).
+
+    `sums`, `counts` and `sizes` [documents] are each document's nats, scored tokens and bytes, in the text's order.
+    """
+
+    nats: float
+    low: float
+    high: float
+    tokens: int
+    bytes: int
+    documents: int
+    on: str
+    sums: np.ndarray = field(repr=False)
+    counts: np.ndarray = field(repr=False)
+    sizes: np.ndarray = field(repr=False)
+
+    def __float__(self) -> float:
+        return self.nats
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the nats per token."""
+        return math.exp(self.nats)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of text: comparable across tokenizers."""
+        return float(self.sums.sum()) / math.log(2) / max(1, self.bytes)
+
+    def minus(self, other: Score) -> Difference:
+        """This score minus another on the same documents, paired: far tighter than the difference of two intervals.
+
+        Raises:
+            AddendaError: the two were not taken on the same documents.
+        """
+        if len(self.counts) != len(other.counts) or not (self.counts == other.counts).all():
+            raise AddendaError(f"scores on different documents cannot be paired: '{self.on}' and '{other.on}'")
+        value, low, high = _interval(self.sums - other.sums, self.counts)
+        return Difference(value, low, high, self.documents)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        plain = {name: getattr(self, name) for name in ("nats", "low", "high", "tokens", "bytes", "documents", "on")}
+        return plain | {"perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
+
+
+def score(
+    base: Base,
+    source: Any,
+    *,
+    length: int | None = None,
+    stride: int | None = None,
+    tokens: int | None = None,
+    batch_tokens: int = 4096,
+    precision: str = "fp32",
+    head: Head | None = None,
+) -> Score:
+    """Score a base, with its current selection, on texts; see `measuring.perplexity` for the settings.
+
+    Raises:
+        DataError: the text cannot be read, or holds no token to score.
+        AddendaError: a setting is out of range.
+    """
+    found = texts(source)
+    length = length or default_length(base)
+    stride = stride or length
+    if not 2 <= length or not 1 <= stride <= length:
+        raise AddendaError(f"scoring needs 1 <= stride <= length and length >= 2; got stride {stride}, length {length}")
+    head = head or Head(base.model)
+    encoder = Encoder(base.tokenizer, head.vocabulary)
+    sums: dict[int, float] = {}
+    counts, sizes, waiting = [], [], []
+    for number, document in enumerate(_opened(encoder, found, tokens)):
+        windows = _windows(document, length, stride)
+        counts.append(int(sum(w[1].sum() for w in windows)))
+        sizes.append(document.bytes)
+        waiting += [(number, *window) for window in windows]
+        if len(waiting) >= WINDOWS:
+            _run(base, head, waiting, sums, batch_tokens, precision)
+            waiting = []
+    _run(base, head, waiting, sums, batch_tokens, precision)
+    if not sum(counts):
+        raise DataError(f"'{found.name}' holds no token to score")
+    each = np.array([sums.get(number, 0.0) for number in range(len(counts))])
+    total, whole = np.array(counts), np.array(sizes)
+    value, low, high = _interval(each, total)
+    return Score(
+        value, low, high, int(total.sum()), int(whole.sum()), len(counts), found.name, each, total, whole
+    )
+
+
+def default_length(base: Base) -> int:
+    """512 tokens, or the base's context where that is shorter."""
+    config = base.model.config
+    context = getattr(config, "max_position_embeddings", None) or 512
+    return min(512, int(context))
+
+
+def _opened(encoder: Encoder, found: Any, limit: int | None) -> Iterator[Encoded]:
+    """Documents, each opened by the tokenizer's bos (else eos) so that its first token is scored too, up to a limit."""
+    tokenizer = encoder.tokenizer
+    opener = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    seen = 0
+    for document in encoder.documents(found):
+        ids, weights, size = document.ids, document.weights, document.bytes
+        if opener is not None and (not len(ids) or ids[0] != opener):
+            ids = np.concatenate([[np.int32(opener)], ids])
+            weights = np.concatenate([[np.uint8(0)], weights])
+        if limit is not None and seen + len(ids) - 1 > limit:
+            kept = limit - seen + 1
+            size = round(size * (kept - 1) / max(1, len(ids) - 1))
+            ids, weights = ids[:kept], weights[:kept]
+        if len(ids) > 1:
+            yield Encoded(ids, weights, size)
+        seen += max(0, len(ids) - 1)
+        if limit is not None and seen >= limit:
+            return
+
+
+def _windows(document: Encoded, length: int, stride: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Token ids [n + 1] and the loss weight of each prediction [n], n <= length; each token is scored once."""
+    ids, weights = document.ids, document.weights
+    found = []
+    for begin in range(0, len(ids) - 1, stride):
+        end, start = min(begin + stride, len(ids) - 1), max(0, begin - (length - stride))
+        counted = weights[start + 1 : end + 1].copy()
+        counted[: begin - start] = 0
+        if counted.any():
+            found.append((ids[start : end + 1], counted))
+    return found
+
+
+def _run(
+    base: Base, head: Head, windows: list[Any], sums: dict[int, float], batch_tokens: int, precision: str
+) -> None:
+    """Add the nats of windows to their documents' sums, longest windows first, in batches of like length."""
+    windows = sorted(windows, key=lambda window: -len(window[1]))
+    while windows:
+        rows = max(1, batch_tokens // len(windows[0][1]))
+        batch, windows = windows[:rows], windows[rows:]
+        for (number, *_), nats in zip(batch, _nats(base, head, batch, precision), strict=True):
+            sums[number] = sums.get(number, 0.0) + nats
+
+
+@torch.no_grad()
+def _nats(base: Base, head: Head, batch: list[Any], precision: str) -> list[float]:
+    device = base.model.get_input_embeddings().weight.device
+    width = len(batch[0][2])
+    ids = torch.zeros(len(batch), width + 1, dtype=torch.long)
+    weights = torch.zeros(len(batch), width)
+    for row, (_, tokens, counted) in enumerate(batch):
+        ids[row, : len(tokens)] = torch.from_numpy(tokens.astype(np.int64))
+        weights[row, : len(counted)] = torch.from_numpy(counted.astype(np.float32))
+    real = torch.tensor([len(counted) for _, _, counted in batch])
+    mask = None if bool((real == width).all()) else (torch.arange(width) < real[:, None]).long().to(device)
+    ids, weights = ids.to(device), weights.to(device)
+    with evaluating(base.model), cast(device, precision):
+        hidden = head.hidden(ids[:, :-1], attention_mask=mask)
+        _, costs = head.costs(LanguageModelling(), hidden.flatten(0, 1), ids[:, 1:].flatten(), weights.flatten())
+    return costs.view(weights.shape).double().sum(1).tolist()
+
+
+@contextlib.contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """The model in evaluation mode for a block; every submodule's mode is put back after."""
+    before = [(module, module.training) for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in before:
+            module.training = flag
+
+
+def cast(device: torch.device, precision: str) -> Any:
+    """Autocast to bfloat16 for "bf16", nothing for "fp32".
+
+    Raises:
+        AddendaError: another precision is asked for.
+    """
+    if precision not in ("fp32", "bf16"):
+        raise AddendaError(f"precision is 'fp32' or 'bf16'; got {precision!r}")
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+
+
+def _interval(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
+    """Ratio of totals, and its 95% interval by a bootstrap over documents, seeded."""
+    value = float(sums.sum() / counts.sum())
+    if len(sums) < 2:
+        return value, value, value
+    random = np.random.default_rng(0)
+    block = max(1, 2**22 // len(sums))
+    drawn: list[np.ndarray] = []
+    for start in range(0, DRAWS, block):
+        chosen = random.integers(len(sums), size=(min(block, DRAWS - start), len(sums)))
+        total = counts[chosen].sum(1)
+        drawn.append(sums[chosen].sum(1) / np.maximum(1, total))
+    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    return value, float(low), float(high)
+
+

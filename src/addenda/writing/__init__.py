@@ -1,0 +1,1 @@
+"""Writing knowledge into modules: packed data, the training loop, exact checkpoints, reports."""

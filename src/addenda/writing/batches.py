@@ -1,0 +1,142 @@
+"""Batches: which row comes from which stream, for which module, and the tensors that a forward pass takes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from addenda.writing.packing import Feed, Row, is_replay
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of a batch: its tokens, the module that learns from it, and whether it is replay."""
+
+    row: Row
+    owner: str
+    replay: bool
+
+
+class Mixture:
+    """Corpus rows with a share of replay rows between them, for one or several modules.
+
+    Every module has its own corpus and sees the rows that it would see alone; replay rows are the same for all.
+    """
+
+    def __init__(self, corpora: Mapping[str, Feed], replay: Feed | None, share: float) -> None:
+        self.corpora, self.replay, self.share = dict(corpora), replay, share if replay is not None else 0.0
+        self.number = 0
+        self.crc = 0
+
+    def take(self, rows: int) -> list[Item]:
+        """The next `rows` rows of each module, module after module."""
+        by_owner: dict[str, list[Item]] = {owner: [] for owner in self.corpora}
+        for _ in range(rows):
+            again = self.replay is not None and is_replay(self.number, self.share)
+            same = self.replay.take() if again and self.replay is not None else None
+            for owner, feed in self.corpora.items():
+                row = same if same is not None else feed.take()
+                self.crc = zlib.crc32(row.ids.tobytes(), self.crc)
+                by_owner[owner].append(Item(row, owner, again))
+            self.number += 1
+        return [item for items in by_owner.values() for item in items]
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """Where the run stands in its data; `crc` sums up every row so far."""
+        return {
+            "number": self.number,
+            "crc": self.crc,
+            "corpora": {owner: feed.position for owner, feed in self.corpora.items()},
+            "replay": None if self.replay is None else self.replay.position,
+        }
+
+    def move_to(self, position: Mapping[str, Any]) -> None:
+        """Go on from a position."""
+        self.number, self.crc = position["number"], position["crc"]
+        for owner, feed in self.corpora.items():
+            self.corpora[owner] = Feed(feed.stream, *position["corpora"][owner])
+        if self.replay is not None:
+            self.replay = Feed(self.replay.stream, *position["replay"])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of one forward pass over B rows of C + T tokens; the first C are read by a teacher alone.
+
+    `ids`, `documents` LongTensor [B, C + T]; `weights` float32 [B, C + T]; `replay` BoolTensor [B]; `owners` the
+    module of each row; `positions` LongTensor [B, C + T] restarting with each document, for isolated documents only.
+    """
+
+    ids: Tensor
+    documents: Tensor
+    weights: Tensor
+    replay: Tensor
+    owners: tuple[str, ...]
+    context: int
+    isolate: bool
+
+    def student(self) -> dict[str, Tensor]:
+        """What the model reads: the last T tokens but one, with positions where documents are isolated."""
+        return self._inputs(self.context)
+
+    def teacher(self) -> dict[str, Tensor]:
+        """What the teacher reads: all tokens but the last."""
+        return self._inputs(0)
+
+    def _inputs(self, start: int) -> dict[str, Tensor]:
+        inputs = {"ids": self.ids[:, start:-1]}
+        if self.isolate:
+            # transformers reads restarting positions as packed documents and masks them apart, in every kind of layer
+            inputs["position_ids"] = restarting(self.documents[:, start:-1])
+        return inputs
+
+    @property
+    def targets(self) -> Tensor:
+        """The tokens to predict [B, T - 1]."""
+        return self.ids[:, self.context + 1 :]
+
+    @property
+    def target_weights(self) -> Tensor:
+        """Their weights [B, T - 1]."""
+        return self.weights[:, self.context + 1 :]
+
+    @property
+    def seen_documents(self) -> Tensor:
+        """Document numbers of what the student reads [B, T - 1]."""
+        return self.documents[:, self.context : -1]
+
+    def rows_of(self, owner: str) -> list[int]:
+        """The rows that a module learns from."""
+        return [row for row, name in enumerate(self.owners) if name == owner]
+
+
+def stack(items: list[Item], context: int, isolate: bool, device: torch.device) -> Batch:
+    """One batch from rows."""
+
+    def tensor(name: str, dtype: Any) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(item.row, name) for item in items]).astype(dtype)).to(device)
+
+    return Batch(
+        tensor("ids", np.int64),
+        tensor("documents", np.int64),
+        tensor("weights", np.float32),
+        torch.tensor([item.replay for item in items], device=device),
+        tuple(item.owner for item in items),
+        context,
+        isolate,
+    )
+
+
+def restarting(documents: Tensor) -> Tensor:
+    """Positions [B, T] that start at zero with each document of `documents` [B, T]."""
+    at = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    new = torch.ones_like(documents, dtype=torch.bool)
+    new[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    return at - torch.where(new, at, 0).cummax(1).values

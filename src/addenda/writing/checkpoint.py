@@ -1,0 +1,106 @@
+"""Checkpoints: everything a run needs to go on bit by bit, written whole or not at all, the last good ones kept.
+
+A checkpoint is a folder `step-00000120` with `state.safetensors` (parameters, moments, random state) and `state.json`
+(position in the data, settings, validation) that holds the hash of the first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from addenda.core.errors import FileError, TrainingError
+from addenda.files import read_json, replace_folder, sha256_of, write_text
+from addenda.tensorfile import read_header, read_tensors, write_tensors
+
+TENSORS, STATE = "state.safetensors", "state.json"
+_NAME = re.compile(r"step-\d{8}")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run as it stood after `step` steps."""
+
+    step: int
+    state: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def run_folder(out: str | Path) -> Path:
+    """Where a run that will save its module in `out` keeps log and checkpoints: `out` with `.run` after its name."""
+    out = Path(out)
+    return out.with_name(out.name + ".run")
+
+
+def write(run: Path, step: int, state: Mapping[str, Any], tensors: Mapping[str, Tensor], keep: int) -> Path:
+    """Write a checkpoint, then remove all but the last `keep`.
+
+    Raises:
+        TrainingError: it cannot be written, for want of space or else; says which checkpoint is the last good one.
+    """
+    folder = run / f"step-{step:08d}"
+
+    def fill(temporary: Path) -> None:
+        digest = write_tensors(temporary / TENSORS, tensors, {"format": "addenda training state"})
+        write_text(temporary / STATE, json.dumps({**state, "step": step, "sha256": digest}, allow_nan=False))
+
+    size = sum(t.numel() * t.element_size() for t in tensors.values()) + 2**16
+    try:
+        replace_folder(folder, {TENSORS, STATE}, fill, size)
+    except FileError as error:
+        kept = folders(run)
+        last = f"the last good one is {kept[-1]}" if kept else "there is none yet"
+        raise TrainingError(f"the checkpoint after step {step} was not written: {error}; {last}") from error
+    for old in folders(run)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def folders(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    if not run.is_dir():
+        return []
+    return sorted(entry for entry in run.iterdir() if _NAME.fullmatch(entry.name) and entry.is_dir())
+
+
+def newest(run: Path) -> Checkpoint | None:
+    """The last checkpoint that is whole; a broken one is passed over. None where there is none at all.
+
+    Raises:
+        TrainingError: there are checkpoints, and all are broken; lists what is wrong with the newest.
+    """
+    wrong: list[str] = []
+    for folder in reversed(folders(run)):
+        problems: list[str] = []
+        found = _read(folder, problems)
+        if found is not None:
+            return found
+        wrong = wrong or problems
+    if wrong:
+        raise TrainingError(f"no checkpoint in {run} can be read: {'; '.join(wrong)}")
+    return None
+
+
+def _read(folder: Path, problems: list[str]) -> Checkpoint | None:
+    state = read_json(folder, STATE, problems)
+    header = read_header(folder, TENSORS, problems)
+    if state is None or header is None:
+        return None
+    if state.get("sha256") != sha256_of(folder / TENSORS):
+        problems.append(f"{folder / TENSORS} is not the file that {STATE} speaks of")
+        return None
+    tensors = read_tensors(folder, TENSORS, header.specs, problems)
+    return None if problems else Checkpoint(int(state["step"]), state, tensors)
+
+
+def clear(run: Path) -> None:
+    """Remove what an interrupted write left behind."""
+    for left in run.glob(".addenda-*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""The report of a training run, and what of it goes into the module's card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a run did.
+
+    `losses` are each module's mean corpus loss over the last tenth of the run; `learning` and `forgetting` map a
+    module's name to its changes by validation text, in nats per token with 95% intervals; `history` is the log.
+    """
+
+    names: tuple[str, ...]
+    steps: int
+    tokens: int
+    seconds: float
+    losses: dict[str, float]
+    learning: dict[str, dict[str, dict[str, Any]]]
+    forgetting: dict[str, dict[str, dict[str, Any]]]
+    parameters: dict[str, int]
+    stopped_early: bool
+    resumed_from: int | None
+    out: Path | None
+    data_crc: int
+    settings: dict[str, Any]
+    history: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def loss(self) -> float:
+        """Mean over modules of their last training loss, nats per token."""
+        return sum(self.losses.values()) / len(self.losses)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of this call, validation and checkpoints included."""
+        done = self.tokens - (self.resumed_from or 0) * self.tokens // max(1, self.steps)
+        return done / self.seconds if self.seconds > 0 else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON; without the history."""
+        plain = {key: value for key, value in asdict(self).items() if key != "history"}
+        plain["out"] = None if self.out is None else str(self.out)
+        return plain | {"names": list(self.names), "loss": self.loss, "tokens_per_second": self.tokens_per_second}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{', '.join(self.names)}: {self.tokens:,} tokens in {self.steps:,} steps, {self.seconds:,.0f} s "
+            f"({self.tokens_per_second:,.0f} tokens/s), last loss {self.loss:.3f}"
+        ]
+        for word, table in (("learning", self.learning), ("forgetting", self.forgetting)):
+            for name, texts in table.items():
+                for on, one in texts.items():
+                    value = f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}] nats per token"
+                    lines.append(f"  {word} of {name} on {on}: {value}")
+        return "\n".join(lines)

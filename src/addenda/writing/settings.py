@@ -1,0 +1,133 @@
+"""Settings of a training run: one frozen record, checked before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from addenda.core.errors import AddendaError, TrainingError, known
+
+#: what may differ between a run and its resumption: it changes nothing that is learned
+FREE = frozenset({"checkpoint_every", "keep", "tracker", "log", "probe"})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a module is trained; every field may be given to `addenda.train` by name."""
+
+    length: int | None = None
+    """tokens of a row; default 512, or the base's context where that is shorter"""
+    batch_rows: int = 8
+    """rows of one forward pass (for each module); on a CPU 2-4 thousand tokens a pass were fastest"""
+    accumulate: int = 1
+    """forward passes of one step"""
+    objective: Literal["lm", "distill"] = "lm"
+    """`lm`: the tokens that came; `distill`: what the bare base says of them after reading `context` tokens more"""
+    top_k: int = 64
+    """teacher's tokens kept, for `distill`"""
+    context: int | None = None
+    """tokens that the teacher alone reads, for `distill`; default 256, or half the base's context if that is less"""
+    local: float | None = None
+    """weight of the local neutrality loss on replay tokens; default: the kind's own"""
+    gate_weight: float = 0.1
+    """weight of the context gate's mean over replay tokens, for modules that have such a gate"""
+    weight_decay: float = 0.01
+    """decoupled decay of matrices; vectors and gates take none"""
+    warmup: float = 0.05
+    """share of the steps over which the learning rate rises"""
+    floor: float = 0.1
+    """share of the learning rate that the cosine ends at"""
+    clip: float | None = 1.0
+    """largest norm of a module's gradient; None: no clipping"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: autocast; the module's own parameters stay float32"""
+    loss_chunk: int | None = None
+    """tokens whose logits exist at a time; default: what fits 32 MiB"""
+    gradient_checkpointing: bool = False
+    """recompute each layer in the backward pass: slower, and far less memory"""
+    isolate: bool = False
+    """stop attention across the documents of a row"""
+    shuffle_tokens: int = 2**20
+    """tokens among which rows are shuffled, for each stream; 9 bytes of memory each"""
+    validation: Any = None
+    """texts by name; names that begin with "forgetting" report how much is lost on them, all others what is learned"""
+    validation_tokens: int | None = 50_000
+    """tokens scored of each validation text; None: all"""
+    validate_every: int | None = None
+    """steps between validations; default: a tenth of the run"""
+    patience: int | None = None
+    """stop after so many validations without a gain, and keep the best; None: never"""
+    checkpoint_every: int | None = None
+    """steps between checkpoints; default: a twentieth of the run"""
+    keep: int = 2
+    """checkpoints kept"""
+    tracker: Any = None
+    """passed on to accelerate's trackers, e.g. "tensorboard", or one of its tracker objects"""
+    log: bool = True
+    """show progress on standard error"""
+    probe: bool = True
+    """keep a few token ids with the module by which others can check that it is really on"""
+    name: str | None = None
+    """what the run is called in a tracker"""
+
+    def __post_init__(self) -> None:
+        at_least = {"batch_rows": 1, "accumulate": 1, "top_k": 1, "shuffle_tokens": 1, "keep": 1}
+        for name in ("length", "loss_chunk", "validate_every", "validation_tokens", "patience", "checkpoint_every"):
+            at_least[name] = 2 if name == "length" else 1
+        at_least["context"] = 0
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            self._check(value is None or value >= least, name, f"at least {least}")
+        for name in ("local", "gate_weight", "weight_decay"):
+            value = getattr(self, name)
+            self._check(value is None or value >= 0, name, "not negative")
+        for name in ("warmup", "floor"):
+            self._check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
+        self._check(self.clip is None or self.clip > 0, "clip", "positive, or None")
+        self._check(self.validation is None or isinstance(self.validation, Mapping), "validation", "texts by name")
+        self._check(self.patience is None or bool(self.validation), "patience", "None where there is no validation")
+
+    def _check(self, holds: bool, name: str, wanted: str) -> None:
+        if not holds:
+            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
+
+    def plain(self) -> dict[str, Any]:
+        """The settings that decide what is learned, as plain data: for cards and checkpoints."""
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE | {"validation", "name"}}
+        return named | {"validation": sorted(self.validation or {})}
+
+
+def settings_from(given: Mapping[str, Any]) -> Settings:
+    """Settings from keywords, checked.
+
+    Raises:
+        AddendaError: there is no such setting (with the nearest name), or a value has the wrong type or range.
+    """
+    names = [f.name for f in fields(Settings)]
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise AddendaError(f"train has no setting '{unknown[0]}'; its settings are {known(unknown[0], names)}")
+    try:
+        return TypeAdapter(Settings).validate_python(dict(given))
+    except ValidationError as error:
+        wrong = "; ".join(f"'{'.'.join(map(str, e['loc'])) or 'settings'}': {e['msg']}" for e in error.errors())
+        raise AddendaError(f"settings of train: {wrong}") from None
+
+
+def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to resume a run with other settings than it began with.
+
+    Raises:
+        TrainingError: says which differ, and how.
+    """
+    keys = sorted(saved.keys() | now.keys())
+    differ = [f"{key}: {saved.get(key)!r} then, {now.get(key)!r} now" for key in keys if saved.get(key) != now.get(key)]
+    if differ:
+        raise TrainingError(
+            "the run cannot be resumed with other settings than it began with: "
+            + "; ".join(differ)
+            + ". Give the old ones, or train into a new folder"
+        )

@@ -1,0 +1,84 @@
+"""Validation during training: what a module has learned and what it costs elsewhere, against the bare base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from addenda.core.card import Measure
+from addenda.objectives.head import Head
+from addenda.scoring import Score, score
+from addenda.texts import Texts
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+    from addenda.writing.settings import Settings
+
+
+def is_forgetting(name: str) -> bool:
+    """Whether a validation text reports forgetting (its name begins so) rather than learning."""
+    return name.startswith("forgetting")
+
+
+class Validation:
+    """Held-out losses of modules, each alone, paired with the bare base's on the same documents.
+
+    Learning is the loss taken off, forgetting the loss added, in nats per token: more learning is better, less
+    forgetting is. Also the early stop: `best` is the best mean learning of any validation (mean loss taken off over
+    the learning texts), `waited` how many validations have passed since.
+    """
+
+    def __init__(self, base: Base, sources: Mapping[str, Texts], settings: Settings, length: int, head: Head) -> None:
+        self.base, self.sources, self.head = base, sources, head
+        self.options = {"length": length, "tokens": settings.validation_tokens, "precision": settings.precision}
+        self.bare: dict[str, Score] = {}
+        self.best: float | None = None
+        self.waited = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.sources)
+
+    def run(self, names: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+        """Changes by module and text: `{"value", "low", "high", "loss", "documents"}`, in nats per token."""
+        found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
+        for on, source in self.sources.items():
+            if on not in self.bare:
+                with self.base.off():
+                    self.bare[on] = score(self.base, source, head=self.head, **self.options)
+            for name in names:
+                with self.base.using({name: 1.0}):
+                    now = score(self.base, source, head=self.head, **self.options)
+                change = now.minus(self.bare[on]) if is_forgetting(on) else self.bare[on].minus(now)
+                found[name][on] = {
+                    "value": change.nats,
+                    "low": change.low,
+                    "high": change.high,
+                    "loss": now.nats,
+                    "documents": change.documents,
+                }
+        return found
+
+    def improved(self, found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:
+        """Whether this validation is the best so far; counts those that are not."""
+        gains = [one["value"] for texts in found.values() for on, one in texts.items() if not is_forgetting(on)]
+        costs = [one["value"] for texts in found.values() for on, one in texts.items() if is_forgetting(on)]
+        value = sum(gains) / len(gains) if gains else -sum(costs) / len(costs)
+        if self.best is None or value > self.best:
+            self.best, self.waited = value, 0
+            return True
+        self.waited += 1
+        return False
+
+    def measures(self, changes: Mapping[str, Mapping[str, Any]]) -> list[Measure]:
+        """One module's changes as a card keeps them."""
+        return [
+            Measure(
+                name="forgetting" if is_forgetting(on) else "learning",
+                value=one["value"],
+                low=one["low"],
+                high=one["high"],
+                n=one["documents"],
+                on=self.sources[on].name,
+            )
+            for on, one in changes.items()
+        ]
