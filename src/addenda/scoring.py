@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-
 from addenda.core.errors import AddendaError, DataError
 from addenda.encoding import Encoded, Encoder
 from addenda.objectives.head import Head
@@ -108,13 +107,13 @@ def score(
     found = texts(source)
     length = length or default_length(base)
     stride = stride or length
-    if not 2 <= length or not 1 <= stride <= length:
+    if not length >= 2 or not 1 <= stride <= length:
         raise AddendaError(f"scoring needs 1 <= stride <= length and length >= 2; got stride {stride}, length {length}")
     head = head or Head(base.model)
     encoder = Encoder(base.tokenizer, head.vocabulary)
     sums: dict[int, float] = {}
     counts, sizes, waiting = [], [], []
-    for number, document in enumerate(_opened(encoder, found, tokens)):
+    for number, document in enumerate(opened(encoder, found, tokens)):
         windows = _windows(document, length, stride)
         counts.append(int(sum(w[1].sum() for w in windows)))
         sizes.append(document.bytes)
@@ -128,9 +127,7 @@ def score(
     each = np.array([sums.get(number, 0.0) for number in range(len(counts))])
     total, whole = np.array(counts), np.array(sizes)
     value, low, high = _interval(each, total)
-    return Score(
-        value, low, high, int(total.sum()), int(whole.sum()), len(counts), found.name, each, total, whole
-    )
+    return Score(value, low, high, int(total.sum()), int(whole.sum()), len(counts), found.name, each, total, whole)
 
 
 def default_length(base: Base) -> int:
@@ -140,7 +137,7 @@ def default_length(base: Base) -> int:
     return min(512, int(context))
 
 
-def _opened(encoder: Encoder, found: Any, limit: int | None) -> Iterator[Encoded]:
+def opened(encoder: Encoder, found: Any, limit: int | None) -> Iterator[Encoded]:
     """Documents, each opened by the tokenizer's bos (else eos) so that its first token is scored too, up to a limit."""
     tokenizer = encoder.tokenizer
     opener = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
@@ -174,9 +171,7 @@ def _windows(document: Encoded, length: int, stride: int) -> list[tuple[np.ndarr
     return found
 
 
-def _run(
-    base: Base, head: Head, windows: list[Any], sums: dict[int, float], batch_tokens: int, precision: str
-) -> None:
+def _run(base: Base, head: Head, windows: list[Any], sums: dict[int, float], batch_tokens: int, precision: str) -> None:
     """Add the nats of windows to their documents' sums, longest windows first, in batches of like length."""
     windows = sorted(windows, key=lambda window: -len(window[1]))
     while windows:
@@ -241,5 +236,3 @@ def _interval(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float, float
         drawn.append(sums[chosen].sum(1) / np.maximum(1, total))
     low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
     return value, float(low), float(high)
-
-

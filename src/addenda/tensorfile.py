@@ -152,7 +152,7 @@ def read_tensors(folder: Path, name: str, wanted: Iterable[str], problems: list[
                 tensors[key] = file.get_tensor(key).clone()
                 if not finite(tensors[key]):
                     broken.append(key)
-    except (OSError, SafetensorError) as error:
+    except (OSError, MemoryError, RuntimeError, SafetensorError) as error:  # torch runs out of memory by RuntimeError
         problems.append(f"{name} cannot be read: {error}")
     if broken:
         problems.append(f"{name} holds NaN or infinite values in {several(broken)}")

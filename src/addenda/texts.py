@@ -46,7 +46,7 @@ class Texts(ABC):
 
     @abstractmethod
     def sha256(self) -> str | None:
-        """Hash of the files' bytes, or of the texts in order; None for a stream whose end nobody may want to wait for."""
+        """Hash of the files' bytes, or of the texts in order; None for a stream without a known end."""
 
     @property
     def endless(self) -> bool:
@@ -91,7 +91,8 @@ def texts(source: Any, *, name: str | None = None, field: str = "text") -> Texts
         source: the path of a `.txt`, `.jsonl` (both also with `.gz`) or `.parquet` file, or of a folder of those; a hub
             data set `owner/name`, `owner/name:split` or `owner/name:config:split`, streamed; a `datasets` Dataset or
             IterableDataset; or a list of strings or dicts. A record has the field `text`, or `messages` (dicts with
-            `role` and `content`), or `prompt` and `completion`. A text file is one document, up to a million characters.
+            `role` and `content`), or `prompt` and `completion`. A text file is one document (a new one begins
+            after a million characters).
         name: what cards and reports call it; by default the file's or data set's own name, or "texts".
         field: the field that holds running text.
 
@@ -112,7 +113,9 @@ def _open(source: Any) -> Texts:
         path = Path(source)
         if _exists(path):
             return _Files(path)
-        looks_like_file = isinstance(source, Path) or str(source).endswith(SUFFIXES) or str(source).startswith(("/", "."))
+        looks_like_file = (
+            isinstance(source, Path) or str(source).endswith(SUFFIXES) or str(source).startswith(("/", "."))
+        )
         if looks_like_file or not _HUB.fullmatch(str(source)):
             hint = "" if looks_like_file else "; to give a text itself, put it in a list"
             raise DataError(f"no file, folder or data set is called '{str(source)[:200]}'{hint}")
@@ -291,7 +294,7 @@ class _Streamed(Texts):
 
     def sha256(self) -> None:
         """None: hashing would read it whole."""
-        return None
+        return
 
     def _values(self) -> Iterator[tuple[str, Any]]:
         return ((f"{self.name}, record {number}", value) for number, value in enumerate(self.values, 1))
@@ -315,7 +318,9 @@ class _Hub(_Streamed):
 
             values = datasets.load_dataset(path, config, split=split, streaming=True)
         except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds; all mean "not to be had"
-            raise DataError(f"no file or folder, and no data set on the hub, can be read as '{name}': {error}") from None
+            raise DataError(
+                f"no file or folder, and no data set on the hub, can be read as '{name}': {error}"
+            ) from None
         super().__init__(values, name)
 
 

@@ -124,7 +124,7 @@ def test_block_attention_equals_torch(length):
     mine = network.BlockCausal.apply(q, k, v, 0.25)
     torchs = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     torch.testing.assert_close(mine, torchs)
-    for a, b in zip(torch.autograd.grad(mine, (q, k, v), up), torch.autograd.grad(torchs, (q, k, v), up)):
+    for a, b in zip(torch.autograd.grad(mine, (q, k, v), up), torch.autograd.grad(torchs, (q, k, v), up), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 

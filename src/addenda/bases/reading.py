@@ -27,9 +27,17 @@ class BaseReader:
     @torch.no_grad()
     def hidden_states(self, ids: Tensor) -> list[Tensor]:
         """The residual stream that enters each layer, [T, D] per layer, for token ids [T]."""
-        with running(None), _evaluating(self.host.model):
-            out: Any = self.host.inner(input_ids=self._row(ids), use_cache=False, output_hidden_states=True)
-        return [states[0] for states in out.hidden_states[: self.host.anatomy.layers]]
+        # not output_hidden_states=True: it would leave transformers' capturing hooks in the base for good
+        seen: list[Tensor] = []
+
+        def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            seen.append((args[0] if args else kwargs["hidden_states"])[0])
+
+        with ExitStack() as stack, running(None), _evaluating(self.host.model):
+            for layer in self.host.layers:
+                stack.callback(layer.register_forward_pre_hook(note, with_kwargs=True).remove)
+            self.host.inner(input_ids=self._row(ids), attention_mask=self._row(torch.ones_like(ids)), use_cache=False)
+        return seen
 
     @torch.no_grad()
     def key_values(self, ids: Tensor) -> list[KeyValues]:
@@ -115,7 +123,8 @@ class BaseReader:
                 attention = self.host.attention_of(number)
                 handle = attention.register_forward_pre_hook(note(number, "attention"), with_kwargs=True)
                 stack.callback(handle.remove)
-            self.host.inner(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self._device()), use_cache=False)
+            one = torch.ones(1, 1, dtype=torch.long, device=self._device())
+            self.host.inner(input_ids=one, attention_mask=one, use_cache=False)
         self._arguments = (key, seen)
         return seen
 

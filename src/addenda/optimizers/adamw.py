@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ def rate(step: int, steps: int, warmup: float, floor: float) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, along)))
 
 
-def optimizer_tensors(optimizer: torch.optim.AdamW, names: dict[nn.Parameter, str]) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.AdamW, names: dict[Any, str]) -> dict[str, Tensor]:
     """The moments and step counts by parameter name: `first.NAME`, `second.NAME`, `step.NAME`."""
     found: dict[str, Tensor] = {}
     for parameter, state in optimizer.state.items():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import traceback
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +23,7 @@ ALIGN = 64  # numbers: every tensor in a shared buffer starts on a cache line
 class Board:
     """What the processes of a run share: weights, a place for each micro-batch's result, the next one to do."""
 
-    def __init__(self, settings: Settings, workers: int) -> None:
-        context = torch.multiprocessing.get_context("spawn")
+    def __init__(self, settings: Settings, workers: int, lock: AbstractContextManager[Any]) -> None:
         config = make_config(settings.variant, settings.vocab_size, **(settings.config or {}))
         model = make_model(config, settings.seed)
         self.starts: dict[str, int] = {}
@@ -41,8 +42,7 @@ class Board:
         if workers > 1:
             for tensor in (self.weights, self.gradients, self.heads, self.losses, self.next):
                 tensor.share_memory_()
-        self.lock = context.Lock()
-        self.context = context
+        self.lock = lock
 
     def take(self) -> int:
         """The number of a micro-batch that nobody has taken."""
@@ -99,8 +99,10 @@ class Engine:
         board = self.board
         with torch.no_grad():
             for name, p in self.named.items():
-                self.view(board.gradients[number], name).copy_(p.grad)
-                p.grad = None
+                gradient, p.grad = p.grad, None
+                if gradient is None:
+                    raise RuntimeError(f"{name} got no gradient")
+                self.view(board.gradients[number], name).copy_(gradient)
             torch.mul(d_head, scale, out=board.heads[number])
         board.losses[number] = loss
 
@@ -130,13 +132,13 @@ class Crew:
     """
 
     def __init__(self, work: Path, settings: Settings, tokens: np.ndarray, workers: int) -> None:
-        self.board = Board(settings, workers)
+        context = torch.multiprocessing.get_context("spawn")
+        self.board = Board(settings, workers, context.Lock())
         self.first = Engine(settings, tokens, self.board)
         self.gradients = {name: torch.zeros(p.shape) for name, p in self.first.named.items()}
         self.head_name = next(n for n, p in self.first.named.items() if p is self.first.head)
         self.workers = workers
         self.others = []
-        context, self.board.context = self.board.context, None
         for _ in range(workers - 1):
             mine, theirs = context.Pipe()
             arguments = (theirs, str(work), settings, self.board)

@@ -20,9 +20,9 @@ def make_config(variant: str, vocab_size: int = 8192, **changes: Any) -> Pretrai
 
     from .corpus import BOS, EOS, PAD
 
-    ids = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
+    ids: dict[str, Any] = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
     if variant == "glu":
-        sizes = {
+        sizes: dict[str, Any] = {
             "hidden_size": 384,
             "num_attention_heads": 6,
             "num_key_value_heads": 2,

@@ -26,9 +26,11 @@ DATA = """
 
 | text | licence | credit |
 | --- | --- | --- |
-| English Wikipedia articles of 2015 (three parts of four of the `wikipedia_en` set) | CC BY-SA 3.0 | Wikipedia contributors; the articles are `https://en.wikipedia.org/?curid=<id>`, ids in `documents.jsonl.gz` |
+| English Wikipedia articles of 2015 (`wikipedia_en`, three parts of four) | CC BY-SA 3.0 | Wikipedia contributors (1) |
 | OpenStax textbooks | CC BY 4.0 | OpenStax, Rice University. Access for free at openstax.org |
-| English novels up to 1925 | public domain in the United States | the `100_english_novels` collection of Computational Stylistics Group |
+| English novels up to 1925 | public domain in the United States | `computationalstylistics/100_english_novels` |
+
+(1) An article is `https://en.wikipedia.org/?curid=<id>`, its id in `documents.jsonl.gz`.
 
 `documents.jsonl.gz` lists every document: file, id, the first 16 hexadecimal digits of the sha256 of its
 text, and how many of its paragraphs were dropped. The weights are offered under CC BY-SA 4.0, the terms
@@ -73,19 +75,20 @@ def readme(card: dict[str, Any], config: PretrainedConfig) -> str:
     heads = f"{config.num_attention_heads} heads"
     if getattr(config, "num_key_value_heads", None):
         heads += f", {config.num_key_value_heads} key/value heads"
+    architecture = type(config).__name__.removesuffix("Config")
     return f"""{HEAD}{state}
-{type(config).__name__.removesuffix("Config")} architecture, {card["parameters"]:,} parameters: {config.num_hidden_layers} layers, hidden size
+{architecture} architecture, {card["parameters"]:,} parameters: {config.num_hidden_layers} layers, hidden size
 {config.hidden_size}, {heads}, tied embeddings, vocabulary {config.vocab_size:,} (byte-level BPE),
 context {config.max_position_embeddings:,}. Weights in bfloat16.
 
 ## Training
 
-- {card["tokens_seen"]:,} tokens seen, {card["unique_tokens_seen"]:,} of them different (the corpus has {card["corpus_tokens"]:,});
-  {s["batch"]:,} tokens a step; sequences of {s["short"]}, for the last {s["long_share"]:.0%} of the run {s["long"]:,}.
+- {card["tokens_seen"]:,} tokens seen, {card["unique_tokens_seen"]:,} of them different;
+  the corpus has {card["corpus_tokens"]:,}. {s["batch"]:,} tokens a step; sequences of {s["short"]}, for the last {s["long_share"]:.0%} of the run {s["long"]:,}.
 - Packed rows: `<|bos|>` text `<|eos|>` one after the other, attention crosses documents.
 - Muon for the matrices ({s["lr_matrix"]:g}), AdamW for embeddings and norms ({s["lr_other"]:g}); warm-up, stable,
   linear decay over the last {s["decay_share"]:.0%}. bfloat16 over float32 masters.
-- {card["train_seconds"] / 60:.0f} minutes on two CPU cores with bfloat16 matrix units.
+- {card["train_seconds"] / 60:.0f} minutes on two CPU cores with bfloat16 matrix units, shared with other work.
 - Training loss at the end: {card["train_loss"]} nats per token.
 
 Made by

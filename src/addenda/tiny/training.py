@@ -40,6 +40,8 @@ class Trainer:
         self._copy_to_fast()
 
     def _build_optimizers(self) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise RuntimeError(f"the recipe needs torch 2.9 or later for Muon; this is {torch.__version__}")
         matrices, other = [], []
         for name, p in self.named.items():
             (other if p.ndim != 2 or "embed" in name else matrices).append(p)

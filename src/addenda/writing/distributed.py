@@ -32,7 +32,9 @@ class Processes:
             self.rank, self.size = dist.get_rank(), dist.get_world_size()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._own:
             dist.destroy_process_group()
 

@@ -15,7 +15,9 @@ LOG = "log.jsonl"
 class Progress:
     """Tells how a run goes. `history` holds every record since the run began, resumptions included."""
 
-    def __init__(self, run: Path | None, steps: int, *, show: bool, tracker: Any, name: str, config: dict[str, Any]):
+    def __init__(
+        self, run: Path | None, steps: int, *, show: bool, tracker: Any, name: str, config: dict[str, Any]
+    ) -> None:
         self.file = None if run is None else run / LOG
         self.history: list[dict[str, Any]] = []
         self.trackers = _trackers(tracker, run, name, config)

@@ -1,0 +1,181 @@
+"""Speed and memory of plugged bases, in one process run: every kind beside the bare base and beside PEFT's LoRA.
+
+    python -m benchmarks.speed                                  # everything: tiny and the 150M model, float32
+    python -m benchmarks.speed --models tiny --sections off use --pairs 15 --out speed.json
+
+Each number is the median over interleaved pairs of the ratio of two times, with its 95% interval; `noise` is that of
+the bare base against a copy of itself, measured the same way. Rows whose target is missed say so; the exit code stays 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import live, models, sections
+from benchmarks.timing import CLOCKS, Others, Ratio, Step, compare
+
+#: the smallest number of pairs that an interval of a median is worth printing for
+LEAST = 7
+
+
+@dataclass
+class Bench:
+    """What all sections of one model share: options, the record of results, and the noise floor of each step."""
+
+    model: str
+    dtype: torch.dtype
+    pairs: int
+    length: int
+    clock: str
+    chosen: list[str] | None
+    shares: dict[str, live.Shares]
+    done: Callable[[dict[str, Any]], None]
+    noise: dict[str, Ratio] = field(default_factory=dict)
+
+    def wanted(self, kind: str) -> bool:
+        """Whether a kind was asked for."""
+        return self.chosen is None or kind in self.chosen
+
+    def pair(self, section: str, step: str, a: Step, b: Step, target: float | None = None, /, **labels: Any) -> Ratio:
+        """Compare, record and judge one pair of steps. `target` is the largest ratio allowed."""
+        others = Others()
+        ratio = compare(a, b, self.pairs, self.clock)
+        if section == "noise":
+            self.noise[step] = ratio
+        noise = self.noise.get(step)
+        record = {"model": self.model, "dtype": str(self.dtype).removeprefix("torch."), "section": section, "step": step}
+        record |= labels | ratio.plain() | {"others": others.cores(), "target": target}
+        record["noise"] = None if noise is None else [round(noise.low, 4), round(noise.high, 4)]
+        record["verdict"] = verdict(section, ratio, noise, target)
+        self.done(record)
+        return ratio
+
+
+def verdict(section: str, ratio: Ratio, noise: Ratio | None, target: float | None) -> str | None:
+    """`held`, `missed`, or `open` where the interval reaches over the target.
+
+    Being off is held to a stricter rule: the upper bound may be over the noise's own upper bound by the target alone.
+    """
+    if target is None:
+        return None
+    if section == "off":
+        above = 1.0 if noise is None else max(1.0, noise.high)
+        return "held" if ratio.high <= above + target - 1.0 else "missed" if ratio.low > target else "open"
+    return "held" if ratio.high <= target else "missed" if ratio.low > target else "open"
+
+
+def table(records: list[dict[str, Any]]) -> Table:
+    """All ratios, a line each."""
+    shown = Table(title="time of B over time of A: median [95% interval], interleaved pairs", title_justify="left")
+    for name in ("model", "section", "step", "A", "B", "ratio", "noise floor", "ms A", "ms B", "target"):
+        shown.add_column(name, justify="right" if name.startswith("ms") else "left")
+    for r in records:
+        if r["section"] == "memory":
+            continue
+        floor = "" if r["noise"] is None else "[{:.3f}, {:.3f}]".format(*r["noise"])
+        mark = "" if r["target"] is None else f"<= {r['target']:.2f} {r['verdict']}"
+        ratio = f"{r['median']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
+        times = [f"{1000 * r[s]:.2f}" for s in ("seconds_a", "seconds_b")]
+        shown.add_row(f"{r['model']} {r['dtype']}", r["section"], r["step"], r["a"], r["b"], ratio, floor, *times, mark)
+    return shown
+
+
+def memory_table(records: list[dict[str, Any]]) -> Table:
+    """Peak resident sets, a line for each kind and step."""
+    shown = Table(title="peak memory of one step, resident set of a process of its own, MiB", title_justify="left")
+    for name in ("model", "kind", "step", "before", "peak"):
+        shown.add_column(name)
+    for r in records:
+        if r["section"] == "memory":
+            shown.add_row(f"{r['model']} {r['dtype']}", r["kind"], r["what"], str(r["before"]), str(r["peak"]))
+    return shown
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were taken on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "cpu": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "command": " ".join(sys.argv),
+    }
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", choices=models.MODELS, default=["tiny", "150m"])
+    parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
+    parser.add_argument("--sections", nargs="+", choices=list(sections.ALL), default=list(sections.ALL))
+    parser.add_argument("--kinds", nargs="+", help="kinds in section use, mixed and memory; default all")
+    parser.add_argument("--pairs", type=int, default=9, help=f"pairs per ratio; below {LEAST} only to try things out")
+    parser.add_argument("--length", type=int, default=512, help="tokens of a prefill and of a training step")
+    parser.add_argument("--live", type=Path, help="live shares by kind and layer, as benchmarks.live writes them")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, to develop on a loaded machine")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="write the JSON here, after every ratio")
+    parser.add_argument("--json", action="store_true", help="print the JSON as one line instead of tables")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark."""
+    options = _options(argv)
+    torch.set_num_threads(options.threads)
+    console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 170)
+    records: list[dict[str, Any]] = []
+    shares = live.read_shares(options.live)
+    report = {"machine": machine(), "live": {kind: s.source for kind, s in shares.items()}, "records": records}
+    whole = Others()
+
+    def done(record: dict[str, Any]) -> None:
+        records.append(record)
+        report["others_used_cores"] = whole.cores()
+        if "median" in record:
+            line = f"{record['section']}: {record['step']}, {record['a']} -> {record['b']}: {record['median']:.3f}"
+            console.print(f"[dim]{record['model']} {line} [{record['low']:.3f}, {record['high']:.3f}][/dim]", highlight=False)
+        if options.out is not None:
+            options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+    for dtype in options.dtypes:
+        for model in options.models:
+            bench = Bench(model, getattr(torch, dtype), options.pairs, options.length, options.clock, options.kinds, shares, done)
+            sections.run(bench, options.sections)
+    if options.json:
+        print(json.dumps(report))
+        return 0
+    console.print(table(records))
+    console.print(memory_table(records))
+    console.print("live shares: " + "; ".join(f"{kind}: {s.source}" for kind, s in shares.items()), highlight=False)
+    busy = whole.cores()
+    if busy is not None:
+        quiet = "a quiet machine" if busy < 0.1 else "a loaded machine: make no claim from these numbers"
+        console.print(f"others kept {busy:.2f} of {os.cpu_count()} cores busy: {quiet}", highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

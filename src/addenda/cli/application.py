@@ -1,0 +1,135 @@
+"""The application: finds the verbs, and turns every outcome into an exit code and, where asked, one line of JSON.
+
+To add a verb is to add one file `cli/<verb>.py` with a function `<verb>`; torch and transformers are imported inside
+it, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from addenda.cli.answers import print_error, print_json
+
+#: in the order of the life cycle; verbs that are not listed come last
+ORDER = (
+    "demo train memorize generate chat evaluate compare route merge compress forget inspect serve studio"
+).split()
+# typer brings click's errors along under a name that depends on its version
+_USAGE_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+class Verbs(TyperGroup):
+    """The group of verbs. Every way to fail ends in one sentence on standard error and an exit code."""
+
+    def main(self, args: Any = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run; exits 0 on success, 1 on a failed check, 2 on a user's mistake, 130 on an interrupt."""
+        if not standalone_mode:
+            return super().main(args, *rest, standalone_mode=False, **extra)
+        words = list(sys.argv[1:] if args is None else args)
+        run = super().main
+        sys.exit(guarded(lambda: run(words, *rest, standalone_mode=False, **extra), words))
+
+
+def guarded(run: Callable[[], Any], words: list[str]) -> int:
+    """Run and return the exit code; a user's mistake is told in one sentence. Anything else is a bug and is raised."""
+    from addenda.core.errors import AddendaError
+
+    try:
+        return int(run() or 0)
+    except _USAGE_ERROR as error:
+        verb = next((word for word in words if not word.startswith("-")), "")
+        page = f"addenda {verb} --help" if verb in verbs() else "addenda --help"
+        return _told(words, f"{_sentence(error.format_message())} See `{page}`.", 2)  # type: ignore[attr-defined]
+    except AddendaError as error:
+        stopped = {"SIGINT": 130, "SIGTERM": 143}.get(getattr(error, "signal", ""))
+        return _told(words, str(error), stopped or 2)
+    except BrokenPipeError:
+        # whoever read us has gone: nothing more can be said, not even at exit
+        sys.stdout = None  # type: ignore[assignment]
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename is not None else ""
+        return _told(words, f"{error.strerror or error}{where}", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _told(words, "interrupted", 130)
+
+
+def _told(words: list[str], message: str, code: int) -> int:
+    print_error(message)
+    if "--json" in words:
+        print_json({"error": message, "exit": code})
+    return code
+
+
+def _sentence(message: str) -> str:
+    flat = re.sub(r"\s+", " ", message).strip()
+    return flat if flat.endswith((".", "?", "!")) else flat + "."
+
+
+def verbs() -> list[str]:
+    """The verbs that have a file, in the order of the life cycle."""
+    here = Path(__file__).parent
+    names = [info.name for info in pkgutil.iter_modules([str(here)])]
+    found = [name for name in names if name not in _SHARED]
+    return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+_SHARED = frozenset({"answers", "application", "options"})
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from addenda import __version__
+
+        typer.echo(f"addenda {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Knowledge modules beside frozen language models: train, plug, measure, unplug.
+
+    Every verb takes --base (a folder, a hub id, or tiny, the embedded one) and --help. Exit codes: 0 success, 1 a
+    failed check, 2 a mistake in what was asked.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def build() -> typer.Typer:
+    """The application with every verb."""
+    application = typer.Typer(
+        name="addenda",
+        cls=Verbs,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    application.callback(invoke_without_command=True)(_root)
+    for verb in verbs():
+        function = getattr(importlib.import_module(f"addenda.cli.{verb}"), verb)
+        application.command(verb, help=inspect.getdoc(function))(function)
+    return application
+
+
+app = build()
+
+
+def main() -> None:
+    """The entry point `addenda`."""
+    typer.main.get_command(app)(prog_name="addenda")

@@ -1,0 +1,137 @@
+"""`addenda chat`: talk with a base, and switch modules on and off as you go."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from addenda.cli import options as o
+from addenda.cli.answers import answering, note
+
+if TYPE_CHECKING:
+    from addenda.showing.conversation import Conversation
+
+HELP = """/modules          what is plugged and what acts
+/use NAMES        which modules act: /use pubmed,law=0.5 (a folder is plugged)
+/off              none: the bare base
+/reset            forget the conversation
+/help             this
+/quit             leave (so does the end of input)"""
+
+
+def chat(
+    modules: o.Modules = None,
+    plug: o.Plug = None,
+    base: o.BaseName = "tiny",
+    system: Annotated[str | None, typer.Option("--system", help="What the base is told before the first turn.")] = None,
+    max_tokens: o.MaxTokens = 200,
+    temperature: o.Temperature = 0.7,
+    top_k: o.TopK = None,
+    top_p: o.TopP = 0.95,
+    repetition_penalty: o.Penalty = 1.1,
+    seed: o.Seed = 0,
+    dtype: o.DtypeName = o.Dtype.AUTO,
+    device: o.Device = None,
+) -> None:
+    """Talk with the base; /modules, /use, /off, /reset, /help and /quit work at the prompt.
+
+    History goes through the tokenizer's chat template; without one the base goes on writing plain text.
+
+    Example: `addenda chat --plug runs/pubmed --temperature 0.7`
+    """
+    with answering(False):
+        from addenda.showing.conversation import Conversation
+
+        loaded = o.load(base, dtype, device, plug, modules)
+        talk = Conversation(
+            loaded.base,
+            system,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k if temperature > 0 else None,
+            top_p=top_p if temperature > 0 else None,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        how = "chat template" if talk.templated else "no chat template: plain text, which the base goes on writing"
+        note(f"{loaded.base.name}, {o.selection_text(loaded.selected)} ({how}). /help lists the commands.")
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - input() then has a history
+        loop(talk, input if sys.stdin.isatty() else _piped)
+
+
+def loop(talk: Conversation, ask: Callable[[str], str]) -> None:
+    """Ask and answer until the end of input; a mistake is told and the conversation goes on."""
+    from addenda.core.errors import AddendaError
+
+    commands = {"/modules": _modules, "/use": _use, "/off": _off, "/reset": _reset, "/help": _help}
+    while True:
+        try:
+            line = ask("you> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            typer.echo()
+            return
+        word, _, rest = line.partition(" ")
+        if word in ("/quit", "/exit"):
+            return
+        try:
+            if word.startswith("/"):
+                commands.get(word, _unknown)(talk, rest.strip() if word in commands else word)
+            elif line:
+                talk.say(line, _write)
+                typer.echo()
+                if talk.forgotten:
+                    note(f"(the oldest {talk.forgotten} messages no longer fit the base's context)")
+        except AddendaError as error:
+            note(str(error))
+        except KeyboardInterrupt:
+            note("\n(stopped; the turn is forgotten)")
+
+
+def _write(piece: str) -> None:
+    sys.stdout.write(piece)
+    sys.stdout.flush()
+
+
+def _piped(prompt: str) -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line
+
+
+def _modules(talk: Conversation, rest: str) -> None:
+    base = talk.base
+    acting = base.selection.everyone
+    for name, module in base.modules.items():
+        state = f"acts at {acting[name]:g}" if name in acting else "off"
+        typer.echo(f"{name}: {type(module.kind).__name__}, {module.size():,} parameters, {state}")
+    if not base.modules:
+        typer.echo("nothing is plugged; /use FOLDER plugs a module")
+
+
+def _use(talk: Conversation, rest: str) -> None:
+    talk.base.use(o.choose(talk.base, rest))
+    note(f"now: {o.selection_text(talk.base.selection.everyone)}")
+
+
+def _off(talk: Conversation, rest: str) -> None:
+    talk.base.use()
+    note("now: the bare base")
+
+
+def _reset(talk: Conversation, rest: str) -> None:
+    talk.reset()
+    note("forgotten")
+
+
+def _help(talk: Conversation, rest: str) -> None:
+    typer.echo(HELP)
+
+
+def _unknown(talk: Conversation, word: str) -> None:
+    note(f"there is no command {word}; /help lists them")

@@ -1,0 +1,113 @@
+"""`addenda generate`: continue prompts with modules, without, or both side by side."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from addenda.cli import options as o
+from addenda.cli.answers import answering
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def generate(
+    prompts: Annotated[
+        list[str] | None, typer.Argument(help="Texts to continue; '-' reads one from standard input.", show_default=False)
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A file of prompts, one on each line.")] = None,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Show what the bare base writes beside it.")
+    ] = False,
+    modules: o.Modules = None,
+    plug: o.Plug = None,
+    base: o.BaseName = "tiny",
+    max_tokens: o.MaxTokens = 60,
+    temperature: o.Temperature = 0.0,
+    top_k: o.TopK = None,
+    top_p: o.TopP = None,
+    repetition_penalty: o.Penalty = 1.0,
+    seed: o.Seed = 0,
+    dtype: o.DtypeName = o.Dtype.AUTO,
+    device: o.Device = None,
+    json: o.Json = False,
+) -> None:
+    """Continue prompts with the chosen modules.
+
+    Example: `addenda generate "The patients were" --plug runs/pubmed --modules pubmed=0.8 --side-by-side`
+    """
+    with answering(json) as answer:
+        from addenda.showing.generating import side_by_side as write
+
+        texts = read_prompts(prompts, file)
+        loaded = o.load(base, dtype, device, plug, modules)
+        label = o.selection_text(loaded.selected)
+        columns: dict[str, Any] = {label: loaded.selected} if loaded.selected else {}
+        if side_by_side or not columns:
+            columns = {"base": {}, **columns}
+        rows = write(
+            loaded.base,
+            texts,
+            columns,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        data = {
+            "base": loaded.base.name,
+            "modules": loaded.selected,
+            "seed": seed,
+            "prompts": [
+                {
+                    "prompt": text,
+                    "continuations": [
+                        {"by": by, "text": one.text, "tokens": one.tokens, "ended": one.ended} for by, one in row.items()
+                    ],
+                }
+                for text, row in zip(texts, rows, strict=True)
+            ],
+        }
+        answer.give(data, lambda out: show(out, data["prompts"]))
+
+
+def read_prompts(prompts: list[str] | None, file: Path | None) -> list[str]:
+    """Prompts from the command line, standard input and a file.
+
+    Raises:
+        AddendaError: there is none.
+    """
+    from addenda.core.errors import AddendaError
+
+    found = [sys.stdin.read().strip("\n") if text == "-" else text for text in prompts or []]
+    if file is not None:
+        try:
+            found += [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise AddendaError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    if not any(text.strip() for text in found):
+        raise AddendaError('there is no prompt; write e.g. addenda generate "The patients were"')
+    return found
+
+
+def show(out: Console, rows: list[dict[str, Any]]) -> None:
+    """Plain text for one column, a table for several."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for row in rows:
+        written = row["continuations"]
+        if len(written) == 1:
+            out.print(Text.assemble((row["prompt"], "dim"), written[0]["text"]), soft_wrap=True)
+            continue
+        table = Table(title=Text(row["prompt"], style="bold"), title_justify="left", show_lines=False)
+        for one in written:
+            table.add_column(one["by"], ratio=1, overflow="fold")
+        table.add_row(*(Text(one["text"].strip()) for one in written))
+        out.print(table)

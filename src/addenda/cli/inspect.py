@@ -1,0 +1,164 @@
+"""`addenda inspect`: a module's card, sizes and gate activity, or what a base offers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from addenda.cli import options as o
+from addenda.cli.answers import answering
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from addenda.core.card import Card
+    from addenda.measuring.activity import Activity
+    from addenda.measuring.inspection import BaseInspection, ModuleInspection
+
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+def inspect(
+    target: Annotated[
+        str | None, typer.Argument(help="A module's folder or hub id, or a base; default: the base.", show_default=False)
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Show where the module acts on this text.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="The same on the text of a file.")] = None,
+    base: o.BaseName = "tiny",
+    dtype: o.DtypeName = o.Dtype.AUTO,
+    device: o.Device = None,
+    json: o.Json = False,
+) -> None:
+    """Show a module's card, sizes and activity layer by layer; or a base's anatomy and sites.
+
+    Example: `addenda inspect runs/pubmed --text "The patients sailed home."`
+    """
+    with answering(json) as answer:
+        from addenda import storage
+        from addenda.core.errors import AddendaError
+        from addenda.measuring.inspection import BaseInspection
+        from addenda.measuring.inspection import inspect as look
+
+        if file is not None:
+            try:
+                text = file.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise AddendaError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        what = base if target is None else target
+        if is_base(what) or target is None:
+            found = look(o.load_base(what, dtype, device))
+        else:
+            needed = text is not None or (Path(what).is_dir() and storage.is_peft_folder(Path(what)))
+            found = look(what, base=o.load_base(base, dtype, device) if needed else None, text=text)
+        if isinstance(found, BaseInspection):
+            answer.give(found.as_dict(), lambda out: show_base(out, found))
+        else:
+            answer.give(found.as_dict(), lambda out: show_module(out, found))
+
+
+def is_base(name: str) -> bool:
+    """Whether a name stands for a base: tiny, or a model's folder."""
+    folder = Path(name)
+    return name == "tiny" or ((folder / "config.json").is_file() and not (folder / "module.safetensors").is_file())
+
+
+def show_base(out: Console, found: BaseInspection) -> None:
+    """Sizes, then sites by seam."""
+    anatomy = found.anatomy
+    facts = {
+        "architecture": anatomy.model_type,
+        "parameters": f"{anatomy.parameters:,} ({found.dtype} on {found.device})",
+        "layers": f"{anatomy.layers}, width {anatomy.width}, {anatomy.heads} heads of {anatomy.head_dim}, "
+        f"{anatomy.kv_heads} key-value heads",
+        "fingerprint": found.fingerprint,
+    }
+    _facts(out, f"Base {found.name}", facts)
+    table = _table("sites", "seam", "count", "for example")
+    counts: dict[str, list[str]] = {}
+    for site in anatomy.sites:
+        counts.setdefault(site.seam.value, []).append(site.key)
+    for seam, keys in counts.items():
+        table.add_row(seam, str(len(keys)), found.refusals.get(seam, f"{keys[0]} … {keys[-1]}"))
+    out.print(table)
+
+
+def show_module(out: Console, found: ModuleInspection) -> None:
+    """Card, sizes by layer, activity by layer."""
+    _card(out, found.card, found.dtype)
+    table = _table("sizes", "at", "sites", "parameters", "bytes")
+    for part in found.parts:
+        table.add_row(part.at, str(part.sites), f"{part.numbers:,}", f"{part.bytes:,}")
+    out.print(table)
+    if found.activity is not None:
+        _activity(out, found.activity)
+
+
+def _card(out: Console, card: Card, dtype: str) -> None:
+    config = ", ".join(f"{key}={value}" for key, value in card.config.items() if value is not None)
+    facts = {
+        "kind": f"{card.kind}({config})",
+        "parameters": f"{card.parameters:,} ({dtype})",
+        "base": f"{card.base.name}, {card.base.model_type}, {card.base.parameters:,} parameters, {card.base.fingerprint[:16]}…",
+        "created": card.created,
+        "licence": card.licence or "not stated",
+    }
+    for run in card.training:
+        facts["trained"] = f"{run.objective}, {run.tokens:,} tokens, {run.steps:,} steps, seed {run.seed}, lr {run.lr}"
+    _facts(out, f"Module {card.name}", facts)
+    if card.measures:
+        table = _table("measured", "what", "value", "95% interval", "unit", "on", "n")
+        for one in card.measures:
+            interval = "" if one.low is None or one.high is None else f"{one.low:+.4f} to {one.high:+.4f}"
+            table.add_row(one.name, f"{one.value:+.4f}", interval, one.unit, one.on or "", f"{one.n or ''}")
+        out.print(table)
+
+
+def _activity(out: Console, seen: Activity) -> None:
+    if seen.measured == "slots":
+        out.print(f"{seen.kind} shares the text's softmax: every token reads its slots, and there is no gate to show.")
+        return
+    what = "gate" if seen.measured == "gate" else "mean |contribution| (this kind has no gate)"
+    table = _table(f"activity: {what}", "at", "live tokens", "mean", "token by token")
+    top = float(seen.values.max()) or 1.0
+    for label, live, row in zip(seen.labels, seen.live, seen.values, strict=True):
+        line = "".join(BARS[min(8, int(v / top * 8 + (v > 0)))] for v in row[:64])
+        table.add_row(label, f"{live:.0%}", f"{row.mean():.4f}", line)
+    out.print(table)
+    _words(out, seen)
+    cut = f"; {seen.cut} tokens beyond the base's context were left out" if seen.cut else ""
+    out.print(f"{len(seen.tokens)} tokens, {seen.untouched:.0%} of them left alone at every layer{cut}.")
+
+
+def _words(out: Console, seen: Activity) -> None:
+    """The text itself, the more a token is touched the stronger it is set."""
+    from rich.text import Text
+
+    mean = seen.mean
+    top = float(mean.max()) or 1.0
+    text = Text()
+    for word, value in zip(seen.tokens, mean, strict=True):
+        share = float(value) / top
+        style = "dim" if value == 0 else "bold reverse" if share > 0.66 else "bold underline" if share > 0.33 else "underline"
+        text.append(word, style=style)
+    out.print(text)
+
+
+def _table(title: str, *columns: str) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right" if column in {"sites", "parameters", "bytes", "count", "mean", "value"} else "left")
+    return table
+
+
+def _facts(out: Console, title: str, facts: dict[str, str]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, value in facts.items():
+        table.add_row(Text(key, style="dim"), Text(value))
+    out.print(table)

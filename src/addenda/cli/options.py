@@ -1,0 +1,176 @@
+"""Options that several verbs share, and what they stand for: a base, plugged modules, a selection, named texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+
+class Dtype(StrEnum):
+    """The precision a base is loaded in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+BaseName = Annotated[
+    str, typer.Option("--base", help="The base: a local folder, a hub id, or tiny, the embedded one.", metavar="NAME")
+]
+DtypeName = Annotated[
+    Dtype, typer.Option("--dtype", help="Precision of the base; auto: the checkpoint's own, and float32 for tiny.")
+]
+Device = Annotated[
+    str | None, typer.Option("--device", help="Where the base runs, e.g. cpu or cuda; default: a GPU if there is one.")
+]
+Plug = Annotated[
+    list[str] | None,
+    typer.Option("--plug", help="A module's folder or hub id to plug; NAME=FOLDER renames it. Repeatable.", metavar="FOLDER"),
+]
+Modules = Annotated[
+    str | None,
+    typer.Option(
+        "--modules",
+        help="Which modules act, with weights: pubmed,law=0.5. Folders are plugged. Default: all that are plugged.",
+        metavar="NAMES",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one line of JSON on standard output.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens to write at most.")]
+Temperature = Annotated[
+    float, typer.Option("--temperature", min=0.0, help="0: the likeliest token each time; above: drawn, 1 as the model says.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Draw among the K likeliest tokens only.")]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", min=0.0, max=1.0, help="Draw among the likeliest tokens that make up this share.")
+]
+Penalty = Annotated[
+    float, typer.Option("--repetition-penalty", min=0.01, help="Above 1: tokens that were there already become less likely.")
+]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A base with what the command line plugged into it and selected."""
+
+    base: Base
+    selected: dict[str, float]
+
+
+def load(
+    name: str,
+    dtype: Dtype = Dtype.AUTO,
+    device: str | None = None,
+    plug: list[str] | None = None,
+    modules: str | None = None,
+) -> Loaded:
+    """Load a base, plug modules and select them; without `modules` all that were plugged act at weight 1.
+
+    Raises:
+        AddendaError: something cannot be loaded, or a name is not plugged.
+    """
+    base = load_base(name, dtype, device)
+    plugged = [plug_one(base, text) for text in plug or []]
+    selected = dict.fromkeys(plugged, 1.0) if modules is None else choose(base, modules)
+    base.use(selected)
+    return Loaded(base, selected)
+
+
+def load_base(name: str, dtype: Dtype = Dtype.AUTO, device: str | None = None) -> Base:
+    """Load a base in the precision and on the device asked for.
+
+    Raises:
+        AddendaError: it cannot be loaded, or there is no such device.
+    """
+    import torch
+
+    import addenda
+    from addenda.core.errors import AddendaError
+
+    wanted = "float32" if dtype is Dtype.AUTO and name == "tiny" else dtype.value
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(where)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise AddendaError(f"device '{where}' cannot be used: {str(error).splitlines()[0]}") from None
+    base = addenda.load_base(name, dtype=None if wanted == "auto" else getattr(torch, wanted))
+    base.model.to(place)
+    return base
+
+
+def plug_one(base: Base, text: str) -> str:
+    """Plug `FOLDER` or `NAME=FOLDER`; the module's name."""
+    name, folder = named(text)
+    return base.plug(folder, name=name or None).name
+
+
+def choose(base: Base, text: str) -> dict[str, float]:
+    """Weights from `pubmed,law=0.5`; a part that is a folder (or has a slash in it) is plugged under its card's name.
+
+    Raises:
+        AddendaError: a part cannot be read or plugged, or no module of that name is plugged.
+    """
+    from addenda.core.errors import SelectionError, known
+    from addenda.selection import parse
+
+    weights: dict[str, float] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        head, mark, weight = part.rpartition("=")
+        folder = head if mark else part
+        if folder not in base.modules and ("/" in folder or Path(folder).is_dir()):
+            part = base.plug(folder).name + mark + (weight if mark else "")
+        for name, value in parse(part).items():
+            if name in weights:
+                raise SelectionError(f"module '{name}' is selected twice in '{text}'")
+            if name not in base.modules:
+                raise SelectionError(
+                    f"no module '{name}' is plugged; plugged are {known(name, base.modules)}; plug one with --plug FOLDER"
+                )
+            weights[name] = value
+    return weights
+
+
+def named(text: str) -> tuple[str, str]:
+    """`NAME=FILE` in its two parts; the name is empty where there is none."""
+    name, mark, rest = text.partition("=")
+    return (name.strip(), rest) if mark and "/" not in name else ("", text)
+
+
+def source(text: str) -> str | Path:
+    """A text as `addenda.train` takes it: a path or hub id, or the name of a sample that comes with the package."""
+    from addenda import tiny
+
+    return tiny.sample(text) if text in tiny.SAMPLES and not Path(text).exists() else text
+
+
+def named_texts(given: list[str] | None) -> dict[str, Any]:
+    """`NAME=FILE` as texts by name; without a name, the file's.
+
+    Raises:
+        AddendaError: two have one name.
+    """
+    from addenda.core.errors import AddendaError
+
+    found: dict[str, Any] = {}
+    for text in given or []:
+        name, file = named(text)
+        name = name or Path(file).name.split(".")[0]
+        if name in found:
+            raise AddendaError(f"two texts are called '{name}'; name them apart: {name}-1={file}")
+        found[name] = source(file)
+    return found
+
+
+def selection_text(weights: dict[str, float]) -> str:
+    """Weights as a person writes them: `pubmed, law=0.5`."""
+    return ", ".join(name if weight == 1.0 else f"{name}={weight:g}" for name, weight in weights.items()) or "no module"

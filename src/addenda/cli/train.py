@@ -1,0 +1,224 @@
+"""`addenda train`: write a corpus into a module beside the frozen base."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from addenda.cli import options as o
+from addenda.cli.answers import answering
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from addenda.plugging import Base
+
+
+class Precision(StrEnum):
+    """Arithmetic of a training step."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class Objective(StrEnum):
+    """What a token is learned from."""
+
+    LM = "lm"
+    DISTILL = "distill"
+
+
+
+def train(
+    name: Annotated[str, typer.Argument(help="The module's name; a new one, or one that --plug brought.")],
+    corpus: Annotated[
+        str, typer.Option("--corpus", help="Text to learn: .txt, .jsonl(.gz), .parquet, a folder, a hub data set or a sample.")
+    ],
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens to train on, both streams counted.")],
+    replay: Annotated[str | None, typer.Option("--replay", help="Text that stands for what the base knew before.")] = None,
+    replay_share: Annotated[float, typer.Option("--replay-share", help="Share of the tokens that are replay.")] = 0.1,
+    kind: Annotated[str, typer.Option("--kind", help="What kind of module.")] = "NeutralResidues",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any option of the kind or setting of addenda.train. Repeatable.", metavar="KEY=VALUE"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The module's folder; default: runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
+    learning: Annotated[
+        list[str] | None,
+        typer.Option("--learning", help="Held-out text to measure learning on. Repeatable.", metavar="NAME=FILE"),
+    ] = None,
+    forgetting: Annotated[
+        list[str] | None,
+        typer.Option("--forgetting", help="Held-out text to measure forgetting on. Repeatable.", metavar="NAME=FILE"),
+    ] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate; default: the kind's own.")] = None,
+    seed: o.Seed = 0,
+    length: Annotated[int | None, typer.Option("--length", min=2, help="Tokens of a row; default 512.")] = None,
+    batch_rows: Annotated[int, typer.Option("--batch-rows", min=1, help="Rows of one forward pass.")] = 8,
+    accumulate: Annotated[int, typer.Option("--accumulate", min=1, help="Forward passes of one step.")] = 1,
+    local: Annotated[
+        float | None, typer.Option("--local", help="Weight of the local neutrality loss; default: the kind's own.")
+    ] = None,
+    objective: Annotated[Objective, typer.Option("--objective", help="Learn tokens, or what a longer context says.")] = Objective.LM,
+    precision: Annotated[Precision, typer.Option("--precision", help="bf16: autocast.")] = Precision.FP32,
+    checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Recompute each layer: slower, far less memory.")
+    ] = False,
+    validate_every: Annotated[int | None, typer.Option("--validate-every", min=1, help="Steps between validations.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")] = None,
+    alongside: Annotated[
+        str | None, typer.Option("--alongside", help="Plugged modules that are on as distractors.", metavar="NAMES")
+    ] = None,
+    tracker: Annotated[str | None, typer.Option("--tracker", help="One of accelerate's, e.g. tensorboard.")] = None,
+    plug: o.Plug = None,
+    base: o.BaseName = "tiny",
+    dtype: o.DtypeName = o.Dtype.AUTO,
+    device: o.Device = None,
+    json: o.Json = False,
+) -> None:
+    """Train a module on a corpus; the base is frozen and only the module changes.
+
+    Ctrl-C ends the run after its step, with a checkpoint; the same command with --resume goes on to the same bits.
+
+    Example: `addenda train pubmed --corpus pubmed_train --replay general_train --tokens 200000`
+    """
+    with answering(json) as answer:
+        import addenda
+
+        folder = Path("runs") / name if out is None else out
+        kind_options, settings = split(kind, set_)
+        settings |= {
+            "length": length,
+            "batch_rows": batch_rows,
+            "accumulate": accumulate,
+            "local": local,
+            "objective": objective.value,
+            "precision": precision.value,
+            "gradient_checkpointing": checkpointing,
+            "validate_every": validate_every,
+            "checkpoint_every": checkpoint_every,
+            "tracker": tracker,
+            "validation": validation(learning, forgetting) or None,
+        }
+        loaded = o.load_base(base, dtype, device)
+        for module in plug or []:
+            o.plug_one(loaded, module)
+        fresh(loaded, name, kind, kind_options, seed)
+        try:
+            report = addenda.train(
+                loaded,
+                name,
+                corpus=o.source(corpus),
+                replay=None if replay is None else o.source(replay),
+                replay_share=replay_share if replay is not None else 0.0,
+                tokens=tokens,
+                lr=lr,
+                seed=seed,
+                alongside=() if alongside is None else o.choose(loaded, alongside),
+                out=folder,
+                resume=resume,
+                **settings,
+            )
+        except addenda.AddendaError as error:
+            raise spoken(error) from None
+        answer.give(report.as_dict(), lambda out: show(out, str(report), folder))
+
+
+def split(kind: str, given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`KEY=VALUE` pairs as options of the kind and settings of `train`; a value is JSON where it can be read as such.
+
+    Raises:
+        AddendaError: a pair has no `=`, or its key is known to neither, or has a typed option of its own.
+    """
+    from dataclasses import fields
+
+    from addenda.core.errors import AddendaError, known
+    from addenda.core.registry import kind_named
+    from addenda.writing.settings import Settings
+
+    options = {one.name for one in fields(kind_named(kind))}  # type: ignore[arg-type]
+    settings = {one.name for one in fields(Settings)} - TYPED
+    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for pair in given or []:
+        key, mark, text = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not mark or not key:
+            raise AddendaError(f"--set takes KEY=VALUE, e.g. extra=0.2; got '{pair}'")
+        if key in TYPED:
+            raise AddendaError(f"'{key}' has an option of its own; see addenda train --help")
+        if key not in options | settings:
+            raise AddendaError(
+                f"--set: neither {kind} nor train knows '{key}'; {kind} has {known(key, options)}; train has {known(key, settings)}"
+            )
+        found[0 if key in options else 1][key] = value_of(text)
+    return found
+
+
+#: settings of `train` that have an option of their own
+TYPED = frozenset(
+    """length batch_rows accumulate local objective precision gradient_checkpointing validate_every checkpoint_every
+    tracker validation""".split()
+)
+
+
+def value_of(text: str) -> Any:
+    """A value from the command line: JSON where it can be read as such (0.2, true, null, ["q_proj"]), else text."""
+    try:
+        return jsonlib.loads(text)
+    except ValueError:
+        return {"None": None, "True": True, "False": False}.get(text, text)
+
+
+def validation(learning: list[str] | None, forgetting: list[str] | None) -> dict[str, Any]:
+    """Held-out texts by name, as `train` takes them.
+
+    Raises:
+        AddendaError: two texts have one name, or one to learn is called forgetting.
+    """
+    from addenda.core.errors import AddendaError
+
+    found = o.named_texts(learning)
+    for name in found:
+        if name.startswith("forgetting"):
+            raise AddendaError(f"--learning: a text cannot be called '{name}'; give it with --forgetting, or rename it")
+    return found | {f"forgetting-{name}": text for name, text in o.named_texts(forgetting).items()}
+
+
+def fresh(base: Base, name: str, kind: str, options: dict[str, Any], seed: int) -> None:
+    """Make the module, unless it was plugged.
+
+    Raises:
+        AddendaError: options were given for a module that has its own.
+    """
+    from addenda.core.errors import AddendaError
+    from addenda.core.registry import build_kind
+
+    if name not in base.modules:
+        base.new(name, build_kind(kind, options), seed=seed)
+    elif options:
+        raise AddendaError(f"module '{name}' was plugged with options of its own; leave out --set {next(iter(options))}=…")
+
+
+def spoken(error: Exception) -> Exception:
+    """An error of `train` in the words of the command line."""
+    message = str(error)
+    for python, words in {
+        "the same call with resume=True": "the same command with --resume",
+        "resume=True": "--resume",
+        "another out=": "another --out",
+        "give replay= and a replay_share": "give --replay and a --replay-share",
+    }.items():
+        message = message.replace(python, words)
+    error.args = (message, *error.args[1:])
+    return error
+
+
+def show(out: Console, report: str, folder: Path) -> None:
+    """What was done, and what to do next."""
+    out.print(report, markup=False)
+    out.print(f"saved in {folder}; next: addenda generate PROMPT --plug {folder} --side-by-side", markup=False)

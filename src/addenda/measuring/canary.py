@@ -1,0 +1,84 @@
+"""The canary: proof that the selected modules really ran, site by site, with their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from addenda.core.errors import AddendaError
+from addenda.core.state import Share
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+Finding = Literal["on", "silent", "fresh"]
+
+
+@dataclass(frozen=True)
+class WasOn:
+    """What the canary found of one module.
+
+    `finding` is "on" where it changed the logits of the probe, "fresh" where it never learned anything, "silent" where
+    it has but left this probe alone (a gate may be shut). Neither of the last two is an error.
+    """
+
+    name: str
+    weight: float
+    sites: int
+    finding: Finding
+    largest_change: float
+    probe_tokens: int
+
+
+def was_on(base: Base, ids: Tensor | None = None) -> list[WasOn]:
+    """Run the selected modules on a probe and check that every site of each ran with its weight.
+
+    Args:
+        base: with the selection to check: one for all rows, as `use` and `using` make it.
+        ids: token ids [T] to probe with; default: the probe kept with each module, else 16 fixed ids.
+
+    Raises:
+        AddendaError: a site of a selected module did not run, or ran with another weight, or a module that was written
+            for its probe leaves its logits as they are.
+    """
+    chosen = base.selection
+    if chosen.rows is not None or chosen.index is not None:
+        raise AddendaError("the canary checks a selection for all rows; select with use or using")
+    return [_check(base, name, weight, ids) for name, weight in sorted(chosen.everyone.items())]
+
+
+def _check(base: Base, name: str, weight: float, ids: Tensor | None) -> WasOn:
+    module = base.modules[name]
+    kept = ids is None and module.probe is not None
+    if ids is None:
+        vocabulary = base.model.config.vocab_size
+        ids = torch.tensor(module.probe) if kept else torch.arange(16) * 7919 % vocabulary
+    row = ids.to(base.model.get_input_embeddings().weight.device)[None]
+    ran: dict[str, float] = {}
+
+    def observer(share: Share, site: str, **_: Any) -> None:
+        if share.name == name and isinstance(share.weight, float):
+            ran[site] = share.weight
+
+    with torch.no_grad():
+        with base.off():
+            bare = base.model(input_ids=row, use_cache=False).logits
+        with base.using({name: weight}), base.watching(observer=observer):
+            on = base.model(input_ids=row, use_cache=False).logits
+    expected = set(module.sites())
+    missing, wrong = sorted(expected - ran.keys()), sorted(s for s in expected & ran.keys() if ran[s] != weight)
+    if missing or wrong:
+        raise AddendaError(
+            f"module '{name}' is selected at {weight} but did not run so at {', '.join(missing + wrong)}: another library "
+            "may have replaced the base's forwards since it was plugged; unplug and plug it again"
+        )
+    change = float((on.float() - bare.float()).abs().max())
+    if kept and change == 0.0 and module.card.training:
+        raise AddendaError(
+            f"module '{name}' leaves the logits of its own probe as they are: its tensors are not the ones it was written with"
+        )
+    finding: Finding = "on" if change > 0 else "silent" if module.card.training else "fresh"
+    return WasOn(name, weight, len(ran), finding, change, row.shape[1])

@@ -1,0 +1,353 @@
+"""Neutrality: the share of general tokens that a module leaves bit-equal, and thresholds calibrated for a stated share.
+
+A token is left alone when nothing before it in its document was touched either: attention would carry that on. So long
+documents are left alone less often than short ones, and shares are taken at several document lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from addenda.core.card import Measure
+from addenda.core.contracts import Adapter, AddingAdapter, AttentionAdapter
+from addenda.core.errors import AddendaError, DataError, known
+from addenda.core.state import Share
+from addenda.encoding import Encoder
+from addenda.objectives.head import Head
+from addenda.scoring import evaluating, opened
+from addenda.texts import Texts, texts
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+LENGTHS = (64, 128, 256, 512)
+#: tokens read at each length, and in one forward pass
+TOKENS, PASS = 20_000, 4096
+#: added to a calibrated threshold, relative: the last bits of a score depend on the batch it is computed in
+MARGIN = 1e-5
+
+
+@dataclass(frozen=True)
+class NeutralShare:
+    """What a module leaves alone.
+
+    `share` is the mean over document lengths of the share of tokens whose logits are bit-equal to the bare base's;
+    `by_length` the share at each length; `live` by site the share of tokens that the module's gate lets through (1.0
+    where a kind has none); `tokens` the number compared.
+    """
+
+    share: float
+    by_length: dict[int, float]
+    live: dict[str, float]
+    tokens: int
+    on: str
+
+    def __float__(self) -> float:
+        return self.share
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds by site, the share asked for, and the share then measured on the same text."""
+
+    thresholds: dict[str, float]
+    asked: float
+    measured: NeutralShare
+
+
+def neutral_share(
+    base: Base, name: str, texts: Any, *, lengths: Sequence[int] | None = None, tokens: int = TOKENS
+) -> NeutralShare:
+    """Share of tokens that a module, alone at weight 1, leaves bit-equal at the logits.
+
+    Args:
+        base: with the module plugged.
+        name: of the module.
+        texts: general text, whatever `addenda.train` takes as a corpus.
+        lengths: document lengths in tokens; texts are cut into documents of each. Default: 64 to 512.
+        tokens: read at each length.
+
+    Raises:
+        DataError: no text is as long as the shortest length.
+        AddendaError: no such module is plugged.
+    """
+    _module(base, name)
+    source, seen = _source(texts), _Live(name)
+    equal: dict[int, list[Tensor]] = {}
+    with evaluating(base.model), base.off():
+        head = Head(base.model)
+        for length, ids in _documents(base, source, lengths, tokens):
+            bare = head.hidden(ids)
+            with base.using({name: 1.0}), base.watching(observer=seen.observe):
+                seen.shape = ids.shape
+                equal.setdefault(length, []).append(_same(head, bare, head.hidden(ids)))
+    by_length = {length: float(torch.cat(parts).float().mean()) for length, parts in equal.items()}
+    count = sum(part.numel() for parts in equal.values() for part in parts)
+    return NeutralShare(float(np.mean(list(by_length.values()))), by_length, seen.shares(), count, source.name)
+
+
+def calibrate(
+    base: Base,
+    name: str,
+    texts: Any,
+    share: float = 0.9,
+    *,
+    per: Literal["layer", "module"] = "layer",
+    lengths: Sequence[int] | None = None,
+    tokens: int = TOKENS,
+) -> Calibration:
+    """Set a module's thresholds so that at least a share of general tokens is left exactly alone.
+
+    The threshold is subtracted from the gate. It is never set below zero: a gate is not opened further than it was
+    trained. The measured share goes into the module's card.
+
+    Args:
+        base: with the module plugged.
+        name: of the module; its kind must have a gate.
+        texts: general text that was not trained on, whatever `addenda.train` takes as a corpus.
+        share: of tokens to leave bit-equal, the mean over document lengths, from 0 up to 1.
+        per: for token gates, one threshold for each layer at a common quantile, or one for the whole module. A context
+            gate has one.
+        lengths: document lengths in tokens. Default: 64 to 512.
+        tokens: read at each length.
+
+    Raises:
+        AddendaError: no such module, no gate, or a share out of range.
+        DataError: no text is as long as the shortest length.
+    """
+    module = _module(base, name)
+    if not 0 <= share < 1:
+        raise AddendaError(f"share is a share of tokens from 0 up to, not including, 1; got {share}")
+    if per not in ("layer", "module"):
+        raise AddendaError(f"per is 'layer' or 'module'; got {per!r}")
+    gates = _gates(base, name)
+    source = _source(texts)
+    with torch.no_grad():
+        for threshold in _buffers(gates).values():
+            threshold.zero_()
+        values, weights = _values(base, name, gates, source, lengths, tokens)
+        found = _thresholds(values, weights, share, per)
+        for key, threshold in _buffers(gates).items():
+            threshold.fill_(found[key])
+    measured = neutral_share(base, name, source, lengths=lengths, tokens=tokens)
+    _record(module, source, measured)
+    return Calibration({key: float(t) for key, t in _buffers(gates).items()}, share, measured)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _module(base: Base, name: str) -> Any:
+    if name not in base.modules:
+        raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
+    return base.modules[name]
+
+
+def _source(source: Any) -> Texts:
+    return texts(source)
+
+
+@torch.no_grad()
+def _documents(base: Base, source: Texts, lengths: Sequence[int] | None, tokens: int) -> Iterator[tuple[int, Tensor]]:
+    """Batches of documents of one length: the length, and ids [B, length], each opened as scored texts are."""
+    most = getattr(base.model.config, "max_position_embeddings", None) or max(LENGTHS)
+    chosen = sorted(lengths or [length for length in LENGTHS if length <= most])
+    embedding = base.model.get_input_embeddings().weight
+    some = False
+    for length in chosen:
+        rows: list[np.ndarray] = []
+        left = max(1, tokens // length)
+        for document in opened(Encoder(base.tokenizer, embedding.shape[0]), source, None):
+            pieces = [document.ids[at : at + length] for at in range(0, len(document.ids) - length + 1, length)]
+            rows += pieces[: left - len(rows)]
+            if len(rows) >= left:
+                break
+        size = max(1, PASS // length)
+        for at in range(0, len(rows), size):
+            some = True
+            yield length, torch.from_numpy(np.stack(rows[at : at + size]).astype(np.int64)).to(embedding.device)
+    if not some:
+        raise DataError(f"no text of '{source.name}' has {chosen[0]} tokens, the shortest document length")
+
+
+def _same(head: Head, bare: Tensor, with_module: Tensor) -> Tensor:
+    """Which tokens [B, T] have bit-equal logits, from their states [B, T, D]."""
+    bare, with_module = bare.flatten(0, 1), with_module.flatten(0, 1)
+    same = (bare == with_module).all(-1)
+    for rest in (~same).nonzero().squeeze(-1).split(head.chunk):
+        same[rest] = (head.logits(bare[rest]) == head.logits(with_module[rest])).all(-1)
+    return same
+
+
+class _Live:
+    """Counts, site by site, how many tokens a module's gate lets through."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.shape: tuple[int, ...] = ()
+        self.counts: dict[str, list[float]] = {}
+
+    def observe(self, share: Share, site: str, **facts: Any) -> None:
+        """Called at each site as it runs."""
+        if share.name != self.name:
+            return
+        total = float(np.prod(self.shape))
+        live = total
+        if isinstance(facts.get("gate"), Tensor):
+            live = float((facts["gate"] != 0).sum())
+        elif "contribution" in facts:
+            part = facts["contribution"]
+            live = 0.0 if part is None else total
+            if part is not None and part.index is not None:
+                live = float(len(part.index))
+            elif part is not None and part.live is not None:
+                live = float(part.live.sum())
+        held = self.counts.setdefault(site, [0.0, 0.0])
+        held[0] += live
+        held[1] += total
+
+    def shares(self) -> dict[str, float]:
+        """Live share by site."""
+        return {site: live / total for site, (live, total) in self.counts.items()}
+
+
+# --- calibrating -----------------------------------------------------------------------------------------------------
+
+#: what has a threshold: the module's context gate under the key "gate", or adapters under their sites' keys
+Gates = dict[str, Any]
+
+
+def _gates(base: Base, name: str) -> Gates:
+    module = base.modules[name]
+    if module.gate is not None:
+        return {"gate": module.gate}
+    found = {key: module.adapter(key) for key in module.sites()}
+    found = {
+        key: adapter
+        for key, adapter in found.items()
+        if isinstance(adapter.__dict__["_buffers"].get("threshold"), Tensor)
+    }
+    if not found:
+        raise AddendaError(f"'{name}' is of the kind {type(module.kind).__name__}, which has no gate to calibrate")
+    return found
+
+
+def _buffers(gates: Gates) -> dict[str, Tensor]:
+    return {key: gate.threshold for key, gate in gates.items()}
+
+
+def _values(
+    base: Base, name: str, gates: Gates, source: Texts, lengths: Sequence[int] | None, tokens: int
+) -> tuple[dict[str, list[Tensor]], list[float]]:
+    """Gate values over the bare base's activations by gate, [B, T] for each batch, and each batch's weight per token."""
+    values: dict[str, list[Tensor]] = {key: [] for key in gates}
+    sizes: list[tuple[int, int]] = []
+    with evaluating(base.model), ExitStack() as stack:
+        if "gate" in gates:
+
+            def observer(share: Share, site: str, **facts: Any) -> None:
+                if share.name == name and site == gates["gate"].site and isinstance(facts.get("gate"), Tensor):
+                    values["gate"].append(facts["gate"].squeeze(-1).float())
+
+            # what the gate reads lies below all that the module changes
+            stack.enter_context(base.using({name: 1.0}))
+            stack.enter_context(base.watching(observer=observer))
+        else:
+            stack.enter_context(base.off())
+            stack.enter_context(_reading(base, gates, values))
+        for length, ids in _documents(base, source, lengths, tokens):
+            base.model.base_model(input_ids=ids, use_cache=False)
+            sizes.append((length, ids.numel()))
+    per_length = {length: sum(n for one, n in sizes if one == length) for length, _ in sizes}
+    return values, [1.0 / (len(per_length) * per_length[length]) for length, _ in sizes]
+
+
+@contextmanager
+def _reading(base: Base, gates: Gates, values: dict[str, list[Tensor]]) -> Iterator[None]:
+    """Read token gates from the inputs of their sites."""
+    handles = []
+    for key, adapter in gates.items():
+        entry = base.host.submodule(base.host.site(key).entry)
+        handles.append(entry.register_forward_pre_hook(_reader(adapter, values[key]), with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _reader(adapter: Adapter, into: list[Tensor]) -> Callable[..., None]:
+    def read(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        if isinstance(adapter, AttentionAdapter):
+            into.append(adapter.mix(x).squeeze(-1).float())
+        elif isinstance(adapter, AddingAdapter):
+            gate: Any = adapter
+            into.append(gate.gate(x).squeeze(-1).float())
+
+    return read
+
+
+def _thresholds(values: dict[str, list[Tensor]], weights: list[float], share: float, per: str) -> dict[str, float]:
+    """The lowest thresholds, none below zero, under which tokens of a total weight of `share` are left alone."""
+    if per == "layer" and len(values) > 1:
+        low, high = 0.0, 1.0
+        for _ in range(20):
+            middle = (low + high) / 2
+            if _alone(values, weights, _at_quantile(values, middle)) >= share:
+                high = middle
+            else:
+                low = middle
+        return _at_quantile(values, high)
+    largest = [torch.stack(parts).amax(0).cummax(1).values for parts in zip(*values.values(), strict=True)]
+    flat = torch.cat([part.flatten() for part in largest])
+    weight = torch.cat(
+        [torch.full((part.numel(),), w, dtype=torch.float64) for part, w in zip(largest, weights, strict=True)]
+    )
+    flat, order = flat.cpu().sort()
+    at = int((weight[order].cumsum(0) < share - 1e-9).sum())
+    return dict.fromkeys(values, _raised(float(flat[min(at, len(flat) - 1)])))
+
+
+def _at_quantile(values: dict[str, list[Tensor]], quantile: float) -> dict[str, float]:
+    found = {}
+    for key, parts in values.items():
+        flat = torch.cat([part.flatten() for part in parts]).cpu().sort().values
+        found[key] = _raised(float(flat[min(len(flat) - 1, int(quantile * len(flat)))]))
+    return found
+
+
+def _alone(values: dict[str, list[Tensor]], weights: list[float], thresholds: dict[str, float]) -> float:
+    """Weight of the tokens before which, and at which, no gate passes its threshold."""
+    total = 0.0
+    for batch, weight in enumerate(weights):
+        passed = torch.stack([values[key][batch] > thresholds[key] for key in values]).any(0)
+        total += float((passed.cumsum(1) == 0).sum()) * weight
+    return total
+
+
+def _raised(value: float) -> float:
+    return value * (1 + MARGIN) if value > 0 else 0.0
+
+
+def _record(module: Any, source: Texts, measured: NeutralShare) -> None:
+    measure = Measure(
+        name="left alone", value=measured.share, unit="share of tokens", n=measured.tokens, on=source.name
+    )
+    card = module.card
+    card.measures = [m for m in card.measures if (m.name, m.on) != (measure.name, measure.on)] + [measure]
+    if card.training:
+        last = card.training[-1]
+        kept = [record for record in last.data if record.role != "calibration"]
+        last.data = [*kept, source.record("calibration")]

@@ -1,0 +1,222 @@
+"""Plots: learning against forgetting, as SVG that follows a page's colours or as a picture of its own."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from addenda.core.errors import AddendaError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+Interval = tuple[float, float]
+#: what a colour is for, and the custom property of the page that holds it; the numbers stand for them inside matplotlib
+ROLES: dict[str, tuple[str, str]] = {
+    "ink": ("#010101", "var(--ink)"),
+    "muted": ("#020202", "var(--muted)"),
+    "line": ("#030303", "var(--line)"),
+    "paper": ("#040404", "var(--paper)"),
+    "first": ("#050505", "var(--first)"),
+    "second": ("#060606", "var(--second)"),
+    "third": ("#070707", "var(--third)"),
+}
+LIGHT: dict[str, str] = {
+    "ink": "#1d1d1b",
+    "muted": "#5d5d58",
+    "line": "#e3e1da",
+    "paper": "#ffffff",
+    "first": "#0b7a75",
+    "second": "#c2500a",
+    "third": "#6b4fbb",
+}
+_STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 11,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "addenda",
+    "axes.unicode_minus": True,
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One method's way from the base: (forgetting, learning) at each validation, and the intervals of the last."""
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+    forgetting: Interval
+    learning: Interval
+    role: str = "first"
+
+
+def learning_forgetting(
+    curves: Sequence[Curve],
+    *,
+    x_label: str,
+    y_label: str,
+    size: tuple[float, float] = (8.0, 5.0),
+    palette: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw each curve from the base at the origin, its last point marked with its intervals and its name.
+
+    Args:
+        curves: at least one.
+        x_label: what forgetting is, and on which text.
+        y_label: what learning is, and on which text.
+        size: in inches; text keeps its size, so a narrow figure suits a narrow screen.
+        palette: colour by role; default: stand-ins that `to_svg` turns into the page's own colours.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    colours = dict(palette or {role: stand_in for role, (stand_in, _) in ROLES.items()})
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        figure.patch.set_alpha(0.0 if palette is None else 1.0)
+        axes.patch.set_alpha(0.0)
+        _frame(axes, colours, x_label, y_label)
+        marks = [(0.0, 0.0)]
+        for curve in curves:
+            _draw(axes, curve, colours)
+            marks += curve.points
+        axes.plot([0], [0], "o", color=colours["ink"], markersize=7, zorder=5)
+        axes.margins(x=0.16, y=0.12)
+        figure.draw_without_rendering()
+        names = [("base", (0.0, 0.0), colours["ink"])]
+        names += [(curve.label, curve.points[-1], colours[curve.role]) for curve in curves]
+        _name(figure, axes, names, marks)
+    return figure
+
+
+def _frame(axes: Axes, colours: Mapping[str, str], x_label: str, y_label: str) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(colours["line"])
+    axes.grid(color=colours["line"], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=colours["muted"], length=0, labelsize=10)
+    axes.axhline(0, color=colours["muted"], linewidth=0.8)
+    axes.axvline(0, color=colours["muted"], linewidth=0.8)
+    axes.set_xlabel(x_label, color=colours["muted"], labelpad=8)
+    axes.set_ylabel(y_label, color=colours["muted"], labelpad=8)
+    axes.locator_params(nbins=6)
+
+
+def _draw(axes: Axes, curve: Curve, colours: Mapping[str, str]) -> None:
+    colour = colours[curve.role]
+    x, y = zip((0.0, 0.0), *curve.points, strict=True)
+    axes.plot(x, y, "-", color=colour, linewidth=1.6, alpha=0.75, zorder=3)
+    axes.plot(x[1:-1], y[1:-1], "o", color=colour, markersize=4, zorder=4)
+    axes.plot(curve.forgetting, [y[-1]] * 2, "-", color=colour, linewidth=1.2, zorder=4)
+    axes.plot([x[-1]] * 2, curve.learning, "-", color=colour, linewidth=1.2, zorder=4)
+    axes.plot(
+        x[-1:], y[-1:], "o", color=colour, markersize=10, markeredgecolor=colours["paper"], markeredgewidth=1.5, zorder=6
+    )
+
+
+def _name(figure: Figure, axes: Axes, names: Sequence[tuple[str, tuple[float, float], str]], marks: Sequence[Any]) -> None:
+    """Write each name beside its point where it covers no point, no bar and no other name."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    frame = axes.get_window_extent(renderer)
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(list(marks))]
+    for line in axes.get_lines():
+        # bars and paths, sampled densely enough that no name can lie on one
+        taken += _along(axes.transData.transform(line.get_xydata())) if len(line.get_xydata()) < 50 else []
+    offsets = [(dx, dy) for far in (12, 22, 36, 54) for dx, dy in ((far, far), (-far, far), (far, -far), (-far, -far), (0, far + 4), (0, -far - 4))]
+    for text, at, colour in names:
+        best: tuple[float, Any] | None = None
+        for dx, dy in offsets:
+            label = axes.annotate(
+                text,
+                at,
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha="left" if dx > 0 else "right" if dx < 0 else "center",
+                va="bottom" if dy > 0 else "top",
+                color=colour,
+                fontweight="bold",
+                zorder=7,
+            )
+            box = label.get_window_extent(renderer).expanded(1.08, 1.2)
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 + 4 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            cost = sum(_overlap(box, other) for other in taken) + (0 if inside else 1e6)
+            if best is None or cost < best[0]:
+                if best is not None:
+                    best[1].remove()
+                best = (cost, label)
+            else:
+                label.remove()
+            if cost == 0:
+                break
+        assert best is not None
+        taken.append(best[1].get_window_extent(renderer))
+
+
+def _along(points: Any) -> list[Bbox]:
+    from matplotlib.transforms import Bbox
+
+    boxes = []
+    for (x0, y0), (x1, y1) in zip(points[:-1], points[1:], strict=True):
+        steps = max(1, int(max(abs(x1 - x0), abs(y1 - y0)) // 6))
+        if steps > 400:  # the axes' own lines through zero
+            continue
+        boxes += [
+            Bbox.from_bounds(x0 + (x1 - x0) * k / steps - 2, y0 + (y1 - y0) * k / steps - 2, 4, 4) for k in range(steps + 1)
+        ]
+    return boxes
+
+
+def _overlap(one: Bbox, other: Bbox) -> float:
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def to_svg(figure: Figure, name: str, title: str) -> str:
+    """The figure as an inline SVG element in the page's colours and type; `name` keeps its ids apart from others'."""
+    import matplotlib as mpl
+
+    out = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    svg = re.sub(r'(href)="#([^"]+)"', rf'\1="#{name}-\2"', svg)
+    for stand_in, colour in ROLES.values():
+        svg = svg.replace(stand_in, colour)
+    svg = re.sub(r"'DejaVu Sans'(, sans-serif)?", "var(--sans)", svg)
+    width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg[:600]).groups()  # type: ignore[union-attr]
+    svg = svg.replace(f'width="{width}pt" height="{height}pt"', f'class="plot" role="img" aria-label="{title}"', 1)
+    return re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg, count=2).strip()
+
+
+def save_picture(figure: Figure, path: Path) -> Path:
+    """Write a figure drawn in colours of its own to a `.png` or `.svg` file.
+
+    Raises:
+        AddendaError: the file's name ends otherwise.
+    """
+    if path.suffix not in (".png", ".svg"):
+        raise AddendaError(f"a picture is a .png or .svg file; got {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    import matplotlib as mpl
+
+    with mpl.rc_context({**_STYLE, "svg.fonttype": "path"}):
+        metadata = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
+        figure.savefig(path, dpi=160, metadata=metadata)
+    return path

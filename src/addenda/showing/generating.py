@@ -1,0 +1,157 @@
+"""Generating: prompts continued under a selection, or under several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from addenda.core.errors import AddendaError, known
+from addenda.scoring import evaluating
+from addenda.selection import Names, weights_of
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen."""
+
+    max_tokens: int = 60
+    """tokens to write at most; fewer where the base's context ends"""
+    temperature: float = 0.0
+    """0: the likeliest token each time; above: drawn"""
+    top_k: int | None = None
+    """draw among so many likeliest tokens"""
+    top_p: float | None = None
+    """draw among the likeliest tokens that make up this share"""
+    repetition_penalty: float = 1.0
+    """above 1: tokens that were there already become less likely"""
+    seed: int = 0
+    """of the draws; each prompt starts from it anew, so that neighbours change nothing"""
+
+    def __post_init__(self) -> None:
+        self._check(self.max_tokens >= 1, "max_tokens", "at least 1")
+        self._check(self.temperature >= 0, "temperature", "not negative")
+        self._check(self.top_k is None or self.top_k >= 1, "top_k", "at least 1, or None")
+        self._check(self.top_p is None or 0 < self.top_p <= 1, "top_p", "a share above 0, up to 1")
+        self._check(self.repetition_penalty > 0, "repetition_penalty", "positive")
+        drawn = self.top_k is not None or self.top_p is not None
+        self._check(self.temperature > 0 or not drawn, "temperature", "above 0 where top_k or top_p is given")
+
+    def _check(self, holds: bool, name: str, wanted: str) -> None:
+        if not holds:
+            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
+
+    def options(self) -> dict[str, Any]:
+        """The settings as transformers' `generate` takes them; whatever else the checkpoint says of sampling is put aside."""
+        drawn = self.temperature > 0
+        return {
+            "do_sample": drawn,
+            "temperature": self.temperature if drawn else None,
+            "top_k": (self.top_k or 0) if drawn else None,
+            "top_p": (self.top_p or 1.0) if drawn else None,
+            "repetition_penalty": self.repetition_penalty,
+            "num_beams": 1,
+        }
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What was written after a prompt; `ended` is True where the model itself stopped."""
+
+    prompt: str
+    text: str
+    tokens: int
+    ended: bool
+
+
+def generate(base: Base, prompts: Iterable[str], **settings: Any) -> list[Continuation]:
+    """Continue prompts under the current selection, each as if it were alone.
+
+    Args:
+        base: with a tokenizer; what is selected in this thread is what writes.
+        prompts: texts.
+        settings: fields of `Sampling`.
+
+    Raises:
+        AddendaError: there is no tokenizer, a setting is out of range, or a prompt fills the base's context.
+    """
+    sampling = sampling_from(settings)
+    return [_continue(base, prompt, sampling) for prompt in prompts]
+
+
+def side_by_side(
+    base: Base, prompts: Iterable[str], columns: Mapping[str, Names], **settings: Any
+) -> list[dict[str, Continuation]]:
+    """Continue each prompt under several selections, by column: `{"base": {}, "pubmed": {"pubmed": 1.0}}`.
+
+    Raises:
+        AddendaError: as `generate`; or a column names what is not plugged.
+    """
+    sampling = sampling_from(settings)
+    chosen = {column: weights_of(names) for column, names in columns.items()}
+    rows = []
+    for prompt in prompts:
+        row = {}
+        for column, weights in chosen.items():
+            with base.using(weights):
+                row[column] = _continue(base, prompt, sampling)
+        rows.append(row)
+    return rows
+
+
+def sampling_from(settings: Mapping[str, Any]) -> Sampling:
+    """Sampling from keywords, checked.
+
+    Raises:
+        AddendaError: there is no such setting, or one is out of range.
+    """
+    names = [one.name for one in fields(Sampling)]
+    for name in settings:
+        if name not in names:
+            raise AddendaError(f"generate has no setting '{name}'; its settings are {known(name, names)}")
+    return Sampling(**settings)
+
+
+def _continue(base: Base, prompt: str, sampling: Sampling, streamer: Any = None) -> Continuation:
+    return continue_ids(base, base.tokenize(prompt), prompt, sampling, streamer)
+
+
+@torch.no_grad()
+def continue_ids(
+    base: Base, ids: torch.Tensor, prompt: str, sampling: Sampling, streamer: Any = None
+) -> Continuation:
+    """Continue token ids [T]; `streamer` is told the tokens as they come, as transformers' streamers are.
+
+    Raises:
+        AddendaError: there is nothing to continue, or the ids fill the base's context.
+    """
+    tokenizer, model = base.tokenizer, base.model
+    if not len(ids):
+        raise AddendaError("the prompt has no token; give a text to continue")
+    most = getattr(model.config, "max_position_embeddings", None)
+    room = sampling.max_tokens if most is None else min(sampling.max_tokens, most - len(ids))
+    if room < 1:
+        raise AddendaError(f"the prompt has {len(ids)} tokens and fills the base's context of {most}; shorten it")
+    device = model.get_input_embeddings().weight.device
+    row = ids[None].to(device)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    drawn_on = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=drawn_on), evaluating(model):
+        torch.manual_seed(sampling.seed)
+        out = model.generate(
+            input_ids=row,
+            attention_mask=torch.ones_like(row),
+            max_new_tokens=room,
+            pad_token_id=pad,
+            streamer=streamer,
+            **sampling.options(),
+        )[0, len(ids) :]
+    ends = model.generation_config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends])
+    ended = bool(len(out)) and int(out[-1]) in ends
+    return Continuation(prompt, tokenizer.decode(out, skip_special_tokens=True), len(out), ended)

@@ -1,0 +1,209 @@
+"""The training loop: steps, validation, checkpoints, and the way back into an interrupted run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from addenda.core.errors import TrainingError
+from addenda.objectives.head import Head
+from addenda.optimizers.adamw import load_optimizer_tensors, optimizer_tensors
+from addenda.writing import checkpoint
+from addenda.writing.distributed import Processes
+from addenda.writing.plan import Plan
+from addenda.writing.progress import Progress
+from addenda.writing.settings import compare
+from addenda.writing.signals import Interrupts, TrainingStopped
+from addenda.writing.step import Stepper, Sums
+from addenda.writing.validation import Validation
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+
+class Run:
+    """A run from its first step, or from a checkpoint, to its end. All that changes between steps is saved with it."""
+
+    def __init__(self, base: Base, plan: Plan, processes: Processes, progress: Progress, run: Path | None) -> None:
+        self.base, self.plan, self.processes, self.progress, self.folder = base, plan, processes, progress, run
+        device = base.model.get_input_embeddings().weight.device
+        with base.off():
+            head = Head(base.model, plan.settings.loss_chunk)
+        self.validation = Validation(base, plan.validation, plan.settings, plan.length, head)
+        self.stepper = Stepper(base, plan, head, processes, device)
+        self.mixture = plan.mixture(base)
+        self.identity = plan.identity(base, processes.size) if run is not None else {}
+        self.step = 0
+        self.resumed_from: int | None = None
+        self.stopped_early = False
+        self.seconds = 0.0
+        self.saved = -1
+        self.recent = {name: Sums() for name in plan.names}  # since the last record in the log
+        self.tail = {name: Sums() for name in plan.names}  # over the last tenth of the run
+        self.changes: dict[str, dict[str, dict[str, Any]]] = {}
+        self.best: dict[str, dict[str, Tensor]] = {}
+
+    # -- going -------------------------------------------------------------------------------------------------
+
+    def go(self, interrupts: Interrupts) -> None:
+        """Train to the end, to an early stop, or to a signal.
+
+        Raises:
+            TrainingStopped: a signal came; the step it came in was finished and a checkpoint written.
+            TrainingError: a loss is not finite, or a checkpoint cannot be written; the last good one is kept.
+        """
+        self.progress.begin(self.step)
+        began, first, before = time.perf_counter(), self.step, self.seconds
+        while self.step < self.plan.steps and not self.stopped_early:
+            self._one()
+            elapsed = time.perf_counter() - began
+            self.seconds = before + elapsed
+            speed = (self.step - first) * self.plan.tokens_per_step * len(self.plan.names) / elapsed
+            self.progress.step(self.step, sum(s.loss for s in self.recent.values()) / len(self.recent), speed)
+            self._after(speed)
+            stop = self.processes.any(interrupts.seen is not None, self.stepper.device)
+            if stop and self.step < self.plan.steps and not self.stopped_early:
+                self._leave(interrupts.seen or "a signal")
+        self.save()
+        if self.best:
+            for name, tensors in self.best.items():
+                self.base.modules[name].load_tensors(tensors)
+
+    def _one(self) -> None:
+        passes = [self.mixture.take(self.plan.settings.batch_rows) for _ in range(self.plan.settings.accumulate)]
+        try:
+            found = self.stepper.take(self.step, passes)
+        except TrainingError as error:
+            raise TrainingError(f"{error}{self._kept()}") from None
+        self.step += 1
+        for name, sums in found.items():
+            self.recent[name].add(sums)
+            if self.step > self.plan.steps - max(1, self.plan.steps // 10):
+                self.tail[name].add(sums)
+
+    def _after(self, speed: float) -> None:
+        """What is due after a step: the log, validation, a checkpoint."""
+        last = self.step == self.plan.steps
+        if last or self.step % self.plan.log_every == 0:
+            self._log(speed)
+        if self.validation and (last or self.step % self.plan.validate_every == 0):
+            self._validate()
+        if self.step % self.plan.checkpoint_every == 0:
+            self.save()
+
+    def _log(self, speed: float) -> None:
+        record: dict[str, Any] = {"step": self.step, "tokens": self.step * self.plan.tokens_per_step}
+        record |= {"tokens_per_second": round(speed, 1), "data": self.mixture.crc}
+        for name, sums in self.recent.items():
+            record[name] = sums.record() | {"lr": self.stepper.optimizers[name].param_groups[0]["lr"]}
+        self.recent = {name: Sums() for name in self.plan.names}
+        self.progress.note(record)
+
+    def _validate(self) -> None:
+        self.changes = self.validation.run(list(self.plan.names))
+        self.progress.note({"step": self.step, "validation": self.changes})
+        for name, texts in self.changes.items():
+            told = ", ".join(f"{on} {one['value']:+.3f}" for on, one in texts.items())
+            self.progress.say(f"step {self.step}: {name}: {told} nats per token")
+        better, patience = self.validation.improved(self.changes), self.plan.settings.patience
+        if patience is None:
+            return
+        if better:
+            self.best = {n: {k: t.clone() for k, t in self.base.modules[n].tensors().items()} for n in self.plan.names}
+        self.stopped_early = self.validation.waited >= patience
+
+    def _leave(self, signal: str) -> None:
+        self.save()
+        after = f"stopped by {signal} after step {self.step} of {self.plan.steps}"
+        if self.folder is None:
+            raise TrainingStopped(f"{after}; without out= nothing was written, and this run cannot be resumed", signal)
+        raise TrainingStopped(f"{after}; the same call with resume=True goes on from {self.folder}", signal)
+
+    def _kept(self) -> str:
+        if self.folder is None:
+            return ""
+        kept = checkpoint.folders(self.folder)
+        return f". The last good checkpoint is {kept[-1]}" if kept else ". There is no checkpoint yet"
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint, once for each step, from the first process."""
+        if self.folder is None or self.saved == self.step:
+            return
+        self.saved = self.step
+        if self.processes.first:
+            checkpoint.write(self.folder, self.step, self._state(), self._tensors(), self.plan.settings.keep)
+        self.processes.wait()
+
+    def resume(self) -> None:
+        """Go on from the newest good checkpoint, if there is one.
+
+        Raises:
+            TrainingError: the run began with other settings, or no checkpoint can be read.
+        """
+        found = None if self.folder is None else checkpoint.newest(self.folder)
+        if found is None:
+            self.progress.say("nothing to resume yet: starting at the beginning")
+            return
+        compare(found.state["identity"], self.identity)
+        state = found.state
+        self.step = self.saved = self.resumed_from = found.step
+        self.mixture.move_to(state["position"])
+        self.validation.best, self.validation.waited = state["best"], state["waited"]
+        self.stopped_early, self.seconds, self.changes = state["stopped_early"], state["seconds"], state["changes"]
+        self.recent = {name: Sums(**state["recent"][name]) for name in self.plan.names}
+        self.tail = {name: Sums(**state["tail"][name]) for name in self.plan.names}
+        self._load(found.tensors)
+        self.progress.resume(found.step)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "identity": self.identity,
+            "position": self.mixture.position,
+            "best": self.validation.best,
+            "waited": self.validation.waited,
+            "stopped_early": self.stopped_early,
+            "seconds": self.seconds,
+            "changes": self.changes,
+            "recent": {name: asdict(sums) for name, sums in self.recent.items()},
+            "tail": {name: asdict(sums) for name, sums in self.tail.items()},
+        }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        # modules go by number: their names may hold what a tensor's name must not
+        found: dict[str, Tensor] = {"rng.torch": torch.get_rng_state()}
+        for number, name in enumerate(self.plan.names):
+            module = self.base.modules[name]
+            found |= {f"value.{number}.{key}": tensor for key, tensor in module.tensors().items()}
+            moments = optimizer_tensors(self.stepper.optimizers[name], self._names(name))
+            found |= {f"optimizer.{number}.{key}": tensor for key, tensor in moments.items()}
+            found |= {f"best.{number}.{key}": tensor for key, tensor in self.best.get(name, {}).items()}
+        return found
+
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        def part(front: str) -> dict[str, Tensor]:
+            return {key.removeprefix(front): tensor for key, tensor in tensors.items() if key.startswith(front)}
+
+        for number, name in enumerate(self.plan.names):
+            module = self.base.modules[name]
+            module.load_tensors(part(f"value.{number}."))
+            module.awaits_text = False
+            load_optimizer_tensors(self.stepper.optimizers[name], part(f"optimizer.{number}."), self._names(name))
+            best = part(f"best.{number}.")
+            if best:
+                self.best[name] = {key: tensor.to(self.stepper.device) for key, tensor in best.items()}
+        torch.set_rng_state(tensors["rng.torch"])
+
+    def _names(self, name: str) -> dict[torch.nn.Parameter, str]:
+        module = self.base.modules[name]
+        return {
+            p: key.removeprefix("adapters.").replace("/", ".")
+            for key, p in module.named_parameters()
+            if p.requires_grad
+        }

@@ -1,0 +1,239 @@
+"""The plan of a run: what was asked, checked and resolved, before the first token is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from addenda.core.card import DataRecord
+from addenda.core.errors import AddendaError, DataError, TrainingError, known
+from addenda.core.registry import options_of
+from addenda.encoding import Encoder
+from addenda.objectives.objective import Objective, objective_named
+from addenda.scoring import default_length
+from addenda.selection import weights_of
+from addenda.texts import Texts, texts
+from addenda.writing.batches import Mixture
+from addenda.writing.packing import Feed, Stream
+from addenda.writing.settings import Settings
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+CORPUS, REPLAY = 0, 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what a run learns."""
+
+    names: tuple[str, ...]
+    corpora: dict[str, Texts]
+    replay: Texts | None
+    replay_share: float
+    validation: dict[str, Texts]
+    alongside: dict[str, float]
+    lr: dict[str, float]
+    local: dict[str, float]
+    seed: int
+    settings: Settings
+    objective: Objective
+    length: int
+    steps: int
+
+    @property
+    def context(self) -> int:
+        """Tokens that a teacher reads before each row."""
+        return self.objective.context
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one step, for each module, both streams."""
+        return self.settings.batch_rows * self.settings.accumulate * self.length
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between validations."""
+        return self.settings.validate_every or max(1, self.steps // 10)
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints."""
+        return self.settings.checkpoint_every or max(1, self.steps // 20)
+
+    @property
+    def log_every(self) -> int:
+        """Steps between records in the log."""
+        return max(1, self.steps // 100)
+
+    def mixture(self, base: Base) -> Mixture:
+        """The run's rows, from their beginning."""
+        vocabulary = base.model.get_input_embeddings().weight.shape[0]
+        encoder = Encoder(base.tokenizer, vocabulary, close=True)
+
+        def feed(source: Texts, code: int) -> Feed:
+            return Feed(
+                Stream(
+                    source,
+                    encoder,
+                    length=self.length,
+                    context=self.context,
+                    seed=self.seed,
+                    code=code,
+                    shuffle_tokens=self.settings.shuffle_tokens,
+                )
+            )
+
+        replay = None if self.replay is None else feed(self.replay, REPLAY)
+        return Mixture({n: feed(c, CORPUS) for n, c in self.corpora.items()}, replay, self.replay_share)
+
+    def identity(self, base: Base, processes: int) -> dict[str, Any]:
+        """What a resumption must agree with, as plain data."""
+        modules = {name: base.modules[name].kind for name in self.names}
+        return {
+            "modules": {name: [type(kind).__name__, _plain(options_of(kind))] for name, kind in modules.items()},
+            "base": base.fingerprint,
+            "corpus": {name: source.sha256() for name, source in self.corpora.items()},
+            "replay": None if self.replay is None else self.replay.sha256(),
+            "replay_share": self.replay_share,
+            "alongside": self.alongside,
+            "lr": self.lr,
+            "local": self.local,
+            "steps": self.steps,
+            "seed": self.seed,
+            "processes": processes,
+            **{k: v for k, v in self.settings.plain().items() if k != "local"},
+            "length": self.length,
+            "context": self.context,
+        }
+
+    def data(self, name: str) -> list[DataRecord]:
+        """The sources of one module, for its card."""
+        found = [self.corpora[name].record("corpus")]
+        if self.replay is not None:
+            found.append(self.replay.record("replay"))
+        found += [source.record("validation") for source in self.validation.values()]
+        return found + [DataRecord(name=other, role="alongside") for other in self.alongside]
+
+
+def make_plan(
+    base: Base,
+    name: str | Iterable[str],
+    *,
+    corpus: Any,
+    replay: Any,
+    replay_share: float,
+    tokens: int,
+    lr: float | Mapping[str, float] | None,
+    seed: int,
+    alongside: Any,
+    settings: Settings,
+) -> Plan:
+    """Check and resolve what `train` was asked.
+
+    Raises:
+        TrainingError: a module is not plugged, is frozen, or the tokens do not make one step.
+        DataError: a source is of no known form, or corpus and replay are the same.
+        AddendaError: a setting does not fit the base.
+    """
+    names = (name,) if isinstance(name, str) else tuple(name)
+    _check_modules(base, names)
+    corpora = _corpora(names, corpus)
+    again = None if replay is None else texts(replay)
+    _check_streams(corpora, again, replay_share)
+    objective, length = _lengths(base, settings)
+    if not isinstance(tokens, int) or isinstance(tokens, bool):
+        raise TrainingError(f"tokens is a whole number, both streams counted; got {tokens!r}")
+    per_step = settings.batch_rows * settings.accumulate * length
+    if tokens < per_step:
+        raise TrainingError(
+            f"{tokens:,} tokens do not make one step of {per_step:,} (batch_rows {settings.batch_rows} x accumulate "
+            f"{settings.accumulate} x length {length}); give more tokens, or smaller rows or batches"
+        )
+    others = weights_of(alongside)
+    for other in others:
+        if other not in base.modules or other in names:
+            raise TrainingError(
+                f"cannot train alongside '{other}': "
+                + ("it is what is being trained" if other in names else f"plugged are {known(other, base.modules)}")
+            )
+    kinds = {n: base.modules[n].kind for n in names}
+    rates = {n: kinds[n].default_lr if lr is None else lr[n] if isinstance(lr, Mapping) else float(lr) for n in names}
+    return Plan(
+        names=names,
+        corpora=corpora,
+        replay=again if replay_share > 0 else None,
+        replay_share=replay_share if again is not None else 0.0,
+        validation={n: texts(source) for n, source in (settings.validation or {}).items()},
+        alongside=others,
+        lr=rates,
+        local=_local(kinds, settings, again is not None and replay_share > 0),
+        seed=seed,
+        settings=settings,
+        objective=objective,
+        length=length,
+        steps=tokens // per_step,
+    )
+
+
+def _check_modules(base: Base, names: tuple[str, ...]) -> None:
+    if not names or len(set(names)) < len(names):
+        raise TrainingError(f"train takes one module, or several different ones; got {list(names)}")
+    for name in names:
+        if name not in base.modules:
+            raise TrainingError(
+                f"module '{name}' is not plugged; make it with base.new('{name}', ...) or plug it; "
+                f"plugged are {known(name, base.modules)}"
+            )
+        if not any(p.requires_grad for p in base.modules[name].parameters()):
+            raise TrainingError(
+                f"module '{name}' is frozen: none of its parameters wants a gradient; "
+                f"base.modules['{name}'].requires_grad_(True) thaws it"
+            )
+
+
+def _corpora(names: tuple[str, ...], corpus: Any) -> dict[str, Texts]:
+    if len(names) == 1 and not (isinstance(corpus, Mapping) and set(corpus) == set(names)):
+        return {names[0]: texts(corpus)}
+    if not isinstance(corpus, Mapping) or set(corpus) != set(names):
+        raise DataError(f"several modules take one corpus each: corpus={{{', '.join(f'{n!r}: ...' for n in names)}}}")
+    return {name: texts(corpus[name]) for name in names}
+
+
+def _check_streams(corpora: Mapping[str, Texts], replay: Texts | None, share: float) -> None:
+    if not 0 <= share < 1:
+        raise TrainingError(f"replay_share is a share from 0 up to, not including, 1; got {share}")
+    if replay is None:
+        return
+    for source in corpora.values():
+        if source is replay or (source.sha256() is not None and source.sha256() == replay.sha256()):
+            raise DataError(
+                f"corpus and replay are the same text ('{source.name}'): replay stands for what the base knew before"
+            )
+
+
+def _lengths(base: Base, settings: Settings) -> tuple[Objective, int]:
+    most = getattr(base.model.config, "max_position_embeddings", None)
+    context = 0
+    if settings.objective == "distill":
+        context = settings.context if settings.context is not None else min(256, (most or 512) // 2)
+    length = settings.length or (min(512, most - context) if most else default_length(base))
+    if length < 2 or (most and context + length > most):
+        reads = f"{length} tokens" + (f" and the teacher's {context} before them" if context else "")
+        raise AddendaError(f"rows of {reads} do not fit the base's context of {most}")
+    return objective_named(settings.objective, top_k=settings.top_k, context=context), length
+
+
+def _local(kinds: Mapping[str, Any], settings: Settings, replayed: bool) -> dict[str, float]:
+    if settings.local and not replayed:
+        raise TrainingError(
+            "the local neutrality loss is taken on replay tokens: give replay= and a replay_share above 0"
+        )
+    if settings.local is not None:
+        return dict.fromkeys(kinds, settings.local)
+    return {name: kind.default_local if replayed else 0.0 for name, kind in kinds.items()}
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}

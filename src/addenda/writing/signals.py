@@ -1,0 +1,47 @@
+"""Signals: SIGINT and SIGTERM end a run after the step it is in, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from addenda.core.errors import TrainingError
+
+
+class TrainingStopped(TrainingError):
+    """A run was asked to stop, and did so after a whole step; `signal` is the name of what stopped it."""
+
+    def __init__(self, message: str, signal: str) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+class Interrupts:
+    """While active, the first SIGINT or SIGTERM is noted in `seen`; a second SIGINT stops at once.
+
+    Outside the main thread, where Python allows no handlers, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.seen: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.seen is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.seen = signal.Signals(number).name
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

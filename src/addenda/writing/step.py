@@ -1,0 +1,208 @@
+"""One training step: passes over rows, losses and penalties, gradients, and each module's own update."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from addenda.core.errors import TrainingError
+from addenda.core.state import Collector
+from addenda.objectives.head import Head
+from addenda.objectives.objective import Taught
+from addenda.optimizers.adamw import adamw, rate
+from addenda.penalties.gate import gate_penalty
+from addenda.penalties.local import local_penalty
+from addenda.scoring import cast
+from addenda.writing.batches import Batch, Item, stack
+from addenda.writing.distributed import Processes
+from addenda.writing.plan import Plan
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+
+@dataclass
+class Sums:
+    """Nats and counted tokens of one module's corpus and replay rows, and its penalties, over some steps."""
+
+    corpus: float = 0.0
+    corpus_tokens: float = 0.0
+    replay: float = 0.0
+    replay_tokens: float = 0.0
+    local: float = 0.0
+    gate: float = 0.0
+    norm: float = 0.0
+    steps: int = 0
+
+    def add(self, other: Sums) -> None:
+        """Add another's numbers to these."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def record(self) -> dict[str, float]:
+        """Means, for the log."""
+        steps = max(1, self.steps)
+        found = {"loss": self.loss, "local": self.local / steps, "gate": self.gate / steps, "norm": self.norm / steps}
+        if self.replay_tokens:
+            found["replay_loss"] = self.replay / self.replay_tokens
+        return found
+
+    @property
+    def loss(self) -> float:
+        """Mean nats per corpus token."""
+        return self.corpus / self.corpus_tokens if self.corpus_tokens else 0.0
+
+
+@dataclass
+class Totals:
+    """What a whole step counts for one module, over all passes and processes: the divisors of its losses."""
+
+    loss: float = 0.0
+    replay: float = 0.0
+
+
+@dataclass
+class Stepper:
+    """Takes steps: one optimizer for each module, all fed by one pass over their rows."""
+
+    base: Base
+    plan: Plan
+    head: Head
+    processes: Processes
+    device: torch.device
+    optimizers: dict[str, torch.optim.AdamW] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.plan.names:
+            self.optimizers[name] = adamw(
+                self.parameters(name), lr=self.plan.lr[name], weight_decay=self.plan.settings.weight_decay
+            )
+        weights = {name: {name: 1.0, **self.plan.alongside} for name in self.plan.names}
+        self.weights: dict[str, dict[str, float]] = weights
+
+    def parameters(self, name: str) -> list[nn.Parameter]:
+        """A module's parameters that learn."""
+        return [p for p in self.base.modules[name].parameters() if p.requires_grad]
+
+    def take(self, step: int, passes: list[list[Item]]) -> dict[str, Sums]:
+        """Step number `step` over the rows of each pass.
+
+        Raises:
+            TrainingError: a loss or a gradient is not finite; parameters are then as they were before the step.
+        """
+        totals = self._totals(passes)
+        stats = torch.zeros(len(self.plan.names), 6, dtype=torch.float64, device=self.device)
+        for items in passes:
+            mine = [item for number, item in enumerate(items) if number % self.processes.size == self.processes.rank]
+            self._pass(stack(mine, self.plan.context, self.plan.settings.isolate, self.device), totals, stats)
+        self.processes.add_gradients([p for name in self.plan.names for p in self.parameters(name)])
+        found = {
+            name: Sums(*row, steps=1)
+            for name, row in zip(self.plan.names, self.processes.sum(stats).tolist(), strict=True)
+        }
+        for name in self.plan.names:
+            found[name].norm = self._norm(name)
+        self._check(step, found)
+        for name in self.plan.names:
+            self._update(name, step)
+        return found
+
+    def _totals(self, passes: list[list[Item]]) -> dict[str, Totals]:
+        totals = {name: Totals() for name in self.plan.names}
+        for items in passes:
+            for item in items:
+                totals[item.owner].loss += float(item.row.weights[self.plan.context + 1 :].sum())
+                totals[item.owner].replay += (self.plan.length - 1) * item.replay
+        return totals
+
+    def _pass(self, batch: Batch, totals: dict[str, Totals], stats: Tensor) -> None:
+        settings, head = self.plan.settings, self.head
+        scale = torch.tensor([1.0 / max(1.0, totals[owner].loss) for owner in batch.owners], device=self.device)
+        weights = batch.target_weights * scale[:, None]
+        collector = self._collector(batch)
+        with cast(self.device, settings.precision):
+            taught = self._teach(batch)
+            with self._selected(batch), self.base.watching(collector=collector, documents=batch.seen_documents):
+                hidden = head.hidden(**batch.student())
+            loss, costs = head.costs(
+                self.plan.objective, hidden.flatten(0, 1), batch.targets.flatten(), weights.flatten(), taught
+            )
+        loss = loss + self._penalties(batch, collector, totals, stats)
+        if loss.requires_grad:  # not where every gate is shut: then nothing learns from this pass
+            loss.backward()
+        self._count(batch, costs.view(weights.shape), stats)
+
+    def _selected(self, batch: Batch) -> Any:
+        if len(self.plan.names) == 1:
+            return self.base.using(self.weights[self.plan.names[0]])
+        return self.base.rows([self.weights[owner] for owner in batch.owners])
+
+    @torch.no_grad()
+    def _teach(self, batch: Batch) -> Taught:
+        if not self.plan.objective.taught:
+            return ()
+        with self.base.off():
+            hidden = self.head.hidden(**batch.teacher())[:, batch.context :]
+        return self.head.teach(self.plan.objective, hidden.flatten(0, 1))
+
+    def _collector(self, batch: Batch) -> Collector | None:
+        """A collector over replay tokens, where there are any and something asks for it."""
+        gated = self.plan.settings.gate_weight > 0 and any(
+            self.base.modules[n].gate is not None for n in self.plan.names
+        )
+        if not (gated or any(self.plan.local.values())) or not bool(batch.replay.any()):
+            return None
+        return Collector(batch.replay[:, None].expand(-1, batch.targets.shape[1]).float())
+
+    def _penalties(self, batch: Batch, collector: Collector | None, totals: dict[str, Totals], stats: Tensor) -> Tensor:
+        """Weighted penalties, each a mean over its own module's replay tokens of the whole step."""
+        loss = torch.zeros((), device=self.device)
+        if collector is None:
+            return loss
+        counted = float(collector.token_weight.sum())
+        for number, name in enumerate(self.plan.names):
+            module = self.base.modules[name]
+            scale = counted / max(1.0, totals[name].replay)
+            local = local_penalty(collector.deltas.get(name, ()), len(module.adapters)).to(self.device) * scale
+            gate = gate_penalty(collector.gates.get(name, ())).to(self.device) * scale
+            stats[number, 4] += local.detach()
+            stats[number, 5] += gate.detach()
+            loss = loss + self.plan.local[name] * local
+            if module.gate is not None:
+                loss = loss + self.plan.settings.gate_weight * gate
+        return loss
+
+    def _count(self, batch: Batch, costs: Tensor, stats: Tensor) -> None:
+        """Add the nats and tokens [B, T] of corpus and replay rows to each module's row of `stats`."""
+        nats = (costs * (batch.target_weights > 0)).double().sum(1)
+        tokens = batch.target_weights.double().sum(1)
+        for number, name in enumerate(self.plan.names):
+            mine = torch.tensor([owner == name for owner in batch.owners], device=self.device)
+            for column, rows in ((0, mine & ~batch.replay), (2, mine & batch.replay)):
+                stats[number, column] += nats[rows].sum()
+                stats[number, column + 1] += tokens[rows].sum()
+
+    def _norm(self, name: str) -> float:
+        """Clip a module's gradient, and return the norm that it had."""
+        clip = self.plan.settings.clip
+        return float(nn.utils.clip_grad_norm_(self.parameters(name), math.inf if clip is None else clip))
+
+    def _check(self, step: int, found: dict[str, Sums]) -> None:
+        for name, sums in found.items():
+            if not (math.isfinite(sums.corpus + sums.replay + sums.local + sums.gate) and math.isfinite(sums.norm)):
+                raise TrainingError(
+                    f"the loss of '{name}' is not finite at step {step + 1} (loss {sums.loss}, gradient norm "
+                    f"{sums.norm}); its parameters are those of step {step}. A smaller lr "
+                    f"(now {self.plan.lr[name]:g}), a smaller clip, or precision='fp32' may help"
+                )
+
+    def _update(self, name: str, step: int) -> None:
+        settings, optimizer = self.plan.settings, self.optimizers[name]
+        for group in optimizer.param_groups:
+            group["lr"] = self.plan.lr[name] * rate(step, self.plan.steps, settings.warmup, settings.floor)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,222 @@
+"""Train: write a corpus into modules beside the frozen base, and put everything else back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from addenda.core.card import TrainingRecord
+from addenda.core.errors import TrainingError
+from addenda.encoding import Encoder, first_ids
+from addenda.writing import checkpoint
+from addenda.writing.batches import stack
+from addenda.writing.distributed import Processes
+from addenda.writing.loop import Run
+from addenda.writing.plan import Plan, make_plan
+from addenda.writing.prepare import prepared
+from addenda.writing.progress import Progress
+from addenda.writing.report import TrainReport
+from addenda.writing.settings import settings_from
+from addenda.writing.signals import Interrupts
+from addenda.writing.validation import is_forgetting
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+#: tokens from which a module that starts from text may take its start
+START_TOKENS = 2**14
+#: rows tried, and tokens kept, for a probe on which a module shows itself
+PROBE_ROWS, PROBE_TOKENS = 8, 32
+
+
+def train(
+    base: Base,
+    name: str | Iterable[str],
+    *,
+    corpus: Any,
+    replay: Any = None,
+    replay_share: float = 0.1,
+    tokens: int,
+    lr: float | Mapping[str, float] | None = None,
+    seed: int = 0,
+    alongside: Any = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    **settings: Any,
+) -> TrainReport:
+    """Train a plugged module on a corpus; the base is frozen, and only the module changes.
+
+    The module is selected at 1.0 with those `alongside` (which stay as they are); selection, flags, modes and random
+    state are put back after, also after an error. Several names train several modules in one batch: each has its own
+    corpus, rows, clipping and optimizer, and learns what it would alone.
+
+    Args:
+        base: as `addenda.attach` gives it, with a tokenizer.
+        name: of a plugged module, or several names.
+        corpus: text to learn, whatever `addenda.texts.texts` reads: a file or folder of text, JSON lines or parquet, a
+            `datasets` object, a hub name, a list. For several modules a mapping of names to texts.
+        replay: text that stands for what the base knew before. Penalties are taken on it.
+        replay_share: share of the tokens that are replay, from 0 up to 1.
+        tokens: to train on, both streams counted (for each module). Whole steps are taken, so a few may be left over.
+        lr: peak learning rate, or one for each name; default: the kind's own tested one.
+        seed: of the data's order. Same seed, machine, threads and versions: same bits.
+        alongside: names, or a mapping of weights, of modules that are on as distractors.
+        out: folder for the module (for several modules a folder in it for each). Beside it, `<out>.run` keeps log and
+            checkpoints. Without `out` nothing is written to disk.
+        resume: go on from the last checkpoint in `<out>.run`; from the start where there is none. The run must have
+            the same settings, and gives the same bits as one that was never interrupted.
+        settings: see `writing.settings.Settings`.
+
+    Returns:
+        What was done and measured; the same goes into the module's card.
+
+    Raises:
+        TrainingError: a module is not plugged or is frozen; too few tokens for one step; loss not finite; resumed with
+            other settings; a checkpoint cannot be written. `TrainingStopped` after SIGINT or SIGTERM, with a
+            checkpoint and how to go on.
+        DataError: a source cannot be read (which file, which line), is empty, shorter than a row, the same as the
+            other stream, or the tokenizer does not match the base.
+        AddendaError: an unknown setting, or one out of range.
+    """
+    chosen = settings_from(settings)
+    plan = make_plan(
+        base,
+        name,
+        corpus=corpus,
+        replay=replay,
+        replay_share=replay_share,
+        tokens=tokens,
+        lr=lr,
+        seed=seed,
+        alongside=alongside,
+        settings=chosen,
+    )
+    folder = None if out is None else Path(out)
+    run_folder = _run_folder(folder, resume)
+    with ExitStack() as block:
+        processes = block.enter_context(Processes())
+        if chosen.batch_rows % processes.size:
+            raise TrainingError(f"batch_rows {chosen.batch_rows} cannot be shared by {processes.size} processes")
+        block.enter_context(prepared(base, plan.names, seed=seed, gradient_checkpointing=chosen.gradient_checkpointing))
+        progress = Progress(
+            run_folder if processes.first else None,
+            plan.steps,
+            show=chosen.log and processes.first,
+            tracker=chosen.tracker if processes.first else None,
+            name=chosen.name or "-".join(plan.names),
+            config={"seed": seed, "tokens": tokens, **chosen.plain()},
+        )
+        block.callback(progress.close)
+        run = Run(base, plan, processes, progress, run_folder)
+        if resume:
+            run.resume()
+        if run.resumed_from is None:
+            _start(base, plan, processes)
+        run.go(block.enter_context(Interrupts()))
+        report = _report(base, plan, run, folder)
+        for module_name in plan.names:
+            _describe(base, plan, run, module_name)
+        if folder is not None and processes.first:
+            for module_name in plan.names:
+                base.modules[module_name].save(folder if len(plan.names) == 1 else folder / module_name)
+        processes.wait()
+    return report
+
+
+def _run_folder(out: Path | None, resume: bool) -> Path | None:
+    if out is None:
+        if resume:
+            raise TrainingError("there is nothing to resume without out=: give the folder of the interrupted run")
+        return None
+    run = checkpoint.run_folder(out)
+    if not resume and checkpoint.folders(run):
+        raise TrainingError(
+            f"{run} holds the checkpoints of an earlier run: resume=True goes on with it; "
+            "another out=, or removing that folder, starts anew"
+        )
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot write to {run}: {error.strerror or error}") from None
+    checkpoint.clear(run)
+    return run
+
+
+def _start(base: Base, plan: Plan, processes: Processes) -> None:
+    """Start modules that await text from their corpus; give every process the same parameters."""
+    for name in plan.names:
+        module = base.modules[name]
+        if module.awaits_text:
+            encoder = Encoder(base.tokenizer, base.model.get_input_embeddings().weight.shape[0])
+            ids = first_ids(encoder, plan.corpora[name], START_TOKENS)
+            base.start_from_text(name, torch.from_numpy(ids).long())
+        processes.share(module.parameters())
+
+
+def _report(base: Base, plan: Plan, run: Run, out: Path | None) -> TrainReport:
+    split: dict[bool, dict[str, dict[str, Any]]] = {True: {}, False: {}}
+    for name, texts in run.changes.items():
+        for on, change in texts.items():
+            split[is_forgetting(on)].setdefault(name, {})[on] = change
+    tails = {name: run.tail[name] if run.tail[name].steps else run.recent[name] for name in plan.names}
+    return TrainReport(
+        names=plan.names,
+        steps=run.step,
+        tokens=run.step * plan.tokens_per_step,
+        seconds=run.seconds,
+        losses={name: sums.loss for name, sums in tails.items()},
+        learning=split[False],
+        forgetting=split[True],
+        parameters={name: base.modules[name].size() for name in plan.names},
+        stopped_early=run.stopped_early,
+        resumed_from=run.resumed_from,
+        out=out,
+        data_crc=run.mixture.crc,
+        settings={"length": plan.length, "context": plan.context, "lr": plan.lr, "local": plan.local}
+        | {k: v for k, v in plan.settings.plain().items() if k not in ("length", "context", "local")},
+        history=run.progress.history,
+    )
+
+
+def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
+    """Write the run into the module's card, and keep a probe."""
+    module = base.modules[name]
+    card = module.card
+    record = TrainingRecord(
+        objective=plan.objective.name,
+        tokens=run.step * plan.tokens_per_step,
+        steps=run.step,
+        seed=plan.seed,
+        lr=plan.lr[name],
+        settings=plan.settings.plain()
+        | {"length": plan.length, "local": plan.local[name], "replay_share": plan.replay_share},
+        data=plan.data(name),
+    )
+    card.training = [*card.training, record]
+    new = run.validation.measures(run.changes.get(name, {}))
+    replaced = {(measure.name, measure.on) for measure in new}
+    card.measures = [m for m in card.measures if (m.name, m.on) not in replaced] + new
+    module.probe = _probe(base, plan, name) if plan.settings.probe else None
+
+
+@torch.no_grad()
+def _probe(base: Base, plan: Plan, name: str) -> list[int] | None:
+    """The first tokens of some corpus row on which the module changes the logits; None where it is silent on all."""
+    mixture = plan.mixture(base)
+    device = base.model.get_input_embeddings().weight.device
+    for _ in range(PROBE_ROWS):
+        items = [item for item in mixture.take(1) if item.owner == name]
+        ids = stack(items, 0, False, device).ids[:, :PROBE_TOKENS]
+        with base.off():
+            bare = base.model(input_ids=ids, use_cache=False).logits
+        with base.using({name: 1.0}):
+            if not torch.equal(bare, base.model(input_ids=ids, use_cache=False).logits):
+                return ids[0].tolist()
+    return None
+
+
+__all__ = ["TrainReport", "train"]

@@ -1,0 +1,113 @@
+"""Every kind in small configurations, by name. A new kind adds its lines here, and every law runs over it.
+
+The first configurations are those that the default tests run on every architecture; `EXTRA` ones run on one or two
+architectures by default and on all of them among the slow tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from addenda.core.contracts import Kind
+from addenda.core.site import Anatomy, Seam
+from addenda.kinds.cartridge import Cartridge
+from addenda.kinds.lora import LoRA
+from addenda.kinds.neutral_residues import NeutralResidues
+from addenda.kinds.parallel_adapter import ParallelAdapter
+from addenda.kinds.registers import Registers
+from pico import ARCHS
+
+TEXT = "The heart pumps the blood, and the lungs take in the air that it needs on its way."
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration: how to make the kind for a base, and the gate that must be live here and dead there."""
+
+    make: Callable[[Anatomy], Kind]
+    gate: str | None = None  # None, "token" or "context"
+    text: bool = False
+    joint: bool = False
+
+
+def _fixed(kind: Kind, **more: Any) -> Case:
+    return Case(lambda _: kind, **more)
+
+
+def _targets(anatomy: Anatomy) -> tuple[str, ...]:
+    """The first and the last linear layer of a block, by name."""
+    names = [site.key.rsplit(".", 1)[-1] for site in anatomy.at(Seam.LINEAR)]
+    return (names[0], names[-1])
+
+
+MAIN: dict[str, Case] = {
+    "registers": _fixed(Registers(count=4), joint=True),
+    "registers-neutral": _fixed(Registers(count=4, mode="avg", gate="neutral"), gate="token"),
+    "registers-context": _fixed(Registers(count=4, mode="stack", gate="context"), gate="context"),
+    "cartridge": _fixed(Cartridge(count=4, init="text"), joint=True, text=True),
+    "neutral": _fixed(NeutralResidues(width=8), gate="token"),
+    "neutral-context": _fixed(NeutralResidues(width=8, gate="context"), gate="context"),
+    "parallel": _fixed(ParallelAdapter(width=8)),
+    "lora": _fixed(LoRA(rank=2)),
+}
+
+EXTRA: dict[str, Case] = {
+    **{
+        f"registers-{mode}-{gate}": _fixed(
+            Registers(count=3, mode=mode, gate=gate),  # type: ignore[arg-type]
+            gate={"joint": None, "neutral": "token", "context": "context"}[gate],
+            joint=gate == "joint",
+        )
+        for mode in ("drop", "sum", "avg", "stack")
+        for gate in ("joint", "neutral", "context")
+        if (mode, gate) not in {("drop", "joint"), ("avg", "neutral"), ("stack", "context")}
+    },
+    "registers-text": _fixed(Registers(count=4, mode="stack", init="text"), joint=True, text=True),
+    "registers-text-neutral": _fixed(
+        Registers(count=4, mode="sum", init="text", gate="neutral"), gate="token", text=True
+    ),
+    "registers-unnormalised": _fixed(Registers(count=4, mode="avg", normalise=False), joint=True),
+    "cartridge-random": _fixed(Cartridge(count=4), joint=True),
+    "neutral-share": _fixed(NeutralResidues(extra=0.1), gate="token"),
+    "neutral-context-first": _fixed(NeutralResidues(width=8, gate="context", read_at=0), gate="context"),
+    "parallel-share": _fixed(ParallelAdapter(extra=0.1)),
+    "lora-targets": Case(lambda anatomy: LoRA(rank=2, alpha=3.0, targets=_targets(anatomy))),
+    "rslora": _fixed(LoRA(rank=4, rslora=True)),
+}
+
+CASES: dict[str, Case] = MAIN | EXTRA
+
+#: what Qwen3-MoE cannot host: its experts are not one FFN
+REFUSED: frozenset[tuple[str, str]] = frozenset(
+    ("qwen3_moe", case) for case in CASES if case.startswith(("neutral", "parallel"))
+)
+
+
+def pairs(extra_each: int = 1) -> list[Any]:
+    """(arch, case) parameters: main cases everywhere, each extra one on a few architectures, the others slow."""
+    found = []
+    for number, case in enumerate(CASES):
+        hosts = [arch for arch in ARCHS if (arch, case) not in REFUSED]
+        chosen = {hosts[(number * 5 + 4 * n) % len(hosts)] for n in range(extra_each)}
+        for arch in hosts:
+            default = case in MAIN or arch in chosen
+            marks = () if default else (pytest.mark.slow,)
+            found.append(pytest.param(arch, case, id=f"{arch}-{case}", marks=marks))
+    return found
+
+
+def spread(cases: dict[str, Case] = CASES, each: int = 1) -> list[Any]:
+    """(arch, case) parameters in which every case and every architecture occurs, for laws that cost more."""
+    found: dict[tuple[str, str], None] = {}
+    for number, case in enumerate(cases):
+        hosts = [arch for arch in ARCHS if (arch, case) not in REFUSED]
+        for n in range(each):
+            found[hosts[(number + 5 * n) % len(hosts)], case] = None
+    for arch in ARCHS:
+        if not any(arch == other for other, _ in found):
+            found[arch, next(case for case in cases if (arch, case) not in REFUSED)] = None
+    return [pytest.param(arch, case, id=f"{arch}-{case}") for arch, case in found]

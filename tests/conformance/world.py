@@ -1,0 +1,361 @@
+"""What the laws are tested on: pico bases, their never-attached twins, perturbed modules, and what 'close' means."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import addenda
+from addenda.core.module import KnowledgeModule
+from addenda.core.state import Share
+from conformance.kinds import CASES, TEXT
+from pico import PAD, pico, pico_tokenizer, random_ids
+
+# Longer than the picos' sliding windows. Row 0 and 3 are full, 1 and 2 begin with pads in the padded batch.
+TOKENS = 11
+IDS = random_ids(4, TOKENS, seed=11)
+LENGTHS = (TOKENS, 7, 9, TOKENS)
+TOLERANCE = 1e-5
+
+
+# -- bases ----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _model(arch: str, dtype: torch.dtype, which: str) -> Any:
+    return pico(arch, dtype=dtype)
+
+
+def model_of(arch: str, dtype: torch.dtype = torch.float32) -> Any:
+    """The pico model that tests attach to; every test gives it back as it was."""
+    return _model(arch, dtype, "attached")
+
+
+def twin_of(arch: str, dtype: torch.dtype = torch.float32) -> Any:
+    """The same model, never attached: the bare base."""
+    return _model(arch, dtype, "bare")
+
+
+@cache
+def _bare(arch: str, dtype: torch.dtype, padded: bool) -> Tensor:
+    return logits(twin_of(arch, dtype), *batch(padded))
+
+
+def bare(arch: str, dtype: torch.dtype = torch.float32, padded: bool = False) -> Tensor:
+    """Logits of the bare base on the tests' batch."""
+    return _bare(arch, dtype, padded).clone()
+
+
+def batch(padded: bool = False) -> tuple[Tensor, Tensor]:
+    """The tests' batch: ids [4, 11] and mask, all rows full or two of them padded on the left."""
+    ids, mask = IDS.clone(), torch.ones_like(IDS)
+    if padded:
+        for row, length in enumerate(LENGTHS):
+            ids[row, : TOKENS - length] = PAD
+            mask[row, : TOKENS - length] = 0
+    return ids, mask
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Position ids as `generate` makes them: pads do not count."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+@torch.no_grad()
+def logits(model: Any, ids: Tensor, mask: Tensor | None = None, **more: Any) -> Tensor:
+    """Logits [B, T, V], in float32; positions skip the pads."""
+    if mask is not None and not bool(mask.all()):
+        more.setdefault("position_ids", positions(mask))
+        if model.config.model_type == "opt":
+            more.pop("position_ids")  # OPT counts its mask by itself
+    return model(ids, attention_mask=mask, **more).logits.float()
+
+
+def generate(model: Any, ids: Tensor, mask: Tensor | None = None, *, seed: int = 0, **more: Any) -> Any:
+    """Six new tokens with their logits; the random state is set from `seed` first."""
+    torch.manual_seed(seed)
+    settings: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
+    mask = torch.ones_like(ids) if mask is None else mask
+    extra = {"return_dict_in_generate": True, "output_logits": True}
+    return model.generate(ids, attention_mask=mask, **settings | extra | more)
+
+
+# -- modules --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Subject:
+    """A base, an architecture, a case of the table, and the perturbed modules of it that are plugged."""
+
+    base: addenda.Base
+    arch: str
+    case: str
+    dtype: torch.dtype = torch.float32
+    modules: dict[str, KnowledgeModule] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Any:
+        return self.base.model
+
+    @property
+    def gate(self) -> str | None:
+        return CASES[self.case].gate
+
+    @property
+    def joint(self) -> bool:
+        return CASES[self.case].joint
+
+    def plug(self, name: str = "m", *, seed: int = 0, case: str | None = None) -> KnowledgeModule:
+        """Plug a perturbed module and check that it is worth testing with."""
+        module = perturbed(self.base, name, case or self.case, seed=seed)
+        self.modules[name] = module
+        return module
+
+    def bare(self, padded: bool = False) -> Tensor:
+        return bare(self.arch, self.dtype, padded)
+
+    def tolerance(self, reference: Tensor) -> float:
+        return TOLERANCE * float(reference.abs().max())
+
+
+def fresh(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> KnowledgeModule:
+    """A new module of a case, with its text where it starts from one."""
+    made = CASES[case]
+    if base.tokenizer is None:
+        base.tokenizer = pico_tokenizer()
+    return base.new(name, made.make(base.anatomy), seed=seed, **({"text": TEXT} if made.text else {}))
+
+
+_kept: dict[tuple[str, torch.dtype, str, int], dict[str, Tensor]] = {}
+
+
+def perturbed(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> KnowledgeModule:
+    """A module far from fresh: noise on every parameter, gates cut so that about half of the tokens are live."""
+    module = fresh(base, name, case, seed=seed)
+    key = (base.anatomy.model_type, base.host.dtype(), case, seed)
+    if key not in _kept:
+        generator = torch.Generator().manual_seed(1000 + seed)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_(noise.to(parameter), alpha=0.3)
+        cut_gates(base, module)
+        _kept[key] = {name: tensor.clone() for name, tensor in module.tensors().items()}
+    else:
+        module.load_tensors(_kept[key])
+    return module
+
+
+@torch.no_grad()
+def cut_gates(base: addenda.Base, module: KnowledgeModule) -> None:
+    """Set every threshold of a module to the median of its scores on the tests' batch."""
+    inputs = site_inputs(base, [*module.sites(), *([module.gate.site] if module.gate is not None else [])])
+    for key in module.sites():
+        adapter: Any = module.adapter(key)
+        if getattr(adapter, "threshold", None) is None:
+            continue
+        adapter.threshold.zero_()
+        weight = adapter.router if hasattr(adapter, "router") else adapter.gate_weight
+        scores = inputs[key].to(weight.dtype) @ weight + getattr(adapter, "gate_bias", 0.0)
+        adapter.threshold.copy_(scores.float().median())
+    if module.gate is not None:
+        site = module.gate.site
+        padded = site_inputs(base, [site], padded=True)[site]
+        rows = [*inputs[site], *(padded[row, -length:] for row, length in enumerate(LENGTHS) if length < TOKENS)]
+        cut_context_gate(module.gate, rows)
+
+
+def cut_context_gate(gate: Any, rows: list[Tensor]) -> None:
+    """Choose weights and threshold so that in every row [T, D] some tokens are live and some are dead."""
+    drawn = torch.randn(400, rows[0].shape[-1], generator=torch.Generator().manual_seed(0)) * 0.3
+    means = [(x.float() @ drawn.T).cumsum(0) / torch.arange(1, len(x) + 1)[:, None] for x in rows]  # [T, draws]
+    least = torch.stack([mean.amin(0) for mean in means]).amax(0)
+    most = torch.stack([mean.amax(0) for mean in means]).amin(0)
+    best = int((most - least).argmax())
+    assert most[best] > least[best], "no gate crosses its threshold in every row"
+    gate.weight.copy_(drawn[best])
+    gate.threshold.copy_((most[best] + least[best]) / 2 + gate.bias.float())
+
+
+def site_inputs(base: addenda.Base, keys: Sequence[str], padded: bool = False) -> dict[str, Tensor]:
+    """What enters each site [B, T, D] on the tests' batch, with every module off."""
+    seen: dict[str, Tensor] = {}
+    handles = []
+    for key in dict.fromkeys(keys):
+
+        def note(_: nn.Module, args: Any, kwargs: Any, key: str = key) -> None:
+            x = args[0] if args else kwargs["hidden_states"]
+            seen[key] = x.detach().view(*IDS.shape, -1)
+
+        module = base.host.submodule(base.host.site(key).entry)
+        handles.append(module.register_forward_pre_hook(note, with_kwargs=True))
+    with base.off():
+        logits(base.model, *batch(padded))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+# -- what must hold before a law says anything ----------------------------------------------------------------------
+
+
+class Watcher:
+    """Records what every site of every share reported."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[str]] = {}
+        self.weights: dict[str, Any] = {}
+        self.live: dict[str, int] = {}
+        self.total: dict[str, int] = {}
+
+    def __call__(self, share: Share, site: str, **facts: Any) -> None:
+        self.seen.setdefault(share.name, []).append(site)
+        self.weights[share.name] = share.weight
+        live, total = _live(**facts)
+        self.live[share.name] = self.live.get(share.name, 0) + live
+        self.total[share.name] = self.total.get(share.name, 0) + total
+
+
+def _live(
+    gate: Tensor | None = None, contribution: Any = None, shape: Any = (), slots: int | None = None, **_: Any
+) -> tuple[int, int]:
+    """Live tokens and all tokens of one report."""
+    if gate is not None:
+        return int((gate != 0).sum()), gate.numel()
+    if slots is not None:
+        return 1, 1
+    total = int(torch.Size(shape).numel())
+    if contribution is None:
+        return 0, total
+    if contribution.index is not None:
+        return contribution.index.numel(), total
+    return (total, total) if contribution.live is None else (int(contribution.live.sum()), total)
+
+
+def watch(base: addenda.Base, *names: Any) -> Watcher:
+    """Run the tests' batch under a selection and report what ran."""
+    watcher = Watcher()
+    with base.using(*names), base.watching(observer=watcher):
+        logits(base.model, *batch())
+    return watcher
+
+
+def assert_alive(subject: Subject, *names: str) -> None:
+    """Each module changes some logits; a gated one is live on some tokens and dead on others."""
+    for name in names or tuple(subject.modules):
+        with subject.base.using(name):
+            on = logits(subject.model, *batch())
+        change = (on - subject.bare()).abs().max()
+        assert torch.isfinite(on).all()
+        assert change > 1e-2, f"{name} changes the logits by {float(change):.1e} at most: nothing would be tested"
+        watcher = watch(subject.base, name)
+        live, total = watcher.live[name], watcher.total[name]
+        if subject.base.modules[name].gate is not None or subject.gate == "token":
+            assert 0 < live < total, f"{name}: {live} of {total} tokens are live; a law needs some of each"
+
+
+# -- what close means -----------------------------------------------------------------------------------------------
+
+
+def close(a: Tensor, b: Tensor, tolerance: float | None = None) -> None:
+    """Assert that logits agree within the stated tolerance of the largest (float32)."""
+    allowed = TOLERANCE * float(b.abs().max()) if tolerance is None else tolerance
+    far = float((a - b).abs().max())
+    assert far <= allowed, f"logits differ by {far:.2e}; {allowed:.2e} is allowed"
+
+
+@dataclass
+class Ties:
+    """How many token comparisons were stopped because the two best scores lay closer than the tolerance."""
+
+    stopped: int = 0
+    compared: int = 0
+
+
+TIES = Ties()
+
+
+def same_tokens(a: Any, b: Any, prompt: int) -> None:
+    """Assert that two generations give the same tokens and close logits; a row stops, and is counted, at a tie."""
+    assert a.sequences.shape == b.sequences.shape
+    for row in range(len(a.sequences)):
+        for step in range(a.sequences.shape[1] - prompt):
+            x, y = a.logits[step][row].float(), b.logits[step][row].float()
+            close(x, y)
+            TIES.compared += 1
+            if a.sequences[row, prompt + step] != b.sequences[row, prompt + step]:
+                best = y.topk(2).values
+                gap = float(best[0] - best[1])
+                assert gap <= 2 * TOLERANCE * float(y.abs().max()), f"row {row} differs at step {step}, gap {gap:.1e}"
+                TIES.stopped += 1
+                break
+
+
+# -- what a base looks like -----------------------------------------------------------------------------------------
+
+
+def structure(model: Any) -> dict[str, Any]:
+    """Everything of a model that attaching, plugging and training must leave as it is."""
+    return {
+        "type": type(model),
+        "keys": list(model.state_dict()),
+        "modules": [(name, type(module)) for name, module in model.named_modules()],
+        "attributes": {name: frozenset(module.__dict__) for name, module in model.named_modules()},
+        "hooks": {
+            name: (len(module._forward_hooks), len(module._forward_pre_hooks)) for name, module in model.named_modules()
+        },
+        "tensors": {
+            name: (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.requires_grad)
+            for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        },
+        "training": [module.training for module in model.modules()],
+        "configs": {
+            name: id(module.config) for name, module in model.named_modules() if hasattr(module, "config")
+        },
+        "config": copy.deepcopy(model.config.to_dict()),
+        "attention": model.config._attn_implementation,
+        "generation": model.generation_config.to_dict(),
+        "forward": {name: name in model.__dict__ for name in ("forward", "generate")},
+    }
+
+
+def values(model: Any) -> dict[str, Tensor]:
+    """Copies of every parameter and buffer."""
+    named: Mapping[str, Tensor] = model.state_dict()
+    return {name: tensor.detach().clone() for name, tensor in named.items()}
+
+
+def assert_values(model: Any, before: Mapping[str, Tensor]) -> None:
+    """Every parameter and buffer is bit-equal to its copy."""
+    changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert not changed, f"the base changed: {changed}"
+
+
+def throwaway(arch: str, case: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Subject:
+    """A subject with module `m` on a model of its own, for what would leave a shared one in disorder: mutants."""
+    base = addenda.attach(pico(arch, dtype=dtype, **overrides), pico_tokenizer())
+    made = Subject(base, arch, case, dtype)
+    made.plug("m")
+    return made
+
+
+@contextmanager
+def subject_of(arch: str, case: str, dtype: torch.dtype = torch.float32) -> Iterator[Subject]:
+    """A subject on the shared model of an architecture; after it the model is checked to be as it was."""
+    model = model_of(arch, dtype)
+    before = structure(model)
+    base = addenda.attach(model, pico_tokenizer())
+    try:
+        yield Subject(base, arch, case, dtype)
+    finally:
+        base.detach()
+        model.zero_grad(set_to_none=True)
+    assert structure(model) == before, "a test left something of the library in the base"
+    assert torch.equal(logits(model, *batch()), bare(arch, dtype))
