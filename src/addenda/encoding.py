@@ -106,7 +106,7 @@ class Encoder:
         weights = np.zeros(len(ids), np.uint8)
         for start, end in spans:
             for at, (left, right) in enumerate(offsets):
-                if left >= start and right <= end and right > left:
+                if left < end and right > start:  # a token that reaches into the span belongs to it
                     weights[at] = 1
         said = sum(len(m["content"].encode()) for m in messages[first:] if _assistant(m))
         return Encoded(self._ids_as_they_are(ids), weights, said)

@@ -119,6 +119,11 @@ def _reason(error: Exception, revision: str | None) -> str | None:
     """What went wrong and what to do about it; None where it is no error of the hub or the network."""
     from huggingface_hub import constants, errors
 
+    chain: list[BaseException] = []  # the client wraps what the server or the network said
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     remedies: tuple[tuple[type[Exception], str], ...] = (
         (errors.GatedRepoError, "access is restricted: ask for it on the repository's page, then `hf auth login`"),
@@ -128,16 +133,17 @@ def _reason(error: Exception, revision: str | None) -> str | None:
         (errors.HFValidationError, f"'owner/name' is the form of a hub id ({first})"),
     )
     for kind, remedy in remedies:
-        if isinstance(error, kind):
+        if any(isinstance(link, kind) for link in chain):
             return remedy
     if constants.is_offline_mode() and isinstance(error, OSError):
         return (
             "the hub is switched off by HF_HUB_OFFLINE and nothing of that name is in its cache; "
             "unset HF_HUB_OFFLINE, or give a folder"
         )
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status in (401, 403):
-        return f"the hub refuses access ({status}): `hf auth login` with a token that may do this"
-    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS:
+    for link in chain:
+        status = getattr(getattr(link, "response", None), "status_code", None)
+        if status in (401, 403):
+            return f"the hub refuses access ({status}): `hf auth login` with a token that may do this"
+    if any(isinstance(link, OSError) or type(link).__module__.partition(".")[0] in _CLIENTS for link in chain):
         return f"{constants.ENDPOINT} cannot be reached or does not answer as it should ({first})"
     return None

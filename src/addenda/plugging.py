@@ -150,12 +150,7 @@ class Base:
             if storage.is_peft_folder(source):
                 module = storage.load_peft(source, self, name=name)
             else:
-                card, tensors = storage.load_folder(source)
-                storage.check_base(card, self.fingerprint, how=check)
-                refusal = self.host.refusal(storage.kind_of(card).seam)
-                if refusal is not None:
-                    raise UnsupportedError(f"{card.kind} on {self.name}: {refusal}")
-                module = storage.build_module(card, tensors, self.anatomy, name or card.name)
+                module = storage.load_module(source, self, name=name, check=check)
         self._free(module.name)
         self._insert(module)
         return module

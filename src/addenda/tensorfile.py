@@ -188,7 +188,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             file.write(piece)
         for name in ordered:
             flat = tensors[name].detach().to("cpu").contiguous().reshape(-1)
-            values = flat.view(torch.uint8).numpy() if flat.numel() else b""
+            values = flat.view(torch.uint8).numpy().data if flat.numel() else b""
             digest.update(values)
             file.write(values)
         file.flush()

@@ -167,3 +167,28 @@ def test_export_loads_in_transformers(work, pico_data, pico_settings, variant, t
     readme = (out / "README.md").read_text()
     assert "too small to reason" in readme
     assert "intermediate" in readme
+
+
+def test_the_command_trains_in_pieces_and_exports(work, pico_data, pico_settings, tmp_path, monkeypatch):
+    from dataclasses import asdict, replace
+
+    from addenda.tiny import recipe, settings
+
+    def small(**chosen):
+        assert set(chosen) == {"tokens", "variant", "seed", "compile"}
+        return replace(pico_settings(chosen["variant"]), **chosen)
+
+    monkeypatch.setattr(settings, "Settings", small)
+    out = tmp_path / "out"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # or the command would set it for all later tests
+    command = ["--data", str(pico_data), "--work", str(work), "--tokens", "1024", "--variant", "mlp"]
+    command += ["--workers", "1", "--no-compile", "--score-tokens", "100", "--out", str(out)]
+    assert recipe.main([*command, "--until", "512"]) == 0
+    assert not out.exists()
+    assert recipe.main([*command, "--export-only"]) == 0
+    assert json.loads((out / "card.json").read_text())["tokens_seen"] == 512
+    assert recipe.main(command) == 0
+    card = json.loads((out / "card.json").read_text())
+    assert card["finished"]
+    assert card["tokens_seen"] == 1024
+    assert card["settings"] == asdict(small(tokens=1024, variant="mlp", seed=0, compile=False))

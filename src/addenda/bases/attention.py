@@ -145,7 +145,7 @@ class _Mixed:
         if not compiling():
             live = flat_gate != 0
             count = int(live.sum())
-            if count == 0:
+            if count == 0 and not torch.is_grad_enabled():
                 call.observe(share, self.site.key, gate=gate)
                 return out
             if count < SPARSE_BELOW * live.numel():

@@ -6,6 +6,8 @@ Replacing `forward` on the instance is seen by torch.compile and keeps state_dic
 from __future__ import annotations
 
 import functools
+import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +24,30 @@ Forward = Callable[..., Any]
 
 
 class Replaced:
-    """One replaced forward. `undo` gives the old one back, or, where another library has wrapped ours since, goes quiet."""
+    """One replaced forward. `undo` gives the old one back, or, where another library has wrapped ours since, goes quiet.
+
+    It is a bound method: a deep copy of the module carries it along bound to the copy, which then computes bare, by its
+    own class and weights. (A plain function would be shared, and compute with the original's weights in silence.)
+    """
 
     def __init__(self, module: nn.Module, make: Callable[[Forward, Replaced], Forward], name: str = "forward") -> None:
         self.module, self.name, self.live = module, name, True
         self.before = module.__dict__.get(name)
         original = getattr(module, name)
-        self.ours = functools.wraps(original)(make(original, self))
+        ours = make(original, self)
+
+        def method(this: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if this is not module:
+                return getattr(type(this), name)(this, *args, **kwargs)
+            return ours(*args, **kwargs)
+
+        functools.update_wrapper(method, original)
+        signature = inspect.signature(original)
+        this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[this, *signature.parameters.values()]
+        )
+        self.ours = types.MethodType(method, module)
         setattr(module, name, self.ours)
 
     def undo(self) -> None:
@@ -130,34 +149,42 @@ def apply_adding(call: Call, site: Site, x: Tensor, y: Tensor) -> Tensor:
     read_gates(call, site, x)
     key = site.key.replace(".", "/")
     for share in call.shares:
-        if key not in share.module.adapters:
+        adapters = share.module.adapters
+        if key not in adapters:
             continue
-        adapter = share.module.adapters[key]
+        adapter = adapters[key]
         if not compiling() and adapter.device != y.device:
             adapter.to(y.device)  # the base was moved after the module was plugged
-        if share.rows is None:
-            y = _with(call, share, site, adapter, x, y)
+        if isinstance(adapter, AddingAdapter):
+            y = _adding(call, share, site, adapter, x, y)
         else:
-            part = _with(call, share, site, adapter, x.index_select(0, share.rows), y.index_select(0, share.rows))
-            y = y.index_copy(0, share.rows, part)
+            y = _replacing(call, share, site, adapter, x, y)
     return y.view(shape)
 
 
-def _with(call: Call, share: Share, site: Site, adapter: Any, x: Tensor, y: Tensor) -> Tensor:
-    """y [R, T, D] with one adapter's contribution."""
-    weight = call.weight_of(share)
-    if not isinstance(adapter, AddingAdapter):
-        y, state = adapter(x, y, weight=weight, state=call.states.get((share.name, site.key)), mask=call.mask_of(share))
-        if state is not None:
-            call.next_states[share.name, site.key] = state
-        return y
-    if call.collector is None and call.observer is None:
+def _adding(call: Call, share: Share, site: Site, adapter: AddingAdapter, x: Tensor, y: Tensor) -> Tensor:
+    """y [B, T, D] with one adding adapter's contribution on the share's rows."""
+    weight, rows = call.weight_of(share), share.rows
+    watched = call.collector is not None or call.observer is not None
+    if rows is None and not watched:
         return adapter(x, y, weight=weight)[0]
-    contribution = adapter.contribution(x, weight=weight)
-    if contribution is not None:
-        call.collect_delta(share, contribution.delta, contribution.index)
-    call.observe(share, site.key, contribution=contribution, shape=y.shape[:2])
-    return y if contribution is None else contribution.add_to(y)
+    part = x if rows is None else x.index_select(0, rows)
+    contribution = adapter.contribution(part, weight=weight)
+    if watched:
+        if contribution is not None:
+            call.collect_delta(share, contribution.delta, contribution.index)
+        call.observe(share, site.key, contribution=contribution, shape=part.shape[:2])
+    return y if contribution is None else contribution.add_to(y, rows)
+
+
+def _replacing(call: Call, share: Share, site: Site, adapter: Any, x: Tensor, y: Tensor) -> Tensor:
+    """y [B, T, D] with the share's rows given to an adapter of any other sort, and its state kept."""
+    rows, state, mask = share.rows, call.states.get((share.name, site.key)), call.mask_of(share)
+    x, part = call.rows_of(x, share), call.rows_of(y, share)
+    part, state = adapter(x, part, weight=call.weight_of(share), state=state, mask=mask)
+    if state is not None:
+        call.next_states[share.name, site.key] = state
+    return part if rows is None else y.index_copy(0, rows, part)
 
 
 def keep_call_in_checkpoints(layers: list[nn.Module]) -> None:

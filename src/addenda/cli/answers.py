@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import warnings
@@ -90,6 +91,8 @@ def plain(value: Any) -> Any:
 
 def _quiet() -> None:
     """No chatter of libraries; warnings in one line, without source code."""
+    for library in ("torchao", "torch.utils._pytree", "matplotlib"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
     def shown(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         note(f"{'warning' if issubclass(category, UserWarning) else category.__name__}: {message}")

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Where the modules and report.html go.")] = Path("runs/demo"),
     tokens: Annotated[
-        int | None, typer.Option("--tokens", min=1, help="Tokens that each module is trained on; default: some minutes' worth.")
+        int | None,
+        typer.Option("--tokens", min=1, help="Tokens that each module is trained on; default: some minutes' worth."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Seconds instead of minutes, to see that everything runs.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Seconds instead of minutes, to see that everything runs.")
+    ] = False,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Also write the plot of learning against forgetting to this .png or .svg.")
+        Path | None,
+        typer.Option("--picture", help="Also write the plot of learning against forgetting to this .png or .svg."),
     ] = None,
     seed: o.Seed = 0,
     base: o.BaseName = "tiny",

@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 def evaluate(
     on: Annotated[
         list[str],
-        typer.Option("--on", help="A text set, NAME=FILE: .txt, .jsonl(.gz), .parquet, a folder or a hub data set. Repeatable."),
+        typer.Option(
+            "--on", help="A text set, NAME=FILE: .txt, .jsonl(.gz), .parquet, a folder or a hub data set. Repeatable."
+        ),
     ],
     modules: o.Modules = None,
     plug: o.Plug = None,
     base: o.BaseName = "tiny",
     length: Annotated[int | None, typer.Option("--length", min=2, help="Tokens read at a time; default 512.")] = None,
-    stride: Annotated[int | None, typer.Option("--stride", min=1, help="Tokens scored in each window; default: all.")] = None,
-    tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Score this many of each set; default: all.")] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", min=1, help="Tokens scored in each window; default: all.")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", min=1, help="Score this many of each set; default: all.")
+    ] = None,
     batch_tokens: Annotated[int, typer.Option("--batch-tokens", min=1, help="Tokens in one forward pass.")] = 4096,
     dtype: o.DtypeName = o.Dtype.AUTO,
     device: o.Device = None,
@@ -63,7 +69,11 @@ def show(out: Console, found: Evaluation) -> None:
         off, on, change = one.off, one.on, one.difference
         row = [one.name, f"{off.tokens:,}", _interval(off), f"{off.perplexity:,.2f}", f"{off.bits_per_byte:.3f}"]
         if on is not None and change is not None:
-            row += [_interval(on), f"{change.nats:+.4f} \\[{change.low:+.4f}, {change.high:+.4f}]", f"{on.perplexity:,.2f}"]
+            row += [
+                _interval(on),
+                f"{change.nats:+.4f} \\[{change.low:+.4f}, {change.high:+.4f}]",
+                f"{on.perplexity:,.2f}",
+            ]
         table.add_row(*row)
     out.print(table)
     for probe in found.canary:

@@ -14,10 +14,13 @@ from addenda.cli.answers import answering
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from addenda.showing.generating import Continuation
+
 
 def generate(
     prompts: Annotated[
-        list[str] | None, typer.Argument(help="Texts to continue; '-' reads one from standard input.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Texts to continue; '-' reads one from standard input.", show_default=False),
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="A file of prompts, one on each line.")] = None,
     side_by_side: Annotated[
@@ -49,32 +52,28 @@ def generate(
         columns: dict[str, Any] = {label: loaded.selected} if loaded.selected else {}
         if side_by_side or not columns:
             columns = {"base": {}, **columns}
-        rows = write(
-            loaded.base,
-            texts,
-            columns,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
+        sampling = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "repetition_penalty": repetition_penalty,
+            "seed": seed,
+        }
+        rows = write(loaded.base, texts, columns, **sampling)
         data = {
             "base": loaded.base.name,
             "modules": loaded.selected,
-            "seed": seed,
-            "prompts": [
-                {
-                    "prompt": text,
-                    "continuations": [
-                        {"by": by, "text": one.text, "tokens": one.tokens, "ended": one.ended} for by, one in row.items()
-                    ],
-                }
-                for text, row in zip(texts, rows, strict=True)
-            ],
+            "sampling": sampling,
+            "prompts": [as_dict(text, row) for text, row in zip(texts, rows, strict=True)],
         }
         answer.give(data, lambda out: show(out, data["prompts"]))
+
+
+def as_dict(prompt: str, row: dict[str, Continuation]) -> dict[str, Any]:
+    """A prompt's continuations as plain data."""
+    written = [{"by": by, "text": one.text, "tokens": one.tokens, "ended": one.ended} for by, one in row.items()]
+    return {"prompt": prompt, "continuations": written}
 
 
 def read_prompts(prompts: list[str] | None, file: Path | None) -> list[str]:

@@ -22,7 +22,8 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 def inspect(
     target: Annotated[
-        str | None, typer.Argument(help="A module's folder or hub id, or a base; default: the base.", show_default=False)
+        str | None,
+        typer.Argument(help="A module's folder or hub id, or a base; default: the base.", show_default=False),
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="Show where the module acts on this text.")] = None,
     file: Annotated[Path | None, typer.Option("--file", help="The same on the text of a file.")] = None,
@@ -100,7 +101,8 @@ def _card(out: Console, card: Card, dtype: str) -> None:
     facts = {
         "kind": f"{card.kind}({config})",
         "parameters": f"{card.parameters:,} ({dtype})",
-        "base": f"{card.base.name}, {card.base.model_type}, {card.base.parameters:,} parameters, {card.base.fingerprint[:16]}…",
+        "base": f"{card.base.name}, {card.base.model_type}, {card.base.parameters:,} parameters, "
+        f"{card.base.fingerprint[:16]}…",
         "created": card.created,
         "licence": card.licence or "not stated",
     }
@@ -140,7 +142,15 @@ def _words(out: Console, seen: Activity) -> None:
     text = Text()
     for word, value in zip(seen.tokens, mean, strict=True):
         share = float(value) / top
-        style = "dim" if value == 0 else "bold reverse" if share > 0.66 else "bold underline" if share > 0.33 else "underline"
+        style = (
+            "dim"
+            if value == 0
+            else "bold reverse"
+            if share > 0.66
+            else "bold underline"
+            if share > 0.33
+            else "underline"
+        )
         text.append(word, style=style)
     out.print(text)
 
@@ -150,7 +160,9 @@ def _table(title: str, *columns: str) -> Any:
 
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="right" if column in {"sites", "parameters", "bytes", "count", "mean", "value"} else "left")
+        table.add_column(
+            column, justify="right" if column in {"sites", "parameters", "bytes", "count", "mean", "value"} else "left"
+        )
     return table
 
 

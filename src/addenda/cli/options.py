@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +34,9 @@ Device = Annotated[
 ]
 Plug = Annotated[
     list[str] | None,
-    typer.Option("--plug", help="A module's folder or hub id to plug; NAME=FOLDER renames it. Repeatable.", metavar="FOLDER"),
+    typer.Option(
+        "--plug", help="A module's folder or hub id to plug; NAME=FOLDER renames it. Repeatable.", metavar="FOLDER"
+    ),
 ]
 Modules = Annotated[
     str | None,
@@ -47,14 +50,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print exactly one line of JS
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens to write at most.")]
 Temperature = Annotated[
-    float, typer.Option("--temperature", min=0.0, help="0: the likeliest token each time; above: drawn, 1 as the model says.")
+    float,
+    typer.Option("--temperature", min=0.0, help="0: the likeliest token each time; above: drawn, 1 as the model says."),
 ]
 TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Draw among the K likeliest tokens only.")]
 TopP = Annotated[
-    float | None, typer.Option("--top-p", min=0.0, max=1.0, help="Draw among the likeliest tokens that make up this share.")
+    float | None,
+    typer.Option("--top-p", min=0.0, max=1.0, help="Draw among the likeliest tokens that make up this share."),
 ]
 Penalty = Annotated[
-    float, typer.Option("--repetition-penalty", min=0.01, help="Above 1: tokens that were there already become less likely.")
+    float,
+    typer.Option("--repetition-penalty", min=0.01, help="Above 1: tokens that were there already become less likely."),
 ]
 
 
@@ -96,6 +102,7 @@ def load_base(name: str, dtype: Dtype = Dtype.AUTO, device: str | None = None) -
     import addenda
     from addenda.core.errors import AddendaError
 
+    _quiet(name)
     wanted = "float32" if dtype is Dtype.AUTO and name == "tiny" else dtype.value
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -106,6 +113,15 @@ def load_base(name: str, dtype: Dtype = Dtype.AUTO, device: str | None = None) -
     base = addenda.load_base(name, dtype=None if wanted == "auto" else getattr(torch, wanted))
     base.model.to(place)
     return base
+
+
+def _quiet(name: str) -> None:
+    """Errors only, and a progress bar only where someone waits for a large base."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    if name == "tiny" or not sys.stderr.isatty():
+        logging.disable_progress_bar()
 
 
 def plug_one(base: Base, text: str) -> str:
@@ -134,7 +150,8 @@ def choose(base: Base, text: str) -> dict[str, float]:
                 raise SelectionError(f"module '{name}' is selected twice in '{text}'")
             if name not in base.modules:
                 raise SelectionError(
-                    f"no module '{name}' is plugged; plugged are {known(name, base.modules)}; plug one with --plug FOLDER"
+                    f"no module '{name}' is plugged; plugged are {known(name, base.modules)}; "
+                    "plug one with --plug FOLDER"
                 )
             weights[name] = value
     return weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from addenda.plugging import Base
+    from addenda.writing.report import TrainReport
 
 
 class Precision(StrEnum):
@@ -32,49 +34,74 @@ class Objective(StrEnum):
     DISTILL = "distill"
 
 
+Name = Annotated[str, typer.Argument(help="The module's name: a new one, or one that --plug brought.")]
+Corpus = Annotated[
+    str,
+    typer.Option("--corpus", help="Text to learn: .txt, .jsonl(.gz), .parquet, a folder, a hub data set or a sample."),
+]
+Tokens = Annotated[int, typer.Option("--tokens", min=1, help="Tokens to train on, both streams counted.")]
+Replay = Annotated[str | None, typer.Option("--replay", help="Text that stands for what the base knew before.")]
+Share = Annotated[float, typer.Option("--replay-share", help="Share of the tokens that are replay.")]
+KindName = Annotated[str, typer.Option("--kind", help="What kind of module.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any option of the kind or setting of addenda.train. Repeatable.", metavar="KEY=VALUE"),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="The module's folder; default: runs/NAME.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+Learning = Annotated[
+    list[str] | None,
+    typer.Option("--learning", help="Held-out text to measure learning on. Repeatable.", metavar="NAME=FILE"),
+]
+Forgetting = Annotated[
+    list[str] | None,
+    typer.Option("--forgetting", help="Held-out text to measure forgetting on. Repeatable.", metavar="NAME=FILE"),
+]
+Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate; default: the kind's own.")]
+Length = Annotated[int | None, typer.Option("--length", min=2, help="Tokens of a row; default 512.")]
+Rows = Annotated[int, typer.Option("--batch-rows", min=1, help="Rows of one forward pass.")]
+Accumulate = Annotated[int, typer.Option("--accumulate", min=1, help="Forward passes of one step.")]
+Local = Annotated[
+    float | None, typer.Option("--local", help="Weight of the local neutrality loss; default: the kind's own.")
+]
+Goal = Annotated[Objective, typer.Option("--objective", help="Learn tokens, or what the base says with more context.")]
+Arithmetic = Annotated[Precision, typer.Option("--precision", help="bf16: autocast.")]
+Checkpointing = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Recompute each layer: slower, far less memory.")
+]
+ValidateEvery = Annotated[int | None, typer.Option("--validate-every", min=1, help="Steps between validations.")]
+CheckpointEvery = Annotated[int | None, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")]
+Alongside = Annotated[
+    str | None, typer.Option("--alongside", help="Plugged modules that are on as distractors.", metavar="NAMES")
+]
+Tracker = Annotated[str | None, typer.Option("--tracker", help="One of accelerate's, e.g. tensorboard.")]
+
 
 def train(
-    name: Annotated[str, typer.Argument(help="The module's name; a new one, or one that --plug brought.")],
-    corpus: Annotated[
-        str, typer.Option("--corpus", help="Text to learn: .txt, .jsonl(.gz), .parquet, a folder, a hub data set or a sample.")
-    ],
-    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens to train on, both streams counted.")],
-    replay: Annotated[str | None, typer.Option("--replay", help="Text that stands for what the base knew before.")] = None,
-    replay_share: Annotated[float, typer.Option("--replay-share", help="Share of the tokens that are replay.")] = 0.1,
-    kind: Annotated[str, typer.Option("--kind", help="What kind of module.")] = "NeutralResidues",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any option of the kind or setting of addenda.train. Repeatable.", metavar="KEY=VALUE"),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The module's folder; default: runs/NAME.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
-    learning: Annotated[
-        list[str] | None,
-        typer.Option("--learning", help="Held-out text to measure learning on. Repeatable.", metavar="NAME=FILE"),
-    ] = None,
-    forgetting: Annotated[
-        list[str] | None,
-        typer.Option("--forgetting", help="Held-out text to measure forgetting on. Repeatable.", metavar="NAME=FILE"),
-    ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate; default: the kind's own.")] = None,
+    name: Name,
+    corpus: Corpus,
+    tokens: Tokens,
+    replay: Replay = None,
+    replay_share: Share = 0.1,
+    kind: KindName = "NeutralResidues",
+    set_: Settings = None,
+    out: Out = None,
+    resume: Resume = False,
+    learning: Learning = None,
+    forgetting: Forgetting = None,
+    lr: Rate = None,
     seed: o.Seed = 0,
-    length: Annotated[int | None, typer.Option("--length", min=2, help="Tokens of a row; default 512.")] = None,
-    batch_rows: Annotated[int, typer.Option("--batch-rows", min=1, help="Rows of one forward pass.")] = 8,
-    accumulate: Annotated[int, typer.Option("--accumulate", min=1, help="Forward passes of one step.")] = 1,
-    local: Annotated[
-        float | None, typer.Option("--local", help="Weight of the local neutrality loss; default: the kind's own.")
-    ] = None,
-    objective: Annotated[Objective, typer.Option("--objective", help="Learn tokens, or what a longer context says.")] = Objective.LM,
-    precision: Annotated[Precision, typer.Option("--precision", help="bf16: autocast.")] = Precision.FP32,
-    checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Recompute each layer: slower, far less memory.")
-    ] = False,
-    validate_every: Annotated[int | None, typer.Option("--validate-every", min=1, help="Steps between validations.")] = None,
-    checkpoint_every: Annotated[int | None, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")] = None,
-    alongside: Annotated[
-        str | None, typer.Option("--alongside", help="Plugged modules that are on as distractors.", metavar="NAMES")
-    ] = None,
-    tracker: Annotated[str | None, typer.Option("--tracker", help="One of accelerate's, e.g. tensorboard.")] = None,
+    length: Length = None,
+    batch_rows: Rows = 8,
+    accumulate: Accumulate = 1,
+    local: Local = None,
+    objective: Goal = Objective.LM,
+    precision: Arithmetic = Precision.FP32,
+    gradient_checkpointing: Checkpointing = False,
+    validate_every: ValidateEvery = None,
+    checkpoint_every: CheckpointEvery = None,
+    alongside: Alongside = None,
+    tracker: Tracker = None,
     plug: o.Plug = None,
     base: o.BaseName = "tiny",
     dtype: o.DtypeName = o.Dtype.AUTO,
@@ -87,46 +114,45 @@ def train(
 
     Example: `addenda train pubmed --corpus pubmed_train --replay general_train --tokens 200000`
     """
+    given = dict(locals())
     with answering(json) as answer:
-        import addenda
-
-        folder = Path("runs") / name if out is None else out
-        kind_options, settings = split(kind, set_)
-        settings |= {
-            "length": length,
-            "batch_rows": batch_rows,
-            "accumulate": accumulate,
-            "local": local,
-            "objective": objective.value,
-            "precision": precision.value,
-            "gradient_checkpointing": checkpointing,
-            "validate_every": validate_every,
-            "checkpoint_every": checkpoint_every,
-            "tracker": tracker,
-            "validation": validation(learning, forgetting) or None,
-        }
+        options, settings = split(kind, set_)
+        settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED - {"validation"}}
+        settings["validation"] = validation(learning, forgetting) or None
         loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
-        fresh(loaded, name, kind, kind_options, seed)
-        try:
-            report = addenda.train(
-                loaded,
-                name,
-                corpus=o.source(corpus),
-                replay=None if replay is None else o.source(replay),
-                replay_share=replay_share if replay is not None else 0.0,
-                tokens=tokens,
-                lr=lr,
-                seed=seed,
-                alongside=() if alongside is None else o.choose(loaded, alongside),
-                out=folder,
-                resume=resume,
-                **settings,
-            )
-        except addenda.AddendaError as error:
-            raise spoken(error) from None
-        answer.give(report.as_dict(), lambda out: show(out, str(report), folder))
+        fresh(loaded, name, kind, options, seed)
+        report = write(loaded, given, settings)
+        answer.give(report.as_dict(), lambda console: show(console, str(report), report.out))
+
+
+def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> TrainReport:
+    """Call `addenda.train`.
+
+    Raises:
+        AddendaError: what it raises, in the words of the command line.
+    """
+    import addenda
+
+    replay, alongside = given["replay"], given["alongside"]
+    try:
+        return addenda.train(
+            base,
+            given["name"],
+            corpus=o.source(given["corpus"]),
+            replay=None if replay is None else o.source(replay),
+            replay_share=given["replay_share"] if replay is not None else 0.0,
+            tokens=given["tokens"],
+            lr=given["lr"],
+            seed=given["seed"],
+            alongside=() if alongside is None else o.choose(base, alongside),
+            out=Path("runs") / given["name"] if given["out"] is None else given["out"],
+            resume=given["resume"],
+            **settings,
+        )
+    except addenda.AddendaError as error:
+        raise spoken(error) from None
 
 
 def split(kind: str, given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -153,7 +179,8 @@ def split(kind: str, given: list[str] | None) -> tuple[dict[str, Any], dict[str,
             raise AddendaError(f"'{key}' has an option of its own; see addenda train --help")
         if key not in options | settings:
             raise AddendaError(
-                f"--set: neither {kind} nor train knows '{key}'; {kind} has {known(key, options)}; train has {known(key, settings)}"
+                f"--set: neither {kind} nor train knows '{key}'; {kind} has {known(key, options)}; "
+                f"train has {known(key, settings)}"
             )
         found[0 if key in options else 1][key] = value_of(text)
     return found
@@ -201,7 +228,9 @@ def fresh(base: Base, name: str, kind: str, options: dict[str, Any], seed: int) 
     if name not in base.modules:
         base.new(name, build_kind(kind, options), seed=seed)
     elif options:
-        raise AddendaError(f"module '{name}' was plugged with options of its own; leave out --set {next(iter(options))}=…")
+        raise AddendaError(
+            f"module '{name}' was plugged with options of its own; leave out --set {next(iter(options))}=…"
+        )
 
 
 def spoken(error: Exception) -> Exception:
@@ -218,7 +247,7 @@ def spoken(error: Exception) -> Exception:
     return error
 
 
-def show(out: Console, report: str, folder: Path) -> None:
+def show(out: Console, report: str, folder: Path | None) -> None:
     """What was done, and what to do next."""
     out.print(report, markup=False)
     out.print(f"saved in {folder}; next: addenda generate PROMPT --plug {folder} --side-by-side", markup=False)

@@ -44,7 +44,7 @@ class TrainingRecord(_Record):
     seed: int = 0
     lr: float | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
-    data: list[DataRecord] = Field(default_factory=list)
+    data: list[DataRecord] = Field(default_factory=list[DataRecord])
 
 
 class Measure(_Record):
@@ -71,8 +71,8 @@ class Card(_Record):
     description: str = ""
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     parameters: int = Field(default=0, ge=0)
-    training: list[TrainingRecord] = Field(default_factory=list)
-    measures: list[Measure] = Field(default_factory=list)
+    training: list[TrainingRecord] = Field(default_factory=list[TrainingRecord])
+    measures: list[Measure] = Field(default_factory=list[Measure])
     probe: list[Annotated[int, Field(ge=0)]] | None = Field(
         default=None, max_length=4096, description="token ids on which a written module changes the logits"
     )

@@ -10,7 +10,7 @@ is the `nn.Module` that stands at one site. Adapters know nothing of hooks, requ
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -41,6 +41,9 @@ class Adapter(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """The device of the adapter's parameters."""
+        for parameter in self._parameters.values():  # asked at every site of every token: parameters() is slow
+            if parameter is not None:
+                return parameter.device
         return next(self.parameters()).device
 
 
@@ -55,13 +58,22 @@ class Contribution:
     index: Tensor | None = None
     live: Tensor | None = None
 
-    def add_to(self, y: Tensor) -> Tensor:
-        """`y` [R, T, D] plus the contribution, in y's dtype; tokens that are not live stay bit-equal."""
-        delta = self.delta.to(y.dtype)
-        if self.index is None:
-            return y + delta if self.live is None else torch.where(self.live, y + delta, y)
-        flat = y.reshape(-1, y.shape[-1])
-        return flat.index_add(0, self.index, delta).view(y.shape)
+    def add_to(self, y: Tensor, rows: Tensor | None = None) -> Tensor:
+        """`y` [B, T, D] plus the contribution, in y's dtype; tokens that are not live stay bit-equal.
+
+        `rows` [R] are the rows of y that the contribution is for, all different; None for all of them, in order.
+        """
+        delta, index = self.delta.to(y.dtype), self.index
+        if index is not None:
+            if rows is not None:
+                length = y.shape[1]
+                index = rows[index // length] * length + index % length
+            return y.reshape(-1, y.shape[-1]).index_add(0, index, delta).view(y.shape)
+        if self.live is None:
+            return y + delta if rows is None else y.index_add(0, rows, delta)
+        part = y if rows is None else y.index_select(0, rows)
+        part = torch.where(self.live, part + delta, part)
+        return part if rows is None else y.index_copy(0, rows, part)
 
 
 class AddingAdapter(Adapter):
@@ -88,16 +100,7 @@ class AddingAdapter(Adapter):
         live = _and(self.live(x), mask)
         if isinstance(weight, Tensor):
             live = _and(live, (weight != 0).squeeze(-1).expand(x.shape[:-1]))
-        if live is None:
-            return Contribution(self.delta(x) * weight)
-        index = live.flatten().nonzero().squeeze(-1)
-        if index.numel() == 0:
-            return None
-        if index.numel() > SPARSE_BELOW * live.numel():
-            return Contribution(self.delta(x) * weight, live=live.unsqueeze(-1))
-        if isinstance(weight, Tensor):
-            weight = weight.expand(*x.shape[:-1], 1).flatten(0, 1)[index]
-        return Contribution(self.delta(x.reshape(-1, x.shape[-1])[index]) * weight, index=index)
+        return _on_live(x, live, weight, self.delta)
 
     def forward(
         self, x: Tensor, y: Tensor, *, weight: float | Tensor = 1.0, state: Any = None, mask: Tensor | None = None
@@ -113,6 +116,64 @@ class AddingAdapter(Adapter):
         """
         contribution = self.contribution(x, weight=weight, mask=mask)
         return (y if contribution is None else contribution.add_to(y)), state
+
+
+class GatedAdapter(AddingAdapter):
+    """An adding adapter whose contribution is a gate per token times the rest, and may have no gate.
+
+    A subclass implements `gate` and `ungated`. The gate is computed once, the rest on tokens whose gate is open.
+    """
+
+    @abstractmethod
+    def gate(self, x: Tensor) -> Tensor | None:
+        """The gate [..., 1], exactly zero on tokens that are left alone; None where there is none."""
+
+    @abstractmethod
+    def ungated(self, x: Tensor) -> Tensor:
+        """The contribution [..., D_out] for a gate of one."""
+
+    def delta(self, x: Tensor) -> Tensor:
+        """The gated contribution [..., D_out]."""
+        gate, out = self.gate(x), self.ungated(x)
+        return out if gate is None else out * gate.to(out.dtype)
+
+    def live(self, x: Tensor) -> Tensor | None:
+        """Tokens [R, T] whose gate is open."""
+        gate = self.gate(x)
+        return None if gate is None else gate.squeeze(-1) != 0
+
+    def contribution(self, x: Tensor, *, weight: float | Tensor = 1.0, mask: Tensor | None = None) -> Contribution | None:
+        """As for every adding adapter."""
+        gate = None if compiling() else self.gate(x)
+        if gate is None:
+            return super().contribution(x, weight=weight, mask=mask)
+        if isinstance(weight, Tensor) or weight != 1.0:
+            gate = gate * weight
+        return _on_live(x, _and(gate.squeeze(-1) != 0, mask), gate, self.ungated)
+
+
+def _on_live(
+    x: Tensor, live: Tensor | None, factor: float | Tensor, compute: Callable[[Tensor], Tensor]
+) -> Contribution | None:
+    """`compute(x)` times `factor` (a number, [R, 1, 1] or [R, T, 1]) on the live tokens [R, T]; None where none is."""
+    if live is None:
+        return Contribution(_times(compute(x), factor))
+    index = live.flatten().nonzero().squeeze(-1)
+    if index.numel() == 0 and not torch.is_grad_enabled():
+        return None  # a training step needs it all the same: without a live token nothing would have a gradient, even zero
+    if index.numel() > SPARSE_BELOW * live.numel():
+        delta = _times(compute(x), factor)
+        return Contribution(delta, live=None if index.numel() == live.numel() else live.unsqueeze(-1))
+    if isinstance(factor, Tensor):
+        factor = factor.expand(*x.shape[:-1], 1).flatten(0, 1).index_select(0, index)
+    return Contribution(_times(compute(x.reshape(-1, x.shape[-1]).index_select(0, index)), factor), index=index)
+
+
+def _times(out: Tensor, factor: float | Tensor) -> Tensor:
+    """`out` times a number or tensor, in out's dtype."""
+    if isinstance(factor, Tensor):
+        return (out * factor).to(out.dtype)
+    return out if factor == 1.0 else out * factor
 
 
 def _and(a: Tensor | None, b: Tensor | None) -> Tensor | None:

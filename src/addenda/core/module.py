@@ -25,9 +25,10 @@ def check_name(name: str) -> str:
     Raises:
         AddendaError: it is reserved or has other characters than `[a-z0-9._-]`.
     """
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise AddendaError(
-            f"a module's name is 1 to 64 characters of a-z, 0-9, '.', '_' and '-', starting with a letter or digit; got {name!r}"
+            "a module's name is 1 to 64 characters of a-z, 0-9, '.', '_' and '-', starting with a letter or digit; "
+            f"got {name!r}"
         )
     if name in RESERVED:
         raise AddendaError(f"'{name}' is reserved; choose another name")

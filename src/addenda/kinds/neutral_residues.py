@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.contracts import AddingAdapter, Kind, into, width_for
+from addenda.core.contracts import GatedAdapter, Kind, into, width_for
 from addenda.core.gates import ContextGate
 from addenda.core.site import Anatomy, Seam
 
 
-class NeutralAdapter(AddingAdapter):
+class NeutralAdapter(GatedAdapter):
     """delta(x) = g(x) * W_o( silu(W_g x) * (W_i x) ), g(x) = relu(w . x - threshold).
 
     Without a router (`token_gate=False`) g is 1, and the module's context gate does its work. `W_g` and `W_i` are
@@ -34,20 +34,16 @@ class NeutralAdapter(AddingAdapter):
         self.register_buffer("threshold", torch.zeros(()) if token_gate else None)
         self.threshold: Tensor | None
 
-    def gate(self, x: Tensor) -> Tensor:
+    def gate(self, x: Tensor) -> Tensor | None:
         """The token gate [..., 1], zero where the token is left alone."""
-        assert self.router is not None and self.threshold is not None
+        if self.router is None or self.threshold is None:
+            return None
         return torch.relu(into(x, self.router) @ self.router - self.threshold).unsqueeze(-1)
 
-    def live(self, x: Tensor) -> Tensor | None:
-        """Tokens [R, T] whose gate is open."""
-        return None if self.router is None else self.gate(x).squeeze(-1) > 0
-
-    def delta(self, x: Tensor) -> Tensor:
-        """The gated contribution [..., D]."""
+    def ungated(self, x: Tensor) -> Tensor:
+        """W_o( silu(W_g x) * (W_i x) ) [..., D]."""
         gate, value = F.linear(into(x, self.up), self.up).chunk(2, dim=-1)
-        out = F.linear(F.silu(gate) * value, self.down)
-        return out if self.router is None else out * self.gate(x).to(out.dtype)
+        return F.linear(F.silu(gate) * value, self.down)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ class RegisterAdapter(AttentionAdapter):
 
     def __init__(self, count: int, width: int, heads: int, mode: Mode, gate: str, normalise: bool) -> None:
         super().__init__()
-        self.registers = nn.Parameter(torch.zeros(count, width))
         self.mode = mode
         self.joint = gate == "joint"
+        # zero registers read as zero where the base has no biases, and s is zero too: no gradient would ever flow
+        self.registers = nn.Parameter(torch.zeros(count, width) if self.joint else torch.randn(count, width) * 0.02)
         self.carries = mode != "drop"
         self.normalise = normalise
         if gate == "neutral":
@@ -69,7 +70,8 @@ class Registers(Kind):
 
     `gate="joint"`: one softmax over tokens and registers. A zero key still takes softmax mass, so a fresh module is
     not neutral. `gate="neutral"`: out = attn(tokens) + relu(w.x + b) * s * attn(registers), before the output
-    projection. `gate="context"`: the same with the module's context gate in place of the token gate.
+    projection. `gate="context"`: the same with the module's context gate in place of the token gate. With either gate
+    `init="zeros"` means small noise: with both registers and s at zero nothing could be learned.
     `init="text"` starts from the residual stream of the base over the first `count` tokens of a text.
     `normalise=False` lets registers enter attention without the input norm, as the original code did.
 

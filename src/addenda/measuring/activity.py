@@ -66,7 +66,12 @@ class Activity:
             "cut": self.cut,
             "untouched": self.untouched,
             "rows": [
-                {"at": label, "live": float(live), "mean": float(row.mean()), "values": [round(float(v), 5) for v in row]}
+                {
+                    "at": label,
+                    "live": float(live),
+                    "mean": float(row.mean()),
+                    "values": [round(float(v), 5) for v in row],
+                }
                 for label, live, row in zip(self.labels, self.live, self.values, strict=True)
             ],
         }

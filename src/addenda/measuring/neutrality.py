@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from addenda.core.card import Measure
-from addenda.core.contracts import Adapter, AddingAdapter, AttentionAdapter
+from addenda.core.contracts import AttentionAdapter
 from addenda.core.errors import AddendaError, DataError, known
 from addenda.core.state import Share
 from addenda.encoding import Encoder
@@ -250,36 +250,39 @@ def _buffers(gates: Gates) -> dict[str, Tensor]:
 def _values(
     base: Base, name: str, gates: Gates, source: Texts, lengths: Sequence[int] | None, tokens: int
 ) -> tuple[dict[str, list[Tensor]], list[float]]:
-    """Gate values over the bare base's activations by gate, [B, T] for each batch, and each batch's weight per token."""
+    """Gate values over the bare base's activations by gate, [B, T] for each batch, and a token's weight in each."""
     values: dict[str, list[Tensor]] = {key: [] for key in gates}
+    seen: dict[str, Tensor] = {}
     sizes: list[tuple[int, int]] = []
     with evaluating(base.model), ExitStack() as stack:
         if "gate" in gates:
 
             def observer(share: Share, site: str, **facts: Any) -> None:
                 if share.name == name and site == gates["gate"].site and isinstance(facts.get("gate"), Tensor):
-                    values["gate"].append(facts["gate"].squeeze(-1).float())
+                    seen["gate"] = facts["gate"]
 
             # what the gate reads lies below all that the module changes
             stack.enter_context(base.using({name: 1.0}))
             stack.enter_context(base.watching(observer=observer))
         else:
             stack.enter_context(base.off())
-            stack.enter_context(_reading(base, gates, values))
+            stack.enter_context(_reading(base, gates, seen))
         for length, ids in _documents(base, source, lengths, tokens):
             base.model.base_model(input_ids=ids, use_cache=False)
+            for key, value in seen.items():
+                values[key].append(value.float().view(ids.shape))  # some architectures flatten rows
             sizes.append((length, ids.numel()))
     per_length = {length: sum(n for one, n in sizes if one == length) for length, _ in sizes}
     return values, [1.0 / (len(per_length) * per_length[length]) for length, _ in sizes]
 
 
 @contextmanager
-def _reading(base: Base, gates: Gates, values: dict[str, list[Tensor]]) -> Iterator[None]:
+def _reading(base: Base, gates: Gates, seen: dict[str, Tensor]) -> Iterator[None]:
     """Read token gates from the inputs of their sites."""
     handles = []
     for key, adapter in gates.items():
         entry = base.host.submodule(base.host.site(key).entry)
-        handles.append(entry.register_forward_pre_hook(_reader(adapter, values[key]), with_kwargs=True))
+        handles.append(entry.register_forward_pre_hook(_reader(key, adapter, seen), with_kwargs=True))
     try:
         yield
     finally:
@@ -287,14 +290,11 @@ def _reading(base: Base, gates: Gates, values: dict[str, list[Tensor]]) -> Itera
             handle.remove()
 
 
-def _reader(adapter: Adapter, into: list[Tensor]) -> Callable[..., None]:
+def _reader(key: str, adapter: Any, seen: dict[str, Tensor]) -> Callable[..., None]:
+    read_gate = adapter.mix if isinstance(adapter, AttentionAdapter) else adapter.gate
+
     def read(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        if isinstance(adapter, AttentionAdapter):
-            into.append(adapter.mix(x).squeeze(-1).float())
-        elif isinstance(adapter, AddingAdapter):
-            gate: Any = adapter
-            into.append(gate.gate(x).squeeze(-1).float())
+        seen[key] = read_gate(kwargs["hidden_states"] if "hidden_states" in kwargs else args[0])
 
     return read
 

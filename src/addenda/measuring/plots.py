@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,11 +120,20 @@ def _draw(axes: Axes, curve: Curve, colours: Mapping[str, str]) -> None:
     axes.plot(curve.forgetting, [y[-1]] * 2, "-", color=colour, linewidth=1.2, zorder=4)
     axes.plot([x[-1]] * 2, curve.learning, "-", color=colour, linewidth=1.2, zorder=4)
     axes.plot(
-        x[-1:], y[-1:], "o", color=colour, markersize=10, markeredgecolor=colours["paper"], markeredgewidth=1.5, zorder=6
+        x[-1:],
+        y[-1:],
+        "o",
+        color=colour,
+        markersize=10,
+        markeredgecolor=colours["paper"],
+        markeredgewidth=1.5,
+        zorder=6,
     )
 
 
-def _name(figure: Figure, axes: Axes, names: Sequence[tuple[str, tuple[float, float], str]], marks: Sequence[Any]) -> None:
+def _name(
+    figure: Figure, axes: Axes, names: Sequence[tuple[str, tuple[float, float], str]], marks: Sequence[Any]
+) -> None:
     """Write each name beside its point where it covers no point, no bar and no other name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.transforms import Bbox
@@ -134,7 +144,11 @@ def _name(figure: Figure, axes: Axes, names: Sequence[tuple[str, tuple[float, fl
     for line in axes.get_lines():
         # bars and paths, sampled densely enough that no name can lie on one
         taken += _along(axes.transData.transform(line.get_xydata())) if len(line.get_xydata()) < 50 else []
-    offsets = [(dx, dy) for far in (12, 22, 36, 54) for dx, dy in ((far, far), (-far, far), (far, -far), (-far, -far), (0, far + 4), (0, -far - 4))]
+    offsets = [
+        (dx, dy)
+        for far in (12, 22, 36, 54)
+        for dx, dy in ((far, far), (-far, far), (far, -far), (-far, -far), (0, far + 4), (0, -far - 4))
+    ]
     for text, at, colour in names:
         best: tuple[float, Any] | None = None
         for dx, dy in offsets:
@@ -168,12 +182,13 @@ def _along(points: Any) -> list[Bbox]:
     from matplotlib.transforms import Bbox
 
     boxes = []
-    for (x0, y0), (x1, y1) in zip(points[:-1], points[1:], strict=True):
+    for (x0, y0), (x1, y1) in pairwise(points):
         steps = max(1, int(max(abs(x1 - x0), abs(y1 - y0)) // 6))
         if steps > 400:  # the axes' own lines through zero
             continue
         boxes += [
-            Bbox.from_bounds(x0 + (x1 - x0) * k / steps - 2, y0 + (y1 - y0) * k / steps - 2, 4, 4) for k in range(steps + 1)
+            Bbox.from_bounds(x0 + (x1 - x0) * k / steps - 2, y0 + (y1 - y0) * k / steps - 2, 4, 4)
+            for k in range(steps + 1)
         ]
     return boxes
 

@@ -44,7 +44,8 @@ class Head:
     @torch.no_grad()
     def _holds(self) -> bool:
         device = self.model.get_input_embeddings().weight.device
-        ids = torch.arange(4, device=device)[None]
+        pad = self.model.config.pad_token_id  # transformers warns where it meets one
+        ids = torch.tensor([[one for one in range(5) if one != pad][:4]], device=device)
         theirs = self.model(input_ids=ids, use_cache=False).logits.float()
         states = self.decoder(input_ids=ids, use_cache=False).last_hidden_state
         ours = self.finish(self.output(states)).float()

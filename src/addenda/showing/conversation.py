@@ -73,7 +73,9 @@ class Conversation:
         if not self.templated:
             return "".join(turn["content"] + ("" if turn["role"] == "user" else "\n") for turn in [*opening, *turns])
         try:
-            return self.base.tokenizer.apply_chat_template([*opening, *turns], tokenize=False, add_generation_prompt=True)
+            return self.base.tokenizer.apply_chat_template(
+                [*opening, *turns], tokenize=False, add_generation_prompt=True
+            )
         except Exception as error:  # noqa: BLE001 - templates raise what they like
             raise AddendaError(f"the chat template refuses the conversation: {error}") from None
 

@@ -47,7 +47,7 @@ class Sampling:
             raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
 
     def options(self) -> dict[str, Any]:
-        """The settings as transformers' `generate` takes them; whatever else the checkpoint says of sampling is put aside."""
+        """The settings as transformers' `generate` takes them; what the checkpoint says of sampling is put aside."""
         drawn = self.temperature > 0
         return {
             "do_sample": drawn,
@@ -122,9 +122,7 @@ def _continue(base: Base, prompt: str, sampling: Sampling, streamer: Any = None)
 
 
 @torch.no_grad()
-def continue_ids(
-    base: Base, ids: torch.Tensor, prompt: str, sampling: Sampling, streamer: Any = None
-) -> Continuation:
+def continue_ids(base: Base, ids: torch.Tensor, prompt: str, sampling: Sampling, streamer: Any = None) -> Continuation:
     """Continue token ids [T]; `streamer` is told the tokens as they come, as transformers' streamers are.
 
     Raises:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
 
+from . import sample
 from .corpus import CHAT_TEMPLATE, SPECIAL, read_jsonl, tokens_of
 from .network import make_config, make_model
 from .rows import Rows
@@ -29,6 +30,7 @@ HELD_OUT = (
     ("pubmed abstracts", "pubmed/abstracts_valid.jsonl.gz"),
 )
 SAMPLES = ("general_valid", "pubmed_valid")
+QUICK = 6_000  # tokens of the quick score of a sample, for whoever checks an installation
 
 
 def load_checkpoint(work: Path) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -64,24 +66,28 @@ def make_tokenizer(work: Path, context: int = 2048) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def _pieces(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Iterator[list[int]]:
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        for start in range(0, len(ids), PIECE - 1):
+            yield ids[start : start + PIECE - 1]
+
+
 @torch.no_grad()
 def held_out_loss(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], limit: int | None = None
 ) -> dict[str, Any]:
     """Mean loss over texts cut into pieces of PIECE tokens (bos first); nats, and bits per byte."""
     total, tokens, size = 0.0, 0, 0
-    for text in texts:
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        for start in range(0, len(ids), PIECE - 1):
-            piece = ids[start : start + PIECE - 1]
-            row = torch.tensor([[tokenizer.bos_token_id, *piece]])
-            logits = model(input_ids=row, use_cache=False).logits[0, :-1].float()
-            total += float(torch.nn.functional.cross_entropy(logits, row[0, 1:], reduction="sum"))
-            tokens += len(piece)
-            # In the byte-level alphabet one character of a token stands for one byte.
-            size += sum(len(t) for t in tokenizer.convert_ids_to_tokens(piece))
+    for piece in _pieces(tokenizer, texts):
         if limit and tokens >= limit:
             break
+        row = torch.tensor([[tokenizer.bos_token_id, *piece]])
+        logits = model(input_ids=row, use_cache=False).logits[0, :-1].float()
+        total += float(torch.nn.functional.cross_entropy(logits, row[0, 1:], reduction="sum"))
+        tokens += len(piece)
+        # In the byte-level alphabet one character of a token stands for one byte.
+        size += sum(len(t) for t in tokenizer.convert_ids_to_tokens(piece))
     return {
         "nats_per_token": round(total / tokens, 4),
         "bits_per_byte": round(total / math.log(2) / size, 4),
@@ -99,11 +105,20 @@ def evaluate(
         texts = (record["text"] for record in read_jsonl(data / file))
         losses[name] = held_out_loss(scorer, tokenizer, texts, limit)
     for name in SAMPLES:
-        path = Path(__file__).parent / "samples" / f"{name}.jsonl.gz"
-        if path.exists():
+        if (path := sample(name)).exists():
             texts = (record["text"] for record in read_jsonl(path))
             losses[f"sample {name}"] = held_out_loss(scorer, tokenizer, texts)
     return losses
+
+
+def quick_scores(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """The losses of the first documents of the shipped samples."""
+    scores = {}
+    for name in SAMPLES:
+        if (path := sample(name)).exists():
+            texts = (record["text"] for record in read_jsonl(path))
+            scores[name] = held_out_loss(model.float(), tokenizer, texts, QUICK)
+    return scores
 
 
 def unique_tokens(work: Path, position: dict[str, Any]) -> int:
@@ -132,6 +147,7 @@ def _install(folder: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     new = {path.name for path in folder.iterdir()}
     for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes for its owner alone
         path.replace(out / path.name)
     for path in out.iterdir():
         if path.is_file() and path.name not in new:
@@ -164,6 +180,7 @@ def export(data: Path, work: Path, out: Path, limit: int | None = 100_000) -> di
             "train_seconds": round(position["seconds"]),
             "train_loss": train_loss(work),
             "losses": evaluate(model, tokenizer, data, limit),
+            "quick_scores": quick_scores(model, tokenizer),
             "settings": settings,
             "corpus": corpus,
         }

@@ -84,7 +84,8 @@ context {config.max_position_embeddings:,}. Weights in bfloat16.
 ## Training
 
 - {card["tokens_seen"]:,} tokens seen, {card["unique_tokens_seen"]:,} of them different;
-  the corpus has {card["corpus_tokens"]:,}. {s["batch"]:,} tokens a step; sequences of {s["short"]}, for the last {s["long_share"]:.0%} of the run {s["long"]:,}.
+  the corpus has {card["corpus_tokens"]:,}. {s["batch"]:,} tokens a step;
+  sequences of {s["short"]}, for the last {s["long_share"]:.0%} of the run {s["long"]:,}.
 - Packed rows: `<|bos|>` text `<|eos|>` one after the other, attention crosses documents.
 - Muon for the matrices ({s["lr_matrix"]:g}), AdamW for embeddings and norms ({s["lr_other"]:g}); warm-up, stable,
   linear decay over the last {s["decay_share"]:.0%}. bfloat16 over float32 masters.

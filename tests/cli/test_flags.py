@@ -1,0 +1,97 @@
+"""The flags are a promise: this list changes only on purpose. And every verb has help with an example."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import resource
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from addenda.cli import app
+from addenda.cli.application import verbs
+
+BASE = ["--base"]
+WHERE = ["--dtype", "--device"]
+WRITING = ["--max-tokens", "--temperature", "--top-k", "--top-p", "--repetition-penalty", "--seed"]
+CHOOSING = ["--modules", "--plug"]
+FLAGS: dict[str, list[str]] = {
+    "demo": ["--out", "--tokens", "--quick", "--picture", "--seed", *BASE, "--json"],
+    "train": [
+        "NAME",
+        *("--corpus", "--tokens", "--replay", "--replay-share", "--kind", "--set", "--out", "--resume"),
+        *("--learning", "--forgetting", "--lr", "--seed", "--length", "--batch-rows", "--accumulate", "--local"),
+        *("--objective", "--precision", "--gradient-checkpointing", "--validate-every", "--checkpoint-every"),
+        *("--alongside", "--tracker", "--plug", *BASE, *WHERE, "--json"),
+    ],
+    "generate": ["PROMPTS", "--file", "--side-by-side", *CHOOSING, *BASE, *WRITING, *WHERE, "--json"],
+    "chat": [*CHOOSING, *BASE, "--system", *WRITING, *WHERE],
+    "evaluate": [
+        *("--on", *CHOOSING, *BASE, "--length", "--stride", "--tokens", "--batch-tokens"),
+        *(*WHERE, "--json"),
+    ],
+    "inspect": ["TARGET", "--text", "--file", *BASE, *WHERE, "--json"],
+}
+
+
+def flags(command: Any) -> list[str]:
+    """Every argument and option of a command, in order."""
+    found = []
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            found.append(parameter.name.upper())
+        elif parameter.name != "help":
+            found += [*parameter.opts, *parameter.secondary_opts]
+    return found
+
+
+def test_verbs_and_flags_are_frozen() -> None:
+    root = get_command(app)
+    assert {name: flags(root.commands[name]) for name in FLAGS} == FLAGS
+    assert flags(root) == ["--version"]
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_help_says_what_and_shows_one_example(verb: str) -> None:
+    function = getattr(importlib.import_module(f"addenda.cli.{verb}"), verb)
+    text = inspect.getdoc(function) or ""
+    assert text.count("Example: `addenda ") == 1
+    assert f"`addenda {verb}" in text
+    words = text.split("Example: `addenda ")[1].split("`")[0].split()
+    used = {word.split("=")[0] for word in words if word.startswith("--")}
+    assert used <= set(flags(get_command(app).commands[verb]))
+    for parameter in get_command(app).commands[verb].params:
+        assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_is_quick_and_imports_nothing_heavy(words: list[str]) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = f"""
+import json, sys
+from addenda.cli import main
+sys.argv = ['addenda', *{words!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+heavy = {{'torch', 'transformers', 'numpy', 'pydantic', 'matplotlib'}} & set(sys.modules)
+print(json.dumps(sorted(heavy)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+    # the processor's own time: the wall's depends on who else is working
+    assert after.ru_utime - before.ru_utime < 0.5
+
+
+def test_without_a_verb_help_is_shown(call: Any) -> None:
+    said = call()
+    assert said.code == 0
+    assert all(verb in said.out for verb in FLAGS)

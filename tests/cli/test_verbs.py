@@ -1,0 +1,197 @@
+"""The verbs on a pico base: each does its work, says it in a table, and in one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from addenda.writing import loop
+
+
+def train_words(place: Any, out: Path, *more: str) -> list[str]:
+    """A short run."""
+    words = f"train m --base {place.base} --corpus {place.corpus} --replay {place.replay} --tokens 1024 --length 32"
+    return [*words.split(), "--batch-rows", "4", "--set", "width=8", "--out", str(out), *more]
+
+
+def test_train_writes_a_module(trained: Path) -> None:
+    card = json.loads((trained / "card.json").read_text())
+    assert card["kind"] == "NeutralResidues"
+    assert card["config"]["width"] == 8
+    assert card["training"][0]["seed"] == 1
+    assert [m["name"] for m in card["measures"]] == ["learning"]
+
+
+def test_train_takes_any_kind_and_setting(call: Any, place: Any, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    words = train_words(place, out, "--kind", "lora", "--set", "rank=2", "--set", 'targets=["q_proj"]', "--set", "clip=0.5")
+    words = [w for n, w in enumerate(words) if w != "width=8" and not (w == "--set" and words[n + 1] == "width=8")]
+    said = call(*words, "--forgetting", f"general={place.replay}", "--json")
+    assert said.code == 0, said.err
+    assert said.json["settings"]["clip"] == 0.5
+    assert list(said.json["forgetting"]["m"]) == ["forgetting-general"]
+    card = json.loads((out / "card.json").read_text())
+    assert (card["kind"], card["config"]["rank"], card["config"]["targets"]) == ("LoRA", 2, ["q_proj"])
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_does(
+    call: Any, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert call(*train_words(place, whole)).code == 0
+    after = loop.Run._after
+
+    def interrupting(self: Any, speed: float) -> None:
+        if self.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        after(self, speed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, "_after", interrupting)
+        said = call(*train_words(place, parts), "--json")
+    assert said.code == 130
+    assert "stopped by SIGINT after step 3 of 8" in said.json["error"]
+    assert "the same command with --resume goes on" in said.err
+    assert not (parts / "card.json").exists()
+    refused = call(*train_words(place, parts))
+    assert refused.code == 2
+    assert "--resume goes on with it, another --out" in refused.err
+    assert call(*train_words(place, parts, "--resume")).code == 0
+    assert (parts / "module.safetensors").read_bytes() == (whole / "module.safetensors").read_bytes()
+
+
+def test_a_plugged_module_is_trained_on(call: Any, place: Any, trained: Path, tmp_path: Path) -> None:
+    words = [w for w in train_words(place, tmp_path / "more", "--plug", f"m={trained}") if w not in ("--set", "width=8")]
+    assert call(*words).code == 0
+    card = json.loads((tmp_path / "more" / "card.json").read_text())
+    assert len(card["training"]) == 2
+    refused = call(*train_words(place, tmp_path / "other", "--plug", f"m={trained}"))
+    assert (refused.code, "options of its own" in refused.err) == (2, True)
+
+
+def test_alongside_takes_plugged_modules(call: Any, place: Any, trained: Path, tmp_path: Path) -> None:
+    said = call(*train_words(place, tmp_path / "m", "--plug", trained, "--alongside", "med=0.5"))
+    assert said.code == 0, said.err
+    data = json.loads((tmp_path / "m" / "card.json").read_text())["training"][0]["data"]
+    assert {"name": "med", "role": "alongside"}.items() <= data[-1].items()
+
+
+def test_generate_continues_each_prompt(call: Any, place: Any, trained: Path) -> None:
+    words = ["generate", "the patients", "the river", "--base", place.base, "--plug", trained, "--max-tokens", "6"]
+    said = call(*words, "--side-by-side", "--json")
+    assert said.code == 0, said.err
+    assert said.json["modules"] == {"med": 1.0}
+    first, second = said.json["prompts"]
+    assert (first["prompt"], second["prompt"]) == ("the patients", "the river")
+    assert [one["by"] for one in first["continuations"]] == ["base", "med"]
+    assert first["continuations"][0]["tokens"] <= 6
+    bare = call("generate", "the patients", "--base", place.base, "--max-tokens", "6", "--json")
+    assert bare.json["prompts"][0]["continuations"] == [first["continuations"][0]]
+    shown = call(*words)
+    assert shown.code == 0
+    assert "the patients" + first["continuations"][1]["text"] in shown.out
+
+
+def test_generate_reads_weights_folders_files_and_standard_input(
+    call: Any, place: Any, trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text("one\n\ntwo\n")
+    words = ["generate", "-", "--file", tmp_path / "prompts.txt", "--base", place.base, "--max-tokens", "2", "--json"]
+    said = call(*words, "--modules", f"{trained}=0.5", stdin="zero\n")
+    assert said.code == 0, said.err
+    assert said.json["modules"] == {"med": 0.5}
+    assert [row["prompt"] for row in said.json["prompts"]] == ["zero", "one", "two"]
+    renamed = call(*words, "--plug", f"other={trained}", "--modules", "other=0.25", stdin="zero")
+    assert renamed.json["modules"] == {"other": 0.25}
+
+
+def test_drawn_text_follows_the_seed(call: Any, place: Any) -> None:
+    words = ["generate", "the", "--base", place.base, "--max-tokens", "12", "--temperature", "1", "--json", "--seed"]
+    texts = [call(*words, seed).json["prompts"] for seed in ("1", "1", "2")]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_evaluate_pairs_on_and_off(call: Any, place: Any, trained: Path) -> None:
+    words = ["evaluate", "--base", place.base, "--plug", trained, "--on", f"held={place.held_out}", "--on", place.replay]
+    said = call(*words, "--json")
+    assert said.code == 0, said.err
+    held, general = said.json["texts"]
+    assert (held["name"], general["name"]) == ("held", "general")
+    assert held["on"]["nats"] - held["off"]["nats"] == pytest.approx(held["difference"]["nats"])
+    assert held["difference"]["low"] <= held["difference"]["nats"] <= held["difference"]["high"] < 0
+    assert [one["finding"] for one in said.json["canary"]] == ["on"]
+    shown = call(*words)
+    assert all(word in shown.out for word in ("held", "general", "with med", "difference"))
+
+
+def test_evaluate_scores_a_base_alone(call: Any, place: Any) -> None:
+    said = call("evaluate", "--base", place.base, "--on", place.held_out, "--tokens", "50", "--json")
+    assert said.json["texts"][0]["on"] is None
+    assert said.json["texts"][0]["off"]["tokens"] == 50
+
+
+def test_inspect_shows_a_module(call: Any, place: Any, trained: Path) -> None:
+    said = call("inspect", trained, "--json")
+    assert said.code == 0, said.err
+    assert said.json["card"]["name"] == "med"
+    assert [part["at"] for part in said.json["parts"]] == ["layer 0", "layer 1", "layer 2"]
+    assert sum(part["numbers"] for part in said.json["parts"]) >= said.json["card"]["parameters"]
+    shown = call("inspect", trained)
+    assert all(word in shown.out for word in ("NeutralResidues", "layer 2", "learning"))
+
+
+def test_inspect_shows_where_a_gate_fires(call: Any, place: Any, trained: Path) -> None:
+    said = call("inspect", trained, "--base", place.base, "--text", "the patients sang", "--json")
+    assert said.code == 0, said.err
+    seen = said.json["activity"]
+    assert "".join(seen["tokens"]) == "the patients sang"
+    assert [row["at"] for row in seen["rows"]] == ["layer 0", "layer 1", "layer 2"]
+    assert all(len(row["values"]) == len(seen["tokens"]) for row in seen["rows"])
+    assert "live tokens" in call("inspect", trained, "--base", place.base, "--text", "the patients sang").out
+
+
+def test_inspect_shows_a_base(call: Any, place: Any) -> None:
+    said = call("inspect", place.base, "--json")
+    assert said.json["anatomy"]["model_type"] == "llama"
+    assert said.json["sites"]["ffn"] == ["layers.0.ffn", "layers.1.ffn", "layers.2.ffn"]
+    assert call("inspect", "--base", place.base, "--json").json == said.json
+    assert "layers.0.ffn" in call("inspect", place.base).out
+
+
+def test_chat_answers_and_obeys(call: Any, place: Any, trained: Path) -> None:
+    lines = ["hello", "/modules", "/use med=0.5", "/modules", "/off", "/modules", "/use law", "/nonsense", "/help"]
+    words = ["chat", "--base", place.base, "--plug", trained, "--max-tokens", "4"]
+    said = call(*words, stdin="\n".join([*lines, "/reset", "hello", "/quit", "never read"]))
+    assert said.code == 0, said.err
+    states = [line for line in said.out.splitlines() if line.startswith("med: ")]
+    assert [line.rsplit(", ", 1)[1] for line in states] == ["acts at 1", "acts at 0.5", "off"]
+    assert "no module 'law' is plugged" in said.err
+    assert "there is no command /nonsense" in said.err
+    assert "/reset" in said.out
+    assert call(*words, stdin="hello").code == 0  # the end of input ends it
+
+
+def test_demo_quick(call: Any, place: Any, tmp_path: Path) -> None:
+    words = ["demo", "--quick", "--base", place.base, "--out", tmp_path / "demo", "--picture", tmp_path / "p" / "demo.png"]
+    said = call(*words, "--json")
+    assert said.code == 0, said.err
+    assert [row["label"] for row in said.json["rows"]][-2:] == ["module on", "module off"]
+    assert all(check["passed"] for check in said.json["checks"])
+    assert (tmp_path / "demo" / "report.html").is_file()
+    assert (tmp_path / "p" / "demo.png").stat().st_size > 10_000
+    assert (tmp_path / "demo" / "pubmed" / "card.json").is_file()
+
+
+@pytest.mark.slow
+def test_standard_output_is_one_line_of_json_in_a_process_of_its_own(place: Any, trained: Path) -> None:
+    words = ["generate", "the", "--base", place.base, "--plug", str(trained), "--max-tokens", "2", "--json"]
+    done = subprocess.run([sys.executable, "-m", "addenda", *words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout)["modules"] == {"med": 1.0}

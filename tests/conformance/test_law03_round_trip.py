@@ -1,0 +1,205 @@
+"""Law 3, round trip: saved and plugged in another process, a module gives bit-equal logits; a broken folder, one error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from addenda import storage
+from addenda.core.errors import FileError
+from conformance.kinds import CASES, MAIN, REFUSED
+from conformance.world import Subject, assert_alive, batch, logits, subject_of
+from pico import ARCHS
+
+ROOT = Path(__file__).parents[1]
+
+
+class Loader:
+    """The other process; see `loader.py`."""
+
+    def __init__(self) -> None:
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(ROOT / "conformance" / "loader.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        )
+        assert self.answer() == "ready"
+
+    def answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def logits(self, arch: str, folder: Path, out: Path) -> dict[str, Tensor]:
+        """Logits of every module in `folder`, computed by a process that has never seen them."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"arch": arch, "folder": str(folder), "out": str(out)}) + "\n")
+        self.process.stdin.flush()
+        said = self.answer()
+        assert said == "ok", json.loads(said)
+        return load_file(out)
+
+
+@pytest.fixture(scope="module")
+def loader() -> Iterator[Loader]:
+    made = Loader()
+    yield made
+    assert made.process.stdin is not None
+    made.process.stdin.close()
+    made.process.wait(30)
+    assert made.process.stdout is not None
+    made.process.stdout.close()
+
+
+def check_round_trip(subject: Subject, cases: list[str], loader: Loader, folder: Path) -> None:
+    """Every case saved from here and loaded elsewhere gives the same bits; saving twice gives the same file."""
+    expected: dict[str, Tensor] = {}
+    for number, case in enumerate(cases):
+        name = f"m{number}"
+        subject.case = case
+        module = subject.plug(name)
+        assert_alive(subject, name)
+        module.save(folder / "modules" / name)
+        for padded in (False, True):
+            with subject.base.using(name):
+                expected[f"{name}.{padded}"] = logits(subject.model, *batch(padded))
+        subject.base.unplug(name)
+    found = loader.logits(subject.arch, folder / "modules", folder / "logits.safetensors")
+    assert found.keys() == expected.keys()
+    far = {
+        cases[int(key[1:].split(".")[0])]: float((found[key] - expected[key]).abs().max())
+        for key in expected
+        if not torch.equal(found[key], expected[key])
+    }
+    assert not far, f"loaded in another process these differ: {far}"
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_round_trip(arch: str, loader: Loader, tmp_path: Path) -> None:
+    with subject_of(arch, "lora") as subject:
+        check_round_trip(subject, [case for case in MAIN if (arch, case) not in REFUSED], loader, tmp_path)
+
+
+@pytest.mark.parametrize("arch", ["qwen3", *(pytest.param(a, marks=pytest.mark.slow) for a in ARCHS if a != "qwen3")])
+def test_round_trip_of_every_configuration(arch: str, loader: Loader, tmp_path: Path) -> None:
+    with subject_of(arch, "lora") as subject:
+        cases = [case for case in CASES if case not in MAIN and (arch, case) not in REFUSED]
+        check_round_trip(subject, cases, loader, tmp_path)
+
+
+@pytest.mark.parametrize("case", MAIN)
+def test_saving_again_replaces_the_folder_and_keeps_card_and_probe(case: str, tmp_path: Path) -> None:
+    with subject_of("llama", case) as subject:
+        module = subject.plug("m")
+        module.probe = [5, 6, 7]
+        module.card.description = "what it is"
+        module.save(tmp_path / "m")
+        first = (tmp_path / "m" / storage.TENSORS).read_bytes()
+        module.save(tmp_path / "m")
+        assert (tmp_path / "m" / storage.TENSORS).read_bytes() == first
+        other = subject.base.plug(tmp_path / "m", name="other")
+        assert (other.probe, other.card.description, other.kind) == (module.probe, "what it is", module.kind)
+        assert other.awaits_text == module.awaits_text
+        with subject.base.using("m"):
+            here = logits(subject.model, *batch())
+        with subject.base.using("other"):
+            assert torch.equal(logits(subject.model, *batch()), here)
+
+
+@pytest.mark.parametrize("case", MAIN)
+def test_one_error_lists_everything_wrong(case: str, tmp_path: Path) -> None:
+    with subject_of("llama", case) as subject:
+        folder = subject.plug("m").save(tmp_path / "m")
+        tensors = load_file(folder / storage.TENSORS)
+        missing, shaped, *_ = sorted(tensors)
+        del tensors[missing]
+        tensors[shaped] = torch.zeros(*tensors[shaped].shape, 2)
+        tensors["layers.99.ffn.surprise"] = torch.zeros(3)
+        save_file(tensors, folder / storage.TENSORS, metadata={"format": "addenda", "schema": "1"})
+        card = json.loads((folder / storage.CARD).read_text())
+        card["base"]["fingerprint"] = "0" * 64
+        card["config"]["surprise"] = 1
+        (folder / storage.CARD).write_text(json.dumps(card))
+        with pytest.raises(FileError) as caught:
+            subject.base.plug(folder, name="broken")
+        said = str(caught.value)
+        assert "fingerprint" in said or "wrong base" in said
+        assert "surprise" in said
+        for part in (missing, shaped, "layers.99.ffn.surprise", "wrong base"):
+            assert part in said, f"the error does not mention {part}: {said}"
+        assert "broken" not in subject.base.modules
+        for field, value in (("kind", "Nonsense"), ("schema_version", 99)):
+            wrong = card | {field: value}
+            (folder / storage.CARD).write_text(json.dumps(wrong))
+            with pytest.raises(FileError, match=str(value)):
+                subject.base.plug(folder, name="broken")
+
+
+# -- mutants --------------------------------------------------------------------------------------------------------
+
+
+def _written(patch: pytest.MonkeyPatch, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    original = storage.write_tensors
+    patch.setattr(storage, "write_tensors", lambda path, tensors, meta: original(path, change(dict(tensors)), meta))
+
+
+def thresholds_are_not_saved(patch: pytest.MonkeyPatch) -> None:
+    """Calibrated thresholds are written as zero."""
+    _written(patch, lambda tensors: {n: t * (not n.endswith("threshold")) for n, t in tensors.items()})
+
+
+def saved_in_bfloat16(patch: pytest.MonkeyPatch) -> None:
+    """Tensors lose precision on their way to the file."""
+    _written(patch, lambda tensors: {n: t.bfloat16() for n, t in tensors.items()})
+
+
+def options_are_not_saved(patch: pytest.MonkeyPatch) -> None:
+    """A card forgets the scale of a LoRA, so that another one is taken."""
+    original = storage.options_of
+
+    def options(kind: object) -> dict:
+        found = original(kind)  # type: ignore[arg-type]
+        return found | {"alpha": 1.0} if "alpha" in found else found
+
+    patch.setattr(storage, "options_of", options)
+
+
+def layers_are_swapped(patch: pytest.MonkeyPatch) -> None:
+    """Tensors are written under another layer's name."""
+    swap = {"layers.0": "layers.1", "layers.1": "layers.0"}
+    _written(patch, lambda tensors: {swap.get(n[:8], n[:8]) + n[8:]: t for n, t in tensors.items()})
+
+
+@pytest.mark.parametrize(
+    ("mutant", "case"),
+    [
+        (thresholds_are_not_saved, "neutral"),
+        (thresholds_are_not_saved, "neutral-context"),
+        (saved_in_bfloat16, "registers"),
+        (options_are_not_saved, "lora"),
+        (layers_are_swapped, "parallel"),
+    ],
+)
+def test_a_mutant_is_caught(
+    mutant: Callable[[pytest.MonkeyPatch], None],
+    case: str,
+    loader: Loader,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subject_of("llama", case) as subject:
+        mutant(monkeypatch)
+        with pytest.raises(AssertionError):
+            check_round_trip(subject, [case], loader, tmp_path)

@@ -1,0 +1,108 @@
+"""The chunked head: the model's own logits and gradients, without ever holding all logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pico import ARCHS, VOCAB, pico, random_ids
+from torch import Tensor
+
+from addenda.objectives.distill import Distill
+from addenda.objectives.head import Head
+from addenda.objectives.lm import LanguageModelling
+from addenda.objectives.objective import Taught, objective_named
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_logits_are_the_models_own(arch: str) -> None:
+    model = pico(arch, num_hidden_layers=2) if arch not in ("smollm3", "gemma2", "gemma3") else pico(arch)
+    ids = random_ids(2, 12)
+    with torch.no_grad():
+        head, theirs = Head(model), model(input_ids=ids).logits
+        ours = head.logits(head.hidden(ids).flatten(0, 1)).view(theirs.shape)
+    assert not head.whole
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_with_other_logits_is_believed_itself() -> None:
+    """The mutant of the check: a head that is not what the config says must not be used."""
+    model = pico("gemma2")
+    model.config.final_logit_softcapping = 3.0
+    assert not Head(model).whole
+    original = model.forward
+
+    def warmer(*args: Any, **kwargs: Any) -> Any:
+        out = original(*args, **kwargs)
+        out.logits = out.logits * 1.1
+        return out
+
+    model.forward = warmer
+    head, ids = Head(model), random_ids(1, 8)
+    assert head.whole
+    with torch.no_grad():
+        assert torch.equal(head.logits(head.hidden(ids)), model(input_ids=ids).logits)
+
+
+class Spy(LanguageModelling):
+    """Language modelling that remembers how many logits it was shown at a time."""
+
+    seen: list[int] = []
+
+    def cost(self, logits: Tensor, targets: Tensor, taught: Taught = ()) -> Tensor:
+        self.seen.append(logits.shape[0])
+        return super().cost(logits, targets)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_costs_and_gradients_equal_the_plain_ones(chunk: int) -> None:
+    model = pico("gemma2").requires_grad_(False)
+    ids, head = random_ids(2, 13), Head(model, chunk)
+    weights = torch.rand(24).where(torch.arange(24) % 3 > 0, 0.0)
+    states = head.hidden(ids[:, :-1]).flatten(0, 1).requires_grad_()
+    targets = ids[:, 1:].flatten()
+    Spy.seen = []
+    total, costs = head.costs(Spy(), states, targets, weights)
+    (3 * total).backward()
+    plain = states.detach().requires_grad_()
+    each = F.cross_entropy(head.logits(plain), targets, reduction="none")
+    (3 * (each * weights).sum()).backward()
+    assert states.grad is not None and plain.grad is not None
+    assert states.grad.abs().max() > 0
+    torch.testing.assert_close(states.grad, plain.grad, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(costs, each.detach() * (weights > 0))
+    assert max(Spy.seen) <= chunk
+    assert sum(Spy.seen) == 16  # tokens of weight zero are not computed
+    assert not costs.requires_grad
+
+
+def test_without_a_gradient_nothing_is_kept() -> None:
+    model = pico("llama")
+    head, ids = Head(model), random_ids(1, 9)
+    with torch.no_grad():
+        total, _ = head.costs(
+            LanguageModelling(), head.hidden(ids[:, :-1]).flatten(0, 1), ids[0, 1:], torch.ones(8)
+        )
+    assert not total.requires_grad
+
+
+def test_no_row_counts_at_all() -> None:
+    head, ids = Head(pico("llama")), random_ids(1, 9)
+    states = torch.randn(8, 64, requires_grad=True)
+    total, costs = head.costs(LanguageModelling(), states, ids[0, 1:], torch.zeros(8))
+    total.backward()
+    assert total == 0 and (costs == 0).all()
+    assert states.grad is not None and (states.grad == 0).all()
+
+
+def test_a_chunk_fits_its_budget() -> None:
+    assert Head(pico("llama")).chunk * VOCAB == 2**23
+
+
+def test_objectives_by_name() -> None:
+    assert objective_named("lm") == LanguageModelling()
+    assert objective_named("distill", top_k=3, context=5) == Distill(top_k=3, reads=5)
+    with pytest.raises(ValueError, match="no objective is called 'distil'; there are distill, lm; did you mean 'distill'"):
+        objective_named("distil")
