@@ -145,7 +145,7 @@ def load_peft(folder: str | Path, base: Base, name: str | None = None) -> Knowle
     header = read_header(folder, TENSORS, problems)
     found = read_tensors(folder, TENSORS, header.specs, problems) if header is not None else {}
     tensors, sites = _by_site(found, base.anatomy, problems)
-    targets = _targets(sites, base.anatomy, problems)
+    targets = _targets(sites, base.anatomy)
     if problems or config is None:
         refuse(f"cannot load '{folder}' as a PEFT adapter", problems)
     options = {
@@ -208,20 +208,14 @@ def _by_site(found: dict[str, Tensor], anatomy: Anatomy, problems: list[str]) ->
     return tensors, list(sites.values())
 
 
-def _targets(sites: list[Site], anatomy: Anatomy, problems: list[str]) -> list[str] | None:
-    """Last names of the adapted layers, None for all of them."""
+def _targets(sites: list[Site], anatomy: Anatomy) -> list[str] | None:
+    """Names of the adapted layers; whole keys where not every layer of a name is adapted; None for all layers."""
     keys = {site.key for site in sites}
     every = {site.key for site in anatomy.at(Seam.LINEAR)}
     if keys == every:
         return None
     names = {_last(key) for key in keys}
-    left_out = {key for key in every if _last(key) in names} - keys
-    if left_out:
-        problems.append(
-            f"a LoRA module adapts every layer of a name ({', '.join(sorted(names))}); "
-            f"this adapter leaves out {several(left_out, 'layer')}"
-        )
-    return sorted(names)
+    return sorted(names if keys == {key for key in every if _last(key) in names} else keys)
 
 
 def _name_for(folder: Path) -> str:

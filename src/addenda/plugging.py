@@ -76,7 +76,10 @@ class Base:
         self.tokenizer = tokenizer
         self.host = Host(model)
         self.anatomy = self.host.anatomy
-        self.name = name or getattr(model.config, "_name_or_path", "") or self.anatomy.model_type  # type: ignore[union-attr]
+        loaded_from = getattr(model.config, "_name_or_path", "")
+        # a local path is nobody else's business: its last part will do
+        loaded_from = Path(loaded_from).name if Path(loaded_from).is_dir() else loaded_from
+        self.name = name or loaded_from or self.anatomy.model_type
         self.reader = BaseReader(self.host)
         self._modules: dict[str, KnowledgeModule] = {}
         #: read-only view of the plugged modules by name

@@ -42,7 +42,10 @@ class Machinery:
     def refit(self) -> None:
         """Put hooks where plugged modules need them and nowhere else."""
         wanted = self._wanted()
-        for key in [key for key in self._fitted if wanted.get(key) is None]:
+        gone = [key for key in self._fitted if key not in wanted]
+        # two of ours may stand on one submodule (OPT's fc1): off from the top down, then back what stays
+        places = {id(self._fitted[key].module) for key in gone}
+        for key in [key for key in reversed(self._fitted) if id(self._fitted[key].module) in places]:
             self._fitted.pop(key).undo()
         for key, fit in wanted.items():
             if key not in self._fitted:

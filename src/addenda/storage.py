@@ -42,7 +42,6 @@ __all__ = [
     "check_base",
     "described",
     "is_peft_folder",
-    "kind_of",
     "load_folder",
     "load_module",
     "load_peft",
@@ -198,19 +197,6 @@ def build_module(
     if problems or module is None:
         refuse(f"cannot build module '{name or card.name}'", problems)
     return _filled(module, tensors)
-
-
-def kind_of(card: Card) -> Kind:
-    """The kind that a card names, with its options.
-
-    Raises:
-        FileError: it is unknown, or an option is.
-    """
-    problems: list[str] = []
-    kind = _kind(card, problems)
-    if kind is None:
-        refuse(f"cannot build module '{card.name}'", problems)
-    return kind
 
 
 def check_base(card: Card, fingerprint: str, how: str = "error") -> None:

@@ -1,4 +1,4 @@
-"""A user's mistake ends in exit code 2 and one clear sentence: on standard error, and as JSON where that was asked for."""
+"""A user's mistake ends in exit code 2 and one sentence: on standard error, and as JSON where that was asked for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from addenda.cli import application
+from addenda.cli.answers import answering
 from addenda.cli.application import guarded
 
 MISTAKES: dict[str, tuple[str, str]] = {
@@ -30,7 +31,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "--set without a value": ("train x --base {base} --corpus {corpus} --tokens 4096 --set width", "KEY=VALUE"),
     "a wrong value": ("train x --base {base} --corpus {corpus} --tokens 4096 --set width=wide", "width"),
     "a reserved name": ("train off --base {base} --corpus {corpus} --tokens 4096", "reserved"),
-    "nothing to resume with": ("train x --base {base} --corpus {corpus} --tokens 9 --out {base}/x", "do not make one step"),
+    "nothing to resume with": (
+        "train x --base {base} --corpus {corpus} --tokens 9 --out {base}/x",
+        "do not make one step",
+    ),
     "no prompt": ("generate --base {base}", "there is no prompt"),
     "no such file": ("generate --base {base} --file nowhere.txt", "No such file or directory: nowhere.txt"),
     "not plugged": ("generate hi --base {base} --modules law", "no module 'law' is plugged"),
@@ -90,15 +94,19 @@ def test_a_bug_is_not_dressed_up_as_a_mistake() -> None:
         guarded(run, [])
 
 
-def test_a_failed_check_exits_one(call: Any, monkeypatch: pytest.MonkeyPatch, place: Any) -> None:
-    from addenda.measuring import evaluate as module
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_failed_check_exits_one(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    def ask() -> None:
+        with answering(as_json) as answer:
+            print("chatter of a library")
+            answer.give({"loss": float("nan"), "at": Path("x")}, lambda out: out.print("a table"), "it is not so")
 
-    def unsound(*_: Any, **__: Any) -> None:
-        raise AssertionError("not called")
-
-    monkeypatch.setattr(module, "evaluate", unsound)
-    with pytest.raises(AssertionError, match="not called"):
-        call("evaluate", "--base", place.base, "--on", place.corpus)
+    with pytest.raises(typer.Exit) as end:
+        ask()
+    assert end.value.exit_code == 1
+    said = capsys.readouterr()
+    assert "it is not so" in said.err
+    assert said.out == ('{"loss": null, "at": "x"}\n' if as_json else "chatter of a library\na table\n")
 
 
 def test_verbs_are_found_by_their_files() -> None:

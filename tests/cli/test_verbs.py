@@ -30,7 +30,9 @@ def test_train_writes_a_module(trained: Path) -> None:
 
 def test_train_takes_any_kind_and_setting(call: Any, place: Any, tmp_path: Path) -> None:
     out = tmp_path / "m"
-    words = train_words(place, out, "--kind", "lora", "--set", "rank=2", "--set", 'targets=["q_proj"]', "--set", "clip=0.5")
+    words = train_words(
+        place, out, "--kind", "lora", "--set", "rank=2", "--set", 'targets=["q_proj"]', "--set", "clip=0.5"
+    )
     words = [w for n, w in enumerate(words) if w != "width=8" and not (w == "--set" and words[n + 1] == "width=8")]
     said = call(*words, "--forgetting", f"general={place.replay}", "--json")
     assert said.code == 0, said.err
@@ -67,7 +69,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
 
 
 def test_a_plugged_module_is_trained_on(call: Any, place: Any, trained: Path, tmp_path: Path) -> None:
-    words = [w for w in train_words(place, tmp_path / "more", "--plug", f"m={trained}") if w not in ("--set", "width=8")]
+    words = [
+        w for w in train_words(place, tmp_path / "more", "--plug", f"m={trained}") if w not in ("--set", "width=8")
+    ]
     assert call(*words).code == 0
     card = json.loads((tmp_path / "more" / "card.json").read_text())
     assert len(card["training"]) == 2
@@ -118,7 +122,17 @@ def test_drawn_text_follows_the_seed(call: Any, place: Any) -> None:
 
 
 def test_evaluate_pairs_on_and_off(call: Any, place: Any, trained: Path) -> None:
-    words = ["evaluate", "--base", place.base, "--plug", trained, "--on", f"held={place.held_out}", "--on", place.replay]
+    words = [
+        "evaluate",
+        "--base",
+        place.base,
+        "--plug",
+        trained,
+        "--on",
+        f"held={place.held_out}",
+        "--on",
+        place.replay,
+    ]
     said = call(*words, "--json")
     assert said.code == 0, said.err
     held, general = said.json["texts"]
@@ -178,7 +192,16 @@ def test_chat_answers_and_obeys(call: Any, place: Any, trained: Path) -> None:
 
 
 def test_demo_quick(call: Any, place: Any, tmp_path: Path) -> None:
-    words = ["demo", "--quick", "--base", place.base, "--out", tmp_path / "demo", "--picture", tmp_path / "p" / "demo.png"]
+    words = [
+        "demo",
+        "--quick",
+        "--base",
+        place.base,
+        "--out",
+        tmp_path / "demo",
+        "--picture",
+        tmp_path / "p" / "demo.png",
+    ]
     said = call(*words, "--json")
     assert said.code == 0, said.err
     assert [row["label"] for row in said.json["rows"]][-2:] == ["module on", "module off"]

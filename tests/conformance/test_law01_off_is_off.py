@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 import addenda
-from addenda.bases import attention, hooks
+from addenda.bases import attention
+from addenda.bases.hooks import Replaced
 from addenda.plugging import Base
 from addenda.running import Machinery
+from addenda.selection import Selection
 from conformance.kinds import MAIN, REFUSED, pairs
 from conformance.world import (
     Subject,
@@ -23,6 +25,7 @@ from conformance.world import (
     assert_values,
     bare,
     batch,
+    differences,
     logits,
     model_of,
     structure,
@@ -82,12 +85,12 @@ def check_given_back(subject: Subject, before: dict[str, Any], numbers: dict[str
     for part in ("type", "keys", "modules", "hooks", "tensors", "training", "config", "attention", "generation"):
         assert plugged[part] == before[part], f"plugging changed the base's {part}"
     base.unplug("m")
-    assert structure(model) == before, "unplugging left something behind"
+    assert not differences(structure(model), before), "unplugging left something behind"
     assert torch.equal(logits(model, ids, mask), expected)
     subject.plug("m")
     base.use("m")
     base.detach()
-    assert structure(model) == before, "detaching left something behind"
+    assert not differences(structure(model), before), "detaching left something behind"
     assert torch.equal(logits(model, ids, mask), expected)
     assert_values(model, numbers)
 
@@ -226,14 +229,28 @@ def slots_are_masked_out(patch: pytest.MonkeyPatch) -> None:
 
 def zero_weight_rows_are_touched(patch: pytest.MonkeyPatch) -> None:
     """The fast path adds a little of the module to rows of weight zero."""
-    original = hooks._with
+    original = Selection._by_index
 
-    def touched(call: Any, share: Any, *rest: Any) -> Any:
-        if isinstance(share.weight, Tensor):
+    def touched(self: Selection, *args: Any) -> Any:
+        shares = original(self, *args)
+        for share in shares:
             share.weight = share.weight.clamp(min=1e-3)
-        return original(call, share, *rest)
+        return shares
 
-    patch.setattr(hooks, "_with", touched)
+    patch.setattr(Selection, "_by_index", touched)
+
+
+def copies_share_their_forward(patch: pytest.MonkeyPatch) -> None:
+    """Forwards are replaced by plain functions, which a deep copy shares."""
+    original = Replaced.__init__
+
+    def plain(self: Replaced, module: Any, make: Any, name: str = "forward") -> None:
+        original(self, module, make, name)
+        bound = self.ours
+        self.ours = lambda *args, **kwargs: bound(*args, **kwargs)  # type: ignore[assignment]
+        setattr(module, name, self.ours)
+
+    patch.setattr(Replaced, "__init__", plain)
 
 
 def unplug_leaves_hooks(patch: pytest.MonkeyPatch) -> None:
@@ -247,8 +264,8 @@ def detach_leaves_the_attention_config(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(attention.AttentionSwitch, "undo", lambda _: None)
 
 
-def copied_forward(patch: pytest.MonkeyPatch) -> None:
-    """Training writes into a parameter of the base."""
+def the_base_drifts(patch: pytest.MonkeyPatch) -> None:
+    """A forward with a module on writes into a parameter of the base."""
     original = Machinery._call
 
     def drift(self: Any, *args: Any) -> Any:
@@ -270,7 +287,7 @@ def copied_forward(patch: pytest.MonkeyPatch) -> None:
         (zero_weight_rows_are_touched, "neutral"),
         (unplug_leaves_hooks, "lora"),
         (detach_leaves_the_attention_config, "registers-neutral"),
-        (copied_forward, "neutral"),
+        (the_base_drifts, "neutral"),
     ],
 )
 def test_a_mutant_is_caught(
@@ -286,3 +303,10 @@ def test_a_mutant_is_caught(
         check_rows(subject, padded=False)
         check_rows(subject, padded=True)
         check_given_back(subject, before, numbers)
+
+
+def test_a_shared_forward_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies_share_their_forward(monkeypatch)
+    subject = throwaway("llama", "lora")
+    with pytest.raises(AssertionError, match="original's weights"):
+        assert_a_model_of_its_own(copy.deepcopy(subject.model), "llama")

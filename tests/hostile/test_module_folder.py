@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from addenda.core.errors import AddendaError, FileError
-from addenda.storage import build_module, kind_of, load_folder, load_module
+from addenda.storage import build_module, load_folder, load_module
 from hostile.forge import (
     CARD,
     TENSORS,
@@ -395,12 +395,3 @@ def test_bytes_overwritten_anywhere_never_raise_another_error(tmp_path_factory, 
         (folder / name).write_bytes(bytes(raw))
     with contextlib.suppress(AddendaError):
         load_module(folder, paper_base())
-
-
-def test_a_kind_is_told_before_a_base_is_needed(tmp_path: Path) -> None:
-    folder = sound(tmp_path / "note")
-    card, _ = load_folder(folder)
-    assert kind_of(card).rank == 2  # type: ignore[attr-defined]
-    card.kind = "Nothing"
-    with pytest.raises(FileError, match="no kind is called 'Nothing'"):
-        kind_of(card)

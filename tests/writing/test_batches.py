@@ -7,7 +7,7 @@ from pico import VOCAB, pico_tokenizer
 
 from addenda.encoding import Encoder
 from addenda.texts import texts
-from addenda.writing.batches import Mixture, restarting, stack
+from addenda.writing.batches import Mixture, stack
 from addenda.writing.packing import Feed, Stream
 
 CORPUS = [f"the heart of patient {n} is one of many. " * 4 for n in range(20)]
@@ -63,7 +63,7 @@ def test_without_replay_there_is_none() -> None:
 def test_the_tensors_of_a_batch() -> None:
     held = Mixture({"a": feed(CORPUS, context=8)}, feed(REPLAY, 1, context=8), 0.25)
     items = held.take(4)
-    batch = stack(items, 8, True, torch.device("cpu"))
+    batch = stack(items, torch.device("cpu"), context=8, isolate="positions")
     assert batch.ids.shape == (4, 24)
     assert batch.student()["ids"].shape == batch.targets.shape == batch.target_weights.shape == (4, 15)
     assert batch.teacher()["ids"].shape == (4, 23)
@@ -71,10 +71,5 @@ def test_the_tensors_of_a_batch() -> None:
     assert torch.equal(batch.teacher()["ids"][:, 8:], batch.student()["ids"])
     assert torch.equal(batch.seen_documents, batch.documents[:, 8:-1])
     assert batch.rows_of("a") == [0, 1, 2, 3]
-    assert "position_ids" not in stack(items, 8, False, torch.device("cpu")).student()
+    assert "position_ids" not in stack(items, torch.device("cpu"), context=8).student()
     assert batch.replay.tolist() == [False, False, False, True]
-
-
-def test_positions_restart_with_each_document() -> None:
-    documents = torch.tensor([[4, 4, 4, 5, 6, 6], [7, 7, 7, 7, 7, 7]])
-    assert restarting(documents).tolist() == [[0, 1, 2, 0, 0, 1], [0, 1, 2, 3, 4, 5]]

@@ -120,14 +120,23 @@ class _Mixed:
     def _with_slots(self, rows: Tensor | None, members: list[tuple[Share, float | Tensor]]) -> tuple[Tensor, Tensor | None]:
         query, key, value = (t if rows is None else t.index_select(0, rows) for t in (self.query, self.key, self.value))
         mask = self.mask if rows is None or self.mask is None or len(self.mask) == 1 else self.mask.index_select(0, rows)
-        keys, values, slots, sunk = [], [], [], False
+        keys, values, slots = [], [], []
+        sunk: bool | Tensor = False  # the rows [R, 1, 1] that have a sink already: one for all
         for share, weight in members:
             k, v = share.key_values[self.site.key]
-            skip = _adapter(share, self.site).sinks if sunk else 0  # one sink for all
-            sunk = sunk or _adapter(share, self.site).sinks > 0
-            keys.append(k[:, skip:])
-            values.append(v[:, skip:])
-            slots.append((k.shape[1] - skip, _log(weight, query)))
+            count, bias = _adapter(share, self.site).sinks, _log(weight, query)
+            if count and isinstance(sunk, Tensor):  # by index: rows differ in their first module
+                first = query.new_zeros(len(query), 1, 1, 1) if bias is None else bias
+                slots.append((count, first.masked_fill(sunk.unsqueeze(-1), _least(query))))
+                keys.append(k[:, :count])
+                values.append(v[:, :count])
+            if count:
+                skip, on = count if sunk is not False else 0, True if isinstance(weight, float) else weight != 0
+                k, v = k[:, skip:], v[:, skip:]
+                sunk = True if sunk is True or on is True else on if sunk is False else sunk | on
+            keys.append(k)
+            values.append(v)
+            slots.append((k.shape[1], bias))
         key = torch.cat([torch.cat(keys, 1).to(key.dtype).expand(len(key), -1, -1, -1), key], 2)
         value = torch.cat([torch.cat(values, 1).to(value.dtype).expand(len(value), -1, -1, -1), value], 2)
         mask = _widened(mask, slots, query, self.key.shape[2])
@@ -195,7 +204,11 @@ def _log(weight: float | Tensor, like: Tensor) -> Tensor | None:
     if isinstance(weight, float):
         return None if weight == 1.0 else torch.full((1, 1, 1, 1), math.log(weight), device=like.device, dtype=like.dtype)
     # -inf in a whole row would give NaN where a kernel adds masks; such rows are replaced by the base's anyway
-    return weight.to(like.dtype).log().clamp(min=torch.finfo(like.dtype).min / 2).unsqueeze(-1)
+    return weight.to(like.dtype).log().clamp(min=_least(like)).unsqueeze(-1)
+
+
+def _least(like: Tensor) -> float:
+    return torch.finfo(like.dtype).min / 2
 
 
 def _widened(mask: Tensor | None, slots: list[tuple[int, Tensor | None]], query: Tensor, length: int) -> Tensor | None:

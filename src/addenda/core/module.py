@@ -115,4 +115,5 @@ class KnowledgeModule(nn.Module):
         return self.writer(self, Path(folder))
 
     def extra_repr(self) -> str:
+        """What `print` shows beside the adapters."""
         return f"name={self.name!r}, kind={self.kind}, parameters={self.size():,}"

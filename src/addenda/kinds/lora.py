@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from addenda.core.contracts import AddingAdapter, Kind, into
 from addenda.core.errors import known
-from addenda.core.site import Anatomy, Seam
+from addenda.core.site import Anatomy, Seam, Site
 
 
 class LoRAAdapter(AddingAdapter):
@@ -41,7 +41,8 @@ class LoRAAdapter(AddingAdapter):
 class LoRA(Kind):
     """Low-rank adaptation of linear layers.
 
-    `targets` are the last parts of module names (`q_proj`, `down_proj`); None means all linear layers but the head.
+    `targets` are the ends of site keys: names (`q_proj`, `down_proj`), or whole keys (`layers.3.mlp.down_proj`) for some
+    layers only; None means all linear layers but the head.
     The scale is alpha/rank, with `rslora` alpha/sqrt(rank).
 
     Source: Hu et al. 2021, arXiv:2106.09685; rsLoRA: Kalajdzievski 2023, arXiv:2312.03732.
@@ -71,22 +72,20 @@ class LoRA(Kind):
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, LoRAAdapter]:
         """One adapter per target linear layer."""
-        sites = anatomy.at(Seam.LINEAR)
-        names = {site.key.rsplit(".", 1)[-1] for site in sites}
+        sites = _targeted(anatomy, self.targets)
         for target in self.targets or ():
-            self.check(target in names, f"no linear layer is called '{target}'; there are {known(target, names)}")
-        return {
-            site.key: LoRAAdapter(site.d_in, site.d_out, self.rank, self.scale)
-            for site in sites
-            if self.targets is None or site.key.rsplit(".", 1)[-1] in self.targets
-        }
+            names = {site.key.rsplit(".", 1)[-1] for site in anatomy.at(Seam.LINEAR)}
+            self.check(bool(_targeted(anatomy, (target,))), f"no linear layer is called '{target}'; there are {known(target, names)}")
+        return {site.key: LoRAAdapter(site.d_in, site.d_out, self.rank, self.scale) for site in sites}
 
     @staticmethod
     def rank_for(parameters: int, anatomy: Anatomy, targets: tuple[str, ...] | None = None) -> int:
         """The rank whose parameter count over `targets` comes nearest to `parameters`."""
-        per_rank = sum(
-            site.d_in + site.d_out
-            for site in anatomy.at(Seam.LINEAR)
-            if targets is None or site.key.rsplit(".", 1)[-1] in targets
-        )
+        per_rank = sum(site.d_in + site.d_out for site in _targeted(anatomy, targets))
         return max(1, round(parameters / per_rank))
+
+
+def _targeted(anatomy: Anatomy, targets: tuple[str, ...] | None) -> list[Site]:
+    """The linear sites whose key ends in one of `targets`, all of them for None."""
+    endings = None if targets is None else tuple(f".{target}" for target in targets)
+    return [site for site in anatomy.at(Seam.LINEAR) if endings is None or f".{site.key}".endswith(endings)]

@@ -89,9 +89,9 @@ def activity(base: Base, name: str, text: str) -> Activity:
         AddendaError: the base has no tokenizer.
     """
     row, words, cut = _read(base, text)
-    watch = _Watch(base, name)
     with ExitStack() as stack:
         stack.enter_context(base.using({name: 1.0}))
+        watch = _Watch(base, name)
         stack.enter_context(evaluating(base.model))
         stack.enter_context(watch.gates_of_adapters())
         stack.enter_context(base.watching(observer=watch.observe))

@@ -57,7 +57,7 @@ def _words(seen: Activity, shares: np.ndarray, bands: Sequence[tuple[str, int]])
         if not word:
             continue  # a special token stands for no text
         values = "&#10;".join(
-            f"{label}: {row[number]:.3f}" for label, row in zip(seen.labels, seen.values, strict=True)
+            f"{html.escape(label)}: {row[number]:.3f}" for label, row in zip(seen.labels, seen.values, strict=True)
         )
         style = "" if share <= 0 else f' style="--v:{min(1.0, float(share)):.3f}"'
         yield f'<span data-n="{number}" title="{values}"{style}>{html.escape(_visible(word))}</span>'

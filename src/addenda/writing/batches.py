@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from addenda.writing.isolation import Way, inputs
 from addenda.writing.packing import Feed, Row, is_replay
 
 
@@ -71,7 +72,7 @@ class Batch:
     """Tensors of one forward pass over B rows of C + T tokens; the first C are read by a teacher alone.
 
     `ids`, `documents` LongTensor [B, C + T]; `weights` float32 [B, C + T]; `replay` BoolTensor [B]; `owners` the
-    module of each row; `positions` LongTensor [B, C + T] restarting with each document, for isolated documents only.
+    module of each row; `dtype` the base's; `isolate` how documents are kept apart, None where they see one another.
     """
 
     ids: Tensor
@@ -80,7 +81,8 @@ class Batch:
     replay: Tensor
     owners: tuple[str, ...]
     context: int
-    isolate: bool
+    dtype: torch.dtype = torch.float32
+    isolate: Way | None = None
 
     def student(self) -> dict[str, Tensor]:
         """What the model reads: the last T tokens but one, with positions where documents are isolated."""
@@ -91,11 +93,10 @@ class Batch:
         return self._inputs(0)
 
     def _inputs(self, start: int) -> dict[str, Tensor]:
-        inputs = {"ids": self.ids[:, start:-1]}
-        if self.isolate:
-            # transformers reads restarting positions as packed documents and masks them apart, in every kind of layer
-            inputs["position_ids"] = restarting(self.documents[:, start:-1])
-        return inputs
+        given = {"ids": self.ids[:, start:-1]}
+        if self.isolate is not None:
+            given |= inputs(self.isolate, self.documents[:, start:-1], self.dtype)
+        return given
 
     @property
     def targets(self) -> Tensor:
@@ -117,8 +118,15 @@ class Batch:
         return [row for row, name in enumerate(self.owners) if name == owner]
 
 
-def stack(items: list[Item], context: int, isolate: bool, device: torch.device) -> Batch:
-    """One batch from rows."""
+def stack(
+    items: list[Item],
+    device: torch.device,
+    *,
+    context: int = 0,
+    dtype: torch.dtype = torch.float32,
+    isolate: Way | None = None,
+) -> Batch:
+    """One batch from rows; `dtype` is that of the base."""
 
     def tensor(name: str, dtype: Any) -> Tensor:
         return torch.from_numpy(np.stack([getattr(item.row, name) for item in items]).astype(dtype)).to(device)
@@ -130,13 +138,6 @@ def stack(items: list[Item], context: int, isolate: bool, device: torch.device) 
         torch.tensor([item.replay for item in items], device=device),
         tuple(item.owner for item in items),
         context,
+        dtype,
         isolate,
     )
-
-
-def restarting(documents: Tensor) -> Tensor:
-    """Positions [B, T] that start at zero with each document of `documents` [B, T]."""
-    at = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
-    new = torch.ones_like(documents, dtype=torch.bool)
-    new[:, 1:] = documents[:, 1:] != documents[:, :-1]
-    return at - torch.where(new, at, 0).cummax(1).values

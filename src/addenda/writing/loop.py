@@ -46,7 +46,9 @@ class Run:
         self.recent = {name: Sums() for name in plan.names}  # since the last record in the log
         self.tail = {name: Sums() for name in plan.names}  # over the last tenth of the run
         self.changes: dict[str, dict[str, dict[str, Any]]] = {}
+        # tensors by module and changes of the best validation, kept where patience may end the run
         self.best: dict[str, dict[str, Tensor]] = {}
+        self.best_changes: dict[str, dict[str, dict[str, Any]]] = {}
 
     # -- going -------------------------------------------------------------------------------------------------
 
@@ -71,6 +73,7 @@ class Run:
                 self._leave(interrupts.seen or "a signal")
         self.save()
         if self.best:
+            self.changes = self.best_changes
             for name, tensors in self.best.items():
                 self.base.modules[name].load_tensors(tensors)
 
@@ -114,6 +117,7 @@ class Run:
         if patience is None:
             return
         if better:
+            self.best_changes = self.changes
             self.best = {n: {k: t.clone() for k, t in self.base.modules[n].tensors().items()} for n in self.plan.names}
         self.stopped_early = self.validation.waited >= patience
 
@@ -157,6 +161,7 @@ class Run:
         self.mixture.move_to(state["position"])
         self.validation.best, self.validation.waited = state["best"], state["waited"]
         self.stopped_early, self.seconds, self.changes = state["stopped_early"], state["seconds"], state["changes"]
+        self.best_changes = state["best_changes"]
         self.recent = {name: Sums(**state["recent"][name]) for name in self.plan.names}
         self.tail = {name: Sums(**state["tail"][name]) for name in self.plan.names}
         self._load(found.tensors)
@@ -171,6 +176,7 @@ class Run:
             "stopped_early": self.stopped_early,
             "seconds": self.seconds,
             "changes": self.changes,
+            "best_changes": self.best_changes,
             "recent": {name: asdict(sums) for name, sums in self.recent.items()},
             "tail": {name: asdict(sums) for name, sums in self.tail.items()},
         }

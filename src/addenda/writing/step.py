@@ -19,6 +19,7 @@ from addenda.penalties.local import local_penalty
 from addenda.scoring import cast
 from addenda.writing.batches import Batch, Item, stack
 from addenda.writing.distributed import Processes
+from addenda.writing.isolation import way_of
 from addenda.writing.plan import Plan
 
 if TYPE_CHECKING:
@@ -81,8 +82,9 @@ class Stepper:
             self.optimizers[name] = adamw(
                 self.parameters(name), lr=self.plan.lr[name], weight_decay=self.plan.settings.weight_decay
             )
-        weights = {name: {name: 1.0, **self.plan.alongside} for name in self.plan.names}
-        self.weights: dict[str, dict[str, float]] = weights
+        self.weights = {name: {name: 1.0, **self.plan.alongside} for name in self.plan.names}
+        self.dtype: torch.dtype = self.base.model.get_input_embeddings().weight.dtype
+        self.isolate = way_of(self.base) if self.plan.settings.isolate else None
 
     def parameters(self, name: str) -> list[nn.Parameter]:
         """A module's parameters that learn."""
@@ -98,7 +100,8 @@ class Stepper:
         stats = torch.zeros(len(self.plan.names), 6, dtype=torch.float64, device=self.device)
         for items in passes:
             mine = [item for number, item in enumerate(items) if number % self.processes.size == self.processes.rank]
-            self._pass(stack(mine, self.plan.context, self.plan.settings.isolate, self.device), totals, stats)
+            batch = stack(mine, self.device, context=self.plan.context, dtype=self.dtype, isolate=self.isolate)
+            self._pass(batch, totals, stats)
         self.processes.add_gradients([p for name in self.plan.names for p in self.parameters(name)])
         found = {
             name: Sums(*row, steps=1)

@@ -210,7 +210,7 @@ def _probe(base: Base, plan: Plan, name: str) -> list[int] | None:
     device = base.model.get_input_embeddings().weight.device
     for _ in range(PROBE_ROWS):
         items = [item for item in mixture.take(1) if item.owner == name]
-        ids = stack(items, 0, False, device).ids[:, :PROBE_TOKENS]
+        ids = stack(items, device).ids[:, :PROBE_TOKENS]
         with base.off():
             bare = base.model(input_ids=ids, use_cache=False).logits
         with base.using({name: 1.0}):

@@ -1,0 +1,61 @@
+"""The README of a module's folder: what the hub reads in it, and what readers do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from addenda.core.card import BaseRecord, Card, DataRecord, Measure, TrainingRecord
+from addenda.modelcard import render
+
+
+def card(**more: Any) -> Card:
+    record = BaseRecord(name="org/base", model_type="llama", fingerprint="0" * 64, parameters=1_234_567)
+    return Card(name="pubmed", kind="LoRA", base=record, **more)
+
+
+def front_matter(text: str) -> dict[str, Any]:
+    _, head, _ = text.split("---\n", 2)
+    return yaml.safe_load(head)
+
+
+def test_the_model_card_names_what_the_hub_reads() -> None:
+    head = front_matter(render(card(licence="Apache-2.0")))
+    assert head == {
+        "library_name": "addenda",
+        "base_model": "org/base",
+        "base_model_relation": "adapter",
+        "license": "apache-2.0",
+        "pipeline_tag": "text-generation",
+        "tags": ["addenda", "knowledge-module", "lora"],
+    }
+
+
+@pytest.mark.parametrize("name", ["tiny", "/home/someone/base", "..", "a/b/c", "x: y"])
+def test_a_base_that_is_no_hub_id_is_not_claimed_to_be_one(name: str) -> None:
+    mine = card()
+    mine.base.name = name
+    assert "base_model" not in front_matter(render(mine))
+
+
+@pytest.mark.parametrize("licence", ["CC BY 4.0 and others", "x\n---\nlicense: mit", '"; evil: true'])
+def test_a_licence_the_hub_does_not_know_stands_as_text(licence: str) -> None:
+    head = front_matter(render(card(licence=licence)))
+    assert (head["license"], head["license_name"]) == ("other", licence)
+    assert "evil" not in head
+
+
+def test_the_model_card_shows_measures_data_and_use() -> None:
+    run = TrainingRecord(
+        tokens=2_000_000, steps=40, seed=3, lr=0.003, data=[DataRecord(name="a|b<script>", licence="CC0", documents=7)]
+    )
+    measured = Measure(name="learning", value=-0.123456, low=-0.2, high=-0.05, n=100, on="held-out\nmedical")
+    text = render(card(measures=[measured, Measure(name="forgetting", value=0.01)], training=[run]), "me/pubmed")
+    assert "| learning | -0.1235 | -0.2 to -0.05 | nats per token | 100 | held-out medical |" in text
+    assert "| forgetting | 0.01 |  | nats per token |  |  |" in text
+    assert "| a\\|b&lt;script> | corpus | 7 | CC0 |  |" in text
+    assert "2,000,000 tokens in 40 steps, seed 3, learning rate 0.003" in text
+    assert 'base = addenda.load_base("org/base")\nbase.plug("me/pubmed", name="pubmed")\n' in text
+    assert "Nothing has been measured yet" in render(card())

@@ -1,0 +1,92 @@
+"""What was asked is checked and resolved before the first token is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import addenda
+from addenda.core.errors import AddendaError, DataError, TrainingError
+from addenda.writing.plan import Plan, make_plan
+from addenda.writing.settings import settings_from
+
+
+def plan(base: addenda.Base, names: Any = "a", **asked: Any) -> Plan:
+    given: dict[str, Any] = {
+        "corpus": ["a corpus"],
+        "replay": None,
+        "replay_share": 0.1,
+        "tokens": 100_000,
+        "lr": None,
+        "seed": 0,
+        "alongside": (),
+    }
+    settings = {name: asked.pop(name) for name in list(asked) if name not in given}
+    return make_plan(base, names, **(given | asked), settings=settings_from(settings))
+
+
+@pytest.fixture
+def plugged(base: addenda.Base) -> addenda.Base:
+    base.new("a", addenda.NeutralResidues(width=8))
+    base.new("b", addenda.LoRA(rank=2))
+    return base
+
+
+def test_defaults_come_from_the_kind_and_the_base(plugged: addenda.Base) -> None:
+    found = plan(plugged, ["a", "b"], corpus={"a": ["x"], "b": ["y"]}, replay=["z"])
+    assert found.lr == {"a": addenda.NeutralResidues.default_lr, "b": addenda.LoRA.default_lr}
+    assert found.local == {"a": addenda.NeutralResidues.default_local, "b": addenda.LoRA.default_local}
+    assert found.length == 256  # the base's context
+    assert found.tokens_per_step == 8 * 256
+    assert found.steps == 100_000 // (8 * 256)
+
+
+def test_without_replay_there_is_no_local_loss(plugged: addenda.Base) -> None:
+    found = plan(plugged)
+    assert (found.local, found.replay_share) == ({"a": 0.0}, 0.0)
+    assert plan(plugged, replay=["z"], replay_share=0.0).replay is None
+
+
+def test_distillation_leaves_room_for_its_context(plugged: addenda.Base) -> None:
+    found = plan(plugged, objective="distill")
+    assert (found.context, found.length) == (128, 128)
+    assert plan(plugged, objective="distill", context=0).length == 256
+
+
+def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
+    first = plan(plugged, replay=["z"]).identity(plugged, 1)
+    assert plan(plugged, replay=["z"]).identity(plugged, 1) == first
+    for other in ({"corpus": ["other"]}, {"replay": ["other"]}, {"seed": 1}, {"lr": 1.0}, {"batch_rows": 2}, {"local": 3.0}):
+        assert plan(plugged, **({"replay": ["z"]} | other)).identity(plugged, 1) != first
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "told"),
+    [
+        ({"names": "pub"}, TrainingError, r"module 'pub' is not plugged; .*plugged are a, b"),
+        ({"names": []}, TrainingError, "takes one module, or several different ones"),
+        ({"names": ["a", "a"]}, TrainingError, "several different ones"),
+        ({"tokens": 100}, TrainingError, r"100 tokens do not make one step of 2,048 \(batch_rows 8 x accumulate 1 x"),
+        ({"tokens": 1e6}, TrainingError, "tokens is a whole number"),
+        ({"corpus": ["same"], "replay": ["same"]}, DataError, "corpus and replay are the same text"),
+        ({"names": ["a", "b"]}, DataError, "several modules take one corpus each"),
+        ({"corpus": {"a": ["x"]}, "names": ["a", "b"]}, DataError, "several modules take one corpus each"),
+        ({"replay": ["z"], "replay_share": 1.0}, TrainingError, "replay_share is a share from 0 up to"),
+        ({"local": 1.0}, TrainingError, "is taken on replay tokens: give replay="),
+        ({"length": 300}, AddendaError, "rows of 300 tokens do not fit the base's context of 256"),
+        ({"objective": "distill", "length": 200, "context": 100}, AddendaError, "the teacher's 100 before them"),
+        ({"alongside": "a"}, TrainingError, "cannot train alongside 'a': it is what is being trained"),
+        ({"alongside": "c"}, TrainingError, "cannot train alongside 'c': plugged are a, b"),
+        ({"corpus": "missing.jsonl"}, DataError, "no file, folder or data set is called 'missing.jsonl'"),
+    ],
+)
+def test_what_cannot_be_done(plugged: addenda.Base, asked: dict[str, Any], error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        plan(plugged, **asked)
+
+
+def test_a_frozen_module(plugged: addenda.Base) -> None:
+    plugged.modules["a"].requires_grad_(False)
+    with pytest.raises(TrainingError, match=r"module 'a' is frozen: .*requires_grad_\(True\) thaws it"):
+        plan(plugged)

@@ -1,0 +1,267 @@
+"""Training as a user calls it: what is learned, reported, saved, put back, and refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import addenda
+from addenda.core.errors import AddendaError, DataError, TrainingError
+from addenda.writing import checkpoint
+from addenda.writing.step import Stepper
+
+Make = Callable[..., addenda.Base]
+KINDS: dict[str, Any] = {
+    "token": addenda.NeutralResidues(width=8),
+    "context": addenda.NeutralResidues(width=8, gate="context", read_at=0),
+    "parallel": addenda.ParallelAdapter(width=8),
+    "lora": addenda.LoRA(rank=2),
+    "joint": addenda.Registers(count=4, init="text"),
+    "neutral": addenda.Registers(count=4, init="text", gate="neutral"),
+    "cartridge": addenda.Cartridge(count=4, init="text"),
+}
+
+
+def bits(base: addenda.Base) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in base.model.state_dict().values()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_and_the_base_does_not(
+    base: addenda.Base, quick: dict[str, Any], texts: dict[str, Any], kind: str
+) -> None:
+    module, before, flags = base.new("a", KINDS[kind]), bits(base), [p.requires_grad for p in base.model.parameters()]
+    learning = {"validation": {"learning": texts["learning"], "forgetting": texts["forgetting"]}}
+    faster = {"lr": 0.1, "tokens": 16 * 4 * 32} if kind == "cartridge" else {}
+    report = addenda.train(base, "a", **quick | learning | faster)
+    assert report.learning["a"]["learning"]["value"] > 0.02
+    assert report.learning["a"]["learning"]["low"] <= report.learning["a"]["learning"]["value"]
+    assert "forgetting" in report.forgetting["a"]
+    assert report.tokens == report.steps * 4 * 32 >= 1024
+    assert math.isfinite(report.loss)
+    assert all(torch.equal(a, b) for a, b in zip(bits(base), before, strict=True))
+    assert [p.requires_grad for p in base.model.parameters()] == flags
+    assert all(p.grad is None for p in [*base.model.parameters(), *module.parameters()])
+    assert not module.awaits_text
+    assert base.selection.empty
+
+
+def test_the_report_and_the_card_tell_the_same(base: addenda.Base, quick: dict[str, Any], texts: dict[str, Any]) -> None:
+    module = base.new("a", KINDS["token"])
+    held_out = {"learning": texts["learning"], "forgetting": texts["forgetting"]}
+    report = addenda.train(base, "a", **quick, validation=held_out, validate_every=2, seed=3)
+    record = module.card.training[0]
+    assert (record.tokens, record.steps, record.seed, record.lr) == (1024, 8, 3, 1e-2)
+    assert record.settings["replay_share"] == 0.25
+    assert [d.role for d in record.data] == ["corpus", "replay", "validation", "validation"]
+    assert [d.documents for d in record.data] == [40, 20, 4, 4]
+    assert all(len(d.sha256 or "") == 64 for d in record.data)
+    measures = {m.name: m for m in module.card.measures}
+    assert measures["learning"].value == report.learning["a"]["learning"]["value"]
+    assert measures["forgetting"].value == report.forgetting["a"]["forgetting"]["value"]
+    # the numbers are those that perplexity finds
+    bare = addenda.perplexity(base, texts["learning"], length=32)
+    base.use("a")
+    gain = bare.minus(addenda.perplexity(base, texts["learning"], length=32))
+    assert gain.nats == pytest.approx(measures["learning"].value, abs=1e-6)
+    loss = addenda.perplexity(base, texts["forgetting"], length=32)
+    with base.off():
+        bare = addenda.perplexity(base, texts["forgetting"], length=32)
+    assert loss.minus(bare).nats == pytest.approx(measures["forgetting"].value, abs=1e-6)
+    # the curve: early points count
+    assert [r["step"] for r in report.history if "validation" in r] == [2, 4, 6, 8]
+    assert json.loads(json.dumps(report.as_dict()))["tokens"] == 1024
+    assert "learning of a on learning" in str(report)
+
+
+def test_a_probe_shows_that_the_module_is_on(base: addenda.Base, quick: dict[str, Any]) -> None:
+    module = base.new("a", KINDS["lora"])
+    addenda.train(base, "a", **quick)
+    assert module.probe is not None and 0 < len(module.probe) <= 32
+    ids = torch.tensor([module.probe])
+    with torch.no_grad():
+        bare = base.model(input_ids=ids).logits
+        with base.using("a"):
+            assert not torch.equal(base.model(input_ids=ids).logits, bare)
+    addenda.train(base, "a", **quick, probe=False)
+    assert module.probe is None
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(make_base: Make, quick: dict[str, Any]) -> None:
+    found = []
+    for seed in (0, 0, 1):
+        base = make_base()
+        base.new("a", KINDS["token"])
+        torch.rand(7)  # the caller's random state has no say
+        report = addenda.train(base, "a", **quick, seed=seed)
+        found.append((torch.cat([p.detach().flatten() for p in base.modules["a"].parameters()]), report.data_crc))
+    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
+    assert not torch.equal(found[0][0], found[2][0]) and found[0][1] != found[2][1]
+
+
+def test_several_modules_in_one_run(base: addenda.Base, quick: dict[str, Any], texts: dict[str, Any], tmp_path: Path) -> None:
+    base.new("a", KINDS["token"])
+    base.new("b", KINDS["lora"])
+    corpora = {"a": texts["corpus"], "b": ["NOTHING OF THE SORT. " * 8] * 20}
+    held_out = {"validation": {"learning": texts["learning"]}}
+    given = quick | {"corpus": corpora, "lr": {"a": 1e-2, "b": 3e-3}, "out": tmp_path / "both"} | held_out
+    report = addenda.train(base, ["a", "b"], **given)
+    assert report.learning["a"]["learning"]["value"] > 2 * report.learning["b"]["learning"]["value"]
+    assert base.modules["b"].card.training[0].lr == 3e-3
+    assert sorted(p.name for p in (tmp_path / "both").iterdir()) == ["a", "b"]
+
+
+def test_alongside_is_on_and_unchanged(base: addenda.Base, quick: dict[str, Any]) -> None:
+    other = base.new("other", KINDS["lora"])
+    addenda.train(base, "other", **quick)
+    before = {k: t.clone() for k, t in other.tensors().items()}
+    base.new("a", KINDS["token"])
+    report = addenda.train(base, "a", **quick, alongside={"other": 0.5})
+    assert all(torch.equal(before[k], t) for k, t in other.tensors().items())
+    assert all(p.requires_grad for p in other.parameters())
+    assert base.modules["a"].card.training[0].data[-1].role == "alongside"
+    base.unplug("a")
+    base.new("a", KINDS["token"])
+    assert addenda.train(base, "a", **quick).loss != report.loss
+
+
+def test_a_bfloat16_base_and_autocast(make_base: Make, quick: dict[str, Any], texts: dict[str, Any]) -> None:
+    base = make_base()
+    base.model.to(torch.bfloat16)
+    held_out = {"learning": texts["learning"]}
+    for name, precision in (("a", "fp32"), ("b", "bf16")):
+        module = base.new(name, KINDS["token"])
+        report = addenda.train(base, name, **quick, precision=precision, validation=held_out)
+        assert {p.dtype for p in module.parameters()} == {torch.float32}
+        assert report.learning[name]["learning"]["value"] > 0.02
+
+
+def test_distillation_from_the_base_itself(base: addenda.Base, quick: dict[str, Any]) -> None:
+    base.new("a", KINDS["lora"])
+    report = addenda.train(base, "a", **quick | {"tokens": 30 * 4 * 32}, objective="distill", context=32, top_k=32)
+    losses = [r["a"]["loss"] for r in report.history if "a" in r]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    assert base.modules["a"].card.training[0].objective == "distill"
+
+
+def test_an_early_stop_keeps_the_best(base: addenda.Base, quick: dict[str, Any], texts: dict[str, Any]) -> None:
+    module = base.new("a", KINDS["lora"])
+    given = quick | {"tokens": 60 * 4 * 32, "lr": 0.3}  # far too fast: it gets worse soon
+    report = addenda.train(base, "a", **given, validation={"x": texts["forgetting"]}, validate_every=1, patience=2)
+    assert report.stopped_early
+    assert report.steps < 60
+    values = [r["validation"]["a"]["x"]["value"] for r in report.history if "validation" in r]
+    best = max(values)
+    assert values.index(best) == len(values) - 3
+    with base.off():
+        bare = addenda.perplexity(base, texts["forgetting"], length=32)
+    with base.using("a"):
+        assert bare.minus(addenda.perplexity(base, texts["forgetting"], length=32)).nats == pytest.approx(best, abs=1e-6)
+    assert module.card.measures[0].value == best
+
+
+def test_it_is_saved_and_read_back(make_base: Make, quick: dict[str, Any], tmp_path: Path) -> None:
+    base = make_base()
+    module = base.new("a", KINDS["token"])
+    report = addenda.train(base, "a", **quick, out=tmp_path / "a")
+    assert report.out == tmp_path / "a"
+    again = make_base().plug(tmp_path / "a")
+    assert all(torch.equal(t, module.tensors()[k]) for k, t in again.tensors().items())
+    assert again.card.training[0].tokens == 1024
+    run = tmp_path / "a.run"
+    assert len(checkpoint.folders(run)) == 2
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert lines == report.history
+    with pytest.raises(TrainingError, match=r"holds the checkpoints of an earlier run: resume=True goes on"):
+        addenda.train(base, "a", **quick, out=tmp_path / "a")
+
+
+def test_without_out_nothing_is_written(
+    base: addenda.Base, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base.new("a", KINDS["token"])
+    addenda.train(base, "a", **quick)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(TrainingError, match="nothing to resume without out="):
+        addenda.train(base, "a", **quick, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    base: addenda.Base, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = base.new("a", KINDS["lora"])
+    original, poisoned = Stepper.take, {}
+
+    def take(self: Stepper, step: int, passes: Any) -> Any:
+        if step == 5:
+            poisoned.update({k: t.clone() for k, t in module.tensors().items()})
+            with torch.no_grad():
+                next(iter(module.parameters())).mul_(math.nan)
+        return original(self, step, passes)
+
+    monkeypatch.setattr(Stepper, "take", take)
+    told = r"loss of 'a' is not finite at step 6 .*A smaller lr.* The last good checkpoint is .*step-0+5"
+    with pytest.raises(TrainingError, match=told):
+        addenda.train(base, "a", **quick, out=tmp_path / "a")
+    found = checkpoint.newest(tmp_path / "a.run")
+    assert found is not None and found.step == 5
+    assert all(torch.equal(found.tensors[f"value.0.{k}"], t) for k, t in poisoned.items())
+    assert not (tmp_path / "a").exists()
+    assert base.selection.empty and any(p.requires_grad for p in base.model.parameters())
+    # mended, the run goes on
+    monkeypatch.undo()
+    assert addenda.train(base, "a", **quick, out=tmp_path / "a", resume=True).steps == 8
+
+
+def test_a_full_disk_stops_the_run_in_one_sentence(
+    base: addenda.Base, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base.new("a", KINDS["lora"])
+    original = checkpoint.write_tensors
+
+    def write(path: Path, *args: Any) -> str:
+        if len(checkpoint.folders(tmp_path / "a.run")) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(path, *args)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", write)
+    with pytest.raises(TrainingError, match=r"checkpoint after step 3 was not written: .*No space left.*step-0+2"):
+        addenda.train(base, "a", **quick, out=tmp_path / "a")
+    monkeypatch.undo()
+    assert addenda.train(base, "a", **quick, out=tmp_path / "a", resume=True).resumed_from == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "told"),
+    [
+        ({"corpus": []}, DataError, "'texts' is empty"),
+        ({"corpus": ["too short"]}, DataError, "'texts' is shorter than one sequence: it has 8 tokens, a row takes 32"),
+        ({"corpus": [{"title": "no text"}]}, DataError, "text 1: no field 'text'"),
+        ({"warm": 1}, AddendaError, "train has no setting 'warm'"),
+    ],
+)
+def test_errors_leave_the_base_as_it_was(
+    base: addenda.Base, quick: dict[str, Any], changed: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    base.new("a", KINDS["lora"])
+    base.use("a")
+    with pytest.raises(error, match=told):
+        addenda.train(base, "a", **quick | changed)
+    assert base.selection.everyone == {"a": 1.0}
+    assert all(p.requires_grad for p in base.model.parameters())
+
+
+def test_a_tokenizer_of_another_base(make_base: Make, quick: dict[str, Any]) -> None:
+    base = make_base(vocab_size=64)
+    base.new("a", KINDS["lora"])
+    with pytest.raises(DataError, match="the tokenizer does not match the base"):
+        addenda.train(base, "a", **quick)
