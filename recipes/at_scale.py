@@ -23,6 +23,7 @@ from addenda.core.registry import options_of
 from addenda.core.site import Anatomy
 from addenda.texts import texts
 from addenda.writing.settings import settings_from
+from addenda.writing.validation import is_forgetting
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def options_for(prog: str, description: str | None, base: str, subjects: list[st
     parser.add_argument("--length", type=int, help="tokens of a row")
     parser.add_argument("--rows", type=int, help="rows of a step")
     parser.add_argument("--rows-at-once", type=int, help="rows of a forward pass, on all devices together")
+    parser.add_argument("--validation-tokens", type=int, default=50_000, help="tokens scored of each held-out text")
     parser.add_argument("--seed", type=int, default=777)
     parser.add_argument("--dtype", default="bfloat16", help="of the base; the module trains in float32")
     parser.add_argument("--device", help="default: cuda where there is one")
@@ -259,11 +261,13 @@ def run(study: Study, options: argparse.Namespace) -> list[addenda.TrainReport]:
             print(f"{out}: finished before, kept")
             continue
         base.new(name, study.kind, seed=options.seed)
-        held_out = {key: source.find() for key, source in study.held_out.items() if _local(source)}
+        told = {key: source for key, source in study.held_out.items() if key == name or is_forgetting(key)}
+        held_out = {key: source.find() for key, source in told.items() if _local(source)}
         report = addenda.train(
             base, name, corpus=study.subjects[name].find(options.corpus), replay=study.general.find(options.general),
             replay_share=study.general_share, tokens=study.tokens, lr=study.lr, seed=options.seed, out=out,
-            resume=out.with_name(f"{out.name}.run").exists(), validation=held_out or None, **study.train_settings(),
+            resume=out.with_name(f"{out.name}.run").exists(), validation=held_out or None,
+            validation_tokens=options.validation_tokens, **study.train_settings(),
         )  # fmt: skip
         base.unplug(name)
         out.with_name(f"{out.name}.json").write_text(

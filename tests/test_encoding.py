@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pico import BOS, EOS, VOCAB, pico_tokenizer
 
 from addenda.core.errors import DataError
 from addenda.encoding import Encoder, first_ids
+from pico import BOS, EOS, VOCAB, pico_tokenizer
 
 CHAT = [
     {"role": "user", "content": "say a"},

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pico import BOS, pico, pico_tokenizer
 
 import addenda
 from addenda.core.errors import AddendaError, DataError
 from addenda.scoring import Score, score
+from pico import BOS, pico, pico_tokenizer
 
 TEXTS = [f"the heart of patient {n} and the liver in one. " * (1 + n % 4) for n in range(7)]
 

@@ -124,9 +124,17 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no object": ("a.jsonl", lambda p: p.write_bytes(b'"a"\n'), "line 1: expected a JSON object, got str"),
     "no field": ("a.jsonl", lambda p: p.write_bytes(b'\n{"body": "a", "n": 1}\n'), "line 2: no field 'text'.*body, n"),
     "a number": ("a.jsonl", lambda p: p.write_bytes(b'{"text": 3}\n'), "line 1: field 'text' holds int"),
-    "not UTF-8": ("a.jsonl", lambda p: p.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n'), "line 2: not UTF-8 at byte 11"),
+    "not UTF-8": (
+        "a.jsonl",
+        lambda p: p.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n'),
+        "line 2: not UTF-8 at byte 11",
+    ),
     "text not UTF-8": ("a.txt", lambda p: p.write_bytes(b"one\ntwo\n\xff"), r"a\.txt, at or after line 3: not UTF-8"),
-    "half a pair": ("a.jsonl", lambda p: p.write_bytes(rb'{"text": "ab\ud800"}'), "half a surrogate pair at character 3"),
+    "half a pair": (
+        "a.jsonl",
+        lambda p: p.write_bytes(rb'{"text": "ab\ud800"}'),
+        "half a surrogate pair at character 3",
+    ),
     "no gzip": ("a.jsonl.gz", lambda p: p.write_bytes(lines(RECORDS)), r"a\.jsonl\.gz, after line 0: broken gzip"),
     "cut gzip": (
         "a.txt.gz",
@@ -142,7 +150,11 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "unknown kind": ("a.pdf", lambda p: p.write_bytes(b"%PDF"), r"a\.pdf: unknown kind of file; readable are \.txt"),
     "empty folder": ("a", lambda p: p.mkdir(), "holds no .txt"),
     "no role": ("a.jsonl", lambda p: p.write_bytes(b'{"messages": [{"content": "a"}]}'), "a message needs 'role'"),
-    "a bare pair": ("a.jsonl", lambda p: p.write_bytes(b'{"prompt": 3, "completion": "a"}'), "'prompt' is text or a list"),
+    "a bare pair": (
+        "a.jsonl",
+        lambda p: p.write_bytes(b'{"prompt": 3, "completion": "a"}'),
+        "'prompt' is text or a list",
+    ),
 }
 
 

@@ -30,7 +30,7 @@ FLAGS: dict[str, list[str]] = {
         *("--alongside", "--tracker", "--plug", *BASE, *WHERE, "--json"),
     ],
     "generate": ["PROMPTS", "--file", "--side-by-side", *CHOOSING, *BASE, *WRITING, *WHERE, "--json"],
-    "chat": [*CHOOSING, *BASE, "--system", *WRITING, *WHERE],
+    "chat": [*CHOOSING, *BASE, "--system", "--plain", *WRITING, *WHERE],
     "evaluate": [
         *("--on", *CHOOSING, *BASE, "--length", "--stride", "--tokens", "--batch-tokens"),
         *(*WHERE, "--json"),
@@ -80,7 +80,7 @@ try:
     main()
 except SystemExit as end:
     assert not end.code
-heavy = {{'torch', 'transformers', 'numpy', 'pydantic', 'matplotlib'}} & set(sys.modules)
+heavy = {{'torch', 'transformers', 'numpy', 'matplotlib'}} & set(sys.modules)
 print(json.dumps(sorted(heavy)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -19,7 +19,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no such flag": ("generate hi --sed 3", "--sed"),
     "a flag without its value": ("evaluate --on", "--on"),
     "a missing flag": ("train x --tokens 5", "Missing option '--corpus'"),
-    "a number that is none": ("train x --corpus {corpus} --tokens many", "'many' is not a valid int"),
+    "a number that is none": ("train x --corpus {corpus} --tokens many", "Invalid value for '--tokens'"),
     "no such base": ("generate hi --base ./nowhere", "cannot load the base './nowhere'"),
     "no such corpus": ("train x --base {base} --corpus nowhere.txt --tokens 4096", "nowhere.txt"),
     "no such kind": ("train x --base {base} --corpus {corpus} --tokens 4096 --kind Lora2", "no kind is called 'Lora2'"),
@@ -62,7 +62,7 @@ def test_a_mistake_is_told_in_one_sentence(mistake: str, as_json: bool, call: An
     assert said.code == 2, said.err
     assert expected in said.err
     assert "Traceback" not in said.err
-    assert said.err.splitlines()[-1].startswith("error: ")
+    assert said.err.splitlines()[0].startswith("error: ")
     if as_json:
         assert said.json["exit"] == 2
         assert expected in said.json["error"]

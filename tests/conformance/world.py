@@ -134,13 +134,13 @@ def fresh(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> Knowled
     return base.new(name, made.make(base.anatomy), seed=seed, **({"text": TEXT} if made.text else {}))
 
 
-_kept: dict[tuple[str, torch.dtype, str, int], dict[str, Tensor]] = {}
+_kept: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 
 
 def perturbed(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> KnowledgeModule:
     """A module far from fresh: noise on every parameter, gates cut so that about half of the tokens are live."""
     module = fresh(base, name, case, seed=seed)
-    key = (base.anatomy.model_type, base.host.dtype(), case, seed)
+    key = (base.anatomy.model_type, base.anatomy.layers, base.host.dtype(), case, seed)
     if key not in _kept:
         generator = torch.Generator().manual_seed(1000 + seed)
         with torch.no_grad():

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pico import ARCHS, VOCAB, pico, random_ids
 from torch import Tensor
 
 from addenda.objectives.distill import Distill
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
 from addenda.objectives.objective import Taught, objective_named
+from pico import ARCHS, VOCAB, pico, random_ids
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -82,9 +82,7 @@ def test_without_a_gradient_nothing_is_kept() -> None:
     model = pico("llama")
     head, ids = Head(model), random_ids(1, 9)
     with torch.no_grad():
-        total, _ = head.costs(
-            LanguageModelling(), head.hidden(ids[:, :-1]).flatten(0, 1), ids[0, 1:], torch.ones(8)
-        )
+        total, _ = head.costs(LanguageModelling(), head.hidden(ids[:, :-1]).flatten(0, 1), ids[0, 1:], torch.ones(8))
     assert not total.requires_grad
 
 
@@ -104,5 +102,7 @@ def test_a_chunk_fits_its_budget() -> None:
 def test_objectives_by_name() -> None:
     assert objective_named("lm") == LanguageModelling()
     assert objective_named("distill", top_k=3, context=5) == Distill(top_k=3, reads=5)
-    with pytest.raises(ValueError, match="no objective is called 'distil'; there are distill, lm; did you mean 'distill'"):
+    with pytest.raises(
+        ValueError, match="no objective is called 'distil'; there are distill, lm; did you mean 'distill'"
+    ):
         objective_named("distil")

@@ -11,7 +11,11 @@ from addenda.optimizers.adamw import adamw, load_optimizer_tensors, optimizer_te
 
 def parameters() -> dict[str, nn.Parameter]:
     torch.manual_seed(0)
-    return {"matrix": nn.Parameter(torch.randn(3, 4)), "gate": nn.Parameter(torch.randn(4)), "b": nn.Parameter(torch.ones(()))}
+    return {
+        "matrix": nn.Parameter(torch.randn(3, 4)),
+        "gate": nn.Parameter(torch.randn(4)),
+        "b": nn.Parameter(torch.ones(())),
+    }
 
 
 def test_matrices_decay_and_vectors_do_not() -> None:
@@ -62,7 +66,9 @@ def test_a_quadratic_is_lowered_and_a_resumed_run_is_bit_equal() -> None:
         assert torch.equal(p, again[name])
 
 
-@pytest.mark.parametrize(("step", "share"), [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (55, 0.55), (100, 0.1), (200, 0.1)])
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (55, 0.55), (100, 0.1), (200, 0.1)]
+)
 def test_the_rate_rises_and_falls_to_its_floor(step: int, share: float) -> None:
     assert rate(step, 100, warmup=0.1, floor=0.1) == pytest.approx(share)
 

@@ -23,6 +23,7 @@ def test_history_goes_through_the_template(base: Any) -> None:
 
 
 def test_without_a_template_the_text_goes_on(base: Any) -> None:
+    assert not Conversation(base, plain=True).templated
     base.tokenizer.chat_template = None
     talk = Conversation(base, max_tokens=4)
     assert not talk.templated

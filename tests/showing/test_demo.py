@@ -133,7 +133,7 @@ def test_the_mixed_passage_goes_to_and_fro() -> None:
 
 def test_the_page_needs_nothing_from_outside(shown: tuple[DemoReport, Any]) -> None:
     page = shown[0].page.read_text(encoding="utf-8")
-    assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?!#)", page)
+    assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!#)", page)
     assert not re.search(r"url\((?!#)", page)
     assert "@import" not in page
     assert "http" not in page.replace("http://www.w3.org", "")

@@ -1,25 +1,27 @@
-"""A training run in a process of its own, which stops where the test wants to send it a signal.
+"""Training runs in processes of their own, which stop where the test wants to send them a signal.
 
-    python child.py OUT WHERE
+    python child.py OUT WHERE [OUT WHERE ...]
 
-WHERE is `step` (in the middle of step 7, checkpoints being written every second step) or `write` (in the middle of
-writing the checkpoint of step 6). The process tells that it is there by making the file OUT.here, and waits.
+One process imports everything and forks one for each run. WHERE is `step` (in the middle of step 7, checkpoints being
+written every second step) or `write` (in the middle of writing the checkpoint of step 6). A run tells that it is there
+by writing its process id to OUT.here, and waits. What it says goes to OUT.told, how it ended to OUT.code.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from pico import pico, pico_tokenizer
 
 import addenda
 from addenda.writing import checkpoint
 from addenda.writing.signals import Interrupts, TrainingStopped
 from addenda.writing.step import Stepper
+from pico import pico, pico_tokenizer
 
 MEDICAL = [f"the heart and the liver of patient {n} is treated with drug {n % 7}. " * 4 for n in range(40)]
 GENERAL = [f"A river runs in the town {n} and on to the sea; {n % 5} boats! " * 4 for n in range(20)]
@@ -49,7 +51,9 @@ def make() -> addenda.Base:
 
 def wait(here: Path) -> None:
     """Say that the place is reached, and wait for a signal; what it does is the run's own business."""
-    here.touch()
+    draft = here.with_suffix(".draft")
+    draft.write_text(str(os.getpid()))
+    draft.rename(here)
     seen: list[Interrupts] = [thing for thing in _interrupts if thing.seen is not None]
     while not seen:
         time.sleep(0.01)
@@ -84,7 +88,7 @@ def stop_in_write(here: Path) -> None:
     checkpoint.write_tensors = write  # type: ignore[assignment]
 
 
-def main(out: Path, where: str) -> int:
+def run(out: Path, where: str) -> int:
     here = out.with_name(out.name + ".here")
     {"step": stop_in_step, "write": stop_in_write}[where](here)
     enter = Interrupts.__enter__
@@ -97,10 +101,30 @@ def main(out: Path, where: str) -> int:
     try:
         addenda.train(make(), "a", out=out, **RUN)
     except TrainingStopped as stopped:
-        print(stopped)
+        out.with_name(out.name + ".told").write_text(str(stopped))
         return 7
     return 0
 
 
+def main(arguments: list[str]) -> None:
+    make()  # what is imported late is imported once
+    runs: dict[int, Path] = {}
+    for out, where in zip(arguments[::2], arguments[1::2], strict=True):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = run(Path(out), where)
+            finally:
+                os._exit(code)
+        runs[pid] = Path(out)
+    while runs:
+        pid, status = os.wait()
+        out = runs.pop(pid)
+        draft = out.with_name(out.name + ".draft")
+        draft.write_text(str(os.waitstatus_to_exitcode(status)))
+        draft.rename(out.with_name(out.name + ".code"))
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    main(sys.argv[1:])

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pico import pico, pico_tokenizer
 
 import addenda
+from pico import pico, pico_tokenizer
 
 
 def medical(count: int, start: int = 0) -> list[str]:
-    return [f"the heart and the liver of patient {n} is treated with drug {n % 7}. " * 4 for n in range(start, start + count)]
+    return [
+        f"the heart and the liver of patient {n} is treated with drug {n % 7}. " * 4
+        for n in range(start, start + count)
+    ]
 
 
 def general(count: int, start: int = 0) -> list[str]:

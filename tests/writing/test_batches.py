@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from pico import VOCAB, pico_tokenizer
 
 from addenda.encoding import Encoder
 from addenda.texts import texts
 from addenda.writing.batches import Mixture, stack
 from addenda.writing.packing import Feed, Stream
+from pico import VOCAB, pico_tokenizer
 
 CORPUS = [f"the heart of patient {n} is one of many. " * 4 for n in range(20)]
 OTHER = [f"the law of town {n} is an old one. " * 4 for n in range(20)]

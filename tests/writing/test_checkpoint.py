@@ -69,7 +69,9 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write_tensors", full)
-    with pytest.raises(TrainingError, match=r"after step 2 was not written: .*No space left.*last good one is .*step-0+1"):
+    with pytest.raises(
+        TrainingError, match=r"after step 2 was not written: .*No space left.*last good one is .*step-0+1"
+    ):
         write(tmp_path, 2)
     monkeypatch.undo()
     found = checkpoint.newest(tmp_path)

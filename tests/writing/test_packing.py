@@ -6,12 +6,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from pico import EOS, VOCAB, pico_tokenizer
 
 from addenda.core.errors import DataError
 from addenda.encoding import Encoder
 from addenda.texts import texts
 from addenda.writing.packing import Feed, Stream, is_replay
+from pico import EOS, VOCAB, pico_tokenizer
 
 WORDS = [f"text number {n} has a few words in it. " * (1 + n % 5) for n in range(30)]
 

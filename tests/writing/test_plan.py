@@ -57,7 +57,14 @@ def test_distillation_leaves_room_for_its_context(plugged: addenda.Base) -> None
 def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
     first = plan(plugged, replay=["z"]).identity(plugged, 1)
     assert plan(plugged, replay=["z"]).identity(plugged, 1) == first
-    for other in ({"corpus": ["other"]}, {"replay": ["other"]}, {"seed": 1}, {"lr": 1.0}, {"batch_rows": 2}, {"local": 3.0}):
+    for other in (
+        {"corpus": ["other"]},
+        {"replay": ["other"]},
+        {"seed": 1},
+        {"lr": 1.0},
+        {"batch_rows": 2},
+        {"local": 3.0},
+    ):
         assert plan(plugged, **({"replay": ["z"]} | other)).identity(plugged, 1) != first
 
 

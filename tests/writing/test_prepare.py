@@ -36,7 +36,10 @@ def test_everything_is_put_back(make_base: Any, arch: str, checkpointing: bool) 
     next(base.modules["b"].parameters()).requires_grad_(False)
     base.model.train()
     before = state(base)
-    with pytest.raises(RuntimeError, match="inside"), prepared(base, ["a"], seed=3, gradient_checkpointing=checkpointing):
+    with (
+        pytest.raises(RuntimeError, match="inside"),
+        prepared(base, ["a"], seed=3, gradient_checkpointing=checkpointing),
+    ):
         assert not any(p.requires_grad for p in base.model.parameters())
         assert not any(p.requires_grad for p in base.modules["b"].parameters())
         assert all(p.requires_grad for p in base.modules["a"].parameters())

@@ -44,44 +44,57 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Ten
     return tensors(base), report, out
 
 
-def interrupted(out: Path, where: str, number: int) -> tuple[int, str]:
-    """Run the child until it is there, send it a signal, and return how it ended."""
+CASES: dict[str, tuple[str, signal.Signals, int, int]] = {
+    "interrupted": ("step", signal.SIGINT, 7, 7),
+    "terminated": ("step", signal.SIGTERM, 7, 7),
+    "killed": ("step", signal.SIGKILL, -signal.SIGKILL, 6),
+    "killed-writing": ("write", signal.SIGKILL, -signal.SIGKILL, 4),
+}
+
+
+def appeared(file: Path, process: subprocess.Popen[str], seconds: float = 240) -> str:
+    """The contents of a file that another process makes."""
+    end = time.monotonic() + seconds
+    while not file.exists():
+        if (process.poll() is not None and not file.exists()) or time.monotonic() > end:
+            process.kill()
+            pytest.fail(f"no {file.name}: {process.communicate()[0]}")
+        time.sleep(0.02)
+    return file.read_text()
+
+
+@pytest.fixture(scope="module")
+def broken_off(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, int]]:
+    """Runs that were really sent signals: where each was writing, and how its process ended."""
+    folder = tmp_path_factory.mktemp("broken")
     environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "child.py"), str(out), where]
+    places = [part for name, case in CASES.items() for part in (str(folder / name), case[0])]
+    command = [sys.executable, str(HERE / "child.py"), *places]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    found = {}
     try:
-        end = time.monotonic() + 240
-        while not out.with_name(out.name + ".here").exists():
-            assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
-            time.sleep(0.02)
-        process.send_signal(number)
-        told, _ = process.communicate(timeout=120)
-        return process.returncode, told
+        for name, case in CASES.items():
+            os.kill(int(appeared(folder / f"{name}.here", process)), case[1])
+        for name in CASES:
+            found[name] = folder / name, int(appeared(folder / f"{name}.code", process))
     finally:
         process.kill()
+        process.communicate()
+    return found
 
 
-CASES = [
-    ("step", signal.SIGINT, 7, 7),
-    ("step", signal.SIGTERM, 7, 7),
-    ("step", signal.SIGKILL, -signal.SIGKILL, 6),
-    ("write", signal.SIGKILL, -signal.SIGKILL, 4),
-]
-
-
-@pytest.mark.parametrize(("where", "number", "code", "last"), CASES, ids=lambda value: str(value))
-def test_a_killed_process_is_taken_up_bit_by_bit(
-    whole: Any, tmp_path: Path, where: str, number: signal.Signals, code: int, last: int
-) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_a_killed_process_is_taken_up_bit_by_bit(whole: Any, broken_off: Any, case: str) -> None:
     wanted, report, finished = whole
-    out = tmp_path / "a"
-    ended, told = interrupted(out, where, number)
-    assert ended == code, told
+    _, number, code, last = CASES[case]
+    out, ended = broken_off[case]
+    run = checkpoint.run_folder(out)
+    assert ended == code
     if number != signal.SIGKILL:
-        assert f"stopped by {number.name} after step 7 of 12; the same call with resume=True goes on" in told
-    if where == "write":
-        assert list((tmp_path / "a.run").glob(".addenda-*.tmp"))
-    found = checkpoint.newest(tmp_path / "a.run")
+        told = out.with_name(out.name + ".told").read_text()
+        assert f"stopped by {number.name} after step 7 of 12; the same call with resume=True goes on from {run}" in told
+    assert bool(list(run.glob(".addenda-*.tmp"))) == (case == "killed-writing")
+    found = checkpoint.newest(run)
     assert found is not None and found.step == last
     assert not out.exists()  # no half module
     assert any(not torch.equal(found.tensors[f"value.0.{name}"], tensor) for name, tensor in wanted.items())
@@ -93,9 +106,9 @@ def test_a_killed_process_is_taken_up_bit_by_bit(
     assert resumed.data_crc == report.data_crc
     assert resumed.losses == report.losses
     assert (resumed.learning, resumed.forgetting) == (report.learning, report.forgetting)
-    assert not list((tmp_path / "a.run").glob(".addenda-*.tmp"))
+    assert not list(run.glob(".addenda-*.tmp"))
     assert (out / "module.safetensors").read_bytes() == (finished / "module.safetensors").read_bytes()
-    assert plain(tmp_path / "a.run") == plain(finished.with_name("a.run"))
+    assert plain(run) == plain(finished.with_name("a.run"))
 
 
 def plain(run: Path) -> list[dict[str, Any]]:

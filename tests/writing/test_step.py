@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pico import pico
 
 import addenda
 from addenda.core.contracts import AddingAdapter
@@ -20,6 +19,7 @@ from addenda.writing.plan import make_plan
 from addenda.writing.prepare import prepared
 from addenda.writing.settings import settings_from
 from addenda.writing.step import Stepper
+from pico import pico
 
 CPU = torch.device("cpu")
 Make = Callable[..., addenda.Base]
@@ -34,7 +34,9 @@ KINDS: dict[str, Any] = {
 
 def grown(base: addenda.Base, name: str, kind: Any) -> None:
     """A module that already does something, so that every parameter has a gradient."""
-    module = base.new(name, kind, text="the heart and the river. " * 3) if kind.starts_from_text else base.new(name, kind)
+    module = (
+        base.new(name, kind, text="the heart and the river. " * 3) if kind.starts_from_text else base.new(name, kind)
+    )
     generator = torch.Generator().manual_seed(len(name))
     with torch.no_grad():
         for p in module.parameters():

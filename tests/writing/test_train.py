@@ -53,7 +53,9 @@ def test_every_kind_learns_and_the_base_does_not(
     assert base.selection.empty
 
 
-def test_the_report_and_the_card_tell_the_same(base: addenda.Base, quick: dict[str, Any], texts: dict[str, Any]) -> None:
+def test_the_report_and_the_card_tell_the_same(
+    base: addenda.Base, quick: dict[str, Any], texts: dict[str, Any]
+) -> None:
     module = base.new("a", KINDS["token"])
     held_out = {"learning": texts["learning"], "forgetting": texts["forgetting"]}
     report = addenda.train(base, "a", **quick, validation=held_out, validate_every=2, seed=3)
@@ -106,7 +108,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(make_base: Make,
     assert not torch.equal(found[0][0], found[2][0]) and found[0][1] != found[2][1]
 
 
-def test_several_modules_in_one_run(base: addenda.Base, quick: dict[str, Any], texts: dict[str, Any], tmp_path: Path) -> None:
+def test_several_modules_in_one_run(
+    base: addenda.Base, quick: dict[str, Any], texts: dict[str, Any], tmp_path: Path
+) -> None:
     base.new("a", KINDS["token"])
     base.new("b", KINDS["lora"])
     corpora = {"a": texts["corpus"], "b": ["NOTHING OF THE SORT. " * 8] * 20}
@@ -163,7 +167,9 @@ def test_an_early_stop_keeps_the_best(base: addenda.Base, quick: dict[str, Any],
     with base.off():
         bare = addenda.perplexity(base, texts["forgetting"], length=32)
     with base.using("a"):
-        assert bare.minus(addenda.perplexity(base, texts["forgetting"], length=32)).nats == pytest.approx(best, abs=1e-6)
+        assert bare.minus(addenda.perplexity(base, texts["forgetting"], length=32)).nats == pytest.approx(
+            best, abs=1e-6
+        )
     assert module.card.measures[0].value == best
 
 

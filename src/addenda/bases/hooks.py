@@ -132,6 +132,7 @@ def read_gates(call: Call, site: Site, x: Tensor) -> None:
         if call.recomputing:
             continue  # the value computed at forward is the one the layers above were given
         call.gates[share.name] = value
+        state = GateState(*(part.detach() for part in state))  # what is kept for the next call is no part of this graph
         call.next_states[share.name] = state if rows is None else _spread(state, rows, call.batch)
         call.observe(share, site.key, gate=value)
 
@@ -191,20 +192,31 @@ def keep_call_in_checkpoints(layers: list[nn.Module]) -> None:
     """Make gradient checkpointing recompute each layer under the selection that its forward saw.
 
     Raises:
-        AddendaError: a penalty is being collected under reentrant checkpointing, which would lose its gradient.
+        AddendaError: reentrant checkpointing would lose the gradient of a penalty, of a context gate or of registers.
     """
     for layer in layers:
         function = layer.__dict__.get("_gradient_checkpointing_func")
         if function is None:
             continue
-        call = RUNTIME.call
-        if call is not None and call.collector is not None and _reentrant(function):
-            raise AddendaError(
-                "the local neutrality loss needs gradient checkpointing with use_reentrant=False: "
-                "model.gradient_checkpointing_enable({'use_reentrant': False})"
-            )
+        if _reentrant(function) and RUNTIME.call is not None:
+            _refuse_reentrant(RUNTIME.call)
         if not getattr(function, "keeps_call", False):
             layer._gradient_checkpointing_func = _keeping(function)  # type: ignore[assignment]
+
+
+def _refuse_reentrant(call: Call) -> None:
+    """Refuse what crosses from layer to layer outside of the hidden states: the reentrant kind cuts it off there."""
+    crossing = None if call.collector is None else "the local neutrality loss"
+    for share in call.shares:
+        if share.module.gate is not None:
+            crossing = f"the context gate of '{share.name}'"
+        elif any(getattr(adapter, "carries", False) for adapter in share.module.adapters.values()):
+            crossing = f"'{share.name}', whose registers run through the layers,"
+    if crossing is not None:
+        raise AddendaError(
+            f"{crossing} needs gradient checkpointing with use_reentrant=False: "
+            "model.gradient_checkpointing_enable({'use_reentrant': False})"
+        )
 
 
 def _reentrant(function: Any) -> bool:

@@ -28,6 +28,9 @@ def chat(
     plug: o.Plug = None,
     base: o.BaseName = "tiny",
     system: Annotated[str | None, typer.Option("--system", help="What the base is told before the first turn.")] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="No chat template: what you write is text that the base goes on writing.")
+    ] = False,
     max_tokens: o.MaxTokens = 200,
     temperature: o.Temperature = 0.7,
     top_k: o.TopK = None,
@@ -39,9 +42,10 @@ def chat(
 ) -> None:
     """Talk with the base; /modules, /use, /off, /reset, /help and /quit work at the prompt.
 
-    History goes through the tokenizer's chat template; without one the base goes on writing plain text.
+    History goes through the tokenizer's chat template; without one, and with --plain, the base goes on
+    writing what you wrote.
 
-    Example: `addenda chat --plug runs/pubmed --temperature 0.7`
+    Example: `addenda chat --plug runs/pubmed --plain`
     """
     with answering(False):
         from addenda.showing.conversation import Conversation
@@ -50,6 +54,7 @@ def chat(
         talk = Conversation(
             loaded.base,
             system,
+            plain=plain,
             max_tokens=max_tokens,
             temperature=temperature,
             top_k=top_k if temperature > 0 else None,
@@ -57,7 +62,7 @@ def chat(
             repetition_penalty=repetition_penalty,
             seed=seed,
         )
-        how = "chat template" if talk.templated else "no chat template: plain text, which the base goes on writing"
+        how = "chat template" if talk.templated else "plain text, which the base goes on writing"
         note(f"{loaded.base.name}, {o.selection_text(loaded.selected)} ({how}). /help lists the commands.")
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - input() then has a history

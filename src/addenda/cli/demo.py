@@ -42,7 +42,8 @@ def demo(
     with answering(json) as answer:
         from addenda.showing.demo import demo as run
 
-        report = run(out, tokens=tokens, seed=seed, quick=quick, picture=picture, base=o.load_base(base), tell=note)
+        loaded = o.load_base(base, o.Dtype.FLOAT32)
+        report = run(out, tokens=tokens, seed=seed, quick=quick, picture=picture, base=loaded, tell=note)
         failed = "; ".join(report.failed) or None
         answer.give(report.as_dict(), lambda console: show(console, report), failed and f"checks failed: {failed}")
 

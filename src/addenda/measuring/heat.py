@@ -36,7 +36,7 @@ def gate_picture(seen: Activity, bands: Sequence[tuple[str, int]] = ()) -> str:
     script = json.dumps(data).replace("<", "\\u003c")
     return (
         f'<div class="gate"><p class="words">{"".join(_words(seen, mean / top, bands))}</p>'
-        '<div class="reading">Point at a word, or touch it, to see its value at each layer.</div>'
+        '<div class="reading"><p>Point at a word, or touch it, to see its value at each layer.</p></div>'
         f'<p class="scale">silent <i></i> mean {what} of {top:.3f} or more</p>'
         f'{_map(seen, most, bands)}<script type="application/json">{script}</script></div>'
     )
@@ -60,12 +60,8 @@ def _words(seen: Activity, shares: np.ndarray, bands: Sequence[tuple[str, int]])
             f"{html.escape(label)}: {row[number]:.3f}" for label, row in zip(seen.labels, seen.values, strict=True)
         )
         style = "" if share <= 0 else f' style="--v:{min(1.0, float(share)):.3f}"'
-        yield f'<span data-n="{number}" title="{values}"{style}>{html.escape(_visible(word))}</span>'
-
-
-def _visible(word: str) -> str:
-    """A token as it can be seen: line ends as a pilcrow."""
-    return word if word.strip("\n") else "¶ "
+        end = "" if word.strip("\n") else ' class="end"'
+        yield f'<span data-n="{number}" title="{values}"{end}{style}>{html.escape(word) if not end else "¶ "}</span>'
 
 
 def _map(seen: Activity, top: float, bands: Sequence[tuple[str, int]]) -> str:

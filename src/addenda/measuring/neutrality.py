@@ -1,7 +1,7 @@
 """Neutrality: the share of general tokens that a module leaves bit-equal, and thresholds calibrated for a stated share.
 
-A token is left alone when nothing before it in its document was touched either: attention would carry that on. So long
-documents are left alone less often than short ones, and shares are taken at several document lengths.
+A token is left alone when nothing before it in its document was touched either, but for what the last layer does:
+attention would carry that on. So shares are taken at several document lengths.
 """
 
 from __future__ import annotations
@@ -250,7 +250,14 @@ def _buffers(gates: Gates) -> dict[str, Tensor]:
 def _values(
     base: Base, name: str, gates: Gates, source: Texts, lengths: Sequence[int] | None, tokens: int
 ) -> tuple[dict[str, list[Tensor]], list[float]]:
-    """Gate values over the bare base's activations by gate, [B, T] for each batch, and a token's weight in each."""
+    """By gate, [B, T] for each batch, the largest value over the bare base's activations that a token feels.
+
+    A token feels its own gates and, through attention, those of the tokens before it in all layers but the last. The
+    second result is the weight of a token in each batch.
+    """
+    last = base.anatomy.layers - 1
+    layers = {key: base.host.site(key).layer for key in base.modules[name].sites()}
+    felt = {key: (min(layers.values()) if key == "gate" else layers[key]) < last for key in gates}
     values: dict[str, list[Tensor]] = {key: [] for key in gates}
     seen: dict[str, Tensor] = {}
     sizes: list[tuple[int, int]] = []
@@ -270,7 +277,8 @@ def _values(
         for length, ids in _documents(base, source, lengths, tokens):
             base.model.base_model(input_ids=ids, use_cache=False)
             for key, value in seen.items():
-                values[key].append(value.float().view(ids.shape))  # some architectures flatten rows
+                value = value.float().view(ids.shape)  # some architectures flatten rows
+                values[key].append(value.cummax(1).values if felt[key] else value)
             sizes.append((length, ids.numel()))
     per_length = {length: sum(n for one, n in sizes if one == length) for length, _ in sizes}
     return values, [1.0 / (len(per_length) * per_length[length]) for length, _ in sizes]
@@ -310,7 +318,7 @@ def _thresholds(values: dict[str, list[Tensor]], weights: list[float], share: fl
             else:
                 low = middle
         return _at_quantile(values, high)
-    largest = [torch.stack(parts).amax(0).cummax(1).values for parts in zip(*values.values(), strict=True)]
+    largest = [torch.stack(parts).amax(0) for parts in zip(*values.values(), strict=True)]
     flat = torch.cat([part.flatten() for part in largest])
     weight = torch.cat(
         [torch.full((part.numel(),), w, dtype=torch.float64) for part, w in zip(largest, weights, strict=True)]
@@ -329,11 +337,11 @@ def _at_quantile(values: dict[str, list[Tensor]], quantile: float) -> dict[str, 
 
 
 def _alone(values: dict[str, list[Tensor]], weights: list[float], thresholds: dict[str, float]) -> float:
-    """Weight of the tokens before which, and at which, no gate passes its threshold."""
+    """Weight of the tokens that feel no gate above its threshold."""
     total = 0.0
     for batch, weight in enumerate(weights):
         passed = torch.stack([values[key][batch] > thresholds[key] for key in values]).any(0)
-        total += float((passed.cumsum(1) == 0).sum()) * weight
+        total += float((~passed).sum()) * weight
     return total
 
 

@@ -37,13 +37,21 @@ LIGHT: dict[str, str] = {
     "second": "#c2500a",
     "third": "#6b4fbb",
 }
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 11,
     "svg.fonttype": "none",
     "svg.hashsalt": "addenda",
     "axes.unicode_minus": True,
 }
+
+
+#: where a name may stand beside its point, in typographic points, the nearest places first
+OFFSETS: list[tuple[int, int]] = [
+    place
+    for far in (12, 22, 36, 54)
+    for place in ((far, far), (-far, far), (far, -far), (-far, -far), (0, far + 4), (0, -far - 4))
+]
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ def learning_forgetting(
     y_label: str,
     size: tuple[float, float] = (8.0, 5.0),
     palette: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> Figure:
     """Draw each curve from the base at the origin, its last point marked with its intervals and its name.
 
@@ -72,6 +81,7 @@ def learning_forgetting(
         x_label: what forgetting is, and on which text.
         y_label: what learning is, and on which text.
         size: in inches; text keeps its size, so a narrow figure suits a narrow screen.
+        note: small print above the plot, for a picture that stands alone.
         palette: colour by role; default: stand-ins that `to_svg` turns into the page's own colours.
     """
     import matplotlib as mpl
@@ -84,16 +94,16 @@ def learning_forgetting(
         figure.patch.set_alpha(0.0 if palette is None else 1.0)
         axes.patch.set_alpha(0.0)
         _frame(axes, colours, x_label, y_label)
-        marks = [(0.0, 0.0)]
+        if note:
+            axes.set_title(note, loc="left", fontsize=9.5, color=colours["muted"], pad=12)
         for curve in curves:
             _draw(axes, curve, colours)
-            marks += curve.points
         axes.plot([0], [0], "o", color=colours["ink"], markersize=7, zorder=5)
         axes.margins(x=0.16, y=0.12)
         figure.draw_without_rendering()
         names = [("base", (0.0, 0.0), colours["ink"])]
         names += [(curve.label, curve.points[-1], colours[curve.role]) for curve in curves]
-        _name(figure, axes, names, marks)
+        _name(figure, axes, names, [line for curve in curves for line in _lines(curve)])
     return figure
 
 
@@ -112,46 +122,40 @@ def _frame(axes: Axes, colours: Mapping[str, str], x_label: str, y_label: str) -
     axes.locator_params(nbins=6)
 
 
+def _lines(curve: Curve) -> list[list[tuple[float, float]]]:
+    """What is drawn of a curve: its path, and the two bars at its end."""
+    x, y = curve.points[-1]
+    bars = [[(end, y) for end in curve.forgetting], [(x, end) for end in curve.learning]]
+    return [[(0.0, 0.0), *curve.points], *bars]
+
+
 def _draw(axes: Axes, curve: Curve, colours: Mapping[str, str]) -> None:
     colour = colours[curve.role]
-    x, y = zip((0.0, 0.0), *curve.points, strict=True)
+    path, *bars = _lines(curve)
+    x, y = zip(*path, strict=True)
     axes.plot(x, y, "-", color=colour, linewidth=1.6, alpha=0.75, zorder=3)
     axes.plot(x[1:-1], y[1:-1], "o", color=colour, markersize=4, zorder=4)
-    axes.plot(curve.forgetting, [y[-1]] * 2, "-", color=colour, linewidth=1.2, zorder=4)
-    axes.plot([x[-1]] * 2, curve.learning, "-", color=colour, linewidth=1.2, zorder=4)
-    axes.plot(
-        x[-1:],
-        y[-1:],
-        "o",
-        color=colour,
-        markersize=10,
-        markeredgecolor=colours["paper"],
-        markeredgewidth=1.5,
-        zorder=6,
-    )
+    for bar in bars:
+        axes.plot(*zip(*bar, strict=True), "-", color=colour, linewidth=1.2, zorder=4)
+    edge = {"markeredgecolor": colours["paper"], "markeredgewidth": 1.5}
+    axes.plot(x[-1:], y[-1:], "o", color=colour, markersize=10, zorder=6, **edge)
 
 
 def _name(
-    figure: Figure, axes: Axes, names: Sequence[tuple[str, tuple[float, float], str]], marks: Sequence[Any]
+    figure: Figure,
+    axes: Axes,
+    names: Sequence[tuple[str, tuple[float, float], str]],
+    lines: Sequence[Sequence[tuple[float, float]]],
 ) -> None:
-    """Write each name beside its point where it covers no point, no bar and no other name."""
+    """Write each name beside its point where it covers no point, no bar, no path and no other name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.transforms import Bbox
 
     renderer = FigureCanvasAgg(figure).get_renderer()
     frame = axes.get_window_extent(renderer)
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(list(marks))]
-    for line in axes.get_lines():
-        # bars and paths, sampled densely enough that no name can lie on one
-        taken += _along(axes.transData.transform(line.get_xydata())) if len(line.get_xydata()) < 50 else []
-    offsets = [
-        (dx, dy)
-        for far in (12, 22, 36, 54)
-        for dx, dy in ((far, far), (-far, far), (far, -far), (-far, -far), (0, far + 4), (0, -far - 4))
-    ]
+    taken = [box for line in lines for box in _along(axes.transData.transform(line))]
     for text, at, colour in names:
         best: tuple[float, Any] | None = None
-        for dx, dy in offsets:
+        for dx, dy in OFFSETS:
             label = axes.annotate(
                 text,
                 at,
@@ -166,12 +170,12 @@ def _name(
             box = label.get_window_extent(renderer).expanded(1.08, 1.2)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 + 4 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             cost = sum(_overlap(box, other) for other in taken) + (0 if inside else 1e6)
-            if best is None or cost < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (cost, label)
-            else:
+            if best is not None and cost >= best[0]:
                 label.remove()
+                continue
+            if best is not None:
+                best[1].remove()
+            best = (cost, label)
             if cost == 0:
                 break
         assert best is not None
@@ -179,17 +183,14 @@ def _name(
 
 
 def _along(points: Any) -> list[Bbox]:
+    """Small boxes all along a line through points in pixels, close enough that no name can slip between."""
     from matplotlib.transforms import Bbox
 
-    boxes = []
+    boxes = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in points]
     for (x0, y0), (x1, y1) in pairwise(points):
-        steps = max(1, int(max(abs(x1 - x0), abs(y1 - y0)) // 6))
-        if steps > 400:  # the axes' own lines through zero
-            continue
-        boxes += [
-            Bbox.from_bounds(x0 + (x1 - x0) * k / steps - 2, y0 + (y1 - y0) * k / steps - 2, 4, 4)
-            for k in range(steps + 1)
-        ]
+        steps = int(max(abs(x1 - x0), abs(y1 - y0)) // 6) + 1
+        middle = [(x0 + (x1 - x0) * k / steps, y0 + (y1 - y0) * k / steps) for k in range(1, steps)]
+        boxes += [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in middle]
     return boxes
 
 

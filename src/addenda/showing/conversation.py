@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 class Conversation:
     """Turns under the current selection, which may change between them.
 
-    Without a chat template the history is plain text that the base goes on writing. Where the history outgrows the
-    base's context its oldest turns are left out; `forgotten` counts them.
+    Without a chat template, or with `plain`, the history is running text that the base goes on writing. Where the
+    history outgrows the base's context its oldest turns are left out; `forgotten` counts them.
     """
 
-    def __init__(self, base: Base, system: str | None = None, **settings: Any) -> None:
+    def __init__(self, base: Base, system: str | None = None, *, plain: bool = False, **settings: Any) -> None:
         if base.tokenizer is None:
             raise AddendaError("a conversation needs a tokenizer: addenda.attach(model, tokenizer)")
         self.base = base
         self.sampling = sampling_from(settings)
-        self.system = system
+        self.system, self.plain = system, plain
         self.messages: list[dict[str, str]] = []
         self.forgotten = 0
 
     @property
     def templated(self) -> bool:
-        """Whether the tokenizer has a chat template."""
-        return getattr(self.base.tokenizer, "chat_template", None) is not None
+        """Whether turns go through the tokenizer's chat template."""
+        return not self.plain and getattr(self.base.tokenizer, "chat_template", None) is not None
 
     def reset(self) -> None:
         """Forget every turn."""

@@ -51,7 +51,7 @@ class Size:
     max_tokens: int
 
 
-FULL = Size(160_000, 4, 256, 8, None, (900, 1600), 40)
+FULL = Size(120_000, 4, 256, 6, None, (600, 1000), 40)
 QUICK = Size(6_144, 3, 64, 2, 12, (240, 240), 8)
 
 
@@ -96,6 +96,7 @@ class Sample:
 class DemoReport:
     """What the demo did, measured and proved; `page` is the report to look at."""
 
+    base: str
     rows: tuple[Row, ...]
     checks: tuple[Check, ...]
     samples: tuple[Sample, ...]
@@ -116,6 +117,7 @@ class DemoReport:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return {
+            "base": self.base,
             "rows": [row.as_dict() for row in self.rows],
             "checks": [{"passed": check.passed, "check": check.text} for check in self.checks],
             "samples": [vars(sample) for sample in self.samples],
@@ -212,6 +214,7 @@ class _Work:
         checks.append(Check(same, f"the base's fingerprint is what it was: {print_before[:16]}…"))
         checks.append(_learned(rows[2], quick))
         return DemoReport(
+            base.name,
             tuple(rows),
             tuple(checks),
             samples,
@@ -325,11 +328,12 @@ class _Work:
         one = next(iter(runs.values()))
         speeds = ", ".join(f"{name} {run.seconds:.0f} s" for name, run in runs.items())
         command = f"addenda demo --tokens {self.tokens} --seed {self.seed}" + (" --quick" if quick else "")
+        size = f"{self.size.batch_rows} x {self.size.length}"
         return {
             "command": command + ("" if base.name == "tiny" else f" --base {base.name}"),
             "base": f"{base.name}: {base.anatomy.model_type}, {base.anatomy.parameters:,} parameters, "
             f"fingerprint {base.fingerprint[:16]}…",
-            "trained on": f"{one.tokens:,} tokens each, {one.steps} steps of {self.size.batch_rows} x {self.size.length}; "
+            "trained on": f"{one.tokens:,} tokens each, {one.steps} steps of {size}; "
             "90% sample pubmed_train, 10% replay of general_train",
             "measured on": ", ".join(f"{held.count()} pieces of {name}" for name, held in self.held.items())
             + f" held-out documents, {self.size.length} tokens at a time",

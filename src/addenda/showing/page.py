@@ -57,7 +57,7 @@ def write_page(report: DemoReport, picture: Path | None = None) -> None:
     page.bullets(_limits(report))
     page.write(report.page, f"Written by Addenda in {report.seconds:.0f} seconds. This page holds everything it shows.")
     if picture is not None:
-        save_picture(_plot(curves, (8.0, 4.6), LIGHT), picture)
+        save_picture(_plot(curves, (8.0, 4.8), LIGHT, _small_print(report)), picture)
 
 
 def curves_of(report: DemoReport) -> list[Curve]:
@@ -87,18 +87,28 @@ def _validations(run: TrainReport) -> list[tuple[float, float]]:
     return [(texts["forgetting-general"]["value"], texts["medical"]["value"]) for texts in each]
 
 
-def _plot(curves: list[Curve], size: tuple[float, float], palette: dict[str, str] | None = None) -> Figure:
+def _small_print(report: DemoReport) -> str:
+    """What a picture that stands alone must say of itself."""
+    run, row = next(iter(report.runs.values())), report.rows[0]
+    documents = row.medical.documents + row.general.documents
+    return (
+        f"Base {report.base}, {run.tokens:,} tokens each, one seed; 95% intervals over {documents} held-out documents"
+    )
+
+
+def _plot(
+    curves: list[Curve], size: tuple[float, float], palette: dict[str, str] | None = None, note: str = ""
+) -> Figure:
     narrow = size[0] < 6
     x = "forgetting (nats per token, general)" if narrow else X_LABEL
     y = "learning (nats per token, medical)" if narrow else Y_LABEL
-    return learning_forgetting(curves, x_label=x, y_label=y, size=size, palette=palette)
+    return learning_forgetting(curves, x_label=x, y_label=y, size=size, palette=palette, note=note)
 
 
 def _opening(report: DemoReport) -> tuple[str, str]:
-    base = report.facts["base"].split(":")[0]
     return (
         "Medicine, plugged in and out again",
-        f"A knowledge module and a LoRA of the same size learned medical articles beside the frozen base “{base}”. "
+        f"A knowledge module and a LoRA of the same size learned medical articles beside the frozen “{report.base}”. "
         "Here is what each learned, what each forgot of general English, and the proof that the base is untouched.",
     )
 
@@ -175,11 +185,11 @@ def _limits(report: DemoReport) -> list[str]:
 
 
 def _score(score: Score) -> tuple[str, str]:
-    return f"{score.nats:.3f}", f"{score.low:.3f} to {score.high:.3f}"
+    return f"{score.nats:.3f}", f"{score.low:.3f}\u00a0to {score.high:.3f}"
 
 
 def _change(change: Difference | None) -> tuple[str, str] | str:
-    return "–" if change is None else (_signed(change), f"{_sign(change.low)} to {_sign(change.high)}")
+    return "–" if change is None else (_signed(change), f"{_sign(change.low)}\u00a0to {_sign(change.high)}")
 
 
 def _signed(change: Difference | None) -> str:

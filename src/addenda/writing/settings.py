@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from addenda.core.errors import AddendaError, TrainingError, known
 
 #: what may differ between a run and its resumption: it changes nothing that is learned
-FREE = frozenset({"checkpoint_every", "keep", "tracker", "log", "probe"})
+FREE = frozenset({"checkpoint_every", "keep", "tracker", "run_name", "log", "probe"})
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Settings:
     """show progress on standard error"""
     probe: bool = True
     """keep a few token ids with the module by which others can check that it is really on"""
-    name: str | None = None
+    run_name: str | None = None
     """what the run is called in a tracker"""
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """The settings that decide what is learned, as plain data: for cards and checkpoints."""
-        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE | {"validation", "name"}}
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE | {"validation"}}
         return named | {"validation": sorted(self.validation or {})}
 
 

@@ -107,7 +107,7 @@ def train(
             plan.steps,
             show=chosen.log and processes.first,
             tracker=chosen.tracker if processes.first else None,
-            name=chosen.name or "-".join(plan.names),
+            name=chosen.run_name or "-".join(plan.names),
             config={"seed": seed, "tokens": tokens, **chosen.plain()},
         )
         block.callback(progress.close)

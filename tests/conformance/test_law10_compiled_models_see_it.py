@@ -1,0 +1,200 @@
+"""Law 10, compiled models see it: plug, swap, unplug and selection are honoured; a new index compiles nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from addenda.core.state import RUNTIME
+from addenda.plugging import Base
+from addenda.running import Machinery
+from conformance.kinds import CASES, MAIN, spread
+from conformance.world import Subject, assert_alive, batch, close, perturbed, throwaway
+from pico import pico
+
+TABLE: list[dict[str, float]] = [{}, {"m": 1.0}]
+
+
+class Graphs:
+    """A backend that runs graphs as they are, and counts them and those that hold a module's parameters."""
+
+    def __init__(self) -> None:
+        self.inputs: list[list[str]] = []
+
+    def __call__(self, graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        self.inputs.append([node.name for node in graph.graph.nodes if node.op == "placeholder"])
+        return graph.forward
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def hold(self, name: str) -> bool:
+        """Whether the newest graph reads parameters of the module `name`."""
+        return any(f"_modules_{name}_modules_adapters_" in node for node in self.inputs[-1])
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def forward(compiled: Any, subject: Subject) -> tuple[Tensor, Tensor]:
+    """Logits of the compiled model and of the model itself, under the selection of the moment."""
+    ids, _ = batch()
+    with torch.no_grad():
+        return compiled(input_ids=ids, use_cache=False).logits, subject.model(input_ids=ids, use_cache=False).logits
+
+
+def check_compiled(subject: Subject, *, fullgraph: bool = True) -> Graphs:
+    """Everything that may be done to a base is done to a compiled one; each time it says what the model says."""
+    base, graphs = subject.base, Graphs()
+    bare = pico(subject.arch, num_hidden_layers=2)(batch()[0]).logits.detach()
+    compiled = torch.compile(subject.model, backend=graphs, fullgraph=fullgraph)
+
+    def same(changed: bool, rows: Any = slice(None)) -> Tensor:
+        found, expected = forward(compiled, subject)
+        close(found, expected)
+        assert torch.equal(found[rows], bare[rows]) != changed, "the compiled model does not see what is selected"
+        return found
+
+    base.unplug("m")
+    same(changed=False)
+    count = len(graphs)
+    assert count >= 1
+    perturbed(base, "m", subject.case)  # plugged after compiling
+    same(changed=False)
+    with base.using("m"):
+        first = same(changed=True)
+        assert len(graphs) > count, "nothing was compiled anew: the model ran without its graph"
+        assert graphs.hold("m"), "no graph contains the module"
+    same(changed=False)
+    with base.using(m=0.5):
+        assert not torch.equal(same(changed=True), first)
+    with base.rows(torch.tensor([0, 1, 0, 1]), table=TABLE):
+        same(changed=False, rows=[0, 2])
+        same(changed=True, rows=[1, 3])
+    count = len(graphs)
+    for index in ([1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]):
+        off = [row for row, entry in enumerate(index) if not entry]
+        with base.rows(torch.tensor(index), table=TABLE):
+            found = same(changed=any(index))
+            assert torch.equal(found[off], bare[off])
+    assert len(graphs) == count, "a new index recompiles"
+    base.unplug("m")
+    same(changed=False)
+    perturbed(base, "m", subject.case, seed=1)  # another module under the same name
+    with base.using("m"):
+        assert not torch.equal(same(changed=True), first), "the compiled model still runs the module that was unplugged"
+    return graphs
+
+
+@pytest.mark.parametrize(("arch", "case"), spread(MAIN)[: len(MAIN)])
+def test_compiled_models_see_it(arch: str, case: str) -> None:
+    subject = throwaway(arch, case, num_hidden_layers=2)
+    check_compiled(subject)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "case"), spread(CASES)[1:])
+def test_compiled_models_see_every_configuration(arch: str, case: str) -> None:
+    check_compiled(throwaway(arch, case, num_hidden_layers=2))
+
+
+@pytest.mark.parametrize("case", ["registers-neutral", "lora"])
+def test_plugged_before_compiling(case: str) -> None:
+    subject, graphs = throwaway("llama", case, num_hidden_layers=2), Graphs()
+    subject.base.use("m")
+    compiled = torch.compile(subject.model, backend=graphs, fullgraph=True)
+    found, expected = forward(compiled, subject)
+    close(found, expected)
+    assert graphs.hold("m")
+    subject.base.detach()
+    found, _ = forward(compiled, subject)
+    assert torch.equal(found, pico("llama", num_hidden_layers=2)(batch()[0]).logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", MAIN)
+def test_a_compiled_model_trains_and_generates(case: str) -> None:
+    subject, graphs = throwaway("llama", case, num_hidden_layers=2), Graphs()
+    ids, mask = batch()
+    module = subject.base.modules["m"]
+    compiled = torch.compile(subject.model, backend=graphs)
+    grads = []
+    for model in (subject.model, compiled):
+        module.zero_grad(set_to_none=True)
+        with subject.base.frozen(), subject.base.using("m"):
+            model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        grads.append({name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        close(grads[1][name], grad, 1e-5 * max(1.0, float(grad.abs().max())))
+    with subject.base.using("m"):
+        settings = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "attention_mask": mask}
+        expected = subject.model.generate(ids, **settings)
+        subject.model.forward = torch.compile(subject.model.forward, backend=graphs)
+        assert torch.equal(subject.model.generate(ids, **settings), expected)
+        assert torch.equal(subject.model.generate(ids, cache_implementation="static", **settings), expected)
+
+
+# -- mutants --------------------------------------------------------------------------------------------------------
+
+
+def compiled_code_reads_an_old_selection(patch: pytest.MonkeyPatch) -> None:
+    """What compiled code is told of the selection is the first one for good."""
+    original = Base._select
+    seen: list[Any] = []
+
+    def select(self: Base, chosen: Any) -> None:
+        original(self, chosen)
+        seen.append(chosen)
+        for owner in vars(self).values():
+            if hasattr(owner, "chosen"):
+                owner.chosen = seen[0]
+        if hasattr(RUNTIME, "selections"):
+            RUNTIME.selections[id(self)] = seen[0]
+
+    patch.setattr(Base, "_select", select)
+
+
+def module_runs_outside_of_the_graph(patch: pytest.MonkeyPatch) -> None:
+    """Forwards with a module on are left to eager mode."""
+    original = Machinery._call
+    patch.setattr(Machinery, "_call", torch.compiler.disable(original, recursive=True))
+
+
+def every_index_is_a_constant(patch: pytest.MonkeyPatch) -> None:
+    """The index is read as Python numbers, so that a new one is a new graph."""
+    from addenda.selection import Selection
+
+    original = Selection._by_index
+
+    def constant(self: Selection, modules: Any, index: Tensor, *rest: Any) -> Any:
+        shares = original(self, modules, index, *rest)
+        for share in shares:
+            share.weight = share.weight * sum(self.index.tolist()) / max(sum(self.index.tolist()), 1)  # type: ignore[union-attr]
+        return shares
+
+    patch.setattr(Selection, "_by_index", constant)
+
+
+@pytest.mark.parametrize(
+    "mutant", [compiled_code_reads_an_old_selection, module_runs_outside_of_the_graph, every_index_is_a_constant]
+)
+def test_a_mutant_is_caught(mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = throwaway("llama", "lora", num_hidden_layers=2)
+    mutant(monkeypatch)
+    with pytest.raises(AssertionError):
+        check_compiled(subject, fullgraph=False)
+
+
+def test_the_subjects_are_worth_compiling() -> None:
+    for case in MAIN:
+        subject = throwaway("llama", case)
+        assert_alive(subject)

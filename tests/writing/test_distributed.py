@@ -1,0 +1,96 @@
+"""Two processes train what one trains, through torchrun and gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from addenda.writing.distributed import Processes
+
+HERE = Path(__file__).parent
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import torch
+sys.path.insert(0, {here!r})
+import child
+import addenda
+
+out, what = Path(sys.argv[1]), sys.argv[2]
+base = child.make()
+run = child.RUN | {{"out": out}}
+if what == "sharded":
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    torch.distributed.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (2,))
+    base.unplug("a")
+    for layer in base.model.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(base.model, mesh=mesh)
+    base = addenda.attach(base.model, base.tokenizer)
+    base.new("a", addenda.NeutralResidues(width=8))
+if what == "resume":
+    run["resume"] = True
+report = addenda.train(base, "a", **run)
+rank = int(__import__("os").environ.get("RANK", 0))
+total = float(sum(p.detach().double().sum() for p in base.modules["a"].parameters()))
+Path(f"{{out}}.{{rank}}.json").write_text(json.dumps({{"crc": report.data_crc, "loss": report.loss, "total": total}}))
+"""
+
+
+def run(folder: Path, out: Path, what: str, processes: int) -> list[dict[str, Any]]:
+    script = folder / "script.py"
+    script.write_text(SCRIPT.format(here=str(HERE)))
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *launch, str(script), str(out), what],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(Path(f"{out}.{rank}.json").read_text()) for rank in range(processes)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["plain", "sharded"])
+def test_two_processes_learn_what_one_learns(tmp_path: Path, what: str) -> None:
+    alone = run(tmp_path, tmp_path / "one", "plain", 1)
+    both = run(tmp_path, tmp_path / "two", what, 2)
+    assert both[0]["total"] == both[1]["total"]
+    assert {one["crc"] for one in both} == {alone[0]["crc"]}
+    assert both[0]["loss"] == pytest.approx(alone[0]["loss"], rel=1e-4)
+    one, two = (load_file(tmp_path / name / "module.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_resume(tmp_path: Path) -> None:
+    first = run(tmp_path, tmp_path / "two", "plain", 2)
+    again = run(tmp_path, tmp_path / "two", "resume", 2)
+    assert [one["total"] for one in again] == [one["total"] for one in first]
+
+
+def test_a_single_process_needs_no_group() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    parameter.grad = torch.ones(2)
+    with Processes() as processes:
+        processes.add_gradients([parameter])
+        processes.share([parameter])
+        processes.wait()
+        assert processes.first and processes.size == 1
+        assert processes.any(True, torch.device("cpu")) and not processes.any(False, torch.device("cpu"))
+    assert torch.equal(parameter.grad, torch.ones(2))

@@ -1,0 +1,47 @@
+"""The report of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from addenda.writing.report import TrainReport
+
+CHANGE = {"value": 0.25, "low": 0.2, "high": 0.3, "loss": 2.0, "documents": 9}
+FIELDS: dict[str, Any] = {
+    "names": ("a", "b"),
+    "steps": 10,
+    "tokens": 1000,
+    "seconds": 4.0,
+    "losses": {"a": 1.0, "b": 3.0},
+    "learning": {"a": {"pubmed": CHANGE}},
+    "forgetting": {},
+    "parameters": {"a": 5, "b": 6},
+    "stopped_early": False,
+    "resumed_from": None,
+    "out": Path("runs/a"),
+    "data_crc": 7,
+    "settings": {"length": 32},
+    "history": [{"step": 1}],
+}
+
+
+def test_numbers() -> None:
+    report = TrainReport(**FIELDS)
+    assert report.loss == 2.0
+    assert report.tokens_per_second == 250.0
+
+
+def test_as_dict_is_json_and_has_no_history() -> None:
+    plain = json.loads(json.dumps(TrainReport(**FIELDS).as_dict()))
+    assert plain["out"] == "runs/a"
+    assert plain["learning"]["a"]["pubmed"]["value"] == 0.25
+    assert "history" not in plain
+
+
+def test_in_words() -> None:
+    assert str(TrainReport(**FIELDS)).splitlines() == [
+        "a, b: 1,000 tokens in 10 steps, 4 s (250 tokens/s), last loss 2.000",
+        "  learning of a on pubmed: +0.250 [+0.200, +0.300] nats per token",
+    ]
