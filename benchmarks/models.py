@@ -102,7 +102,9 @@ def peft_lora(model: nn.Module, budget: int) -> Any:
 
     anatomy = addenda.attach(model).anatomy
     rank = addenda.LoRA.rank_for(budget, anatomy)
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
+    )
     wrapped = get_peft_model(model, config)
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():

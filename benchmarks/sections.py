@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -121,7 +122,9 @@ def _use_one(b: Bodies, name: str) -> None:
                 ids, start = (b.few[where], PROMPT) if step == "decode" else (b.row[where], 0)
                 live.set_live(b.base, name, b.shares(name, where), ids, start)
                 facts["live"] = [round(share, 3) for share in live.measure(b.base, name, ids, start)]
-            limit = {("decode", "on"): USE_DECODE, ("prefill", "off"): OFF_DOMAIN}.get((step, where)) if judged else None
+            limit = (
+                {("decode", "on"): USE_DECODE, ("prefill", "off"): OFF_DOMAIN}.get((step, where)) if judged else None
+            )
             target = None if limit is None else b.target(limit)
             b.bench.pair("use", step, make(b.bare), make(b.base.model, under), target, **facts)
     if b.bench.wanted("peft-lora") and b.bench.dtype == torch.float32:
@@ -170,10 +173,11 @@ def mixed(b: Bodies) -> None:
                     start = PROMPT if step.startswith("decode") else 0
                     live.set_live(b.base, module, b.shares(name, "on"), b.rows["on"], start)
             alone = make(b.base.model, lambda: b.base.using("m0"))
-            split = make(b.base.model, lambda: b.base.rows([every[i] for i in index.tolist()]))
+            rows = [every[i] for i in index.tolist()]
+            split = make(b.base.model, partial(b.base.rows, rows))
             target = b.target(MIXED) if name == "neutral" else None
             b.bench.pair("mixed", step, alone, split, target, a=f"8 rows, 1 {name}", b=f"8 rows, 4 {name}")
-            table = make(b.base.model, lambda: b.base.rows(index, table=every))
+            table = make(b.base.model, partial(b.base.rows, index, table=every))
             b.bench.pair("mixed", step, alone, table, None, a=f"8 rows, 1 {name}", b=f"8 rows, 4 {name}, by index")
         _unplug_all(b.base)
 

@@ -57,7 +57,12 @@ class Bench:
         if section == "noise":
             self.noise[step] = ratio
         noise = self.noise.get(step)
-        record = {"model": self.model, "dtype": str(self.dtype).removeprefix("torch."), "section": section, "step": step}
+        record = {
+            "model": self.model,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "section": section,
+            "step": step,
+        }
         record |= labels | ratio.plain() | {"others": others.cores(), "target": target}
         record["noise"] = None if noise is None else [round(noise.low, 4), round(noise.high, 4)]
         record["verdict"] = verdict(section, ratio, noise, target)
@@ -109,7 +114,9 @@ def machine() -> dict[str, Any]:
     """What the numbers were taken on."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    name = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
     return {
         "cpu": name,
         "cores": os.cpu_count(),
@@ -156,13 +163,17 @@ def main(argv: list[str] | None = None) -> int:
         report["others_used_cores"] = whole.cores()
         if "median" in record:
             line = f"{record['section']}: {record['step']}, {record['a']} -> {record['b']}: {record['median']:.3f}"
-            console.print(f"[dim]{record['model']} {line} [{record['low']:.3f}, {record['high']:.3f}][/dim]", highlight=False)
+            console.print(
+                f"[dim]{record['model']} {line} [{record['low']:.3f}, {record['high']:.3f}][/dim]", highlight=False
+            )
         if options.out is not None:
             options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     for dtype in options.dtypes:
         for model in options.models:
-            bench = Bench(model, getattr(torch, dtype), options.pairs, options.length, options.clock, options.kinds, shares, done)
+            bench = Bench(
+                model, getattr(torch, dtype), options.pairs, options.length, options.clock, options.kinds, shares, done
+            )
             sections.run(bench, options.sections)
     if options.json:
         print(json.dumps(report))

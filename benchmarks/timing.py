@@ -58,7 +58,7 @@ def compare(a: Step, b: Step, pairs: int, clock: str = "wall", seed: int = 0) ->
     """
     a.seconds(), b.seconds()
     taken: list[tuple[float, float]] = []
-    gc.collect()
+    gc.collect(1)
     gc.disable()
     try:
         for number in range(pairs):

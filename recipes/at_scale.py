@@ -105,7 +105,12 @@ class Study:
 
     def train_settings(self) -> dict[str, Any]:
         """What `addenda.train` takes beside data, tokens and learning rate; checked."""
-        chosen = {"length": self.length, "batch_rows": self.rows_at_once, "accumulate": self.accumulate, **self.settings}
+        chosen = {
+            "length": self.length,
+            "batch_rows": self.rows_at_once,
+            "accumulate": self.accumulate,
+            **self.settings,
+        }
         settings_from(chosen)
         return chosen
 
@@ -227,7 +232,11 @@ def show(resolved: dict[str, Any]) -> None:
         if isinstance(value, dict):
             print(f"{key}:")
             for name, part in value.items():
-                print(f"  {name}: {part:,}" if isinstance(part, int) and not isinstance(part, bool) else f"  {name}: {part}")
+                print(
+                    f"  {name}: {part:,}"
+                    if isinstance(part, int) and not isinstance(part, bool)
+                    else f"  {name}: {part}"
+                )
         elif isinstance(value, tuple):
             print(f"{key}:" + "".join(f"\n  - {part}" for part in value))
         else:

@@ -45,7 +45,9 @@ def study_texts() -> Texts:
     """PubMed and general English from `ADDENDA_DATA`, or the small samples that ship with the package."""
     data = Path(os.environ.get("ADDENDA_DATA", "../shared/data"))
     if not data.is_dir():
-        sample = {name: tiny.sample(name) for name in ("pubmed_train", "pubmed_valid", "general_train", "general_valid")}
+        sample = {
+            name: tiny.sample(name) for name in ("pubmed_train", "pubmed_valid", "general_train", "general_valid")
+        }
         general = _documents(sample["general_valid"])
         return Texts(
             sample["pubmed_train"], sample["general_train"], sample["pubmed_valid"], general[::2], general[1::2]
@@ -57,9 +59,15 @@ def study_texts() -> Texts:
         *(piece for text in _documents(data / "novels_en/valid.jsonl.gz") for piece in _pieces(text)),
     ]
     general.sort(key=lambda text: hash_of(text))
-    medical = [*_documents(data / "pubmed/abstracts_valid.jsonl.gz"), *_documents(data / "pubmed/fulltext_valid.jsonl.gz")]
+    medical = [
+        *_documents(data / "pubmed/abstracts_valid.jsonl.gz"),
+        *_documents(data / "pubmed/fulltext_valid.jsonl.gz"),
+    ]
     medical.sort(key=lambda text: hash_of(text))
-    corpus = [*_documents(data / "pubmed/abstracts_train.jsonl.gz"), *_documents(data / "pubmed/fulltext_train.jsonl.gz")]
+    corpus = [
+        *_documents(data / "pubmed/abstracts_train.jsonl.gz"),
+        *_documents(data / "pubmed/fulltext_train.jsonl.gz"),
+    ]
     return Texts(
         corpus,
         str(data / "wikipedia_en/train_0.jsonl.gz"),
@@ -97,7 +105,9 @@ def full_finetune(
     encoder = Encoder(base.tokenizer, head.vocabulary, close=True)
 
     def feed(source: Any, code: int) -> Feed:
-        return Feed(Stream(open_texts(source), encoder, length=length, context=0, seed=seed, code=code, shuffle_tokens=2**20))
+        return Feed(
+            Stream(open_texts(source), encoder, length=length, context=0, seed=seed, code=code, shuffle_tokens=2**20)
+        )
 
     mixture = Mixture({"full": feed(texts.corpus, 0)}, feed(texts.replay, 1), 0.1)
     objective = objective_named("lm", top_k=1, context=0)

@@ -28,7 +28,9 @@ def envelope(points: list[dict[str, Any]]) -> Curve:
 
     The base itself (no gain, nothing forgotten) belongs to every curve. Negative forgetting counts as none.
     """
-    pairs = sorted({(max(0.0, p["gain"][0]), max(0.0, p["forgetting"][0])) for p in points} | {(0.0, 0.0)}, reverse=True)
+    pairs = sorted(
+        {(max(0.0, p["gain"][0]), max(0.0, p["forgetting"][0])) for p in points} | {(0.0, 0.0)}, reverse=True
+    )
     kept: list[tuple[float, float]] = []
     least = np.inf
     for gain, forgetting in pairs:
@@ -95,7 +97,9 @@ def _ratios(by_method: dict[str, Any]) -> list[str]:
         ratios = [one[0] for one in kept]
         low, high = np.mean([one[1] for one in kept]), np.mean([one[2] for one in kept])
         each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        lines.append(f"| {ours} | {theirs} | {low:.2f} to {high:.2f} | {np.mean(ratios):.2f} | {_interval(ratios)} | {each} |")
+        lines.append(
+            f"| {ours} | {theirs} | {low:.2f} to {high:.2f} | {np.mean(ratios):.2f} | {_interval(ratios)} | {each} |"
+        )
     return lines
 
 
@@ -133,7 +137,9 @@ def _draw(by_method: dict[str, Any], folder: Path) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
-    axes.set_title("Up and to the left is better: every point of training and threshold, lines are the best of each method")
+    axes.set_title(
+        "Up and to the left is better: every point of training and threshold, lines are the best of each method"
+    )
     for ending in ("svg", "png"):
         figure.savefig(folder / f"frontier.{ending}", dpi=150)
     plt.close(figure)

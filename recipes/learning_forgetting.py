@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,13 @@ def plan(tokens: int, seeds: list[int]) -> list[Run]:
     residues = {"extra": 0.2}
     sweeps: list[tuple[str, str, dict[str, Any], dict[str, Any], float]] = [
         ("neutral-token", "NeutralResidues", residues, {"local": 1.0}, 3e-3),
-        ("neutral-context", "NeutralResidues", {**residues, "gate": "context"}, {"local": 0.0, "gate_weight": 0.1}, 1e-3),
+        (
+            "neutral-context",
+            "NeutralResidues",
+            {**residues, "gate": "context"},
+            {"local": 0.0, "gate_weight": 0.1},
+            1e-3,
+        ),
         ("lora", "LoRA", {}, {}, 1e-3),
         ("adapter", "ParallelAdapter", residues, {}, 1e-3),
         ("full", "full", {}, {}, 3e-4),
@@ -67,10 +72,22 @@ def plan(tokens: int, seeds: list[int]) -> list[Run]:
         ("full", "full", {}, {}, 1e-4),
         ("registers-joint", "Registers", {"count": 128, "init": "text"}, {}, 3e-3),
         ("registers-joint", "Registers", {"count": 128}, {}, 1e-2),
-        ("registers-context", "Registers", {"count": 128, "init": "text", "gate": "context"}, {"gate_weight": 0.1}, 1e-2),
+        (
+            "registers-context",
+            "Registers",
+            {"count": 128, "init": "text", "gate": "context"},
+            {"gate_weight": 0.1},
+            1e-2,
+        ),
         ("neutral-token", "NeutralResidues", residues, {"local": 10.0}, 3e-3),
         ("neutral-token", "NeutralResidues", residues, {"local": 0.01}, 3e-3),
-        ("neutral-context", "NeutralResidues", {**residues, "gate": "context"}, {"local": 0.0, "gate_weight": 1.0}, 1e-3),
+        (
+            "neutral-context",
+            "NeutralResidues",
+            {**residues, "gate": "context"},
+            {"local": 0.0, "gate_weight": 1.0},
+            1e-3,
+        ),
     ]
     return [
         Run(method, kind, options, settings, lr, tokens, seed)
@@ -108,7 +125,7 @@ def execute(run: Run, texts: Texts, out: Path) -> None:
     record = {"run": asdict(run), "points": points, **extra, "base": base.fingerprint, "torch": torch.__version__}
     temporary = out / f"{run.id}.tmp"
     temporary.write_text(json.dumps(record, indent=1, default=float))
-    os.replace(temporary, out / f"{run.id}.json")
+    temporary.replace(out / f"{run.id}.json")
 
 
 def _trace(report: addenda.TrainReport) -> list[dict[str, Any]]:

@@ -27,7 +27,9 @@ from recipes.at_scale import Source, Study, options_for
 
 SUBJECTS = {
     "french": Source("french", ("french/novels_train.jsonl.gz",), "wikimedia/wikipedia:20231101.fr:train"),
-    "pubmed": Source("pubmed", ("pubmed/abstracts_train.jsonl.gz", "pubmed/fulltext_train.jsonl.gz"), "common-pile/pubmed"),
+    "pubmed": Source(
+        "pubmed", ("pubmed/abstracts_train.jsonl.gz", "pubmed/fulltext_train.jsonl.gz"), "common-pile/pubmed"
+    ),
 }
 GENERAL = Source(
     "wikipedia",

@@ -31,7 +31,9 @@ from recipes import at_scale
 from recipes.at_scale import Source, Study, options_for
 
 SUBJECTS = {
-    "pubmed": Source("pubmed", ("pubmed/abstracts_train.jsonl.gz", "pubmed/fulltext_train.jsonl.gz"), "common-pile/pubmed"),
+    "pubmed": Source(
+        "pubmed", ("pubmed/abstracts_train.jsonl.gz", "pubmed/fulltext_train.jsonl.gz"), "common-pile/pubmed"
+    ),
     # train_3 is what `tiny` has not seen
     "wikipedia": Source("wikipedia", ("wikipedia_en/train_3.jsonl.gz",), "wikimedia/wikipedia:20231101.en:train"),
     "law": Source(
@@ -84,7 +86,9 @@ def study(published_warmup: bool = False, unnormalised: bool = False) -> Study:
 def main(argv: list[str] | None = None) -> int:
     """Plan or run the study."""
     parser = options_for("python -m recipes.registers_2b", __doc__, "HuggingFaceTB/SmolLM2-1.7B", list(SUBJECTS))
-    parser.add_argument("--published-warmup", action="store_true", help="the learning rate as the published files have it")
+    parser.add_argument(
+        "--published-warmup", action="store_true", help="the learning rate as the published files have it"
+    )
     parser.add_argument("--unnormalised", action="store_true", help="registers enter attention without the input norm")
     options = parser.parse_args(argv)
     return at_scale.main(study(options.published_warmup, options.unnormalised), options)

@@ -139,7 +139,11 @@ def test_one_small_run_gives_json_and_tables(
 
 def test_targets_belong_to_the_large_model_in_float32(bench: Any) -> None:
     sections = bench("sections")
-    for model, dtype, held in (("150m", torch.float32, 1.02), ("tiny", torch.float32, None), ("150m", torch.bfloat16, None)):
+    for model, dtype, held in (
+        ("150m", torch.float32, 1.02),
+        ("tiny", torch.float32, None),
+        ("150m", torch.bfloat16, None),
+    ):
         bodies = SimpleNamespace(bench=SimpleNamespace(model=model, dtype=dtype))
         assert sections.Bodies.target(bodies, 1.02) == held
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pico import pico, pico_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +92,14 @@ def test_dry_run_reads_no_weights_and_prints_the_plan(
     (folder / "base/model.safetensors").unlink()
     assert study_of(name).main(asked(folder, "--dry-run")) == 0
     out = capsys.readouterr().out
-    for word in ("tokens: 512", "module_parameters: ", "memory:", "total: ", "corpus.jsonl (given)", "changed on the command"):
+    for word in (
+        "tokens: 512",
+        "module_parameters: ",
+        "memory:",
+        "total: ",
+        "corpus.jsonl (given)",
+        "changed on the command",
+    ):
         assert word in out
     assert not (folder / "runs").exists()
 

@@ -127,8 +127,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the page is stale")
     check = parser.parse_args().check
 
-    from addenda.cli import app
     from typer.main import get_command
+
+    from addenda.cli import app
 
     wanted = page(get_command(app))
     if not check:

@@ -26,7 +26,7 @@ from addenda.core.module import KnowledgeModule, check_name
 from addenda.core.registry import options_of
 from addenda.core.state import Collector, Watch, compiling
 from addenda.running import Machinery, watching
-from addenda.selection import Mirror, Names, Selection
+from addenda.selection import NOTHING, Mirror, Names, Selection
 from addenda.trainable import Trainable
 
 _attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.WeakKeyDictionary()
@@ -85,13 +85,15 @@ class Base:
         #: read-only view of the plugged modules by name
         self.modules: Mapping[str, KnowledgeModule] = MappingProxyType(self._modules)
         self._machinery = Machinery(self)
-        self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=Selection())
+        self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=NOTHING)
         self._mirror = Mirror()
         self._fingerprint: str | None = None
         self._trainables: list[Trainable] = []
 
     def __repr__(self) -> str:
-        plugged = ", ".join(f"{name} ({type(m.kind).__name__})" for name, m in self._modules.items()) or "nothing plugged"
+        plugged = (
+            ", ".join(f"{name} ({type(m.kind).__name__})" for name, m in self._modules.items()) or "nothing plugged"
+        )
         return f"Base({self.name}: {self.anatomy.model_type}, {self.anatomy.parameters:,} parameters; {plugged})"
 
     # -- making modules available ------------------------------------------------------------------------------
@@ -259,7 +261,9 @@ class Base:
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
 
-    def watching(self, collector: Collector | None = None, documents: Tensor | None = None, observer: Any = None) -> Any:
+    def watching(
+        self, collector: Collector | None = None, documents: Tensor | None = None, observer: Any = None
+    ) -> Any:
         """For a block of forwards: collect penalties, give document ids [B, T], or observe what runs at each site."""
         return watching(Watch(collector, documents, observer))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,17 +71,17 @@ class Machinery:
                 continue
             module = host.submodule(site.path)
             if site.seam is Seam.ATTENTION:
-                wanted["input", site.key] = lambda m=module, s=site: hook_attention(m, s)
-                wanted["switch", site.key] = lambda m=module, s=site: AttentionSwitch(m, s)
+                wanted["input", site.key] = partial(hook_attention, module, site)
+                wanted["switch", site.key] = partial(AttentionSwitch, module, site)
                 continue
             # several sites may share one submodule (LoRA on OPT's fc2, its FFN's exit): linear ones come first
             outputs.setdefault(site.path, []).append(site)
             if site.entry != site.path:
-                wanted["entry", site.key] = lambda m=host.submodule(site.entry), s=site: hook_entry(m, [s])
+                wanted["entry", site.key] = partial(hook_entry, host.submodule(site.entry), [site])
         for path, sites in outputs.items():
             sites.sort(key=lambda site: site.seam is Seam.FFN)
             keys = "+".join(site.key for site in sites)
-            wanted["output", keys] = lambda m=host.submodule(path), s=sites: hook_output(m, s)
+            wanted["output", keys] = partial(hook_output, host.submodule(path), sites)
         return wanted
 
     # -- calls -------------------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class Machinery:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             chosen = self.base.selection
-            if not me.live or RUNTIME.call is not None or chosen.empty:
+            if not me.live or RUNTIME.call is not None or RUNTIME.bare or chosen.empty:
                 return original(*args, **kwargs)
             tokens = find("input_ids", args, kwargs)
             tokens = find("inputs_embeds", args, kwargs) if tokens is None else tokens

@@ -29,7 +29,9 @@ def parse(text: str) -> dict[str, float]:
         name, mark, weight = part.replace("@", "=").partition("=")
         name = name.strip()
         if not name or name in weights:
-            raise SelectionError(f"'{text}' names {'nothing' if not name else f'{name!r} twice'} in '{part}'; write e.g. pubmed,law=0.5")
+            raise SelectionError(
+                f"'{text}' names {'nothing' if not name else f'{name!r} twice'} in '{part}'; write e.g. pubmed,law=0.5"
+            )
         try:
             weights[name] = float(weight) if mark else 1.0
         except ValueError:
@@ -45,7 +47,9 @@ def weights_of(*names: Names, **named: float) -> dict[str, float]:
     """
     merged: dict[str, float] = {}
     for part in (*names, named):
-        pairs = parse(part) if isinstance(part, str) else part if isinstance(part, Mapping) else dict.fromkeys(part, 1.0)
+        pairs = (
+            parse(part) if isinstance(part, str) else part if isinstance(part, Mapping) else dict.fromkeys(part, 1.0)
+        )
         for name, weight in pairs.items():
             if name in merged:
                 raise SelectionError(f"module '{name}' is selected twice")
@@ -195,3 +199,7 @@ class Mirror(threading.local):
     def __init__(self) -> None:
         self.selection = Selection()
         self.tasks = False
+
+
+#: the empty selection: the bare base
+NOTHING = Selection()

@@ -48,7 +48,7 @@ def serve() -> None:
             try:
                 load(**request)
                 print("ok", flush=True)
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - told to the parent, whatever it is
                 print(json.dumps(traceback.format_exc()), flush=True)
                 status = 1
             os._exit(status)

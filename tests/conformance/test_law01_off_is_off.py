@@ -160,7 +160,9 @@ def assert_a_model_of_its_own(twin: Any, arch: str) -> None:
         for model in (twin, expected):
             for parameter in model.parameters():
                 parameter.mul_(0.8)
-    assert torch.equal(logits(twin, *batch()), logits(expected, *batch())), "the copy computes with the original's weights"
+    assert torch.equal(logits(twin, *batch()), logits(expected, *batch())), (
+        "the copy computes with the original's weights"
+    )
     assert not torch.equal(logits(twin, *batch()), bare(arch))
 
 

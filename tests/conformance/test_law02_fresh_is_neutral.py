@@ -11,7 +11,7 @@ from addenda import AddendaError
 from addenda.core import gates
 from addenda.kinds import neutral_residues, registers
 from conformance.kinds import CASES, REFUSED, TEXT, pairs
-from conformance.world import Subject, assert_alive, batch, bare, fresh, logits, subject_of, throwaway
+from conformance.world import Subject, assert_alive, bare, batch, fresh, logits, subject_of, throwaway
 
 
 def check_fresh(subject: Subject) -> None:
@@ -28,7 +28,9 @@ def check_fresh(subject: Subject) -> None:
         with subject.base.rows([{"fresh": 1.0}, {}, {"fresh": 0.5}, {}]):
             mixed = logits(subject.model, ids, mask)
         real = mask.bool()
-        assert torch.equal(on[real], expected[real]) == neutral, "a fresh module changes the base, or a joint one does not"
+        assert torch.equal(on[real], expected[real]) == neutral, (
+            "a fresh module changes the base, or a joint one does not"
+        )
         assert torch.equal(mixed[real], expected[real]) == neutral
     ids, mask = batch()
     with subject.base.frozen(), subject.base.using("fresh"):
@@ -61,6 +63,21 @@ def test_a_module_that_awaits_its_text_is_a_valid_fresh_one(case: str) -> None:
         base.new("other", CASES[case].make(base.anatomy), text=TEXT)
         for name, tensor in module.tensors().items():
             assert torch.equal(tensor, base.modules["other"].tensors()[name])
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case].text])
+def test_a_text_is_read_by_the_bare_base(case: str) -> None:
+    """Whatever is selected, in this block or by default, while a module starts from its text."""
+    with subject_of("llama", case) as subject:
+        expected = fresh(subject.base, "bare", case).tensors()
+        subject.plug("m", case="lora")
+        subject.plug("n", case="registers")
+        subject.base.use("m", "n")
+        with subject.base.using("m"):
+            found = [fresh(subject.base, "block", case).tensors()]
+        found.append(fresh(subject.base, "default", case).tensors())
+        for tensors in found:
+            assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors.items())
 
 
 @pytest.mark.parametrize("arch", ["llama", "opt", "qwen3_moe"])

@@ -57,7 +57,9 @@ def check_generation(subject: Subject, modes: dict[str, dict[str, Any]] = MODES)
                 else:
                     same_tokens(cached, uncached, TOKENS)
             if number == 0:
-                same_tokens(generate(model, ids, mask, cache_implementation="static"), generate(model, ids, mask), TOKENS)
+                same_tokens(
+                    generate(model, ids, mask, cache_implementation="static"), generate(model, ids, mask), TOKENS
+                )
 
 
 def assert_same_beams(a: Any, b: Any, name: str) -> None:
@@ -233,7 +235,11 @@ def slots_hide_the_last_keys(patch: pytest.MonkeyPatch) -> None:
     """The mask is not widened with the slots: the causal alignment shifts, and pads become visible."""
     patch.setattr(
         "addenda.bases.attention._widened",
-        lambda mask, slots, query, length: None if mask is None else torch.cat([mask[..., :1].expand(*mask.shape[:3], sum(n for n, _ in slots)), mask], -1),
+        lambda mask, slots, query, length: (
+            None
+            if mask is None
+            else torch.cat([mask[..., :1].expand(*mask.shape[:3], sum(n for n, _ in slots)), mask], -1)
+        ),
     )
 
 

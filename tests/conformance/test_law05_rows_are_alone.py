@@ -129,7 +129,9 @@ def test_rows_generate_alone(case: str) -> None:
 def gate_averages_over_the_batch(patch: pytest.MonkeyPatch) -> None:
     """The context gate is one number for all rows."""
     original = gates.ContextGate.scores
-    patch.setattr(gates.ContextGate, "scores", lambda self, x: original(self, x).mean(0, keepdim=True).expand(x.shape[:2]))
+    patch.setattr(
+        gates.ContextGate, "scores", lambda self, x: original(self, x).mean(0, keepdim=True).expand(x.shape[:2])
+    )
 
 
 def every_row_gets_every_module(patch: pytest.MonkeyPatch) -> None:

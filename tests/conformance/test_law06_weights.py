@@ -18,7 +18,7 @@ from addenda.core.site import Seam
 from addenda.core.state import Call, Share
 from addenda.selection import Selection
 from conformance.kinds import CASES, MAIN, REFUSED, pairs
-from conformance.world import IDS, Subject, assert_alive, batch, bare, close, logits, subject_of, throwaway
+from conformance.world import IDS, Subject, assert_alive, bare, batch, close, logits, subject_of, throwaway
 
 ALL = torch.zeros(4, dtype=torch.long)
 
@@ -32,7 +32,13 @@ def check_one_and_zero(subject: Subject) -> None:
             return logits(base.model, ids, mask)
 
     one = run(base.using("m"))
-    ways = [base.using(m=1.0), base.using({"m": 1}), base.using(["m"]), base.using("m=1.0"), base.rows([{"m": 1.0}] * 4)]
+    ways = [
+        base.using(m=1.0),
+        base.using({"m": 1}),
+        base.using(["m"]),
+        base.using("m=1.0"),
+        base.rows([{"m": 1.0}] * 4),
+    ]
     for way in ways:
         assert torch.equal(run(way), one), "a module at 1.0 is not that module"
     by_index = run(base.rows(ALL, table=[{"m": 1.0}]))
@@ -109,13 +115,15 @@ def check_scaled(subject: Subject) -> None:
     """At the first site that runs, the output moves by the weighted sum of what each module adds alone."""
 
     def added(weights: dict[str, float], way: str = "using") -> Tensor:
-        with outputs(subject) as first:
-            with {
+        with (
+            outputs(subject) as first,
+            {
                 "using": lambda: subject.base.using(weights),
                 "rows": lambda: subject.base.rows([weights] * 4),
                 "index": lambda: subject.base.rows(ALL, table=[weights]),
-            }[way]():
-                logits(subject.model, *batch())
+            }[way](),
+        ):
+            logits(subject.model, *batch())
         return first[0] - off
 
     with outputs(subject) as first, subject.base.off():
@@ -170,7 +178,7 @@ def test_all_kinds_in_any_order(arch: str) -> None:
             subject.plug(name, case=case)
         found = []
         for order in (names, names[::-1], names[3:] + names[:3]):
-            with subject.base.using({name: 0.5 for name in order}):
+            with subject.base.using(dict.fromkeys(order, 0.5)):
                 found.append(logits(subject.model, *batch()))
         assert torch.equal(found[0], found[1])
         assert torch.equal(found[0], found[2])
@@ -201,10 +209,14 @@ def test_a_joint_weight_against_the_formula(case: str, weight: float) -> None:
             slots = subject.base.reader.materialise(subject.base.modules["m"])["layers.0.attention"]
             x, (cos, sin) = caught["hidden_states"], caught["position_embeddings"]
             q, k, v = (
-                getattr(layer, name)(x).view(*x.shape[:2], -1, 16).transpose(1, 2) for name in ("q_proj", "k_proj", "v_proj")
+                getattr(layer, name)(x).view(*x.shape[:2], -1, 16).transpose(1, 2)
+                for name in ("q_proj", "k_proj", "v_proj")
             )
             q, k = apply_rotary_pos_emb(q, k, cos, sin)
-            k, v = (torch.cat([s.expand(4, -1, -1, -1), t], 2).repeat_interleave(2, 1) for s, t in zip(slots, (k, v), strict=True))
+            k, v = (
+                torch.cat([s.expand(4, -1, -1, -1), t], 2).repeat_interleave(2, 1)
+                for s, t in zip(slots, (k, v), strict=True)
+            )
             scores = q @ k.transpose(2, 3) / 4.0
             count, length = slots[0].shape[1], x.shape[1]
             scores[..., :count] += math.log(weight)
@@ -245,7 +257,11 @@ def joint_weights_are_ignored(patch: pytest.MonkeyPatch) -> None:
 def joint_weights_scale_values(patch: pytest.MonkeyPatch) -> None:
     """The weight multiplies the scores' bias instead of its logarithm."""
     original = attention._log
-    patch.setattr(attention, "_log", lambda weight, like: None if isinstance(weight, float) and weight == 1.0 else original(weight, like).exp())
+    patch.setattr(
+        attention,
+        "_log",
+        lambda weight, like: None if isinstance(weight, float) and weight == 1.0 else original(weight, like).exp(),
+    )
 
 
 def contributions_in_naming_order(patch: pytest.MonkeyPatch) -> None:

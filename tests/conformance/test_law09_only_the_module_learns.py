@@ -33,7 +33,9 @@ def checkpointed(model: Any, *, reentrant: bool = False) -> Iterator[None]:
             layer.__dict__.pop("_gradient_checkpointing_func", None)
 
 
-def step(subject: Subject, *, local: bool = False, rows: bool = False, alongside: bool = False) -> tuple[Tensor, Grads, Any]:
+def step(
+    subject: Subject, *, local: bool = False, rows: bool = False, alongside: bool = False
+) -> tuple[Tensor, Grads, Any]:
     """One training step's loss and gradients; backward runs after the selecting block has ended."""
     base, model = subject.base, subject.model
     ids, mask = batch(padded=True)
@@ -103,7 +105,9 @@ def test_every_parameter_has_a_gradient(case: str) -> None:
     """Over a batch on which a module is live, nothing of it is left out."""
     subject = throwaway("llama", case)
     _, grads, _ = step(subject)
-    dead = [name for name, p in subject.base.modules["m"].named_parameters() if name not in grads or not grads[name].any()]
+    dead = [
+        name for name, p in subject.base.modules["m"].named_parameters() if name not in grads or not grads[name].any()
+    ]
     assert not dead, f"without a gradient: {dead}"
 
 
@@ -190,7 +194,10 @@ def recomputing_collects_again(patch: pytest.MonkeyPatch) -> None:
     """The local loss is recorded a second time in backward."""
     original = Call.__setattr__ if "__setattr__" in Call.__dict__ else object.__setattr__
     patch.setattr(
-        Call, "__setattr__", lambda self, name, value: original(self, name, False if name == "recomputing" else value), raising=False
+        Call,
+        "__setattr__",
+        lambda self, name, value: original(self, name, False if name == "recomputing" else value),
+        raising=False,
     )
 
 

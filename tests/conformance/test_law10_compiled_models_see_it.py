@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from addenda.core.state import RUNTIME
 from addenda.plugging import Base
 from addenda.running import Machinery
 from conformance.kinds import CASES, MAIN, spread
-from conformance.world import Subject, assert_alive, batch, close, perturbed, throwaway
+from conformance.world import Subject, assert_alive, batch, close, perturbed, short, throwaway
 from pico import pico
 
 TABLE: list[dict[str, float]] = [{}, {"m": 1.0}]
@@ -54,7 +53,7 @@ def forward(compiled: Any, subject: Subject) -> tuple[Tensor, Tensor]:
 def check_compiled(subject: Subject, *, fullgraph: bool = True) -> Graphs:
     """Everything that may be done to a base is done to a compiled one; each time it says what the model says."""
     base, graphs = subject.base, Graphs()
-    bare = pico(subject.arch, num_hidden_layers=2)(batch()[0]).logits.detach()
+    bare = pico(subject.arch, **short(subject.arch))(batch()[0]).logits.detach()
     compiled = torch.compile(subject.model, backend=graphs, fullgraph=fullgraph)
 
     def same(changed: bool, rows: Any = slice(None)) -> Tensor:
@@ -96,14 +95,14 @@ def check_compiled(subject: Subject, *, fullgraph: bool = True) -> Graphs:
 
 @pytest.mark.parametrize(("arch", "case"), spread(MAIN)[: len(MAIN)])
 def test_compiled_models_see_it(arch: str, case: str) -> None:
-    subject = throwaway(arch, case, num_hidden_layers=2)
+    subject = throwaway(arch, case, **short(arch))
     check_compiled(subject)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("arch", "case"), spread(CASES)[1:])
 def test_compiled_models_see_every_configuration(arch: str, case: str) -> None:
-    check_compiled(throwaway(arch, case, num_hidden_layers=2))
+    check_compiled(throwaway(arch, case, **short(arch)))
 
 
 @pytest.mark.parametrize("case", ["registers-neutral", "lora"])
@@ -146,46 +145,39 @@ def test_a_compiled_model_trains_and_generates(case: str) -> None:
 # -- mutants --------------------------------------------------------------------------------------------------------
 
 
-def compiled_code_reads_an_old_selection(patch: pytest.MonkeyPatch) -> None:
-    """What compiled code is told of the selection is the first one for good."""
-    original = Base._select
-    seen: list[Any] = []
+def the_graph_is_not_told_of_a_new_selection(patch: pytest.MonkeyPatch) -> None:
+    """What compiled code sees of the selection is the first one for good."""
+    original = Base.selection.fget
+    assert original is not None
+    kept: list[Any] = []
 
-    def select(self: Base, chosen: Any) -> None:
-        original(self, chosen)
-        seen.append(chosen)
-        for owner in vars(self).values():
-            if hasattr(owner, "chosen"):
-                owner.chosen = seen[0]
-        if hasattr(RUNTIME, "selections"):
-            RUNTIME.selections[id(self)] = seen[0]
+    def selection(self: Base) -> Any:
+        if not torch.compiler.is_compiling():
+            return original(self)
+        return kept[0] if kept else original(self)
 
-    patch.setattr(Base, "_select", select)
+    patch.setattr(Base, "selection", property(selection))
 
 
-def module_runs_outside_of_the_graph(patch: pytest.MonkeyPatch) -> None:
+def modules_run_outside_of_the_graph(patch: pytest.MonkeyPatch) -> None:
     """Forwards with a module on are left to eager mode."""
-    original = Machinery._call
-    patch.setattr(Machinery, "_call", torch.compiler.disable(original, recursive=True))
+    patch.setattr(Machinery, "_call", torch.compiler.disable(Machinery._call, recursive=True))
 
 
 def every_index_is_a_constant(patch: pytest.MonkeyPatch) -> None:
     """The index is read as Python numbers, so that a new one is a new graph."""
-    from addenda.selection import Selection
+    original = Machinery._call
 
-    original = Selection._by_index
+    def call(self: Machinery, chosen: Any, *rest: Any) -> Any:
+        if chosen.index is not None and sum(chosen.index.tolist()) < 0:
+            raise AssertionError
+        return original(self, chosen, *rest)
 
-    def constant(self: Selection, modules: Any, index: Tensor, *rest: Any) -> Any:
-        shares = original(self, modules, index, *rest)
-        for share in shares:
-            share.weight = share.weight * sum(self.index.tolist()) / max(sum(self.index.tolist()), 1)  # type: ignore[union-attr]
-        return shares
-
-    patch.setattr(Selection, "_by_index", constant)
+    patch.setattr(Machinery, "_call", call)
 
 
 @pytest.mark.parametrize(
-    "mutant", [compiled_code_reads_an_old_selection, module_runs_outside_of_the_graph, every_index_is_a_constant]
+    "mutant", [the_graph_is_not_told_of_a_new_selection, modules_run_outside_of_the_graph, every_index_is_a_constant]
 )
 def test_a_mutant_is_caught(mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     subject = throwaway("llama", "lora", num_hidden_layers=2)

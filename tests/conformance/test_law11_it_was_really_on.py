@@ -140,7 +140,7 @@ def it_reports_and_does_nothing(patch: pytest.MonkeyPatch) -> None:
     ("mutant", "case"),
     [
         (a_site_is_not_hooked, "lora"),
-        (a_site_is_not_hooked, "registers"),
+        (a_site_is_not_hooked, "neutral"),
         (weights_are_one, "neutral"),
         (only_the_first_module_runs, "cartridge"),
         (it_reports_and_does_nothing, "parallel"),

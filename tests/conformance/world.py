@@ -321,9 +321,7 @@ def structure(model: Any) -> dict[str, Any]:
             for name, tensor in [*model.named_parameters(), *model.named_buffers()]
         },
         "training": [module.training for module in model.modules()],
-        "configs": {
-            name: id(module.config) for name, module in model.named_modules() if hasattr(module, "config")
-        },
+        "configs": {name: id(module.config) for name, module in model.named_modules() if hasattr(module, "config")},
         "config": copy.deepcopy(model.config.to_dict()),
         "attention": model.config._attn_implementation,
         "generation": model.generation_config.to_dict(),
@@ -336,7 +334,9 @@ def differences(after: Any, before: Any, at: str = "") -> list[str]:
     if after == before:
         return []
     if isinstance(before, dict):
-        return [line for key in {*before, *after} for line in differences(after.get(key), before.get(key), f"{at}/{key}")]
+        return [
+            line for key in {*before, *after} for line in differences(after.get(key), before.get(key), f"{at}/{key}")
+        ]
     if isinstance(before, frozenset):
         return [f"{at}: {sorted(before ^ (after or frozenset()))}"]
     return [f"{at}: {before!r} became {after!r}"]
@@ -352,6 +352,16 @@ def assert_values(model: Any, before: Mapping[str, Tensor]) -> None:
     """Every parameter and buffer is bit-equal to its copy."""
     changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
     assert not changed, f"the base changed: {changed}"
+
+
+def short(arch: str) -> dict[str, Any]:
+    """Fields of a pico configuration with two layers of three, for what costs time by the layer."""
+    more: dict[str, Any] = {"num_hidden_layers": 2}
+    if arch in ("gemma2", "gemma3"):
+        more["layer_types"] = ["sliding_attention", "full_attention"]
+    if arch == "smollm3":
+        more["no_rope_layers"] = [1, 0]
+    return more
 
 
 def throwaway(arch: str, case: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Subject:

@@ -22,7 +22,9 @@ def test_nats_per_token_with_an_interval(base: addenda.Base) -> None:
     assert isinstance(score, addenda.Score)
     assert score.low < float(score) < score.high
     plain = score.as_dict()
-    assert plain["on"] == "texts" and plain["documents"] == 6 and plain["bits_per_byte"] > 0
+    assert plain["on"] == "texts"
+    assert plain["documents"] == 6
+    assert plain["bits_per_byte"] > 0
 
 
 def test_a_file_by_its_name(base: addenda.Base, tmp_path: Path) -> None:

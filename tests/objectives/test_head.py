@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from addenda.objectives.distill import Distill
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
-from addenda.objectives.objective import Taught, objective_named
+from addenda.objectives.objective import objective_named
 from pico import ARCHS, VOCAB, pico, random_ids
 
 
@@ -49,11 +49,11 @@ def test_a_model_with_other_logits_is_believed_itself() -> None:
 class Spy(LanguageModelling):
     """Language modelling that remembers how many logits it was shown at a time."""
 
-    seen: list[int] = []
+    seen: ClassVar[list[int]] = []
 
-    def cost(self, logits: Tensor, targets: Tensor, taught: Taught = ()) -> Tensor:
+    def graded(self, logits: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
         self.seen.append(logits.shape[0])
-        return super().cost(logits, targets)
+        return super().graded(logits, *rest)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
@@ -63,13 +63,14 @@ def test_costs_and_gradients_equal_the_plain_ones(chunk: int) -> None:
     weights = torch.rand(24).where(torch.arange(24) % 3 > 0, 0.0)
     states = head.hidden(ids[:, :-1]).flatten(0, 1).requires_grad_()
     targets = ids[:, 1:].flatten()
-    Spy.seen = []
+    Spy.seen.clear()
     total, costs = head.costs(Spy(), states, targets, weights)
     (3 * total).backward()
     plain = states.detach().requires_grad_()
     each = F.cross_entropy(head.logits(plain), targets, reduction="none")
     (3 * (each * weights).sum()).backward()
-    assert states.grad is not None and plain.grad is not None
+    assert states.grad is not None
+    assert plain.grad is not None
     assert states.grad.abs().max() > 0
     torch.testing.assert_close(states.grad, plain.grad, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(costs, each.detach() * (weights > 0))
@@ -91,8 +92,10 @@ def test_no_row_counts_at_all() -> None:
     states = torch.randn(8, 64, requires_grad=True)
     total, costs = head.costs(LanguageModelling(), states, ids[0, 1:], torch.zeros(8))
     total.backward()
-    assert total == 0 and (costs == 0).all()
-    assert states.grad is not None and (states.grad == 0).all()
+    assert total == 0
+    assert (costs == 0).all()
+    assert states.grad is not None
+    assert (states.grad == 0).all()
 
 
 def test_a_chunk_fits_its_budget() -> None:

@@ -7,6 +7,7 @@ import math
 import torch
 
 from addenda.objectives.lm import LanguageModelling
+from addenda.objectives.objective import Objective
 
 
 def test_nats_of_a_known_distribution() -> None:
@@ -15,3 +16,11 @@ def test_nats_of_a_known_distribution() -> None:
     torch.testing.assert_close(costs, torch.tensor([-math.log(0.75), math.log(2.0)]))
     assert LanguageModelling().context == 0
     assert not LanguageModelling().taught
+
+
+def test_the_gradient_by_hand_is_that_of_autograd() -> None:
+    logits, targets, weights = torch.randn(6, 30) * 3, torch.randint(0, 30, (6,)), torch.rand(6)
+    costs, gradient = LanguageModelling().graded(logits.clone(), targets, weights)
+    plain = Objective.graded(LanguageModelling(), logits, targets, weights, ())
+    torch.testing.assert_close(costs, plain[0])
+    torch.testing.assert_close(gradient, plain[1])

@@ -34,7 +34,8 @@ def test_only_the_last_ones_are_kept(tmp_path: Path) -> None:
     for step in (1, 5, 10, 200):
         write(tmp_path, step)
     assert [folder.name for folder in checkpoint.folders(tmp_path)] == ["step-00000010", "step-00000200"]
-    assert not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("*.pkl"))
+    assert not list(tmp_path.rglob("*.pt"))
+    assert not list(tmp_path.rglob("*.pkl"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "state cut", "missing"])
@@ -50,7 +51,8 @@ def test_a_broken_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None
     else:
         file.write_bytes(raw[: len(raw) // 2])
     found = checkpoint.newest(tmp_path)
-    assert found is not None and found.step == 1
+    assert found is not None
+    assert found.step == 1
     (tmp_path / "step-00000001" / checkpoint.STATE).write_text("{}")
     with pytest.raises(TrainingError, match=r"no checkpoint in .* can be read"):
         checkpoint.newest(tmp_path)
@@ -75,7 +77,8 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytes
         write(tmp_path, 2)
     monkeypatch.undo()
     found = checkpoint.newest(tmp_path)
-    assert found is not None and found.step == 1
+    assert found is not None
+    assert found.step == 1
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
 
 

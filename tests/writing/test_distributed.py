@@ -91,6 +91,8 @@ def test_a_single_process_needs_no_group() -> None:
         processes.add_gradients([parameter])
         processes.share([parameter])
         processes.wait()
-        assert processes.first and processes.size == 1
-        assert processes.any(True, torch.device("cpu")) and not processes.any(False, torch.device("cpu"))
+        assert processes.first
+        assert processes.size == 1
+        assert processes.any(True, torch.device("cpu"))
+        assert not processes.any(False, torch.device("cpu"))
     assert torch.equal(parameter.grad, torch.ones(2))

@@ -36,7 +36,7 @@ def test_everything_is_put_back(make_base: Any, arch: str, checkpointing: bool) 
     next(base.modules["b"].parameters()).requires_grad_(False)
     base.model.train()
     before = state(base)
-    with (
+    with (  # noqa: PT012 - what holds inside the block is what is tested
         pytest.raises(RuntimeError, match="inside"),
         prepared(base, ["a"], seed=3, gradient_checkpointing=checkpointing),
     ):

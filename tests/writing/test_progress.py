@@ -69,7 +69,8 @@ def test_a_tracker_object_is_given_every_number(
     base.new("a", addenda.NeutralResidues(width=8))
     addenda.train(base, "a", **quick, tracker=tracker, validation={"learning": texts["learning"]}, validate_every=4)
     assert tracker.finished
-    assert tracker.config["seed"] == 0 and tracker.config["batch_rows"] == 4
+    assert tracker.config["seed"] == 0
+    assert tracker.config["batch_rows"] == 4
     assert [step for step, values in tracker.logged if "a/loss" in values] == list(range(1, 9))
     assert [step for step, values in tracker.logged if "validation/a/learning/value" in values] == [4, 8]
 

@@ -95,7 +95,8 @@ def test_a_killed_process_is_taken_up_bit_by_bit(whole: Any, broken_off: Any, ca
         assert f"stopped by {number.name} after step 7 of 12; the same call with resume=True goes on from {run}" in told
     assert bool(list(run.glob(".addenda-*.tmp"))) == (case == "killed-writing")
     found = checkpoint.newest(run)
-    assert found is not None and found.step == last
+    assert found is not None
+    assert found.step == last
     assert not out.exists()  # no half module
     assert any(not torch.equal(found.tensors[f"value.0.{name}"], tensor) for name, tensor in wanted.items())
 

@@ -106,7 +106,8 @@ def test_the_gradient_is_that_of_the_mean_loss(make_base: Make, texts: dict[str,
         plain_loss(base, stack(caught.passes()[0], CPU), "a").backward()
         plain = {k: p.grad.clone() for k, p in base.modules["a"].named_parameters() if p.grad is not None}
     assert_close(found, plain)
-    assert caught.sums["a"].corpus_tokens > 0 and caught.sums["a"].replay_tokens > 0
+    assert caught.sums["a"].corpus_tokens > 0
+    assert caught.sums["a"].replay_tokens > 0
 
 
 def test_accumulated_passes_equal_one(make_base: Make, texts: dict[str, Any]) -> None:

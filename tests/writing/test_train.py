@@ -86,7 +86,8 @@ def test_the_report_and_the_card_tell_the_same(
 def test_a_probe_shows_that_the_module_is_on(base: addenda.Base, quick: dict[str, Any]) -> None:
     module = base.new("a", KINDS["lora"])
     addenda.train(base, "a", **quick)
-    assert module.probe is not None and 0 < len(module.probe) <= 32
+    assert module.probe is not None
+    assert 0 < len(module.probe) <= 32
     ids = torch.tensor([module.probe])
     with torch.no_grad():
         bare = base.model(input_ids=ids).logits
@@ -104,8 +105,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(make_base: Make,
         torch.rand(7)  # the caller's random state has no say
         report = addenda.train(base, "a", **quick, seed=seed)
         found.append((torch.cat([p.detach().flatten() for p in base.modules["a"].parameters()]), report.data_crc))
-    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
-    assert not torch.equal(found[0][0], found[2][0]) and found[0][1] != found[2][1]
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    assert not torch.equal(found[0][0], found[2][0])
+    assert found[0][1] != found[2][1]
 
 
 def test_several_modules_in_one_run(
@@ -219,10 +222,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     with pytest.raises(TrainingError, match=told):
         addenda.train(base, "a", **quick, out=tmp_path / "a")
     found = checkpoint.newest(tmp_path / "a.run")
-    assert found is not None and found.step == 5
+    assert found is not None
+    assert found.step == 5
     assert all(torch.equal(found.tensors[f"value.0.{k}"], t) for k, t in poisoned.items())
     assert not (tmp_path / "a").exists()
-    assert base.selection.empty and any(p.requires_grad for p in base.model.parameters())
+    assert base.selection.empty
+    assert any(p.requires_grad for p in base.model.parameters())
     # mended, the run goes on
     monkeypatch.undo()
     assert addenda.train(base, "a", **quick, out=tmp_path / "a", resume=True).steps == 8

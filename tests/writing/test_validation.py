@@ -59,5 +59,7 @@ def test_without_a_learning_text_less_forgetting_is_better(held_out: Validation)
 
 
 def test_names_say_what_is_reported() -> None:
-    assert is_forgetting("forgetting") and is_forgetting("forgetting-law")
-    assert not is_forgetting("learning") and not is_forgetting("general")
+    assert is_forgetting("forgetting")
+    assert is_forgetting("forgetting-law")
+    assert not is_forgetting("learning")
+    assert not is_forgetting("general")

@@ -102,7 +102,9 @@ class _Mixed:
         if whole:
             out, weights = self._with_slots(None, groups[0][1])
             if dense:  # rows by index: every row is computed, those of weight zero keep the base's
-                on = torch.stack([torch.as_tensor(s.weight, device=out.device).expand(self.call.batch, 1, 1) for s in shares])
+                on = torch.stack(
+                    [torch.as_tensor(s.weight, device=out.device).expand(self.call.batch, 1, 1) for s in shares]
+                )
                 out = torch.where((on != 0).any(0).unsqueeze(-1), out, bare)
         else:
             out = torch.empty_like(self.query.transpose(1, 2)) if bare is None else bare
@@ -117,9 +119,13 @@ class _Mixed:
             self.call.observe(share, self.site.key, slots=share.key_values[self.site.key][0].shape[1])
         return out, weights
 
-    def _with_slots(self, rows: Tensor | None, members: list[tuple[Share, float | Tensor]]) -> tuple[Tensor, Tensor | None]:
+    def _with_slots(
+        self, rows: Tensor | None, members: list[tuple[Share, float | Tensor]]
+    ) -> tuple[Tensor, Tensor | None]:
         query, key, value = (t if rows is None else t.index_select(0, rows) for t in (self.query, self.key, self.value))
-        mask = self.mask if rows is None or self.mask is None or len(self.mask) == 1 else self.mask.index_select(0, rows)
+        mask = (
+            self.mask if rows is None or self.mask is None or len(self.mask) == 1 else self.mask.index_select(0, rows)
+        )
         keys, values, slots = [], [], []
         sunk: bool | Tensor = False  # the rows [R, 1, 1] that have a sink already: one for all
         for share, weight in members:
@@ -162,7 +168,9 @@ class _Mixed:
                 asked, flat_gate = asked[index], flat_gate[index]
         read = self._read(asked, share.key_values[self.site.key])  # [n, H, K]
         delta = (read * adapter.head_scale()[:, None] * flat_gate[:, None, None]).to(part.dtype)
-        call.collect_delta(share, delta.flatten(1).view(*(part.shape[:2] if index is None else (-1,)), heads * width), index)
+        call.collect_delta(
+            share, delta.flatten(1).view(*(part.shape[:2] if index is None else (-1,)), heads * width), index
+        )
         call.observe(share, self.site.key, gate=gate)
         if index is None:
             new = torch.where((gate != 0).unsqueeze(-1), part + delta.view(part.shape), part)
@@ -195,14 +203,17 @@ def _groups(shares: list[Share], batch: int) -> list[tuple[Tensor | None, list[t
         if mine:
             chosen.setdefault(mine, []).append(row)
     return [
-        (torch.tensor(rows, device=device), [(shares[n], weight) for n, weight in mine]) for mine, rows in chosen.items()
+        (torch.tensor(rows, device=device), [(shares[n], weight) for n, weight in mine])
+        for mine, rows in chosen.items()
     ]
 
 
 def _log(weight: float | Tensor, like: Tensor) -> Tensor | None:
     """log w as [1 or R, 1, 1, 1]; None for weight one."""
     if isinstance(weight, float):
-        return None if weight == 1.0 else torch.full((1, 1, 1, 1), math.log(weight), device=like.device, dtype=like.dtype)
+        return (
+            None if weight == 1.0 else torch.full((1, 1, 1, 1), math.log(weight), device=like.device, dtype=like.dtype)
+        )
     # -inf in a whole row would give NaN where a kernel adds masks; such rows are replaced by the base's anyway
     return weight.to(like.dtype).log().clamp(min=_least(like)).unsqueeze(-1)
 

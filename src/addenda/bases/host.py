@@ -25,7 +25,8 @@ class Host:
         config: Any = getattr(model, "config", None)
         if config is None or not hasattr(model, "base_model"):
             raise AddendaError(
-                f"attach needs a transformers causal language model (AutoModelForCausalLM.from_pretrained); got {type(model).__name__}"
+                "attach needs a transformers causal language model (AutoModelForCausalLM.from_pretrained); "
+                f"got {type(model).__name__}"
             )
         self.model = model
         self.config = config
@@ -34,7 +35,8 @@ class Host:
             self.layers = list(model.get_submodule(self.table.layers).children())
         except AttributeError:
             raise UnsupportedError(
-                f"{type(model).__name__} has no '{self.table.layers}'; attach takes the causal language model as transformers loads it"
+                f"{type(model).__name__} has no '{self.table.layers}'; "
+                "attach takes the causal language model as transformers loads it"
             ) from None
         #: the decoder without its head: every forward, whoever calls, passes through it
         inner = self.table.inner

@@ -87,7 +87,9 @@ class AddingAdapter(Adapter):
         """Tokens [R, T] whose contribution can differ from zero; None when all can."""
         return None
 
-    def contribution(self, x: Tensor, *, weight: float | Tensor = 1.0, mask: Tensor | None = None) -> Contribution | None:
+    def contribution(
+        self, x: Tensor, *, weight: float | Tensor = 1.0, mask: Tensor | None = None
+    ) -> Contribution | None:
         """The weighted contribution for x [R, T, D_in], on live tokens alone where that is cheaper.
 
         `weight` is a number, [R, 1, 1] or [R, T, 1]; `mask` [R, T] is True where a token may be touched.
@@ -142,7 +144,9 @@ class GatedAdapter(AddingAdapter):
         gate = self.gate(x)
         return None if gate is None else gate.squeeze(-1) != 0
 
-    def contribution(self, x: Tensor, *, weight: float | Tensor = 1.0, mask: Tensor | None = None) -> Contribution | None:
+    def contribution(
+        self, x: Tensor, *, weight: float | Tensor = 1.0, mask: Tensor | None = None
+    ) -> Contribution | None:
         """As for every adding adapter."""
         gate = None if compiling() else self.gate(x)
         if gate is None:
@@ -160,7 +164,9 @@ def _on_live(
         return Contribution(_times(compute(x), factor))
     index = live.flatten().nonzero().squeeze(-1)
     if index.numel() == 0 and not torch.is_grad_enabled():
-        return None  # a training step needs it all the same: without a live token nothing would have a gradient, even zero
+        return (
+            None  # a training step needs it all the same: without a live token nothing would have a gradient, even zero
+        )
     if index.numel() > SPARSE_BELOW * live.numel():
         delta = _times(compute(x), factor)
         return Contribution(delta, live=None if index.numel() == live.numel() else live.unsqueeze(-1))
@@ -214,6 +220,7 @@ class AttentionAdapter(Adapter):
         raise NotImplementedError
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Never called: the attention function reads the adapter's slots."""
         raise NotImplementedError("attention adapters are read through states() or key_values()")
 
 

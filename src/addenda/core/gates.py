@@ -41,7 +41,9 @@ class ContextGate(nn.Module):
 
     def scores(self, x: Tensor) -> Tensor:
         """One score per token: [R, T] float32 from x [R, T, D]."""
-        return (torch.mv(into(x, self.weight).reshape(-1, x.shape[-1]), self.weight).view(x.shape[:-1]) + self.bias).float()
+        return (
+            torch.mv(into(x, self.weight).reshape(-1, x.shape[-1]), self.weight).view(x.shape[:-1]) + self.bias
+        ).float()
 
     def forward(
         self, x: Tensor, state: GateState | None = None, mask: Tensor | None = None, documents: Tensor | None = None

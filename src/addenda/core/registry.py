@@ -23,9 +23,9 @@ def kinds() -> dict[str, type[Kind]]:
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"addenda.kinds.{info.name}")
         for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, Kind) and value.__module__ == module.__name__:
-                if is_dataclass(value):
-                    found[value.__name__] = value
+            own = isinstance(value, type) and value.__module__ == module.__name__
+            if own and issubclass(value, Kind) and is_dataclass(value):
+                found[value.__name__] = value
     return dict(sorted(found.items()))
 
 

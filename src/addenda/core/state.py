@@ -132,12 +132,16 @@ class _Runtime(threading.local):
     """Thread-local: the call in progress, what watches it, and the capture list of attention keys and values."""
 
     call: Call | None = None
+    # True while the base reads for its modules: every forward is then bare, whatever is selected
+    bare: bool = False
     watch: Watch = Watch()
     # the number of prompts that `generate` was given, while it runs
     prompts: int | None = None
     capture: list[KeyValues] | None = None
+
     def __init__(self) -> None:
         self.call = None
+        self.bare = False
         self.watch = Watch()
         self.prompts = None
         self.capture = None
@@ -147,15 +151,15 @@ RUNTIME = _Runtime()
 
 
 class running:
-    """Run a block under a call (or under none), and put back what was there."""
+    """Run a block under a call, or under none and then bare, and put back what was there."""
 
     def __init__(self, call: Call | None, recomputing: bool = False) -> None:
         self.call, self.recomputing = call, recomputing
 
     def __enter__(self) -> Call | None:
-        self.before = RUNTIME.call
+        self.before = RUNTIME.call, RUNTIME.bare
         self.flag = self.call.recomputing if self.call is not None else False
-        RUNTIME.call = self.call
+        RUNTIME.call, RUNTIME.bare = self.call, self.call is None
         if self.call is not None:
             self.call.recomputing = self.recomputing
         return self.call
@@ -163,7 +167,7 @@ class running:
     def __exit__(self, *exc: object) -> None:
         if self.call is not None:
             self.call.recomputing = self.flag
-        RUNTIME.call = self.before
+        RUNTIME.call, RUNTIME.bare = self.before
 
 
 def compiling() -> bool:

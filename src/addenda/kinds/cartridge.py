@@ -83,9 +83,7 @@ class Cartridge(Kind):
         if len(ids) < self.count:
             raise AddendaError(f"init='text' needs at least {self.count} tokens of text; got {len(ids)}")
         with torch.no_grad():
-            for adapter, (keys, values) in zip(
-                adapters.values(), reader.key_values(ids[: self.count]), strict=True
-            ):
+            for adapter, (keys, values) in zip(adapters.values(), reader.key_values(ids[: self.count]), strict=True):
                 assert adapter.sink is not None
                 adapter.sink.copy_(torch.stack([keys[:, :1], values[:, :1]]))
                 adapter.keys.copy_(keys[:, 1:])

@@ -61,7 +61,9 @@ class LoRA(Kind):
         if self.alpha is None:
             object.__setattr__(self, "alpha", float(2 * self.rank))
         if self.targets is not None:
-            self.check(not isinstance(self.targets, str), f"targets is a list of names; got the string {self.targets!r}")
+            self.check(
+                not isinstance(self.targets, str), f"targets is a list of names; got the string {self.targets!r}"
+            )
             object.__setattr__(self, "targets", tuple(self.targets))
 
     @property
@@ -75,7 +77,10 @@ class LoRA(Kind):
         sites = _targeted(anatomy, self.targets)
         for target in self.targets or ():
             names = {site.key.rsplit(".", 1)[-1] for site in anatomy.at(Seam.LINEAR)}
-            self.check(bool(_targeted(anatomy, (target,))), f"no linear layer is called '{target}'; there are {known(target, names)}")
+            self.check(
+                bool(_targeted(anatomy, (target,))),
+                f"no linear layer is called '{target}'; there are {known(target, names)}",
+            )
         return {site.key: LoRAAdapter(site.d_in, site.d_out, self.rank, self.scale) for site in sites}
 
     @staticmethod

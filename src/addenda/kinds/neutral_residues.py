@@ -72,7 +72,9 @@ class NeutralResidues(Kind):
         if self.extra is None and self.width is None:
             object.__setattr__(self, "extra", 0.2)
         self.check(self.extra is None or self.width is None, "give extra or width, not both")
-        self.check(self.extra is None or 0 < self.extra <= 10, f"extra is a share of the base, e.g. 0.2; got {self.extra}")
+        self.check(
+            self.extra is None or 0 < self.extra <= 10, f"extra is a share of the base, e.g. 0.2; got {self.extra}"
+        )
         self.check(self.width is None or self.width > 0, f"width must be positive; got {self.width}")
         self.check(self.gate in ("token", "context"), f"gate is 'token' or 'context'; got {self.gate!r}")
         self.check(self.read_at is None or self.gate == "context", "read_at belongs to gate='context'")

@@ -50,7 +50,9 @@ class ParallelAdapter(Kind):
         if self.extra is None and self.width is None:
             object.__setattr__(self, "extra", 0.2)
         self.check(self.extra is None or self.width is None, "give extra or width, not both")
-        self.check(self.extra is None or 0 < self.extra <= 10, f"extra is a share of the base, e.g. 0.2; got {self.extra}")
+        self.check(
+            self.extra is None or 0 < self.extra <= 10, f"extra is a share of the base, e.g. 0.2; got {self.extra}"
+        )
         self.check(self.width is None or self.width > 0, f"width must be positive; got {self.width}")
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, SideFFN]:

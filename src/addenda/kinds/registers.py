@@ -117,9 +117,7 @@ class Registers(Kind):
     def adapters(self, anatomy: Anatomy) -> Mapping[str, RegisterAdapter]:
         """One set of registers per layer; with a context gate from its layer up."""
         return {
-            site.key: RegisterAdapter(
-                self.count, anatomy.width, anatomy.heads, self.mode, self.gate, self.normalise
-            )
+            site.key: RegisterAdapter(self.count, anatomy.width, anatomy.heads, self.mode, self.gate, self.normalise)
             for site in anatomy.at(Seam.ATTENTION)
             if site.layer >= self._first(anatomy)
         }

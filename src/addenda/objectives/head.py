@@ -38,8 +38,8 @@ class Head:
         return self.decoder(input_ids=ids, use_cache=False, **inputs).last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [n, V], float32, of states [n, D]."""
-        return (hidden if self.whole else self.finish(self.output(hidden))).float()
+        """Logits [n, V], float32, of states [n, D], in memory of their own."""
+        return hidden.float().clone() if self.whole else self.finish(self.output(hidden)).float()
 
     @torch.no_grad()
     def _holds(self) -> bool:
@@ -78,10 +78,15 @@ class Head:
             taught = tuple(part[chosen] for part in taught)
         picked = weights[chosen]
 
-        def cost(states: Tensor, at: slice) -> Tensor:
-            return objective.cost(self.logits(states), targets[at], tuple(part[at] for part in taught))
+        def graded(states: Tensor, at: slice) -> tuple[Tensor, Tensor | None]:
+            part = tuple(one[at] for one in taught)
+            logits = self.logits(states)
+            if not states.requires_grad:
+                return objective.cost(logits, targets[at], part), None
+            costs, slope = objective.graded(logits.detach(), targets[at], picked[at], part)
+            return costs, torch.autograd.grad(logits, states, slope)[0]
 
-        total, costs = _Chunked.apply(hidden, picked, cost, self.chunk)
+        total, costs = _Chunked.apply(hidden, picked, graded, self.chunk)
         return total, torch.zeros_like(weights).index_copy(0, chosen, costs)
 
     @torch.no_grad()
@@ -96,22 +101,22 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weights: Tensor, cost: Callable[[Tensor, slice], Tensor], chunk: int
+        ctx: Any,
+        hidden: Tensor,
+        weights: Tensor,
+        graded: Callable[[Tensor, slice], tuple[Tensor, Tensor | None]],
+        chunk: int,
     ) -> tuple[Tensor, Tensor]:
         wanted = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if wanted else None
         costs = torch.empty_like(weights)
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, len(hidden), chunk):
             at = slice(start, start + chunk)
             with torch.set_grad_enabled(wanted):
-                states = hidden[at].detach().requires_grad_(wanted)
-                each = cost(states, at)
-                part = (each * weights[at]).sum()
-            if gradient is not None:
-                gradient[at] = torch.autograd.grad(part, states)[0]
-            costs[at] = each.detach()
-            total += part.detach()
+                costs[at], slope = graded(hidden[at].detach().requires_grad_(wanted), at)
+            if gradient is not None and slope is not None:
+                gradient[at] = slope
+        total = (costs * weights).sum()
         ctx.gradient = gradient
         ctx.mark_non_differentiable(costs)
         return total, costs

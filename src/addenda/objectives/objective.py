@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from addenda.core.errors import AddendaError, known
@@ -33,6 +34,14 @@ class Objective(ABC):
     def teach(self, logits: Tensor) -> Taught:
         """What the student needs of the teacher's logits [n, V]: tensors whose first axis is n."""
         raise NotImplementedError
+
+    def graded(self, logits: Tensor, targets: Tensor, weights: Tensor, taught: Taught) -> tuple[Tensor, Tensor]:
+        """The costs [n], and the gradient [n, V] of their weighted sum for the logits; may use the logits' memory."""
+        with torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            costs = self.cost(leaf, targets, taught)
+            (gradient,) = torch.autograd.grad((costs * weights).sum(), leaf)
+        return costs.detach(), gradient
 
     @abstractmethod
     def cost(self, logits: Tensor, targets: Tensor, taught: Taught) -> Tensor:
