@@ -1,5 +1,6 @@
 """Train: write a corpus into modules beside the frozen base, and put everything else back as it was."""
 
+# budget: the docstring of `train` is the reference of the whole call
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
