@@ -213,12 +213,8 @@ class Base:
         if not compiling():
             return self._selected.get()
         if self._mirror.tasks:
-            return self._outside_the_graph()
+            return _outside_the_graph(self._selected)
         return self._mirror.selection
-
-    @torch.compiler.disable
-    def _outside_the_graph(self) -> Selection:
-        return self._selected.get()
 
     def _checked(self, chosen: Selection) -> Selection:
         return selecting.check(chosen, self._modules)
@@ -311,6 +307,11 @@ class Base:
         except BaseException:
             del self._modules[module.name]
             raise
+
+
+@torch.compiler.disable
+def _outside_the_graph(selected: contextvars.ContextVar[Selection]) -> Selection:
+    return selected.get()
 
 
 def _nonzero(weights: dict[str, float]) -> dict[str, float]:

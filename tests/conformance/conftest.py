@@ -6,10 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("conformance.world")
+pytest.register_assert_rewrite("conformance.world", "conformance.client")
 
+from conformance.client import OtherProcess  # noqa: E402
 from conformance.kinds import CASES, REFUSED  # noqa: E402
 from conformance.world import Subject, subject_of  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def other() -> Iterator[OtherProcess]:
+    """Another process, which forks for every request."""
+    made = OtherProcess()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,54 +13,13 @@ from torch import Tensor
 
 from addenda import storage
 from addenda.core.errors import FileError
+from conformance.client import OtherProcess
 from conformance.kinds import CASES, MAIN, REFUSED
 from conformance.world import Subject, assert_alive, batch, logits, subject_of
 from pico import ARCHS
 
-ROOT = Path(__file__).parents[1]
 
-
-class Loader:
-    """The other process; see `loader.py`."""
-
-    def __init__(self) -> None:
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(ROOT / "conformance" / "loader.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        )
-        assert self.answer() == "ready"
-
-    def answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def logits(self, arch: str, folder: Path, out: Path) -> dict[str, Tensor]:
-        """Logits of every module in `folder`, computed by a process that has never seen them."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"arch": arch, "folder": str(folder), "out": str(out)}) + "\n")
-        self.process.stdin.flush()
-        said = self.answer()
-        assert said == "ok", json.loads(said)
-        return load_file(out)
-
-
-@pytest.fixture(scope="module")
-def loader() -> Iterator[Loader]:
-    made = Loader()
-    yield made
-    assert made.process.stdin is not None
-    made.process.stdin.close()
-    made.process.wait(30)
-    assert made.process.stdout is not None
-    made.process.stdout.close()
-
-
-def check_round_trip(subject: Subject, cases: list[str], loader: Loader, folder: Path) -> None:
+def check_round_trip(subject: Subject, cases: list[str], other: OtherProcess, folder: Path) -> None:
     """Every case saved from here and loaded elsewhere gives the same bits; saving twice gives the same file."""
     expected: dict[str, Tensor] = {}
     for number, case in enumerate(cases):
@@ -76,7 +32,9 @@ def check_round_trip(subject: Subject, cases: list[str], loader: Loader, folder:
             with subject.base.using(name):
                 expected[f"{name}.{padded}"] = logits(subject.model, *batch(padded))
         subject.base.unplug(name)
-    found = loader.logits(subject.arch, folder / "modules", folder / "logits.safetensors")
+    said = other.ask(task="load", arch=subject.arch, folder=str(folder / "modules"), out=str(folder / "logits"))
+    assert said == "ok", said
+    found = load_file(folder / "logits")
     assert found.keys() == expected.keys()
     far = {
         cases[int(key[1:].split(".")[0])]: float((found[key] - expected[key]).abs().max())
@@ -87,16 +45,16 @@ def check_round_trip(subject: Subject, cases: list[str], loader: Loader, folder:
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_round_trip(arch: str, loader: Loader, tmp_path: Path) -> None:
+def test_round_trip(arch: str, other: OtherProcess, tmp_path: Path) -> None:
     with subject_of(arch, "lora") as subject:
-        check_round_trip(subject, [case for case in MAIN if (arch, case) not in REFUSED], loader, tmp_path)
+        check_round_trip(subject, [case for case in MAIN if (arch, case) not in REFUSED], other, tmp_path)
 
 
 @pytest.mark.parametrize("arch", ["qwen3", *(pytest.param(a, marks=pytest.mark.slow) for a in ARCHS if a != "qwen3")])
-def test_round_trip_of_every_configuration(arch: str, loader: Loader, tmp_path: Path) -> None:
+def test_round_trip_of_every_configuration(arch: str, other: OtherProcess, tmp_path: Path) -> None:
     with subject_of(arch, "lora") as subject:
         cases = [case for case in CASES if case not in MAIN and (arch, case) not in REFUSED]
-        check_round_trip(subject, cases, loader, tmp_path)
+        check_round_trip(subject, cases, other, tmp_path)
 
 
 @pytest.mark.parametrize("case", MAIN)
@@ -195,11 +153,11 @@ def layers_are_swapped(patch: pytest.MonkeyPatch) -> None:
 def test_a_mutant_is_caught(
     mutant: Callable[[pytest.MonkeyPatch], None],
     case: str,
-    loader: Loader,
+    other: OtherProcess,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with subject_of("llama", case) as subject:
         mutant(monkeypatch)
         with pytest.raises(AssertionError):
-            check_round_trip(subject, [case], loader, tmp_path)
+            check_round_trip(subject, [case], other, tmp_path)

@@ -32,7 +32,7 @@ def fingerprint(model: nn.Module) -> str:
         digest.update(f"{name}{tuple(value.shape)}".encode())
         # cut into pieces: no second copy of a large embedding in memory
         for piece in value.detach().flatten().split(1 << 24):
-            digest.update(piece.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy())
+            digest.update(piece.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -50,7 +50,8 @@ class BaseReader:
             extra["position_ids"] = torch.arange(-len(ids), 0, device=self._device())[None]
         with running(None), _evaluating(self.host.model):
             self.host.inner(input_ids=self._row(ids), past_key_values=cache, use_cache=True, **extra)
-        return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+        layers: list[Any] = cache.layers
+        return [(layer.keys[0], layer.values[0]) for layer in layers]
 
     def materialise(self, module: KnowledgeModule) -> dict[str, KeyValues]:
         """Keys and values [G, S, K] of an attention module at each of its sites, with a gradient where one is wanted.

@@ -283,7 +283,7 @@ class Kind(ABC):
             raise AddendaError(f"{type(self).__name__}: {message}")
 
 
-def width_for(extra: float | None, width: int | None, anatomy: Anatomy, per_unit: int, multiple: int = 8) -> int:
+def width_for(extra: float | None, width: int | None, anatomy: Anatomy, per_unit: float, multiple: int = 8) -> int:
     """Hidden units per layer for a share `extra` of the base's parameters, each unit costing `per_unit` parameters."""
     if width is not None:
         return width

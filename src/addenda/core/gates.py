@@ -14,11 +14,11 @@ class GateState(NamedTuple):
     """Running sum and count of gate scores of the current document, float32 [R] each; rows come first."""
 
     total: Tensor
-    count: Tensor
+    counted: Tensor
 
     def select(self, rows: Tensor) -> GateState:
         """The state of other rows, in the order given: beams reorder, batches repeat."""
-        return GateState(self.total.index_select(0, rows), self.count.index_select(0, rows))
+        return GateState(self.total.index_select(0, rows), self.counted.index_select(0, rows))
 
 
 class ContextGate(nn.Module):
@@ -66,7 +66,7 @@ class ContextGate(nn.Module):
             total = total - torch.cat([zero, total[:, :-1]], 1).gather(1, start)
             count = count - torch.cat([zero, count[:, :-1]], 1).gather(1, start)
         elif state is not None:
-            total, count = total + state.total[:, None], count + state.count[:, None]
+            total, count = total + state.total[:, None], count + state.counted[:, None]
         gate = torch.relu(total / count.clamp(min=1.0) - self.threshold)
         gate = torch.where(real, gate, 0.0)
         return gate.unsqueeze(-1), GateState(total[:, -1], count[:, -1])

@@ -32,8 +32,8 @@ class Share:
     module: KnowledgeModule
     rows: Tensor | None
     weight: float | Tensor
-    by_row: dict[int, float] = field(default_factory=dict)
-    key_values: dict[str, KeyValues] = field(default_factory=dict)
+    by_row: dict[int, float] = field(default_factory=dict[int, float])
+    key_values: dict[str, KeyValues] = field(default_factory=dict[str, KeyValues])
 
 
 class Collector:
@@ -72,7 +72,7 @@ class Call:
         batch: int,
         length: int,
         mask: Tensor | None = None,
-        states: dict[str, Any] | None = None,
+        states: dict[Any, Any] | None = None,
         watch: Watch | None = None,
     ) -> None:
         watch = Watch() if watch is None else watch
@@ -81,8 +81,8 @@ class Call:
         self.length = length
         self.mask = mask
         self.documents = watch.documents
-        self.states = states if states is not None else {}
-        self.next_states: dict[str, Any] = {}
+        self.states: dict[Any, Any] = states if states is not None else {}
+        self.next_states: dict[Any, Any] = {}
         self.gates: dict[str, Tensor] = {}
         self.entry: dict[str, Tensor] = {}
         self.collector = watch.collector

@@ -41,6 +41,8 @@ class RegisterAdapter(AttentionAdapter):
             self.scale = nn.Parameter(torch.zeros(heads))
         self.token_gate = gate == "neutral"
 
+    threshold: Tensor
+
     def states(self, carry: Tensor | None) -> Tensor:
         """The states [S', D] that enter this layer."""
         own = self.registers

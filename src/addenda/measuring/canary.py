@@ -55,7 +55,7 @@ def _check(base: Base, name: str, weight: float, ids: Tensor | None) -> WasOn:
     kept = ids is None and module.probe is not None
     if ids is None:
         vocabulary = base.model.config.vocab_size
-        ids = torch.tensor(module.probe) if kept else torch.arange(16) * 7919 % vocabulary
+        ids = torch.arange(16) * 7919 % vocabulary if module.probe is None else torch.tensor(module.probe)
     row = ids.to(base.model.get_input_embeddings().weight.device)[None]
     ran: dict[str, float] = {}
 

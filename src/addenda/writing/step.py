@@ -19,7 +19,7 @@ from addenda.penalties.local import local_penalty
 from addenda.scoring import cast
 from addenda.writing.batches import Batch, Item, stack
 from addenda.writing.distributed import Processes
-from addenda.writing.isolation import way_of
+from addenda.writing.isolation import Way, way_of
 from addenda.writing.plan import Plan
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Stepper:
             )
         self.weights = {name: {name: 1.0, **self.plan.alongside} for name in self.plan.names}
         self.dtype: torch.dtype = self.base.model.get_input_embeddings().weight.dtype
-        self.isolate = way_of(self.base) if self.plan.settings.isolate else None
+        self.isolate: Way | None = way_of(self.base) if self.plan.settings.isolate else None
 
     def parameters(self, name: str) -> list[nn.Parameter]:
         """A module's parameters that learn."""
