@@ -18,10 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from addenda.core.contracts import Contribution
+from addenda.core.contracts import Contribution, GatedAdapter
 from addenda.core.gates import ContextGate
 from addenda.core.module import KnowledgeModule
-from addenda.kinds.neutral_residues import NeutralAdapter
 from addenda.kinds.registers import RegisterAdapter
 from addenda.plugging import Base
 
@@ -143,7 +142,7 @@ def _patched(module: KnowledgeModule, shares: list[float], start: int) -> list[t
     found = []
     for key in module.sites():
         adapter, share = module.adapter(key), shares[int(key.split(".")[1])]
-        method = "gate" if isinstance(adapter, NeutralAdapter) else "mix"
+        method = "gate" if isinstance(adapter, GatedAdapter) else "mix"
         _on_first(adapter, method, share, start)
         found.append((adapter, method))
     return found
@@ -180,9 +179,10 @@ def _scores(owner: Any, x: Tensor) -> Tensor:
     if isinstance(owner, ContextGate):
         owner.threshold.fill_(-64.0)  # lower than any mean, so that relu lets all through
         return owner(x)[0].squeeze(-1) - 64.0
-    if isinstance(owner, NeutralAdapter):
-        assert owner.router is not None
-        return x.to(owner.router.dtype) @ owner.router
+    if isinstance(owner, GatedAdapter):
+        score = owner.score(x)
+        assert score is not None
+        return score
     return x.to(owner.gate_weight.dtype) @ owner.gate_weight + owner.gate_bias
 
 

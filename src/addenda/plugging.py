@@ -213,7 +213,7 @@ class Base:
         if not compiling():
             return self._selected.get()
         if self._mirror.tasks:
-            return _outside_the_graph(self._selected)
+            return _outside_the_graph(self._selected)  # pyright: ignore[reportReturnType, reportArgumentType]
         return self._mirror.selection
 
     def _checked(self, chosen: Selection) -> Selection:

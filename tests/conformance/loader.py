@@ -39,10 +39,9 @@ def load(arch: str, folder: str, out: str) -> None:
 
 def train(arch: str, case: str, out: str, kill: int) -> None:
     """Train as law 7 does, and die in the middle of a step."""
+    from addenda.writing.step import Stepper
     from conformance.test_law07_resume_is_exact import run_of
     from conformance.world import throwaway
-
-    from addenda.writing.step import Stepper
 
     original = Stepper.take
 

@@ -32,7 +32,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoReport, Any]:
     base = addenda.attach(pico("llama"), pico_tokenizer(), name="pico")
     before = base.model.state_dict()
     copies = {key: tensor.clone() for key, tensor in before.items()}
-    report = demo(tmp_path_factory.mktemp("demo") / "out", quick=True, base=base)
+    report = demo(tmp_path_factory.mktemp("demo") / "out", tokens=3072, quick=True, base=base)
     assert all(torch.equal(tensor, copies[key]) for key, tensor in base.model.state_dict().items())
     return report, base
 
@@ -75,7 +75,7 @@ def test_json_holds_it_all(shown: tuple[DemoReport, Any]) -> None:
     report, _ = shown
     plain = json.loads(json.dumps(report.as_dict()))
     assert plain["rows"][2]["learned"]["low"] <= plain["rows"][2]["learned"]["nats"]
-    assert plain["facts"]["command"].startswith("addenda demo --tokens 6144 --seed 0 --quick")
+    assert plain["facts"]["command"].startswith("addenda demo --tokens 3072 --seed 0 --quick")
     assert sorted(plain["samples"][0]["texts"]) == ["LoRA", "base", "module on"]
 
 
@@ -90,9 +90,9 @@ def test_a_base_that_does_not_come_back_fails_the_check(tmp_path: Path, monkeypa
         return report
 
     monkeypatch.setattr(module, "train", careless)
-    report = demo(tmp_path / "out", quick=True, base=base)
-    assert len(report.failed) == 4
-    assert any("fingerprint" in text for text in report.failed)
+    report = demo(tmp_path / "out", tokens=768, quick=True, base=base)
+    for word in ("torch.equal", "held-out document's loss", "unplugged", "fingerprint"):
+        assert any(word in text for text in report.failed)
     assert "class=bad" in report.page.read_text()
 
 

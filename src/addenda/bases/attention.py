@@ -96,12 +96,12 @@ class _Mixed:
         groups = _groups(shares, self.call.batch)
         whole = len(groups) == 1 and groups[0][0] is None
         dense = whole and any(isinstance(share.weight, Tensor) for share in shares)
-        covered = whole or sum(len(rows) for rows, _ in groups) == self.call.batch
+        covered = whole or sum(len(rows) for rows, _ in groups if rows is not None) == self.call.batch
         observed = self.call.collector is not None
         bare, weights = self.bare() if dense or observed or not covered else (None, None)
         if whole:
             out, weights = self._with_slots(None, groups[0][1])
-            if dense:  # rows by index: every row is computed, those of weight zero keep the base's
+            if dense and bare is not None:  # by index every row is computed; those of weight zero keep the base's
                 on = torch.stack(
                     [torch.as_tensor(s.weight, device=out.device).expand(self.call.batch, 1, 1) for s in shares]
                 )
@@ -110,6 +110,7 @@ class _Mixed:
             out = torch.empty_like(self.query.transpose(1, 2)) if bare is None else bare
             weights = None
             for rows, members in groups:
+                assert rows is not None
                 out = out.index_copy(0, rows, self._with_slots(rows, members)[0])
         if observed:
             assert bare is not None
@@ -210,7 +211,7 @@ def _groups(shares: list[Share], batch: int) -> list[tuple[Tensor | None, list[t
 
 def _log(weight: float | Tensor, like: Tensor) -> Tensor | None:
     """log w as [1 or R, 1, 1, 1]; None for weight one."""
-    if isinstance(weight, float):
+    if not isinstance(weight, Tensor):
         return (
             None if weight == 1.0 else torch.full((1, 1, 1, 1), math.log(weight), device=like.device, dtype=like.dtype)
         )

@@ -67,7 +67,7 @@ class Contribution:
         if index is not None:
             if rows is not None:
                 length = y.shape[1]
-                index = rows[index // length] * length + index % length
+                index = rows[index] if length == 1 else rows[index // length] * length + index % length
             return y.reshape(-1, y.shape[-1]).index_add(0, index, delta).view(y.shape)
         if self.live is None:
             return y + delta if rows is None else y.index_add(0, rows, delta)
@@ -99,6 +99,10 @@ class AddingAdapter(Adapter):
             live = _and(mask, None if not isinstance(weight, Tensor) else (weight != 0).squeeze(-1))
             delta = self.delta(x) * weight
             return Contribution(delta, live=None if live is None else live.expand(x.shape[:-1]).unsqueeze(-1))
+        if isinstance(weight, Tensor) and _single(x):
+            weight = weight.item()
+            if weight == 0.0:
+                return None
         live = _and(self.live(x), mask)
         if isinstance(weight, Tensor):
             live = _and(live, (weight != 0).squeeze(-1).expand(x.shape[:-1]))
@@ -121,18 +125,28 @@ class AddingAdapter(Adapter):
 
 
 class GatedAdapter(AddingAdapter):
-    """An adding adapter whose contribution is a gate per token times the rest, and may have no gate.
+    """An adding adapter whose contribution is a gate per token, relu(score - threshold), times the rest.
 
-    A subclass implements `gate` and `ungated`. The gate is computed once, the rest on tokens whose gate is open.
+    A subclass implements `score` and `ungated`, and has the threshold as a buffer. The gate is computed once, the rest
+    on tokens whose gate is open.
     """
 
+    threshold: Tensor | None
+
     @abstractmethod
-    def gate(self, x: Tensor) -> Tensor | None:
-        """The gate [..., 1], exactly zero on tokens that are left alone; None where there is none."""
+    def score(self, x: Tensor) -> Tensor | None:
+        """What the gate cuts at its threshold, [...] for x [..., D_in]; None where there is no gate."""
 
     @abstractmethod
     def ungated(self, x: Tensor) -> Tensor:
         """The contribution [..., D_out] for a gate of one."""
+
+    def gate(self, x: Tensor) -> Tensor | None:
+        """The gate [..., 1], exactly zero on tokens that are left alone; None where there is none."""
+        score = self.score(x)
+        if score is None or self.threshold is None:
+            return None
+        return torch.relu(score - self.threshold).unsqueeze(-1)
 
     def delta(self, x: Tensor) -> Tensor:
         """The gated contribution [..., D_out]."""
@@ -148,28 +162,50 @@ class GatedAdapter(AddingAdapter):
         self, x: Tensor, *, weight: float | Tensor = 1.0, mask: Tensor | None = None
     ) -> Contribution | None:
         """As for every adding adapter."""
-        gate = None if compiling() else self.gate(x)
-        if gate is None:
+        if self.threshold is None or compiling():
             return super().contribution(x, weight=weight, mask=mask)
+        if mask is None and _single(x):
+            return self._single(x, weight)
+        gate = self.gate(x)
+        assert gate is not None
         if isinstance(weight, Tensor) or weight != 1.0:
             gate = gate * weight
-        return _on_live(x, _and(gate.squeeze(-1) != 0, mask), gate, self.ungated)
+        live = gate.squeeze(-1)
+        return _on_live(x, live if mask is None else (live != 0) & mask, gate, self.ungated)
+
+    def _single(self, x: Tensor, weight: float | Tensor) -> Contribution | None:
+        """The contribution for one token, its gate being a number: a decode step is mostly such small operations."""
+        score = self.score(x)
+        assert score is not None and self.threshold is not None
+        gate = score.item() - self.threshold.item()
+        if gate <= 0.0:
+            return None
+        factor = gate * (weight.item() if isinstance(weight, Tensor) else weight)
+        return None if factor == 0.0 else Contribution(_times(self.ungated(x), factor))
+
+
+def _single(x: Tensor) -> bool:
+    """Whether x [R, T, D] is one token, and nobody wants a gradient."""
+    return x.numel() == x.shape[-1] and not torch.is_grad_enabled()
 
 
 def _on_live(
     x: Tensor, live: Tensor | None, factor: float | Tensor, compute: Callable[[Tensor], Tensor]
 ) -> Contribution | None:
-    """`compute(x)` times `factor` (a number, [R, 1, 1] or [R, T, 1]) on the live tokens [R, T]; None where none is."""
+    """`compute(x)` times `factor` (a number, [R, 1, 1] or [R, T, 1]), on the tokens where `live` [R, T] is not zero.
+
+    None where none is, unless a training step needs it all the same: without any live token nothing would have a
+    gradient, not even zero.
+    """
     if live is None:
         return Contribution(_times(compute(x), factor))
     index = live.flatten().nonzero().squeeze(-1)
     if index.numel() == 0 and not torch.is_grad_enabled():
-        return (
-            None  # a training step needs it all the same: without a live token nothing would have a gradient, even zero
-        )
+        return None
+    if index.numel() == live.numel():
+        return Contribution(_times(compute(x), factor))
     if index.numel() > SPARSE_BELOW * live.numel():
-        delta = _times(compute(x), factor)
-        return Contribution(delta, live=None if index.numel() == live.numel() else live.unsqueeze(-1))
+        return Contribution(_times(compute(x), factor), live=(live != 0).unsqueeze(-1))
     if isinstance(factor, Tensor):
         factor = factor.expand(*x.shape[:-1], 1).flatten(0, 1).index_select(0, index)
     return Contribution(_times(compute(x.reshape(-1, x.shape[-1]).index_select(0, index)), factor), index=index)

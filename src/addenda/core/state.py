@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 KeyValues = tuple[Tensor, Tensor]
 
 
+def _no_weights() -> dict[int, float]:
+    return {}  # not `dict[int, float]` as a factory: torch.compile cannot trace that
+
+
+def _no_key_values() -> dict[str, KeyValues]:
+    return {}
+
+
 @dataclass
 class Share:
     """One module's part in a call.
@@ -32,8 +40,8 @@ class Share:
     module: KnowledgeModule
     rows: Tensor | None
     weight: float | Tensor
-    by_row: dict[int, float] = field(default_factory=dict[int, float])
-    key_values: dict[str, KeyValues] = field(default_factory=dict[str, KeyValues])
+    by_row: dict[int, float] = field(default_factory=_no_weights)
+    key_values: dict[str, KeyValues] = field(default_factory=_no_key_values)
 
 
 class Collector:
@@ -100,7 +108,9 @@ class Call:
     def weight_of(self, share: Share) -> float | Tensor:
         """The share's weight, with the module's own gate folded in: a number, [R, 1, 1] or [R, T, 1]."""
         gate = self.gates.get(share.name)
-        return share.weight if gate is None else gate * share.weight
+        if gate is None:
+            return share.weight
+        return gate if isinstance(share.weight, float) and share.weight == 1.0 else gate * share.weight
 
     def collect_delta(self, share: Share, delta: Tensor, index: Tensor | None = None) -> None:
         """Record a contribution [R, T, D] (or [n, D] at flat token `index`) for the local neutrality loss.

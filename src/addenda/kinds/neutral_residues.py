@@ -34,11 +34,9 @@ class NeutralAdapter(GatedAdapter):
         self.register_buffer("threshold", torch.zeros(()) if token_gate else None)
         self.threshold: Tensor | None
 
-    def gate(self, x: Tensor) -> Tensor | None:
-        """The token gate [..., 1], zero where the token is left alone."""
-        if self.router is None or self.threshold is None:
-            return None
-        return torch.relu(into(x, self.router) @ self.router - self.threshold).unsqueeze(-1)
+    def score(self, x: Tensor) -> Tensor | None:
+        """w . x [...]."""
+        return None if self.router is None else into(x, self.router) @ self.router
 
     def ungated(self, x: Tensor) -> Tensor:
         """W_o( silu(W_g x) * (W_i x) ) [..., D]."""

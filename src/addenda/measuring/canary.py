@@ -53,10 +53,9 @@ def was_on(base: Base, ids: Tensor | None = None) -> list[WasOn]:
 def _check(base: Base, name: str, weight: float, ids: Tensor | None) -> WasOn:
     module = base.modules[name]
     kept = ids is None and module.probe is not None
-    if ids is None:
-        vocabulary = base.model.config.vocab_size
-        ids = torch.arange(16) * 7919 % vocabulary if module.probe is None else torch.tensor(module.probe)
-    row = ids.to(base.model.get_input_embeddings().weight.device)[None]
+    default = torch.arange(16) * 7919 % base.model.config.vocab_size
+    probe = ids if ids is not None else default if module.probe is None else torch.tensor(module.probe)
+    row = probe.to(base.model.get_input_embeddings().weight.device)[None]
     ran: dict[str, float] = {}
 
     def observer(share: Share, site: str, **_: Any) -> None:

@@ -47,9 +47,8 @@ def inputs(way: Way, documents: Tensor, dtype: torch.dtype) -> dict[str, Tensor]
     if way == "mask":
         causal = torch.ones(documents.shape[1:] * 2, dtype=torch.bool, device=documents.device).tril()
         seen = (documents[:, :, None] == documents[:, None, :]) & causal
-        found["attention_mask"] = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[
-            :, None
-        ]
+        shut = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+        found["attention_mask"] = shut[:, None]
     return found
 
 
