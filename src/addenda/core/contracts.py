@@ -176,7 +176,8 @@ class GatedAdapter(AddingAdapter):
     def _single(self, x: Tensor, weight: float | Tensor) -> Contribution | None:
         """The contribution for one token, its gate being a number: a decode step is mostly such small operations."""
         score = self.score(x)
-        assert score is not None and self.threshold is not None
+        assert score is not None
+        assert self.threshold is not None
         gate = score.item() - self.threshold.item()
         if gate <= 0.0:
             return None
