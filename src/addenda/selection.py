@@ -104,7 +104,7 @@ class Selection:
         if self.index is not None:
             return self._by_index(modules, self.index, batch, prompts)
         if self.rows is None:
-            return [Share(name, modules[name], None, weight) for name, weight in sorted(self.everyone.items())]
+            return [Share(name, modules[name], None, self.everyone[name]) for name in sorted(self.everyone)]
         times = _times(len(self.rows), batch, prompts)
         rows = [row for row in self.rows for _ in range(times)]
         shares = []
