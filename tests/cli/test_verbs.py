@@ -195,6 +195,8 @@ def test_demo_quick(call: Any, place: Any, tmp_path: Path) -> None:
     words = [
         "demo",
         "--quick",
+        "--tokens",
+        "3072",
         "--base",
         place.base,
         "--out",
