@@ -35,8 +35,7 @@ if what == "sharded":
     mesh = init_device_mesh("cpu", (2,))
     base.unplug("a")
     for layer in base.model.model.layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(base.model, mesh=mesh)
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
     base = addenda.attach(base.model, base.tokenizer)
     base.new("a", addenda.NeutralResidues(width=8))
 if what == "resume":

@@ -42,11 +42,12 @@ def _public(key: str) -> str:
 
 def _tensors_in(module: nn.Module) -> Iterator[Tensor]:
     """Every parameter and buffer under a module, in order."""
-    for held in (module._parameters, module._buffers):
-        for tensor in held.values():
+    held: dict[str, dict[str, Any]] = vars(module)
+    for part in ("_parameters", "_buffers"):
+        for tensor in held[part].values():
             if tensor is not None:
                 yield tensor
-    for child in module._modules.values():
+    for child in held["_modules"].values():
         if child is not None:
             yield from _tensors_in(child)
 

@@ -1,7 +1,7 @@
 """Several processes, one run: each takes its rows of every batch, and gradients are added up.
 
-Started by `torchrun`; a single process needs none of it. The base may be sharded (`fully_shard` before `attach`): the
-module's own parameters are small and stay whole on every process.
+Started by `torchrun`; a single process needs none of it. The base's layers may be sharded, before `attach`, with
+`fully_shard(layer, reshard_after_forward=True)`; embeddings, head and the module's own parameters stay whole.
 """
 
 from __future__ import annotations

@@ -1,0 +1,107 @@
+"""Trainers of others, as they are, through `base.trainable`: they learn the module, save it alone, leave the base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Trainer, TrainingArguments
+
+from addenda import storage
+from conformance.kinds import MAIN
+from conformance.world import Subject, assert_values, batch, logits, throwaway, values
+from pico import pico_tokenizer, random_ids
+
+TEXTS = [f"the heart and the liver of patient {n} is treated with drug {n % 7}." for n in range(24)]
+
+
+def rows() -> list[dict[str, list[int]]]:
+    ids = random_ids(24, 12, seed=3).tolist()
+    return [{"input_ids": row, "labels": row, "attention_mask": [1] * len(row)} for row in ids]
+
+
+def arguments(folder: Path, **more: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2}
+    settings |= {"save_steps": 2, "report_to": [], "use_cpu": True, "disable_tqdm": True, "logging_steps": 1}
+    return {"output_dir": str(folder), **settings, **more}
+
+
+def check_trained(subject: Subject, before: dict[str, Any], numbers: dict[str, Any], folder: Path) -> None:
+    """The module moved, the base did not; every checkpoint holds the module's tensors and nothing else."""
+    module = subject.base.modules["m"]
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in module.tensors().items())
+    assert_values(subject.model, numbers)
+    assert not any(parameter.grad is not None for parameter in subject.model.parameters())
+    checkpoints = sorted(folder.glob("checkpoint-*"))
+    assert len(checkpoints) == 2
+    for checkpoint in checkpoints:
+        files = [*checkpoint.rglob("*.safetensors")]
+        assert len(files) == 1, files
+        found = load_file(files[0])
+        assert sum(tensor.numel() for tensor in found.values()) == sum(t.numel() for t in module.tensors().values())
+        weights = sum(tensor.numel() * tensor.itemsize for tensor in found.values())
+        assert files[0].stat().st_size < weights + 20_000
+    with subject.base.using("m"):
+        assert not torch.equal(logits(subject.model, *batch()), subject.bare())
+    assert torch.equal(logits(subject.model, *batch()), subject.bare())
+
+
+@pytest.mark.parametrize("case", MAIN)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_transformers_trainer(case: str, checkpointing: bool, tmp_path: Path) -> None:
+    if checkpointing and case not in ("neutral", "registers"):
+        pytest.skip("gradient checkpointing in every kind is law 9")
+    subject = throwaway("llama", case)
+    before = {name: tensor.clone() for name, tensor in subject.base.modules["m"].tensors().items()}
+    numbers = values(subject.model)
+    more = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    with subject.base.trainable("m") as trainable:
+        trainer = Trainer(
+            model=trainable,
+            args=TrainingArguments(**arguments(tmp_path, **(more if checkpointing else {}))),
+            train_dataset=rows(),
+        )
+        trainer.train()
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        assert losses[-1] < losses[0]
+        trainer.save_model(str(tmp_path / "final"))
+    check_trained(subject, before, numbers, tmp_path)
+    assert (tmp_path / "final" / storage.CARD).exists(), "what Trainer saves at the end is a module's folder"
+    loaded = subject.base.plug(tmp_path / "final", name="loaded")
+    for name, tensor in subject.base.modules["m"].tensors().items():
+        assert torch.equal(loaded.tensors()[name], tensor)
+
+
+def test_transformers_trainer_resumes(tmp_path: Path) -> None:
+    """Trainer's own checkpoints load back into the module."""
+    finals = []
+    for resume in (False, True):
+        subject = throwaway("llama", "lora")
+        with subject.base.trainable("m") as trainable:
+            trainer = Trainer(model=trainable, args=TrainingArguments(**arguments(tmp_path)), train_dataset=rows())
+            trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2") if resume else None)
+        finals.append({name: tensor.clone() for name, tensor in subject.base.modules["m"].tensors().items()})
+    for name, tensor in finals[0].items():
+        assert torch.allclose(finals[1][name], tensor, atol=1e-6), name
+
+
+@pytest.mark.parametrize("case", ["neutral", pytest.param("registers", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_trl_sft_trainer(case: str, tmp_path: Path) -> None:
+    trl = pytest.importorskip("trl")
+    subject = throwaway("llama", case)
+    before = {name: tensor.clone() for name, tensor in subject.base.modules["m"].tensors().items()}
+    numbers = values(subject.model)
+    with subject.base.trainable("m") as trainable:
+        trainer = trl.SFTTrainer(
+            model=trainable,
+            args=trl.SFTConfig(**arguments(tmp_path, max_length=64, bf16=False, gradient_checkpointing=False)),
+            train_dataset=datasets.Dataset.from_list([{"text": text} for text in TEXTS]),
+            processing_class=pico_tokenizer(padding_side="right"),
+        )
+        trainer.train()
+    check_trained(subject, before, numbers, tmp_path)
