@@ -101,6 +101,9 @@ class Selection:
         Raises:
             SelectionError: the number of rows does not fit, or a module is no longer plugged.
         """
+        for name in self.names():
+            if name not in modules:
+                raise SelectionError(f"module '{name}' is selected, and was unplugged in the meantime")
         if self.index is not None:
             return self._by_index(modules, self.index, batch, prompts)
         if self.rows is None:

@@ -32,10 +32,30 @@ class Trainable(nn.Module):
     base: Base
     weights: dict[str, float]
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's forward, with the module and those alongside on."""
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The model's forward, with the module and those alongside on.
+
+        The arguments are named because trainers read this signature: which columns to keep, what is a label.
+        """
+        given = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "past_key_values": past_key_values,
+            "inputs_embeds": inputs_embeds,
+            "labels": labels,
+        }
         with self.base.using(self.weights):
-            return self.base.model(*args, **kwargs)
+            return self.base.model(**{name: value for name, value in given.items() if value is not None}, **kwargs)
 
     def train(self, mode: bool = True) -> Trainable:
         """Set training mode here and in the base (gradient checkpointing needs it there)."""
@@ -82,4 +102,20 @@ class Trainable(nn.Module):
         except AttributeError:
             if name in ("base", "weights") or name.startswith("__"):
                 raise
-            return getattr(self.base.model, name)
+            value = getattr(self.base.model, name)
+            inner = (self.base.host.inner, self.base.model.base_model)
+            return _Selecting(self, value) if any(value is module for module in inner) else value
+
+
+class _Selecting:
+    """The decoder as a trainable gives it away: called, it too has the module on (TRL computes its own loss so)."""
+
+    def __init__(self, trainable: Trainable, decoder: nn.Module) -> None:
+        self._trainable, self._decoder = trainable, decoder
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._trainable.base.using(self._trainable.weights):
+            return self._decoder(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)

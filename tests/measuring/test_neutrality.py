@@ -104,7 +104,7 @@ def test_calibration_leaves_the_stated_share_alone(kind: str, per: Any, share: f
     assert before < 0.5
     assert share <= found.measured.share + 1e-9
     # and hardly more: what a gate barely open does to later tokens can be lost in rounding
-    assert found.measured.share < min(1.0, share + 0.05)
+    assert found.measured.share < min(1.0, share + 0.1)
     if kind == "token":  # short documents are left alone more often than long ones
         assert found.measured.by_length[12] >= found.measured.by_length[40]
     # on text that it was not calibrated on it is near

@@ -14,7 +14,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+import addenda
 from addenda.writing.distributed import Processes
+
+from . import child
 
 HERE = Path(__file__).parent
 SCRIPT = """
@@ -47,10 +50,10 @@ Path(f"{{out}}.{{rank}}.json").write_text(json.dumps({{"crc": report.data_crc, "
 """
 
 
-def run(folder: Path, out: Path, what: str, processes: int) -> list[dict[str, Any]]:
+def run(folder: Path, out: Path, what: str, processes: int = 2) -> list[dict[str, Any]]:
     script = folder / "script.py"
     script.write_text(SCRIPT.format(here=str(HERE)))
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *launch, str(script), str(out), what],
@@ -66,11 +69,11 @@ def run(folder: Path, out: Path, what: str, processes: int) -> list[dict[str, An
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["plain", "sharded"])
 def test_two_processes_learn_what_one_learns(tmp_path: Path, what: str) -> None:
-    alone = run(tmp_path, tmp_path / "one", "plain", 1)
-    both = run(tmp_path, tmp_path / "two", what, 2)
+    alone = addenda.train(child.make(), "a", out=tmp_path / "one", **child.RUN)
+    both = run(tmp_path, tmp_path / "two", what)
     assert both[0]["total"] == both[1]["total"]
-    assert {one["crc"] for one in both} == {alone[0]["crc"]}
-    assert both[0]["loss"] == pytest.approx(alone[0]["loss"], rel=1e-4)
+    assert {one["crc"] for one in both} == {alone.data_crc}
+    assert both[0]["loss"] == pytest.approx(alone.loss, rel=1e-4)
     one, two = (load_file(tmp_path / name / "module.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4)
@@ -78,8 +81,8 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, what: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_resume(tmp_path: Path) -> None:
-    first = run(tmp_path, tmp_path / "two", "plain", 2)
-    again = run(tmp_path, tmp_path / "two", "resume", 2)
+    first = run(tmp_path, tmp_path / "two", "plain")
+    again = run(tmp_path, tmp_path / "two", "resume")
     assert [one["total"] for one in again] == [one["total"] for one in first]
 
 
