@@ -227,10 +227,12 @@ class Base:
     @contextmanager
     def _block(self, chosen: Selection) -> Iterator[Base]:
         before = self._selected.get()
-        self._select(chosen)
+        self._select(self._checked(chosen))  # once more: a block may be entered long after it was made
         try:
             yield self
         finally:
+            for name in before.names() - self._modules.keys():  # unplugged inside the block
+                before = before.without(name)
             self._select(before)
 
     # -- for training and measuring ----------------------------------------------------------------------------

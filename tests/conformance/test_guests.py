@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
-from addenda import storage
 from conformance.kinds import MAIN
 from conformance.world import Subject, assert_values, batch, logits, throwaway, values
 from pico import pico_tokenizer, random_ids
@@ -20,7 +19,7 @@ TEXTS = [f"the heart and the liver of patient {n} is treated with drug {n % 7}."
 
 
 def rows() -> list[dict[str, list[int]]]:
-    ids = random_ids(24, 12, seed=3).tolist()
+    ids = random_ids(4, 12, seed=3).tolist() * 6  # every batch is the same: its loss must fall
     return [{"input_ids": row, "labels": row, "attention_mask": [1] * len(row)} for row in ids]
 
 
@@ -70,10 +69,11 @@ def test_transformers_trainer(case: str, checkpointing: bool, tmp_path: Path) ->
         assert losses[-1] < losses[0]
         trainer.save_model(str(tmp_path / "final"))
     check_trained(subject, before, numbers, tmp_path)
-    assert (tmp_path / "final" / storage.CARD).exists(), "what Trainer saves at the end is a module's folder"
-    loaded = subject.base.plug(tmp_path / "final", name="loaded")
-    for name, tensor in subject.base.modules["m"].tensors().items():
-        assert torch.equal(loaded.tensors()[name], tensor)
+    module = subject.base.modules["m"]
+    saved = load_file(tmp_path / "final" / "model.safetensors")
+    assert all(torch.equal(saved[name], tensor) for name, tensor in module.state_dict().items())
+    loaded = subject.base.plug(module.save(tmp_path / "m"), name="loaded")
+    assert all(torch.equal(loaded.tensors()[name], tensor) for name, tensor in module.tensors().items())
 
 
 def test_transformers_trainer_resumes(tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def quantised(arch: str) -> Any:
     torchao = pytest.importorskip("torchao.quantization")
     model = pico(arch)
     torchao.quantize_(
-        model, torchao.Int8WeightOnlyConfig(), lambda module, name: isinstance(module, torch.nn.Linear) and "lm_head" not in name
+        model,
+        torchao.Int8WeightOnlyConfig(),
+        lambda module, name: isinstance(module, torch.nn.Linear) and "lm_head" not in name,
     )
     return model
 

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from addenda.core.contracts import into
-
 
 class GateState(NamedTuple):
     """Running sum and count of gate scores of the current document, float32 [R] each; rows come first."""
@@ -42,7 +40,7 @@ class ContextGate(nn.Module):
     def scores(self, x: Tensor) -> Tensor:
         """One score per token: [R, T] float32 from x [R, T, D]."""
         return (
-            torch.mv(into(x, self.weight).reshape(-1, x.shape[-1]), self.weight).view(x.shape[:-1]) + self.bias
+            torch.mv(x.to(self.weight.dtype).reshape(-1, x.shape[-1]), self.weight).view(x.shape[:-1]) + self.bias
         ).float()
 
     def forward(

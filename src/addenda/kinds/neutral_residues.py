@@ -64,7 +64,7 @@ class NeutralResidues(Kind):
 
     seam: ClassVar[Seam] = Seam.FFN
     default_lr: ClassVar[float] = 3e-3
-    default_local: ClassVar[float] = 0.1
+    default_local: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         if self.extra is None and self.width is None:

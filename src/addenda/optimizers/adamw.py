@@ -60,7 +60,7 @@ def load_optimizer_tensors(
     for parameter, name in names.items():
         if f"step.{name}" in tensors:
             optimizer.state[parameter] = {
-                "step": tensors[f"step.{name}"].clone(),
+                "step": tensors[f"step.{name}"].to(parameter.device).clone(),  # the fused kernel wants it there
                 "exp_avg": tensors[f"first.{name}"].to(parameter.device, parameter.dtype).clone(),
                 "exp_avg_sq": tensors[f"second.{name}"].to(parameter.device, parameter.dtype).clone(),
             }
