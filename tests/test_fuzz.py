@@ -73,9 +73,16 @@ few = st.sampled_from(("a", "b", "c-1"))  # few names, so that most of what is s
 names = few | few | st.sampled_from(GOOD + BAD)
 plugged_names = few | st.sampled_from((*GOOD, "nobody"))
 weights = st.sampled_from((0.0, 1.0, 0.5, -0.5, 2, 1e-3, True, math.nan, math.inf, "1", None))
+good_weights = st.sampled_from((1.0, 0.5, 2.0, 1e-3, 0.0))
 mappings = st.dictionaries(plugged_names, weights, max_size=3)
-good_mappings = st.dictionaries(few, st.sampled_from((0.0, 1.0, 0.5, 2.0)), max_size=2)
-selections = st.one_of(good_mappings, good_mappings, mappings)
+
+
+@st.composite
+def selections(draw: st.DrawFn, plugged: list[str]) -> dict[str, Any]:
+    """A mapping of weights that is mostly a good one."""
+    if not plugged or draw(st.integers(0, 3)) == 0:
+        return draw(mappings)
+    return draw(st.dictionaries(st.sampled_from(plugged), good_weights, min_size=1, max_size=2))
 
 
 class Plugging(RuleBasedStateMachine):
@@ -126,6 +133,7 @@ class Plugging(RuleBasedStateMachine):
         if self.attempt(free, lambda: perturbed(self.base, name, POOL[number])):
             self.plugged[name] = number
 
+    @precondition(lambda self: len(self.plugged) > 1)
     @rule(name=plugged_names)
     def unplug(self, name: str) -> None:
         if self.attempt(name in self.plugged, lambda: self.base.unplug(name)):
@@ -138,22 +146,30 @@ class Plugging(RuleBasedStateMachine):
             return {name: weight for name, weight in selected.items() if name in self.plugged}
         return [{name: weight for name, weight in row.items() if name in self.plugged} for row in selected]
 
-    @rule(chosen=selections)
-    def use(self, chosen: Any) -> None:
+    @rule(data=st.data())
+    def use(self, data: Any) -> None:
+        chosen = data.draw(selections(list(self.plugged)))
         if self.attempt(self.fits(chosen), lambda: self.base.use(chosen)):
             self.stack[-1] = {name: float(weight) for name, weight in chosen.items() if weight}
 
-    @rule(chosen=selections)
-    def using(self, chosen: Any) -> None:
+    @rule(data=st.data())
+    def using(self, data: Any) -> None:
+        self.block(data.draw(selections(list(self.plugged))))
+
+    def block(self, chosen: Any) -> None:
         self.enter(self.fits(chosen), lambda: self.base.using(chosen), {n: w for n, w in chosen.items() if w})
 
-    @rule(rows=st.lists(selections, max_size=5))
-    def rows(self, rows: list[Any]) -> None:
+    @rule(data=st.data())
+    def rows(self, data: Any) -> None:
+        rows = data.draw(st.lists(selections(list(self.plugged)), min_size=1, max_size=4) | st.just([]))
         allowed = bool(rows) and all(map(self.fits, rows))
         self.enter(allowed, lambda: self.base.rows(rows), [{n: w for n, w in row.items() if w} for row in rows])
 
-    @rule(table=st.lists(selections, max_size=3), index=st.lists(st.integers(-1, 3), max_size=5))
-    def rows_by_index(self, table: list[Any], index: list[int]) -> None:
+    @rule(data=st.data())
+    def rows_by_index(self, data: Any) -> None:
+        table = data.draw(st.lists(selections(list(self.plugged)), min_size=1, max_size=3))
+        within = st.lists(st.integers(0, len(table) - 1), min_size=1, max_size=4)
+        index = data.draw(within | within | st.lists(st.integers(-1, 3), max_size=5))
         allowed = bool(index) and all(0 <= n < len(table) for n in index) and all(map(self.fits, table))
         expected = [{n: w for n, w in table[i].items() if w} for i in index] if allowed else {}
         self.enter(allowed, lambda: self.base.rows(torch.tensor(index, dtype=torch.long), table=table), expected)
@@ -244,7 +260,7 @@ def test_a_base_that_forgets_a_block_is_caught(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(addenda.Base, "_block", block)
     walk = Plugging()
     walk.new("a", POOL.index("lora"))
-    walk.using({"a": 1.0})
+    walk.block({"a": 1.0})
     walk.the_base_answers_as_the_reference()
     walk.leave()
     with pytest.raises(AssertionError):

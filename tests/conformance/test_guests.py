@@ -12,19 +12,19 @@ from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
 from conformance.kinds import MAIN
-from conformance.world import Subject, assert_values, batch, logits, throwaway, values
-from pico import pico_tokenizer, random_ids
+from conformance.world import IDS, Subject, assert_values, batch, logits, throwaway, values
+from pico import pico_tokenizer
 
 TEXTS = [f"the heart and the liver of patient {n} is treated with drug {n % 7}." for n in range(24)]
 
 
 def rows() -> list[dict[str, list[int]]]:
-    ids = random_ids(4, 12, seed=3).tolist() * 6  # every batch is the same: its loss must fall
+    ids = IDS[:1].tolist() * 24  # every batch is the same, so that its loss must fall
     return [{"input_ids": row, "labels": row, "attention_mask": [1] * len(row)} for row in ids]
 
 
 def arguments(folder: Path, **more: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2}
+    settings: dict[str, Any] = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
     settings |= {"save_steps": 2, "report_to": [], "use_cpu": True, "disable_tqdm": True, "logging_steps": 1}
     return {"output_dir": str(folder), **settings, **more}
 
@@ -49,11 +49,10 @@ def check_trained(subject: Subject, before: dict[str, Any], numbers: dict[str, A
     assert torch.equal(logits(subject.model, *batch()), subject.bare())
 
 
-@pytest.mark.parametrize("case", MAIN)
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("case", "checkpointing"), [*((case, False) for case in MAIN), ("neutral", True), ("registers", True)]
+)
 def test_transformers_trainer(case: str, checkpointing: bool, tmp_path: Path) -> None:
-    if checkpointing and case not in ("neutral", "registers"):
-        pytest.skip("gradient checkpointing in every kind is law 9")
     subject = throwaway("llama", case)
     before = {name: tensor.clone() for name, tensor in subject.base.modules["m"].tensors().items()}
     numbers = values(subject.model)

@@ -123,6 +123,28 @@ def test_rows_generate_alone(case: str) -> None:
             assert torch.equal(together.sequences[row, TOKENS:], alone.sequences[0, length:])
 
 
+@pytest.mark.parametrize("case", MAIN)
+def test_rows_in_bfloat16_are_no_further_from_alone_than_the_bare_base(case: str) -> None:
+    """At most twice the bare base's own difference between a batch and its rows."""
+    with subject_of("llama", case, torch.bfloat16) as subject:
+        plug_three(subject)
+        ids, _ = six(padded=False)
+
+        def apart(rows: list[dict[str, float]]) -> float:
+            with subject.base.rows(rows):
+                together = logits(subject.model, ids)
+            far = 0.0
+            for row, chosen in enumerate(rows):
+                with subject.base.using(chosen):
+                    alone = logits(subject.model, ids[row : row + 1])[0]
+                far = max(far, float((together[row] - alone).abs().max()) / float(alone.abs().max()))
+            return far
+
+        # on this machine the bare base may show no difference at all: then one rounding of the largest logit is its own
+        bare = max(apart([{}] * 6), 2**-8)
+        assert apart(ROWS) <= 2 * bare
+
+
 # -- mutants --------------------------------------------------------------------------------------------------------
 
 

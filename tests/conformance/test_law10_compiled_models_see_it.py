@@ -11,10 +11,12 @@ from torch import Tensor
 
 from addenda.plugging import Base
 from addenda.running import Machinery
+from addenda.selection import Selection
 from conformance.kinds import CASES, MAIN, spread
 from conformance.world import Subject, assert_alive, batch, close, perturbed, short, throwaway
 from pico import pico
 
+NOTHING = Selection()
 TABLE: list[dict[str, float]] = [{}, {"m": 1.0}]
 
 
@@ -146,17 +148,12 @@ def test_a_compiled_model_trains_and_generates(case: str) -> None:
 
 
 def the_graph_is_not_told_of_a_new_selection(patch: pytest.MonkeyPatch) -> None:
-    """What compiled code sees of the selection is the first one for good."""
+    """Compiled code sees no selection."""
     original = Base.selection.fget
     assert original is not None
-    kept: list[Any] = []
-
-    def selection(self: Base) -> Any:
-        if not torch.compiler.is_compiling():
-            return original(self)
-        return kept[0] if kept else original(self)
-
-    patch.setattr(Base, "selection", property(selection))
+    patch.setattr(
+        Base, "selection", property(lambda self: NOTHING if torch.compiler.is_compiling() else original(self))
+    )
 
 
 def modules_run_outside_of_the_graph(patch: pytest.MonkeyPatch) -> None:

@@ -250,7 +250,7 @@ class _Work:
                 length=self.size.length,
                 validation={"medical": self.held["medical"], "forgetting-general": self.held["general"]},
                 validation_tokens=None,
-                validate_every=max(1, steps // self.size.validations),
+                validate_every=-(-steps // self.size.validations),
             )
         return kinds, runs
 
