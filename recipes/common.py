@@ -1,7 +1,9 @@
-"""What several studies share: their texts, and full fine-tuning as a baseline."""
+"""What several studies share: their texts, the points of their curves, and an allocator that suits training."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gzip
 import json
 import os
@@ -10,18 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from addenda import tiny
-from addenda.encoding import Encoder
-from addenda.objectives.head import Head
-from addenda.objectives.objective import objective_named
-from addenda.optimizers.adamw import adamw, rate
 from addenda.plugging import Base
 from addenda.scoring import Score, score
-from addenda.texts import texts as open_texts
-from addenda.writing.batches import Mixture, stack
-from addenda.writing.packing import Feed, Stream
 
 
 @dataclass(frozen=True)
@@ -33,7 +26,6 @@ class Texts:
     medical_valid: Any
     general_valid: Any
     calibration: Any
-    validation_tokens: int = 60_000
 
     @property
     def held_out(self) -> dict[str, Any]:
@@ -94,51 +86,30 @@ def _pieces(text: str, size: int = 6000) -> Iterator[str]:
         yield text[start : start + size]
 
 
-def full_finetune(
-    base: Base, texts: Texts, *, lr: float, tokens: int, seed: int, rows: int = 8, length: int = 512
-) -> list[dict[str, Any]]:
-    """Fine-tune every weight of the base on the same rows as the modules see; gain and forgetting along the way.
+def keep_pages() -> None:
+    """Let glibc keep large blocks instead of mapping fresh pages for each tensor: training on a CPU is a tenth faster.
 
-    The model is changed in place: load a fresh base for the next run. Interrupted, it starts again.
+    Nothing happens where the C library has no `mallopt`.
     """
-    head = Head(base.model)
-    encoder = Encoder(base.tokenizer, head.vocabulary, close=True)
-
-    def feed(source: Any, code: int) -> Feed:
-        return Feed(
-            Stream(open_texts(source), encoder, length=length, context=0, seed=seed, code=code, shuffle_tokens=2**20)
-        )
-
-    mixture = Mixture({"full": feed(texts.corpus, 0)}, feed(texts.replay, 1), 0.1)
-    objective = objective_named("lm", top_k=1, context=0)
-    optimizer = adamw(base.model.parameters(), lr=lr, weight_decay=0.01)
-    options: dict[str, Any] = {"tokens": texts.validation_tokens, "precision": "bf16", "length": length}
-    bare = {name: score(base, source, **options) for name, source in texts.held_out.items()}
-    steps = tokens // (rows * length)
-    points = []
-    for step in range(steps):
-        batch = stack(mixture.take(rows), 0, False, torch.device("cpu"))
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden = head.hidden(**batch.student())
-            weights = batch.target_weights / batch.target_weights.sum()
-            loss, _ = head.costs(objective, hidden.flatten(0, 1), batch.targets.flatten(), weights.flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(base.model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * rate(step, steps, 0.05, 0.1)
-        optimizer.step()
-        optimizer.zero_grad()
-        if (step + 1) % max(1, steps // 10) == 0 or step + 1 == steps:
-            on = {name: score(base, source, **options) for name, source in texts.held_out.items()}
-            points.append(_full_point((step + 1) * rows * length, bare, on))
-            print(f"  full, step {step + 1} of {steps}: {points[-1]}", flush=True)
-    return points
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def _full_point(at: int, bare: dict[str, Score], on: dict[str, Score]) -> dict[str, Any]:
+def scores(base: Base, texts: Texts, *, tokens: int, length: int) -> dict[str, Score]:
+    """The base's losses, as selected, on the held-out texts."""
+    return {
+        name: score(base, source, tokens=tokens, length=length, precision="bf16")
+        for name, source in texts.held_out.items()
+    }
+
+
+def point(origin: str, at: float, bare: dict[str, Score], on: dict[str, Score]) -> dict[str, Any]:
+    """A point of a curve: gain on medical text and forgetting on general text, each with its 95% interval."""
     gain, lost = bare["medical"].minus(on["medical"]), on["general"].minus(bare["general"])
     return {
-        "origin": "training",
+        "origin": origin,
         "at": at,
         "gain": [gain.nats, gain.low, gain.high],
         "forgetting": [lost.nats, lost.low, lost.high],

@@ -1,13 +1,15 @@
 """Study: what each kind of module learns of a new subject against what it forgets of the old, as curves.
 
-    python -m recipes.learning_forgetting --tokens 2000000 --seeds 0 1 2      # every run, then tables and plots
-    python -m recipes.learning_forgetting --report                            # tables and plots of the runs there are
+    python -m recipes.learning_forgetting                 # every run that has no record yet, then tables and plots
+    python -m recipes.learning_forgetting --report        # tables and plots of the records there are
+    python -m recipes.learning_forgetting --dry-run       # what is done and what is to do
 
-The base is `tiny`, the subject PubMed, the old domain general English that the base was trained on. Each method is
-traced by its own knobs: learning rate; for the neutral kinds also the local weight, and after training the gate's
-threshold; and by early points of training. A run is a JSON file named by the hash of its configuration, so that
-finished runs are kept, interrupted ones resume, and the report can be drawn at any time. Numbers are nats per token
-on held-out documents: gain = base - module on medical text, forgetting = module - base on general text.
+The base is `tiny`, the subject PubMed, the old domain general English that the base was trained on. First a sweep: each
+method at three learning rates on a short run. Then the study itself: each method at the rate that learned most in the
+sweep, for every seed. Then its knobs: other local weights and gate weights, lower learning rates. Each run gives a
+curve: points along training, and for gated kinds the thresholds calibrated after it. A run's record is a JSON file
+named by the hash of its configuration; a run that has one is not made again, an interrupted one resumes. Numbers are
+nats per token on held-out documents: gain = base - module on medical text, forgetting = module - base on general text.
 """
 
 from __future__ import annotations
@@ -15,25 +17,35 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
+import platform
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import addenda
 from addenda.core.registry import build_kind
-from addenda.scoring import score
-from recipes.common import Texts, full_finetune, study_texts
+from recipes.common import Texts, keep_pages, point, scores, study_texts
+from recipes.full_finetuning import FullFinetuning
 
 SHARES = (0.5, 0.75, 0.9, 0.99)
+#: rows of a step and their tokens
+ROWS, LENGTH = 16, 256
+#: tokens scored of each held-out text, along training and at the end
+ALONG, END = 30_000, 60_000
+SWEEP_TOKENS, SWEEP_SEED = 200_000, 0
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run; `method` is the curve it belongs to."""
+    """One training run; `method` is the curve it belongs to, `part` the part of the study."""
 
+    part: str
     method: str
     kind: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -46,162 +58,204 @@ class Run:
     def id(self) -> str:
         """A short name that changes with every option."""
         text = json.dumps(asdict(self), sort_keys=True)
-        return f"{self.method}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        return f"{self.part}-{self.method}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def plan(tokens: int, seeds: list[int]) -> list[Run]:
-    """Every run of the study, the most telling settings of each method first."""
-    residues = {"extra": 0.2}
-    sweeps: list[tuple[str, str, dict[str, Any], dict[str, Any], float]] = [
-        ("neutral-token", "NeutralResidues", residues, {"local": 1.0}, 3e-3),
-        (
-            "neutral-context",
-            "NeutralResidues",
-            {**residues, "gate": "context"},
-            {"local": 0.0, "gate_weight": 0.1},
-            1e-3,
-        ),
-        ("lora", "LoRA", {}, {}, 1e-3),
-        ("adapter", "ParallelAdapter", residues, {}, 1e-3),
-        ("full", "full", {}, {}, 3e-4),
-        ("registers-joint", "Registers", {"count": 128, "init": "text"}, {}, 1e-2),
-        ("registers-neutral", "Registers", {"count": 128, "init": "text", "gate": "neutral"}, {"local": 1.0}, 1e-2),
-        ("neutral-token", "NeutralResidues", residues, {"local": 0.1}, 3e-3),
-        ("lora", "LoRA", {}, {}, 3e-4),
-        ("adapter", "ParallelAdapter", residues, {}, 3e-4),
-        ("full", "full", {}, {}, 1e-4),
-        ("registers-joint", "Registers", {"count": 128, "init": "text"}, {}, 3e-3),
-        ("registers-joint", "Registers", {"count": 128}, {}, 1e-2),
-        (
-            "registers-context",
-            "Registers",
-            {"count": 128, "init": "text", "gate": "context"},
-            {"gate_weight": 0.1},
-            1e-2,
-        ),
-        ("neutral-token", "NeutralResidues", residues, {"local": 10.0}, 3e-3),
-        ("neutral-token", "NeutralResidues", residues, {"local": 0.01}, 3e-3),
-        (
-            "neutral-context",
-            "NeutralResidues",
-            {**residues, "gate": "context"},
-            {"local": 0.0, "gate_weight": 1.0},
-            1e-3,
-        ),
-    ]
+RESIDUES = {"extra": 0.2}
+REGISTERS = {"count": 128, "init": "text"}
+#: kind, options, settings and the learning rates of the sweep, by method
+METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[float, float, float]]] = {
+    "neutral-token": ("NeutralResidues", RESIDUES, {"local": 1.0}, (1e-3, 3e-3, 1e-2)),
+    "neutral-context": (
+        "NeutralResidues",
+        {**RESIDUES, "gate": "context"},
+        {"local": 0.0, "gate_weight": 0.1},
+        (1e-3, 3e-3, 1e-2),
+    ),
+    "lora": ("LoRA", {}, {}, (3e-4, 1e-3, 3e-3)),
+    "adapter": ("ParallelAdapter", RESIDUES, {}, (3e-4, 1e-3, 3e-3)),
+    "full": ("full", {}, {}, (1e-4, 3e-4, 1e-3)),
+    "registers-joint": ("Registers", REGISTERS, {}, (3e-3, 1e-2, 3e-2)),
+    "registers-neutral": ("Registers", {**REGISTERS, "gate": "neutral"}, {"local": 1.0}, (3e-3, 1e-2, 3e-2)),
+}
+#: what else traces a method's curve: other options and settings, at the method's chosen rate times a factor
+KNOBS: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
+    ("neutral-token", {}, {"local": 0.1}, 1.0),
+    ("neutral-token", {}, {"local": 10.0}, 1.0),
+    ("lora", {}, {}, 1 / 3),
+    ("adapter", {}, {}, 1 / 3),
+    ("full", {}, {}, 1 / 3),
+    ("neutral-context", {}, {"local": 0.0, "gate_weight": 1.0}, 1.0),
+    ("registers-joint", {}, {}, 1 / 3),
+    ("registers-joint", {"init": "zeros"}, {}, 1.0),
+    ("neutral-token", {}, {"local": 0.01}, 1.0),
+    ("registers-neutral", {}, {"local": 0.1}, 1.0),
+]
+
+
+def sweep(methods: Iterable[str], tokens: int) -> list[Run]:
+    """Short runs at three learning rates a method."""
     return [
-        Run(method, kind, options, settings, lr, tokens, seed)
-        for seed in seeds
-        for method, kind, options, settings, lr in sweeps
+        Run("sweep", method, kind, options, settings, lr, tokens, SWEEP_SEED)
+        for method, (kind, options, settings, rates) in METHODS.items()
+        if method in methods
+        for lr in rates
     ]
 
 
-def execute(run: Run, texts: Texts, out: Path) -> None:
-    """Train one run and write its points: early points of training, the end, and the gate's thresholds."""
-    base = addenda.load_base("tiny", dtype=torch.float32)
-    shared = {"precision": "bf16", "validate_every": None, "validation_tokens": texts.validation_tokens, **run.settings}
-    validation = {"medical": texts.medical_valid, "forgetting-general": texts.general_valid}
-    points: list[dict[str, Any]]
+def chosen_rates(records: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """The learning rate of each method that learned most in the sweep."""
+    best: dict[str, tuple[float, float]] = {}
+    for record in records:
+        run = record["run"]
+        if run["part"] == "sweep":
+            gain = next(p["gain"][0] for p in record["points"] if p["origin"] == "end")
+            best[run["method"]] = max(best.get(run["method"], (float("-inf"), 0.0)), (gain, run["lr"]))
+    return {method: lr for method, (_, lr) in best.items()}
+
+
+def study(rates: dict[str, float], tokens: int, seeds: list[int]) -> list[Run]:
+    """Every method at its rate, seed after seed; then the knobs, likewise."""
+    main, knobs = [], []
+    for seed in seeds:
+        for method, lr in ((m, rates[m]) for m in METHODS if m in rates):
+            kind, options, settings, _ = METHODS[method]
+            main.append(Run("study", method, kind, options, settings, lr, tokens, seed))
+        for method, more, settings, factor in KNOBS:
+            if method in rates:
+                kind, options, own, _ = METHODS[method]
+                lr = float(f"{rates[method] * factor:.1e}")
+                knobs.append(Run("knobs", method, kind, {**options, **more}, {**own, **settings}, lr, tokens, seed))
+    return main + knobs
+
+
+def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
+    """Train one run and write its record: points along training, the end, and the gate's thresholds."""
+    base = addenda.load_base("tiny", dtype=torch.float32, attn_implementation="eager")
+    work = out / run.id
+    bare = scores(base, texts, tokens=END, length=LENGTH)
     extra: dict[str, Any] = {}
     if run.kind == "full":
-        points = full_finetune(base, texts, lr=run.lr, tokens=run.tokens, seed=run.seed)
+        training = FullFinetuning(base, texts, lr=run.lr, seed=run.seed, rows=ROWS, length=LENGTH, work=work)
+        points = training.run(run.tokens, points=5, tokens_scored=ALONG)
+        points.append(point("end", run.tokens, bare, scores(base, texts, tokens=END, length=LENGTH)))
     else:
-        options = dict(run.options)
-        if run.kind == "LoRA":  # of equal size to the neutral residues
-            twin = build_kind("NeutralResidues", {"extra": 0.2}).adapters(base.anatomy)
-            size = sum(p.numel() for adapter in twin.values() for p in adapter.parameters())
-            options = {"rank": addenda.LoRA.rank_for(size, base.anatomy), **options}
-        module = base.new("m", build_kind(run.kind, options), seed=run.seed)
-        work = out / run.id
-        report = addenda.train(
-            base, "m", corpus=texts.corpus, replay=texts.replay, replay_share=0.1, tokens=run.tokens, lr=run.lr,
-            seed=run.seed, out=work, resume=work.with_name(f"{work.name}.run").exists(), validation=validation, **shared,
-        )  # fmt: skip
-        points = _trace(report)
-        extra = {"parameters": module.size()}
-        if module.gate is not None or any(name.endswith("threshold") for name in module.tensors()):
-            points += _thresholds(base, texts)
-        extra["alone"] = asdict(addenda.neutral_share(base, "m", texts.general_valid))
-    record = {"run": asdict(run), "points": points, **extra, "base": base.fingerprint, "torch": torch.__version__}
-    temporary = out / f"{run.id}.tmp"
-    temporary.write_text(json.dumps(record, indent=1, default=float))
-    temporary.replace(out / f"{run.id}.json")
+        points, extra = _module_points(run, base, texts, bare, work)
+    device = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+    record = {"run": asdict(run), "points": points, **extra, "base": base.fingerprint}
+    record |= {"torch": torch.__version__, "device": device}
+    temporary = records / f"{run.id}.tmp"
+    temporary.write_text(json.dumps(record, indent=1, default=float) + "\n")
+    temporary.replace(records / f"{run.id}.json")
 
 
-def _trace(report: addenda.TrainReport) -> list[dict[str, Any]]:
+def _module_points(
+    run: Run, base: addenda.Base, texts: Texts, bare: Any, work: Path
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    options = dict(run.options)
+    if run.kind == "LoRA":  # of equal size to the neutral residues
+        twin = build_kind("NeutralResidues", RESIDUES).adapters(base.anatomy)
+        size = sum(p.numel() for adapter in twin.values() for p in adapter.parameters())
+        options = {"rank": addenda.LoRA.rank_for(size, base.anatomy), **options}
+    module = base.new("m", build_kind(run.kind, options), seed=run.seed)
+    report = addenda.train(
+        base, "m", corpus=texts.corpus, replay=texts.replay, replay_share=0.1, tokens=run.tokens, lr=run.lr,
+        seed=run.seed, out=work, resume=work.with_name(f"{work.name}.run").exists(), log=False, precision="bf16",
+        batch_rows=ROWS, length=LENGTH, validate_every=max(1, run.tokens // (ROWS * LENGTH) // 5),
+        validation={"medical": texts.medical_valid, "forgetting-general": texts.general_valid},
+        validation_tokens=ALONG, **run.settings,
+    )  # fmt: skip
+    points = list(_along(report))
+    points.append(_with_module("end", run.tokens, base, texts, bare))
+    alone = addenda.neutral_share(base, "m", texts.calibration, tokens=8000)
+    extra = {"parameters": module.size(), "seconds": report.seconds, "alone": asdict(alone)}
+    if run.part != "sweep" and (module.gate is not None or any(n.endswith("threshold") for n in module.tensors())):
+        for share in SHARES:
+            addenda.calibrate(base, "m", texts.calibration, share=share, tokens=8000)
+            held_out = addenda.neutral_share(base, "m", texts.general_valid, tokens=8000)
+            points.append({**_with_module("threshold", share, base, texts, bare), "alone": asdict(held_out)})
+    return points, extra
+
+
+def _with_module(origin: str, at: float, base: addenda.Base, texts: Texts, bare: Any) -> dict[str, Any]:
+    with base.using("m"):
+        return point(origin, at, bare, scores(base, texts, tokens=END, length=LENGTH))
+
+
+def _along(report: addenda.TrainReport) -> Iterator[dict[str, Any]]:
     """Points at each validation of a run."""
-    points = []
     for entry in report.history:
         if "validation" in entry:
             found = entry["validation"]["m"]
-            at = round(entry["step"] * report.tokens / report.steps)
-            points.append(_point("training", at, found["medical"], found["forgetting-general"]))
-    return points
+            gain, lost = (
+                [found[on][key] for key in ("value", "low", "high")] for on in ("medical", "forgetting-general")
+            )
+            yield {"origin": "training", "at": entry["step"] * ROWS * LENGTH, "gain": gain, "forgetting": lost}
 
 
-def _point(origin: str, at: float, gain: dict[str, Any], forgetting: dict[str, Any]) -> dict[str, Any]:
-    keys = ("value", "low", "high")
-    return {
-        "origin": origin,
-        "at": at,
-        "gain": [gain[key] for key in keys],
-        "forgetting": [forgetting[key] for key in keys],
-    }
+@cache
+def _texts() -> Texts:
+    return study_texts()
 
 
-def _thresholds(base: addenda.Base, texts: Texts) -> list[dict[str, Any]]:
-    """Points with the gate's threshold calibrated so that a share of general tokens is left exactly alone."""
-    options = {"tokens": texts.validation_tokens, "precision": "bf16"}
-    with base.off():
-        bare = {name: score(base, source, **options) for name, source in texts.held_out.items()}
-    points = []
-    for share in SHARES:
-        addenda.calibrate(base, "m", texts.calibration, share=share)
-        with base.using("m"):
-            on = {name: score(base, source, **options) for name, source in texts.held_out.items()}
-        gain, lost = bare["medical"].minus(on["medical"]), on["general"].minus(bare["general"])
-        points.append(
-            {
-                "origin": "threshold",
-                "at": share,
-                "gain": [gain.nats, gain.low, gain.high],
-                "forgetting": [lost.nats, lost.low, lost.high],
-            }
-        )
-    return points
+def _work(run: Run, out: Path, records: Path) -> str:
+    execute(run, _texts(), out, records)
+    return run.id
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    keep_pages()
+
+
+def perform(runs: list[Run], out: Path, records: Path, workers: int) -> None:
+    """Make every run that has no record, `workers` at a time."""
+    todo = [run for run in runs if not (records / f"{run.id}.json").exists()]
+    if not todo:
+        return
+    threads = max(1, multiprocessing.cpu_count() // workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool:
+        waiting = {pool.submit(_work, run, out, records): run for run in todo}
+        for number, done in enumerate(as_completed(waiting), 1):
+            print(f"{number} of {len(todo)}: {done.result()}", flush=True)
+
+
+def _records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def main() -> None:
     """Run what is not done yet, then report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=2_000_000, help="tokens seen by each run, both streams")
+    parser.add_argument("--sweep-tokens", type=int, default=SWEEP_TOKENS, help="tokens seen by each run of the sweep")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", help="only these curves")
-    parser.add_argument("--out", type=Path, default=Path("runs/learning_forgetting"))
-    parser.add_argument("--docs", type=Path, help="write the table and the plots here, e.g. docs/results")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help="only these curves")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time")
+    parser.add_argument("--out", type=Path, default=Path("runs/learning_forgetting"), help="checkpoints and modules")
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="records, tables and plots")
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and what is done")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    runs = [r for r in plan(given.tokens, given.seeds) if not given.methods or r.method in given.methods]
+    records = given.docs / "learning_forgetting"
+    for folder in (given.out, records):
+        folder.mkdir(parents=True, exist_ok=True)
+    first = sweep(given.methods, given.sweep_tokens)
+    if not (given.report or given.dry_run):
+        perform(first, given.out, records, given.workers)
+    rates = chosen_rates(_records(records))
+    runs = study({m: lr for m, lr in rates.items() if m in given.methods}, given.tokens, given.seeds)
     if given.dry_run:
-        for run in runs:
-            print("done" if (given.out / f"{run.id}.json").exists() else "to do", run)
+        for run in first + runs:
+            print("done " if (records / f"{run.id}.json").exists() else "to do", run)
         return
-    texts = None
-    for number, run in enumerate(runs, 1):
-        if given.report or (given.out / f"{run.id}.json").exists():
-            continue
-        texts = texts or study_texts()
-        print(f"run {number} of {len(runs)}: {run}", flush=True)
-        execute(run, texts, given.out)
+    if not given.report:
+        perform(runs, given.out, records, given.workers)
     from recipes.frontier import report
 
-    records = [json.loads(path.read_text()) for path in sorted(given.out.glob("*.json"))]
-    print(report([r for r in records if r["run"]["tokens"] == given.tokens], given.docs or given.out))
+    print(report(_records(records), given.docs))
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    np.random.seed(0)
     main()

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from addenda.objectives.objective import Objective, Taught
 
-#: logits of one chunk, in numbers: 32 MiB in float32; larger tensors were slower on a CPU
-CHUNK_NUMBERS = 2**23
+#: logits of one chunk, in numbers: 16 MiB in float32; from 32 MiB on, glibc maps fresh pages for each tensor
+CHUNK_NUMBERS = 2**22
 
 
 class Head:

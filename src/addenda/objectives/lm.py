@@ -24,9 +24,9 @@ class LanguageModelling(Objective):
 
     @torch.no_grad()
     def graded(self, logits: Tensor, targets: Tensor, weights: Tensor, taught: Taught = ()) -> tuple[Tensor, Tensor]:
-        """Costs [n] and gradient [n, V]: softmax minus one-hot, in the logits' own memory (a third of the passes)."""
-        rows, total = targets[:, None], logits.logsumexp(-1, keepdim=True)
-        costs = total - logits.gather(-1, rows)
-        gradient = logits.sub_(total).exp_()
+        """Costs [n] and gradient [n, V]: softmax minus one-hot, in the memory of the log-probabilities."""
+        rows, logs = targets[:, None], logits.log_softmax(-1)
+        costs = -logs.gather(-1, rows)
+        gradient = logs.exp_()
         gradient.scatter_add_(-1, rows, torch.full_like(costs, -1.0))
         return costs.squeeze(-1), gradient.mul_(weights[:, None])
