@@ -18,9 +18,11 @@ from addenda.bases.hooks import (
     Replaced,
     hook_attention,
     hook_entry,
+    hook_norm,
     hook_output,
     keep_call_in_checkpoints,
 )
+from addenda.core.contracts import AttentionAdapter
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
 from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling
@@ -73,6 +75,9 @@ class Machinery:
             if site.seam is Seam.ATTENTION:
                 wanted["input", site.key] = partial(hook_attention, module, site)
                 wanted["switch", site.key] = partial(AttentionSwitch, module, site)
+                norm = host.input_norm(site.layer)
+                if norm is not None and any(_enters_unnormalised(one, site) for one in modules):
+                    wanted["norm", site.key] = partial(hook_norm, norm)
                 continue
             # several sites may share one submodule (LoRA on OPT's fc2, its FFN's exit): linear ones come first
             outputs.setdefault(site.path, []).append(site)
@@ -149,6 +154,12 @@ class Machinery:
                 RUNTIME.prompts = before
 
         return generate
+
+
+def _enters_unnormalised(module: KnowledgeModule, site: Site) -> bool:
+    """Whether a module's registers run through a layer without its input norm."""
+    adapter = module.adapters._modules.get(site.key.replace(".", "/"))
+    return isinstance(adapter, AttentionAdapter) and adapter.carries and not adapter.normalise
 
 
 @contextmanager

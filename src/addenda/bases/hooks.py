@@ -117,6 +117,20 @@ def hook_attention(module: nn.Module, site: Site) -> Replaced:
     return Replaced(module, make)
 
 
+def hook_norm(module: nn.Module) -> Replaced:
+    """Let the input norm of a layer hand on what it is given while registers that enter un-normalised pass it."""
+
+    def make(original: Forward, me: Replaced) -> Forward:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if RUNTIME.passing is module and me.live:
+                return _first(args, kwargs)
+            return original(*args, **kwargs)
+
+        return forward
+
+    return Replaced(module, make)
+
+
 def read_gates(call: Call, site: Site, x: Tensor) -> None:
     """Compute the context gates that stand at `site`, once per call, from its input x [B, T, D]."""
     for share in call.shares:

@@ -56,6 +56,11 @@ class Host:
         """The attention module of a layer."""
         return self.layers[layer].get_submodule(self.table.attention)
 
+    def input_norm(self, layer: int) -> nn.Module | None:
+        """The norm before a layer's attention; None where there is none."""
+        path = self.table.input_norm
+        return None if path is None else self.layers[layer].get_submodule(path)
+
     def refusal(self, seam: Seam) -> str | None:
         """Why this base cannot host a seam, or None."""
         if seam in self.table.refuses:

@@ -77,14 +77,15 @@ class BaseReader:
     def _project(self, number: int, states: Tensor, adapter: AttentionAdapter) -> tuple[KeyValues, Tensor | None]:
         """Keys and values of states [S, D] at a layer, and the layer's output on them where the adapter carries it."""
         layer, attention = self.host.layers[number], self.host.attention_of(number)
-        norm = None if self.host.table.input_norm is None else layer.get_submodule(self.host.table.input_norm)
+        norm = self.host.input_norm(number)
         x = states.to(self.host.dtype())[None]
         arguments = self._layer_arguments()[number]
         before, RUNTIME.capture = RUNTIME.capture, []
+        RUNTIME.passing = None if adapter.normalise else norm
         try:
             if adapter.carries:
                 mask = _causal(x)
-                with _plain(layer, norm if not adapter.normalise else None):
+                with _plain(layer):
                     out = layer(x, **arguments["layer"], attention_mask=mask)
                 carry = (out[0] if isinstance(out, tuple) else out)[0]
             else:
@@ -93,7 +94,7 @@ class BaseReader:
                 carry = None
             return RUNTIME.capture[-1], carry
         finally:
-            RUNTIME.capture = before
+            RUNTIME.capture, RUNTIME.passing = before, None
 
     def prepare(self) -> None:
         """Record what layers are called with, so that compiled code finds it known."""
@@ -158,17 +159,13 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _plain(layer: nn.Module, norm: nn.Module | None) -> Iterator[None]:
-    """Run a layer without gradient checkpointing (keys and values leave it) and, where asked, without its input norm."""
+def _plain(layer: nn.Module) -> Iterator[None]:
+    """Run a layer without gradient checkpointing: keys and values leave it."""
     checkpointing = layer.__dict__.get("gradient_checkpointing")
     if checkpointing:
         layer.gradient_checkpointing = False  # type: ignore[assignment]
-    if norm is not None:
-        norm.forward = lambda x: x  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
         if checkpointing:
             layer.gradient_checkpointing = checkpointing  # type: ignore[assignment]
-        if norm is not None:
-            del norm.forward

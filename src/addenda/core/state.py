@@ -148,6 +148,8 @@ class _Runtime(threading.local):
     # the number of prompts that `generate` was given, while it runs
     prompts: int | None = None
     capture: list[KeyValues] | None = None
+    # the norm that hands its input on as it is, while registers without the input norm run through its layer
+    passing: Any = None
 
     def __init__(self) -> None:
         self.call = None
@@ -155,6 +157,7 @@ class _Runtime(threading.local):
         self.watch = Watch()
         self.prompts = None
         self.capture = None
+        self.passing = None
 
 
 RUNTIME = _Runtime()
