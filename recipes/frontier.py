@@ -1,8 +1,13 @@
-"""Curves of gain against forgetting: lower envelopes, ratios at equal gain with intervals, a table and a plot."""
+"""Report of the study of learning against forgetting: curves, ratios at equal gain, thresholds, tables and plots.
+
+Points along training are scored on one set of held-out tokens, the ends of runs on a larger one, thresholds on
+documents of stated lengths; points are compared with points of the same set alone.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +15,23 @@ import numpy as np
 
 COLOURS = {
     "full": "#7f7f7f", "lora": "#d95f02", "adapter": "#e6ab02", "neutral-token": "#1b9e77", "neutral-context": "#1f78b4",
-    "registers-joint": "#b15928", "registers-neutral": "#6a3d9a", "registers-context": "#a6cee3",
+    "registers-joint": "#b15928", "registers-neutral": "#6a3d9a",
 }  # fmt: skip
 #: whose forgetting is compared with whose, at equal gain
 PAIRS = (
     ("neutral-token", "lora"), ("neutral-token", "adapter"), ("neutral-token", "full"),
     ("neutral-context", "lora"), ("neutral-context", "adapter"), ("neutral-context", "full"),
-    ("neutral-context", "neutral-token"),
-    ("registers-neutral", "registers-joint"), ("registers-context", "registers-joint"),
+    ("neutral-context", "neutral-token"), ("registers-neutral", "registers-joint"),
 )  # fmt: skip
 
 Curve = tuple[np.ndarray, np.ndarray]
+Records = list[dict[str, Any]]
+#: records by method and seed
+BySeed = dict[str, dict[int, Records]]
 
 
-def envelope(points: list[dict[str, Any]]) -> Curve:
-    """The least forgetting at which a method reaches at least each gain, from the origin: gains rising, forgetting too.
+def envelope(points: Iterable[dict[str, Any]]) -> Curve:
+    """The least forgetting at which a method reaches at least each gain: gains rising, forgetting too.
 
     The base itself (no gain, nothing forgotten) belongs to every curve. Negative forgetting counts as none.
     """
@@ -41,105 +48,211 @@ def envelope(points: list[dict[str, Any]]) -> Curve:
     return np.array(gains), np.array(costs)
 
 
-def at_equal_gain(ours: Curve, theirs: Curve, steps: int = 21) -> tuple[float, float, float] | None:
-    """Mean ratio of forgetting over the gains both curves reach (upper half of the range), and that range's ends."""
-    top = min(ours[0].max(), theirs[0].max())
-    if top <= 0:
+def at_equal_gain(ours: Curve, theirs: Curve, steps: int = 41) -> tuple[float, float, float, float] | None:
+    """Forgetting of ours over theirs at the gains that both were measured at: mean, worst, and the range's ends.
+
+    The range runs from the larger of the two curves' first measured gains to the smaller of their last; between points
+    curves are straight.
+    """
+    first = max(curve[0][curve[0] > 0].min(initial=np.inf) for curve in (ours, theirs))
+    last = min(curve[0].max() for curve in (ours, theirs))
+    if not 0 < last < np.inf or not first < np.inf:
         return None
-    grid = np.linspace(top / 2, top, steps)
+    grid = np.linspace(min(first, last), last, steps)
     mine, other = np.interp(grid, *ours), np.interp(grid, *theirs)
-    return float(mine.sum() / max(other.sum(), 1e-9)), float(grid[0]), float(grid[-1])
+    if other.sum() <= 0:
+        return None
+    worst = float((mine / np.maximum(other, 1e-9)).max())
+    return float(mine.sum() / other.sum()), worst, float(grid[0]), float(grid[-1])
 
 
-def report(records: list[dict[str, Any]], folder: Path) -> str:
-    """The table as Markdown, written with `frontier.svg` and `frontier.png` to `folder`."""
-    by_method: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    alone: dict[str, list[float]] = defaultdict(list)
-    for record in records:
-        run = record["run"]
-        by_method[run["method"]][run["seed"]] += record["points"]
-        if "alone" in record:
-            alone[run["method"]].append(record["alone"]["share"])
-    if not by_method:
+def report(records: Records, folder: Path) -> str:
+    """The tables as Markdown, written with the plots to `folder`."""
+    runs = [record for record in records if record["run"]["part"] != "sweep"]
+    by_seed: BySeed = defaultdict(lambda: defaultdict(list))
+    for record in runs:
+        by_seed[record["run"]["method"]][record["run"]["seed"]].append(record)
+    if not by_seed:
         return "no runs yet"
     folder.mkdir(parents=True, exist_ok=True)
-    text = "\n".join([*_best(by_method, alone), "", *_ratios(by_method)])
-    (folder / "learning_forgetting.md").write_text(text + "\n")
-    _draw(by_method, folder)
+    parts = [_ends(runs), _ratios(by_seed), _thresholds(runs), _sweep(records)]
+    text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+    (folder / "learning_forgetting.md").write_text(text)
+    _draw(by_seed, folder)
     return text
 
 
-def _best(by_method: dict[str, Any], alone: dict[str, list[float]]) -> list[str]:
+def along(records: Records) -> list[dict[str, Any]]:
+    """The points along training of some runs."""
+    return [p for record in records for p in record["points"] if p["origin"] == "training"]
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _ends(runs: Records) -> list[str]:
+    """One line for each configuration: what it gained and forgot at the end, over seeds."""
+    groups: dict[tuple[Any, ...], Records] = defaultdict(list)
+    for record in runs:
+        run = record["run"]
+        told = ", ".join(
+            f"{k} {v}" for k, v in (run["options"] | run["settings"]).items() if k not in ("extra", "count")
+        )
+        groups[run["part"] != "study", run["method"], run["lr"], told].append(record)
     lines = [
-        "| method | seeds | runs' points | largest gain | forgotten there | general tokens left bit-equal, by run |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| method | settings | lr | seeds | gain, nats | forgotten, nats | general tokens left bit-equal | parameters |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for method, seeds in sorted(by_method.items()):
-        tops = [max(points, key=lambda p: p["gain"][0]) for points in seeds.values()]
-        gain, cost = ([t[key][0] for t in tops] for key in ("gain", "forgetting"))
-        shares = ", ".join(f"{share:.0%}" for share in sorted(set(alone[method]))) or "-"
-        count = sum(len(points) for points in seeds.values())
-        lines.append(f"| {method} | {len(seeds)} | {count} | {_spread(gain)} | {_spread(cost)} | {shares} |")
+    for (_, method, lr, told), group in sorted(groups.items(), key=lambda one: one[0][:3]):
+        ends = [next(p for p in record["points"] if p["origin"] == "end") for record in group]
+        gain, lost = (_over([end[key][0] for end in ends]) for key in ("gain", "forgetting"))
+        shares = [record["alone"]["share"] for record in group if "alone" in record]
+        alone = f"{np.mean(shares):.1%}" if shares else "0.0%"
+        size = f"{group[0].get('parameters', 0):,}" if "parameters" in group[0] else "all"
+        lines.append(f"| {method} | {told or '-'} | {lr:g} | {len(group)} | {gain} | {lost} | {alone} | {size} |")
     return lines
 
 
-def _ratios(by_method: dict[str, Any]) -> list[str]:
+def _ratios(by_seed: BySeed) -> list[str]:
     lines = [
-        "| forgetting of | against | gains compared, nats | ratio at equal gain, mean over seeds | 95% interval | by seed |",
+        "| forgetting of | over that of | at gains of, nats | mean ratio [95% interval] | worst point | by seed |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for ours, theirs in PAIRS:
-        seeds = sorted(by_method[ours].keys() & by_method[theirs].keys()) if ours in by_method else []
-        found = [at_equal_gain(envelope(by_method[ours][s]), envelope(by_method[theirs][s])) for s in seeds]
+        seeds = sorted(by_seed[ours].keys() & by_seed[theirs].keys()) if ours in by_seed else []
+        found = [at_equal_gain(envelope(along(by_seed[ours][s])), envelope(along(by_seed[theirs][s]))) for s in seeds]
         kept = [one for one in found if one is not None]
-        if not kept:
-            continue
-        ratios = [one[0] for one in kept]
-        low, high = np.mean([one[1] for one in kept]), np.mean([one[2] for one in kept])
-        each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        lines.append(
-            f"| {ours} | {theirs} | {low:.2f} to {high:.2f} | {np.mean(ratios):.2f} | {_interval(ratios)} | {each} |"
-        )
+        if kept:
+            ratios, worst = [one[0] for one in kept], max(one[1] for one in kept)
+            reach = f"{np.mean([one[2] for one in kept]):.2f} to {np.mean([one[3] for one in kept]):.2f}"
+            each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            lines.append(f"| {ours} | {theirs} | {reach} | {_interval(ratios)} | {worst:.2f} | {each} |")
     return lines
 
 
-def _spread(values: list[float]) -> str:
-    return f"{np.mean(values):.3f}" + (f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else "")
+def _thresholds(runs: Records) -> list[str]:
+    groups: dict[tuple[str, float, int], Records] = defaultdict(list)
+    for record in runs:
+        if record["run"]["part"] == "study":
+            for one in record.get("thresholds", ()):
+                groups[record["run"]["method"], one["at"], one["length"]].append(one)
+    if not groups:
+        return []
+    lines = [
+        "| method | share asked for | document length | share left bit-equal | gain, nats | forgotten, nats | seeds |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (method, share, length), found in sorted(groups.items()):
+        gain, lost = (_over([one[key][0] for one in found], 4) for key in ("gain", "forgetting"))
+        alone = f"{np.mean([one['alone'] for one in found]):.1%}"
+        asked = f"{share:.0%}" if share else "as trained"
+        lines.append(f"| {method} | {asked} | {length} | {alone} | {gain} | {lost} | {len(found)} |")
+    return lines
+
+
+def _sweep(records: Records) -> list[str]:
+    lines = ["| sweep: method | lr | tokens | gain, nats | forgotten, nats |", "| --- | --- | --- | --- | --- |"]
+    for record in sorted(records, key=lambda r: (r["run"]["method"], r["run"]["lr"])):
+        run = record["run"]
+        if run["part"] == "sweep":
+            end = next(p for p in record["points"] if p["origin"] == "end")
+            lines.append(
+                f"| {run['method']} | {run['lr']:g} | {run['tokens']:,} | {_with_interval(end['gain'])} "
+                f"| {_with_interval(end['forgetting'])} |"
+            )
+    return lines if len(lines) > 2 else []
+
+
+def _over(values: list[float], places: int = 3) -> str:
+    """Mean over seeds, and their range."""
+    text = f"{np.mean(values):.{places}f}"
+    return text + (f" ({min(values):.{places}f} to {max(values):.{places}f})" if len(values) > 1 else "")
+
+
+def _with_interval(values: list[float]) -> str:
+    return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
 
 
 def _interval(values: list[float]) -> str:
-    """Student's t interval over seeds."""
+    """Mean and Student's t interval over seeds."""
+    mean = float(np.mean(values))
     if len(values) < 2:
-        return "one seed"
+        return f"{mean:.2f} [one seed]"
     t = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}.get(len(values), 2.0)
     half = t * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return f"{max(0.0, np.mean(values) - half):.2f} to {np.mean(values) + half:.2f}"
+    return f"{mean:.2f} [{max(0.0, mean - half):.2f}, {mean + half:.2f}]"
 
 
-def _draw(by_method: dict[str, Any], folder: Path) -> None:
+# -- plots ------------------------------------------------------------------------------------------------------------
+
+
+def _draw(by_seed: BySeed, folder: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5.2), constrained_layout=True)
-    for method, seeds in sorted(by_method.items()):
-        colour = COLOURS.get(method, "black")
-        for number, points in enumerate(seeds.values()):
-            gains, costs = envelope(points)
-            axes.plot(costs, gains, color=colour, alpha=0.9, lw=1.6, label=method if number == 0 else None)
-            x, y = ([p[key][0] for p in points] for key in ("forgetting", "gain"))
+    for method, seeds in sorted(by_seed.items(), key=lambda one: list(COLOURS).index(one[0])):
+        for number, records in enumerate(seeds.values()):
+            gains, costs = envelope(along(records))
+            colour = COLOURS[method]
+            axes.plot(costs, gains, color=colour, alpha=0.9, lw=1.5, label=method if number == 0 else None)
+            x, y = ([p[key][0] for p in along(records)] for key in ("forgetting", "gain"))
             axes.scatter(x, y, s=9, color=colour, alpha=0.35, linewidths=0)
-    axes.set_xlabel("forgetting: loss added on general text, nats per token")
-    axes.set_ylabel("gain: loss taken off medical text, nats per token")
+    _dress(
+        axes,
+        "forgetting: loss added on general text, nats per token",
+        "gain: loss taken off medical text, nats per token",
+    )
+    axes.set_title(
+        "Up and to the left is better. Each line is one seed: the best a method reached along training", fontsize=10
+    )
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    _save(figure, folder / "frontier")
+    _draw_thresholds(by_seed, folder)
+
+
+def _draw_thresholds(by_seed: BySeed, folder: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    methods = [m for m in COLOURS if any("thresholds" in r for rs in by_seed.get(m, {}).values() for r in rs)]
+    if not methods:
+        return
+    lengths = sorted(
+        {t["length"] for m in methods for rs in by_seed[m].values() for r in rs for t in r.get("thresholds", ())}
+    )
+    figure, panels = plt.subplots(
+        1, len(lengths), figsize=(3.4 * len(lengths), 3.6), sharey=True, constrained_layout=True
+    )
+    for axes, length in zip(np.atleast_1d(panels), lengths, strict=True):
+        for method in methods:
+            for number, records in enumerate(by_seed[method].values()):
+                for record in records:
+                    found = [t for t in record.get("thresholds", ()) if t["length"] == length]
+                    if record["run"]["part"] == "study" and found:
+                        x, y = [t["alone"] for t in found], [t["gain"][0] for t in found]
+                        axes.plot(x, y, "o-", ms=3, lw=1.3, color=COLOURS[method], label=None if number else method)
+        _dress(axes, "share of general tokens left bit-equal", "")
+        axes.set_title(f"documents of {length} tokens", fontsize=10)
+        axes.set_xlim(0, 1.02)
+    np.atleast_1d(panels)[0].set_ylabel("gain on medical text, nats per token")
+    np.atleast_1d(panels)[-1].legend(frameon=False, fontsize=9, loc="upper right")
+    _save(figure, folder / "thresholds")
+
+
+def _dress(axes: Any, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
     axes.set_xlim(left=-0.005)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
-    axes.set_title(
-        "Up and to the left is better: every point of training and threshold, lines are the best of each method"
-    )
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
     for ending in ("svg", "png"):
-        figure.savefig(folder / f"frontier.{ending}", dpi=150)
+        figure.savefig(path.with_suffix(f".{ending}"), dpi=130, metadata={"Date": None} if ending == "svg" else None)
     plt.close(figure)

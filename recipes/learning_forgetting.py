@@ -7,7 +7,7 @@
 The base is `tiny`, the subject PubMed, the old domain general English that the base was trained on. First a sweep: each
 method at three learning rates on a short run. Then the study itself: each method at the rate that learned most in the
 sweep, for every seed. Then its knobs: other local weights and gate weights, lower learning rates. Each run gives a
-curve: points along training, and for gated kinds the thresholds calibrated after it. A run's record is a JSON file
+curve: points along training; gated kinds also thresholds calibrated after it. A run's record is a JSON file
 named by the hash of its configuration; a run that has one is not made again, an interrupted one resumes. Numbers are
 nats per token on held-out documents: gain = base - module on medical text, forgetting = module - base on general text.
 """
@@ -33,7 +33,10 @@ from addenda.core.registry import build_kind
 from recipes.common import Texts, keep_pages, point, scores, study_texts
 from recipes.full_finetuning import FullFinetuning
 
+#: shares of general tokens to leave alone, the document lengths at which that is looked at, and tokens read at each
 SHARES = (0.5, 0.75, 0.9, 0.99)
+DOCUMENTS = (64, 256, 512)
+SHARE_TOKENS = 8000
 #: rows of a step and their tokens
 ROWS, LENGTH = 16, 256
 #: tokens scored of each held-out text, along training and at the end
@@ -69,7 +72,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[float, float
     "neutral-context": (
         "NeutralResidues",
         {**RESIDUES, "gate": "context"},
-        {"local": 0.0, "gate_weight": 0.1},
+        {"local": 0.0, "gate_weight": 1.0},
         (1e-3, 3e-3, 1e-2),
     ),
     "lora": ("LoRA", {}, {}, (3e-4, 1e-3, 3e-3)),
@@ -80,15 +83,15 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[float, float
 }
 #: what else traces a method's curve: other options and settings, at the method's chosen rate times a factor
 KNOBS: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
-    ("neutral-token", {}, {"local": 0.1}, 1.0),
-    ("neutral-token", {}, {"local": 10.0}, 1.0),
     ("lora", {}, {}, 1 / 3),
     ("adapter", {}, {}, 1 / 3),
     ("full", {}, {}, 1 / 3),
-    ("neutral-context", {}, {"local": 0.0, "gate_weight": 1.0}, 1.0),
     ("registers-joint", {}, {}, 1 / 3),
     ("registers-joint", {"init": "zeros"}, {}, 1.0),
+    ("neutral-token", {}, {"local": 0.1}, 1.0),
+    ("neutral-token", {}, {"local": 10.0}, 1.0),
     ("neutral-token", {}, {"local": 0.01}, 1.0),
+    ("neutral-context", {}, {"local": 0.0, "gate_weight": 0.1}, 1.0),
     ("registers-neutral", {}, {"local": 0.1}, 1.0),
 ]
 
@@ -115,22 +118,22 @@ def chosen_rates(records: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 
 def study(rates: dict[str, float], tokens: int, seeds: list[int]) -> list[Run]:
-    """Every method at its rate, seed after seed; then the knobs, likewise."""
-    main, knobs = [], []
+    """Every method at its rate, seed after seed; then the knobs, one after the other."""
+    runs = []
     for seed in seeds:
         for method, lr in ((m, rates[m]) for m in METHODS if m in rates):
             kind, options, settings, _ = METHODS[method]
-            main.append(Run("study", method, kind, options, settings, lr, tokens, seed))
-        for method, more, settings, factor in KNOBS:
-            if method in rates:
-                kind, options, own, _ = METHODS[method]
-                lr = float(f"{rates[method] * factor:.1e}")
-                knobs.append(Run("knobs", method, kind, {**options, **more}, {**own, **settings}, lr, tokens, seed))
-    return main + knobs
+            runs.append(Run("study", method, kind, options, settings, lr, tokens, seed))
+    for method, more, settings, factor in KNOBS:
+        for seed in seeds if method in rates else ():
+            kind, options, own, _ = METHODS[method]
+            lr = float(f"{rates[method] * factor:.1e}")
+            runs.append(Run("knobs", method, kind, {**options, **more}, {**own, **settings}, lr, tokens, seed))
+    return runs
 
 
 def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
-    """Train one run and write its record: points along training, the end, and the gate's thresholds."""
+    """Train one run and write its record: points along training, and the end."""
     base = addenda.load_base("tiny", dtype=torch.float32, attn_implementation="eager")
     work = out / run.id
     bare = scores(base, texts, tokens=END, length=LENGTH)
@@ -143,10 +146,13 @@ def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
         points, extra = _module_points(run, base, texts, bare, work)
     device = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
     record = {"run": asdict(run), "points": points, **extra, "base": base.fingerprint}
-    record |= {"torch": torch.__version__, "device": device}
-    temporary = records / f"{run.id}.tmp"
+    _write(records / f"{run.id}.json", record | {"torch": torch.__version__, "device": device})
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(record, indent=1, default=float) + "\n")
-    temporary.replace(records / f"{run.id}.json")
+    temporary.replace(path)
 
 
 def _module_points(
@@ -166,20 +172,10 @@ def _module_points(
         validation_tokens=ALONG, **run.settings,
     )  # fmt: skip
     points = list(_along(report))
-    points.append(_with_module("end", run.tokens, base, texts, bare))
-    alone = addenda.neutral_share(base, "m", texts.calibration, tokens=8000)
-    extra = {"parameters": module.size(), "seconds": report.seconds, "alone": asdict(alone)}
-    if run.part != "sweep" and (module.gate is not None or any(n.endswith("threshold") for n in module.tensors())):
-        for share in SHARES:
-            addenda.calibrate(base, "m", texts.calibration, share=share, tokens=8000)
-            held_out = addenda.neutral_share(base, "m", texts.general_valid, tokens=8000)
-            points.append({**_with_module("threshold", share, base, texts, bare), "alone": asdict(held_out)})
-    return points, extra
-
-
-def _with_module(origin: str, at: float, base: addenda.Base, texts: Texts, bare: Any) -> dict[str, Any]:
     with base.using("m"):
-        return point(origin, at, bare, scores(base, texts, tokens=END, length=LENGTH))
+        points.append(point("end", run.tokens, bare, scores(base, texts, tokens=END, length=LENGTH)))
+    alone = addenda.neutral_share(base, "m", texts.general_valid, tokens=SHARE_TOKENS)
+    return points, {"parameters": module.size(), "seconds": report.seconds, "alone": asdict(alone)}
 
 
 def _along(report: addenda.TrainReport) -> Iterator[dict[str, Any]]:
@@ -193,14 +189,52 @@ def _along(report: addenda.TrainReport) -> Iterator[dict[str, Any]]:
             yield {"origin": "training", "at": entry["step"] * ROWS * LENGTH, "gain": gain, "forgetting": lost}
 
 
+def calibrated(run: Run, texts: Texts, out: Path, records: Path) -> None:
+    """Add to a gated run's record what its module gains and forgets under calibrated thresholds.
+
+    Each threshold leaves a share of calibration text alone; the share is then measured on other held-out text, and
+    gain and forgetting on documents of several lengths.
+    """
+    path = records / f"{run.id}.json"
+    record = json.loads(path.read_text())
+    base = addenda.load_base("tiny", dtype=torch.float32, attn_implementation="eager")
+    base.plug(out / run.id, name="m")
+    bare = {length: scores(base, texts, tokens=ALONG, length=length) for length in DOCUMENTS}
+    found = []
+    for share in (None, *SHARES):
+        if share is not None:
+            addenda.calibrate(base, "m", texts.calibration, share=share, tokens=SHARE_TOKENS)
+        alone = addenda.neutral_share(base, "m", texts.general_valid, lengths=DOCUMENTS, tokens=SHARE_TOKENS)
+        with base.using("m"):
+            for length in DOCUMENTS:
+                on = scores(base, texts, tokens=ALONG, length=length)
+                one = point("threshold", share or 0.0, bare[length], on)
+                found.append({**one, "length": length, "alone": alone.by_length[length]})
+    _write(path, record | {"thresholds": found})
+
+
+def gated(run: Run) -> bool:
+    """Whether a run's module has a gate whose threshold can be calibrated."""
+    return run.kind == "NeutralResidues" or run.options.get("gate") in ("neutral", "context")
+
+
 @cache
 def _texts() -> Texts:
     return study_texts()
 
 
 def _work(run: Run, out: Path, records: Path) -> str:
-    execute(run, _texts(), out, records)
+    path = records / f"{run.id}.json"
+    if not path.exists():
+        execute(run, _texts(), out, records)
+    if run.part != "sweep" and gated(run):
+        calibrated(run, _texts(), out, records)
     return run.id
+
+
+def _done(run: Run, records: Path) -> bool:
+    path = records / f"{run.id}.json"
+    return path.exists() and (run.part == "sweep" or not gated(run) or "thresholds" in json.loads(path.read_text()))
 
 
 def _begin(threads: int) -> None:
@@ -210,7 +244,7 @@ def _begin(threads: int) -> None:
 
 def perform(runs: list[Run], out: Path, records: Path, workers: int) -> None:
     """Make every run that has no record, `workers` at a time."""
-    todo = [run for run in runs if not (records / f"{run.id}.json").exists()]
+    todo = [run for run in runs if not _done(run, records)]
     if not todo:
         return
     threads = max(1, multiprocessing.cpu_count() // workers)
@@ -248,7 +282,7 @@ def main() -> None:
     runs = study({m: lr for m, lr in rates.items() if m in given.methods}, given.tokens, given.seeds)
     if given.dry_run:
         for run in first + runs:
-            print("done " if (records / f"{run.id}.json").exists() else "to do", run)
+            print("done " if _done(run, records) else "to do", run)
         return
     if not given.report:
         perform(runs, given.out, records, given.workers)

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 
 
+#: how many tokens of score -1 stand before each document
+PRIOR = 16.0
+
+
 class GateState(NamedTuple):
     """Running sum and count of gate scores of the current document, float32 [R] each; rows come first."""
 
@@ -20,11 +24,16 @@ class GateState(NamedTuple):
 
 
 class ContextGate(nn.Module):
-    """g_t = relu(mean of (w . x_i + b) over the document's tokens i <= t, minus a calibrated threshold).
+    """g_t = relu(a_t - threshold), a_t the mean of w . x_i + b over the document's tokens i <= t and PRIOR tokens of -1.
 
     Subjects persist over a document, so a running average tells them apart where single tokens cannot. Where the gate
-    is shut the module contributes nothing at any layer. `w` starts at zero and `b` at one: a fresh gate is open and
-    has a gradient. The threshold is a buffer, set by calibration on general text after training.
+    is shut the module contributes nothing at any layer. `w` starts at zero and `b` at one: a fresh gate opens after a
+    few tokens and has a gradient. The threshold is a buffer, set by calibration on general text after training.
+
+    Every document begins as if it had said PRIOR tokens of something else. A plain average is mostly noise over its
+    first tokens, opens on some of them in nearly every document, and attention then carries the difference to all
+    tokens after: measured on tiny's layer 2, at a threshold that leaves 90% of general tokens bit-equal, 34% of medical
+    tokens found a plain average open, and 90% this one.
 
     Ours; the token gate it generalises is that of Neutral Residues (arXiv 2410.02744).
     """
@@ -46,7 +55,7 @@ class ContextGate(nn.Module):
     def forward(
         self, x: Tensor, state: GateState | None = None, mask: Tensor | None = None, documents: Tensor | None = None
     ) -> tuple[Tensor, GateState]:
-        """The gate [R, T, 1] and the state after the last token.
+        """The gate before its relu [R, T, 1], zero on pads, and the state after the last token.
 
         Args:
             x: input of the gate's site [R, T, D].
@@ -65,9 +74,8 @@ class ContextGate(nn.Module):
             count = count - torch.cat([zero, count[:, :-1]], 1).gather(1, start)
         elif state is not None:
             total, count = total + state.total[:, None], count + state.counted[:, None]
-        gate = torch.relu(total / count.clamp(min=1.0) - self.threshold)
-        gate = torch.where(real, gate, 0.0)
-        return gate.unsqueeze(-1), GateState(total[:, -1], count[:, -1])
+        score = torch.where(real, (total - PRIOR) / (count + PRIOR) - self.threshold, 0.0)
+        return score.unsqueeze(-1), GateState(total[:, -1], count[:, -1])
 
     @staticmethod
     def _start(documents: Tensor) -> Tensor:

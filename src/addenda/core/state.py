@@ -47,19 +47,30 @@ class Share:
 class Collector:
     """Gathers, during one forward pass, how much each module disturbs the tokens it should leave alone.
 
-    `token_weight` [B, T] is zero except on the tokens that count. Values stay in the autograd graph.
+    `token_weight` [B, T] is zero except on the tokens that count; `subject_weight` [B, T] marks likewise the tokens of
+    the subject, for which a context gate should stand open (None: nothing is asked of it there). Values stay in the
+    autograd graph.
     """
 
-    def __init__(self, token_weight: Tensor) -> None:
+    def __init__(self, token_weight: Tensor, subject_weight: Tensor | None = None) -> None:
         self.token_weight = token_weight
+        self.subject_weight = torch.zeros_like(token_weight) if subject_weight is None else subject_weight
         self.deltas: dict[str, list[Tensor]] = {}
         self.gates: dict[str, list[Tensor]] = {}
 
     def mean(self, per_token: Tensor, rows: Tensor | None, index: Tensor | None = None) -> Tensor:
         """Mean over the counted tokens of a value per token [R, T], or per indexed token [n], others being zero."""
-        weight = self.token_weight if rows is None else self.token_weight.index_select(0, rows)
-        weight = weight.flatten() if index is None else weight.flatten()[index]
-        return (per_token.flatten().float() * weight).sum() / self.token_weight.sum().clamp(min=1.0)
+        return _mean(per_token, self.token_weight, rows, index)
+
+    def subject_mean(self, per_token: Tensor, rows: Tensor | None) -> Tensor:
+        """Mean over the subject's tokens of a value per token [R, T]."""
+        return _mean(per_token, self.subject_weight, rows, None)
+
+
+def _mean(per_token: Tensor, weight: Tensor, rows: Tensor | None, index: Tensor | None) -> Tensor:
+    total = weight.sum().clamp(min=1.0)
+    weight = (weight if rows is None else weight.index_select(0, rows)).flatten()
+    return (per_token.flatten().float() * (weight if index is None else weight[index])).sum() / total
 
 
 @dataclass(frozen=True)
@@ -124,11 +135,12 @@ class Call:
         if not self.recomputing:
             self.collector.deltas.setdefault(share.name, []).append(value)
 
-    def collect_gate(self, share: Share, gate: Tensor) -> None:
-        """Record a gate [R, T, 1] for the gate penalty and for whoever observes this call."""
+    def collect_gate(self, share: Share, score: Tensor) -> None:
+        """Record what the gate penalty asks of a gate's score [R, T, 1]: two hinges, shut [0] and open [1]."""
         if self.collector is None:
             return
-        value = self.collector.mean(gate, share.rows)
+        shut = self.collector.mean(torch.relu(1.0 + score), share.rows)
+        value = torch.stack([shut, self.collector.subject_mean(torch.relu(1.0 - score), share.rows)])
         if not self.recomputing:
             self.collector.gates.setdefault(share.name, []).append(value)
 

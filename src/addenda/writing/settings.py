@@ -33,7 +33,7 @@ class Settings:
     local: float | None = None
     """weight of the local neutrality loss on replay tokens; default: the kind's own"""
     gate_weight: float = 0.1
-    """weight of the context gate's mean over replay tokens, for modules that have such a gate"""
+    """weight of the context gate's hinges (shut on replay tokens, open on the corpus), for modules that have such a gate"""
     weight_decay: float = 0.01
     """decoupled decay of matrices; vectors and gates take none"""
     warmup: float = 0.05

@@ -64,6 +64,7 @@ class Totals:
 
     loss: float = 0.0
     replay: float = 0.0
+    subject: float = 0.0
 
 
 @dataclass
@@ -120,6 +121,7 @@ class Stepper:
             for item in items:
                 totals[item.owner].loss += float(item.row.weights[self.plan.context + 1 :].sum())
                 totals[item.owner].replay += (self.plan.length - 1) * item.replay
+                totals[item.owner].subject += (self.plan.length - 1) * (not item.replay)
         return totals
 
     def _pass(self, batch: Batch, totals: dict[str, Totals], stats: Tensor) -> None:
@@ -153,25 +155,27 @@ class Stepper:
         return self.head.teach(self.plan.objective, hidden.flatten(0, 1))
 
     def _collector(self, batch: Batch) -> Collector | None:
-        """A collector over replay tokens, where there are any and something asks for it."""
+        """A collector over replay tokens, where something asks for it; for gates also over the subject's."""
         gated = self.plan.settings.gate_weight > 0 and any(
             self.base.modules[n].gate is not None for n in self.plan.names
         )
-        if not (gated or any(self.plan.local.values())) or not bool(batch.replay.any()):
+        if self.plan.replay is None or not (gated or (any(self.plan.local.values()) and bool(batch.replay.any()))):
             return None
-        return Collector(batch.replay[:, None].expand(-1, batch.targets.shape[1]).float())
+        replay = batch.replay[:, None].expand(-1, batch.targets.shape[1]).float()
+        return Collector(replay, 1.0 - replay)
 
     def _penalties(self, batch: Batch, collector: Collector | None, totals: dict[str, Totals], stats: Tensor) -> Tensor:
         """Weighted penalties, each a mean over its own module's replay tokens of the whole step."""
         loss = torch.zeros((), device=self.device)
         if collector is None:
             return loss
-        counted = float(collector.token_weight.sum())
+        counted, subject = float(collector.token_weight.sum()), float(collector.subject_weight.sum())
         for number, name in enumerate(self.plan.names):
             module = self.base.modules[name]
             scale = counted / max(1.0, totals[name].replay)
             local = local_penalty(collector.deltas.get(name, ()), len(module.adapters)).to(self.device) * scale
-            gate = gate_penalty(collector.gates.get(name, ())).to(self.device) * scale
+            shares = torch.tensor([scale, subject / max(1.0, totals[name].subject)], device=self.device)
+            gate = gate_penalty(collector.gates.get(name, ()), shares).to(self.device)
             stats[number, 4] += local.detach()
             stats[number, 5] += gate.detach()
             loss = loss + self.plan.local[name] * local
@@ -190,9 +194,16 @@ class Stepper:
                 stats[number, column + 1] += tokens[rows].sum()
 
     def _norm(self, name: str) -> float:
-        """Clip a module's gradient, and return the norm that it had."""
-        clip = self.plan.settings.clip
-        return float(nn.utils.clip_grad_norm_(self.parameters(name), math.inf if clip is None else clip))
+        """Clip a module's gradient, and return the norm that it had; its context gate is clipped apart.
+
+        The hinges' gradient is far larger than the rest: together they would leave the adapters next to nothing.
+        """
+        clip = math.inf if self.plan.settings.clip is None else self.plan.settings.clip
+        gate = self.base.modules[name].gate
+        apart = [] if gate is None else [p for p in gate.parameters() if p.requires_grad]
+        others = [p for p in self.parameters(name) if all(p is not one for one in apart)]
+        norms = [float(nn.utils.clip_grad_norm_(part, clip)) for part in (others, apart) if part]
+        return math.hypot(*norms)
 
     def _check(self, step: int, found: dict[str, Sums]) -> None:
         for name, sums in found.items():

@@ -1,0 +1,104 @@
+"""The study of learning against forgetting: its plan, its curves, and a whole small run of it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def recipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(ROOT))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "recipes"]:
+        del sys.modules[name]
+
+
+def module(name: str) -> Any:
+    return importlib.import_module(f"recipes.{name}")
+
+
+def points(*pairs: tuple[float, float]) -> list[dict[str, Any]]:
+    return [{"origin": "training", "at": 0, "gain": [g] * 3, "forgetting": [f] * 3} for g, f in pairs]
+
+
+def test_a_curve_keeps_the_least_forgetting_for_each_gain() -> None:
+    gains, costs = module("frontier").envelope(points((0.2, 0.3), (0.4, 0.1), (0.5, 0.2), (-0.1, 0.9)))
+    assert gains.tolist() == [0.0, 0.4, 0.5]  # 0.2 is reached more cheaply on the way to 0.4
+    assert costs.tolist() == [0.0, 0.1, 0.2]
+
+
+def test_ratio_is_taken_where_both_were_measured() -> None:
+    frontier = module("frontier")
+    ours, theirs = (frontier.envelope(points(*p)) for p in ([(0.2, 0.01), (0.4, 0.02)], [(0.1, 0.01), (0.6, 0.06)]))
+    mean, worst, low, high = frontier.at_equal_gain(ours, theirs)
+    assert (low, high) == (0.2, 0.4)
+    assert mean == pytest.approx(0.5)
+    assert worst == pytest.approx(0.5)
+    assert frontier.at_equal_gain(ours, frontier.envelope([])) is None
+
+
+def test_ratio_of_a_curve_with_itself_is_one() -> None:
+    frontier = module("frontier")
+    rng = np.random.default_rng(0)
+    curve = frontier.envelope(points(*rng.uniform(0.1, 1.0, (9, 2)).tolist()))
+    assert frontier.at_equal_gain(curve, curve)[:2] == pytest.approx((1.0, 1.0))
+
+
+def record(part: str, method: str, lr: float, gain: float) -> dict[str, Any]:
+    run = {"part": part, "method": method, "lr": lr, "seed": 0, "tokens": 1, "options": {}, "settings": {}}
+    return {"run": run, "points": [{"origin": "end", "at": 1, "gain": [gain] * 3, "forgetting": [0.1] * 3}]}
+
+
+def test_the_rate_that_learned_most_goes_on() -> None:
+    study = module("learning_forgetting")
+    records = [record("sweep", "lora", lr, gain) for lr, gain in ((1e-3, 0.2), (3e-3, 0.3), (1e-2, 0.1))]
+    records.append(record("study", "lora", 1.0, 9.0))
+    rates = study.chosen_rates(records)
+    assert rates == {"lora": 3e-3}
+    runs = study.study(rates, 1000, [0, 1])
+    assert [run.lr for run in runs if run.part == "study"] == [3e-3, 3e-3]
+    assert {run.lr for run in runs if run.part == "knobs"} == {1e-3}
+    assert len({run.id for run in runs}) == len(runs)
+
+
+def test_every_method_of_the_plan_has_a_colour() -> None:
+    assert set(module("learning_forgetting").METHODS) == set(module("frontier").COLOURS)
+
+
+@pytest.mark.slow
+def test_a_small_study_runs_resumes_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = module("learning_forgetting")
+    for name, value in {"ALONG": 400, "END": 600, "SHARE_TOKENS": 512, "SHARES": (0.5,), "ROWS": 2}.items():
+        monkeypatch.setattr(study, name, value)
+    monkeypatch.setenv("ADDENDA_DATA", str(tmp_path / "none"))  # the samples that ship
+    texts = study.study_texts()
+    out, records = tmp_path / "out", tmp_path / "docs" / "learning_forgetting"
+    records.mkdir(parents=True)
+    runs = study.study({"neutral-context": 1e-3, "full": 1e-4}, 2048, [0])[:2]
+    for run in runs:
+        study.execute(run, texts, out, records)
+    assert not study._done(next(r for r in runs if study.gated(r)), records)
+    for run in runs:
+        if study.gated(run):
+            study.calibrated(run, texts, out, records)
+        assert study._done(run, records)
+    found = [json.loads(path.read_text()) for path in sorted(records.glob("*.json"))]
+    assert all(p["gain"][1] <= p["gain"][0] <= p["gain"][2] for one in found for p in one["points"])
+    again = next(one for one in found if one["run"]["method"] == "full")
+    study.execute(runs[0] if runs[0].kind == "full" else runs[1], texts, out, records)  # from its last checkpoint
+    path = next(records.glob("study-full-*.json"))
+    assert json.loads(path.read_text())["points"] == again["points"]
+    text = module("frontier").report(found, tmp_path / "docs")
+    assert "| neutral-context | as trained | 64 |" in text
+    assert (tmp_path / "docs/frontier.png").stat().st_size > 10_000
+    assert (tmp_path / "docs/thresholds.svg").exists()
