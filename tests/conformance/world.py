@@ -176,13 +176,17 @@ def cut_gates(base: addenda.Base, module: KnowledgeModule) -> None:
 def cut_context_gate(gate: Any, rows: list[Tensor]) -> None:
     """Choose weights and threshold so that in every row [T, D] some tokens are live and some are dead."""
     drawn = torch.randn(400, rows[0].shape[-1], generator=torch.Generator().manual_seed(0)) * 0.3
-    means = [(x.float() @ drawn.T).cumsum(0) / torch.arange(1, len(x) + 1)[:, None] for x in rows]  # [T, draws]
+    gate.prior.fill_(2.0)
+    bias = gate.bias.detach().float()
+    means = [  # [T, draws]
+        ((x.float() @ drawn.T + bias).cumsum(0) - 2.0) / (torch.arange(1, len(x) + 1)[:, None] + 2.0) for x in rows
+    ]
     least = torch.stack([mean.amin(0) for mean in means]).amax(0)
     most = torch.stack([mean.amax(0) for mean in means]).amin(0)
     best = int((most - least).argmax())
     assert most[best] > least[best], "no gate crosses its threshold in every row"
     gate.weight.copy_(drawn[best])
-    gate.threshold.copy_((most[best] + least[best]) / 2 + gate.bias.float())
+    gate.threshold.copy_((most[best] + least[best]) / 2)
 
 
 def site_inputs(base: addenda.Base, keys: Sequence[str], padded: bool = False) -> dict[str, Tensor]:

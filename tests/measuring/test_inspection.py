@@ -26,7 +26,7 @@ def test_a_folder_is_read_without_a_base(base: Any, tmp_path: Path) -> None:
     assert isinstance(found, ModuleInspection)
     assert found.card.kind == "NeutralResidues"
     assert [part.at for part in found.parts] == ["layer 1", "layer 2", "gate"]
-    assert sum(part.numbers for part in found.parts) == module.size() + 1  # the threshold is a buffer
+    assert sum(part.numbers for part in found.parts) == module.size() + 2  # the threshold is a buffer
     assert found.dtype == "float32"
     assert found.activity is None
 

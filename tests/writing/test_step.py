@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -189,13 +190,48 @@ def test_the_local_loss_has_a_gradient_for_every_kind(make_base: Make, texts: di
     assert heavy.sums["a"].local > 0
 
 
-def test_the_gate_penalty_shuts_the_gate(make_base: Make, texts: dict[str, Any]) -> None:
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_gate_penalty_is_that_of_the_hinges(make_base: Make, texts: dict[str, Any], accumulate: int) -> None:
     base = make_base()
     grown(base, "a", KINDS["context"])
-    caught = Caught(base, "a", texts, texts["corpus"], local=0.0, gate_weight=1.0)
-    with_, without = caught.gradients()["a"], Caught(base, "a", texts, texts["corpus"], local=0.0, gate_weight=0.0)
-    assert float(with_["gate.bias"] - without.gradients()["a"]["gate.bias"]) == pytest.approx(1.0, abs=1e-3)
-    assert caught.sums["a"].gate > 0
+    settings = {"local": 0.0, "accumulate": accumulate}
+    caught = Caught(base, "a", texts, texts["corpus"], gate_weight=1.0, **settings)
+    with_ = caught.gradients()["a"]["gate.bias"]
+    without = Caught(base, "a", texts, texts["corpus"], gate_weight=0.0, **settings).gradients()["a"]["gate.bias"]
+    gate, scores = base.modules["a"].gate, {False: [], True: []}
+    for items in caught.passes():
+        batch = stack(items, CPU)
+        with base.using("a"), site_input(base, gate.site) as seen:
+            base.model(input_ids=batch.student()["ids"], use_cache=False)
+        for row, replay in enumerate(batch.replay.tolist()):
+            score, _ = gate(seen[-1][row : row + 1], documents=batch.seen_documents[row : row + 1])
+            scores[replay].append(score.flatten())
+    shut, open_ = torch.cat(scores[True]), torch.cat(scores[False])
+    penalty = torch.relu(1 + shut).mean() + torch.relu(1 - open_).mean()
+    assert caught.sums["a"].gate == pytest.approx(penalty.item(), rel=1e-5)
+    (slope,) = torch.autograd.grad(penalty, gate.bias)
+    assert float(with_ - without) == pytest.approx(float(slope), abs=1e-4)
+
+
+@contextmanager
+def site_input(base: addenda.Base, key: str) -> Iterator[list[torch.Tensor]]:
+    """What a site's submodule was given, call by call."""
+    seen: list[torch.Tensor] = []
+    handle = base.host.submodule(base.host.site(key).path).register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].detach())
+    )
+    yield seen
+    handle.remove()
+
+
+def test_the_gate_is_clipped_apart(make_base: Make, texts: dict[str, Any]) -> None:
+    base = make_base()
+    grown(base, "a", KINDS["context"])
+    caught = Caught(base, "a", texts, texts["corpus"], local=0.0, gate_weight=100.0, clip=1e-3)
+    found = caught.gradients()["a"]
+    for part in (True, False):
+        norms = [g.norm() for name, g in found.items() if name.startswith("gate.") == part]
+        assert float(torch.stack(norms).norm()) == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_alongside_modules_are_on_and_stay_as_they_are(make_base: Make, texts: dict[str, Any]) -> None:

@@ -142,10 +142,11 @@ def read_gates(call: Call, site: Site, x: Tensor) -> None:
         state = before if before is None or rows is None else before.select(rows)
         documents = None if call.documents is None else call.rows_of(call.documents, share)
         score, state = gate(call.rows_of(x, share), state, call.mask_of(share), documents)
+        value = torch.relu(score)
         call.collect_gate(share, score)
         if call.recomputing:
             continue  # the value computed at forward is the one the layers above were given
-        value = call.gates[share.name] = torch.relu(score)
+        call.gates[share.name] = value
         state = GateState(*(part.detach() for part in state))  # what is kept for the next call is no part of this graph
         call.next_states[share.name] = state if rows is None else _spread(state, rows, call.batch)
         call.observe(share, site.key, gate=value)

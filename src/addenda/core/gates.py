@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-
-#: how many tokens of score -1 stand before each document
+#: how many tokens of score -1 stand before each document, once trained
 PRIOR = 16.0
 
 
@@ -24,16 +23,17 @@ class GateState(NamedTuple):
 
 
 class ContextGate(nn.Module):
-    """g_t = relu(a_t - threshold), a_t the mean of w . x_i + b over the document's tokens i <= t and PRIOR tokens of -1.
+    """g_t = relu(a_t - threshold), a_t the mean of w . x_i + b over the document's tokens i <= t and `prior` tokens of -1.
 
     Subjects persist over a document, so a running average tells them apart where single tokens cannot. Where the gate
-    is shut the module contributes nothing at any layer. `w` starts at zero and `b` at one: a fresh gate opens after a
-    few tokens and has a gradient. The threshold is a buffer, set by calibration on general text after training.
+    is shut the module contributes nothing at any layer. `w` starts at zero and `b` at one: a fresh gate is open and
+    has a gradient. The threshold is a buffer, set by calibration on general text after training.
 
-    Every document begins as if it had said PRIOR tokens of something else. A plain average is mostly noise over its
-    first tokens, opens on some of them in nearly every document, and attention then carries the difference to all
-    tokens after: measured on tiny's layer 2, at a threshold that leaves 90% of general tokens bit-equal, 34% of medical
-    tokens found a plain average open, and 90% this one.
+    `prior` is a buffer too: zero when fresh, PRIOR once training asks the gate to tell subject from replay. Documents
+    then begin as if they had said so many tokens of something else. A plain average is mostly noise over its first
+    tokens, opens on some of them in nearly every document, and attention carries the difference to all tokens after:
+    measured on tiny's layer 2, under a threshold that leaves 90% of general tokens bit-equal a plain average was open on
+    34% of medical tokens, with the prior on 90%.
 
     Ours; the token gate it generalises is that of Neutral Residues (arXiv 2410.02744).
     """
@@ -44,7 +44,9 @@ class ContextGate(nn.Module):
         self.weight = nn.Parameter(torch.zeros(width))
         self.bias = nn.Parameter(torch.ones(()))
         self.register_buffer("threshold", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("prior", torch.zeros((), dtype=torch.float32))
         self.threshold: Tensor
+        self.prior: Tensor
 
     def scores(self, x: Tensor) -> Tensor:
         """One score per token: [R, T] float32 from x [R, T, D]."""
@@ -74,7 +76,7 @@ class ContextGate(nn.Module):
             count = count - torch.cat([zero, count[:, :-1]], 1).gather(1, start)
         elif state is not None:
             total, count = total + state.total[:, None], count + state.counted[:, None]
-        score = torch.where(real, (total - PRIOR) / (count + PRIOR) - self.threshold, 0.0)
+        score = torch.where(real, (total - self.prior) / (count + self.prior).clamp(min=1.0) - self.threshold, 0.0)
         return score.unsqueeze(-1), GateState(total[:, -1], count[:, -1])
 
     @staticmethod

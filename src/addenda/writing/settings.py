@@ -32,7 +32,7 @@ class Settings:
     """tokens that the teacher alone reads, for `distill`; default 256, or half the base's context if that is less"""
     local: float | None = None
     """weight of the local neutrality loss on replay tokens; default: the kind's own"""
-    gate_weight: float = 0.1
+    gate_weight: float = 1.0
     """weight of the context gate's hinges (shut on replay tokens, open on the corpus), for modules that have such a gate"""
     weight_decay: float = 0.01
     """decoupled decay of matrices; vectors and gates take none"""

@@ -12,6 +12,7 @@ import torch
 
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import TrainingError
+from addenda.core.gates import PRIOR
 from addenda.encoding import Encoder, first_ids
 from addenda.writing import checkpoint
 from addenda.writing.batches import stack
@@ -148,13 +149,15 @@ def _run_folder(out: Path | None, resume: bool) -> Path | None:
 
 
 def _start(base: Base, plan: Plan, processes: Processes) -> None:
-    """Start modules that await text from their corpus; give every process the same parameters."""
+    """Start modules that await text from their corpus; give gates their prior, and every process the same parameters."""
     for name in plan.names:
         module = base.modules[name]
         if module.awaits_text:
             encoder = Encoder(base.tokenizer, base.model.get_input_embeddings().weight.shape[0])
             ids = first_ids(encoder, plan.corpora[name], START_TOKENS)
             base.start_from_text(name, torch.from_numpy(ids).long())
+        if module.gate is not None and plan.replay is not None and plan.settings.gate_weight > 0:
+            module.gate.prior.fill_(PRIOR)
         processes.share(module.parameters())
 
 
