@@ -65,6 +65,7 @@ def check_generation(subject: Subject, modes: dict[str, dict[str, Any]] = MODES)
 def assert_same_beams(a: Any, b: Any, name: str) -> None:
     """The same beams with the same scores; scores that tie within the tolerance may swap, and are counted."""
     close(a.sequences_scores, b.sequences_scores, 1e-4)
+    TIES.compared += a.sequences.numel()
     if not torch.equal(a.sequences, b.sequences):
         scores = b.sequences_scores
         gap = float((scores[:, None] - scores[None]).abs().fill_diagonal_(1.0).min()) if len(scores) > 1 else 1.0
@@ -191,10 +192,6 @@ def test_bfloat16_is_no_further_from_itself_than_the_bare_base(case: str) -> Non
             on = differences()
         # the largest of a few hundred roundings is itself noisy: both numbers get the larger of the base's two
         assert max(on) <= 2 * max(bare), f"with the module {on}, bare {bare}"
-
-
-def test_ties_are_rare() -> None:
-    assert TIES.stopped <= 0.01 * max(TIES.compared, 100), f"{TIES}: too many comparisons were cut short"
 
 
 # -- mutants --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import torch
 
 import addenda
 from addenda.core.errors import AddendaError, DataError
+from addenda.measuring import neutrality
 from pico import BOS, pico, pico_tokenizer
 
 KINDS: dict[str, Any] = {
@@ -164,3 +165,18 @@ def test_what_cannot_be_calibrated() -> None:
             addenda.calibrate(base, name, GENERAL, **more)
     with pytest.raises(DataError, match="no text of 'texts' has 64 tokens"):
         addenda.calibrate(base, "a", ["short"])
+
+
+def test_a_calibration_that_fails_leaves_thresholds_as_they_were() -> None:
+    base = made("token")
+    before = [adapter.threshold.fill_(3.0) for adapter in base.modules["a"].adapters.values()]
+    with pytest.raises(DataError, match="shortest document length"):
+        addenda.calibrate(base, "a", ["ab"], lengths=(64,))
+    assert [float(threshold) for threshold in before] == [3.0] * len(before)
+
+
+def test_pieces_come_from_all_documents_and_all_over_them() -> None:
+    documents = [[np.array([d, piece]) for piece in range(count)] for d, count in enumerate((1, 10, 100))]
+    chosen = [(int(d), int(piece)) for d, piece in neutrality._evenly(documents, 9)]
+    assert chosen == [(0, 0), (1, 0), (1, 2), (1, 5), (1, 7), (2, 0), (2, 25), (2, 50), (2, 75)]
+    assert len(neutrality._evenly(documents, 1000)) == 111

@@ -78,7 +78,7 @@ def show(out: Console, found: Evaluation) -> None:
     out.print(table)
     for probe in found.canary:
         if probe.finding != "on":
-            why = "never trained" if probe.finding == "fresh" else "its gate left the probe alone"
+            why = "its card has no record of training" if probe.finding == "fresh" else "its gate left the probe alone"
             out.print(f"'{probe.name}' ran at all {probe.sites} sites and changed nothing there: {why}.")
 
 

@@ -21,8 +21,8 @@ Finding = Literal["on", "silent", "fresh"]
 class WasOn:
     """What the canary found of one module.
 
-    `finding` is "on" where it changed the logits of the probe, "fresh" where it never learned anything, "silent" where
-    it has but left this probe alone (a gate may be shut). Neither of the last two is an error.
+    `finding` is "on" where it changed the logits of the probe. Where it left them alone it is "silent" if its card has a
+    record of training (a gate may be shut, a weight too small to show), else "fresh". Neither of the two is an error.
     """
 
     name: str
@@ -75,7 +75,7 @@ def _check(base: Base, name: str, weight: float, ids: Tensor | None) -> WasOn:
             "may have replaced the base's forwards since it was plugged; unplug and plug it again"
         )
     change = float((on.float() - bare.float()).abs().max())
-    if kept and change == 0.0 and module.card.training:
+    if kept and change == 0.0 and weight == 1.0:
         raise AddendaError(
             f"module '{name}' leaves the logits of its own probe as they are: its tensors are not the ones it was written with"
         )

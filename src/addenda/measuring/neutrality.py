@@ -76,7 +76,7 @@ def neutral_share(
         name: of the module.
         texts: general text, whatever `addenda.train` takes as a corpus.
         lengths: document lengths in tokens; texts are cut into documents of each. Default: 64 to 512.
-        tokens: read at each length.
+        tokens: read at each length, from as many documents as there are.
 
     Raises:
         DataError: no text is as long as the shortest length.
@@ -133,13 +133,15 @@ def calibrate(
         raise AddendaError(f"per is 'layer' or 'module'; got {per!r}")
     gates = _gates(base, name)
     source = _source(texts)
-    with torch.no_grad():
+    with torch.no_grad(), _kept_on_error(_buffers(gates)):
         for threshold in _buffers(gates).values():
             threshold.zero_()
         values, weights = _values(base, name, gates, source, lengths, tokens)
         found = _thresholds(values, weights, share, per)
         for key, threshold in _buffers(gates).items():
             threshold.fill_(found[key])
+    if module.probe is not None and _silent(base, name, module.probe):
+        module.probe = None  # it was chosen while the gate stood further open
     measured = neutral_share(base, name, source, lengths=lengths, tokens=tokens)
     _record(module, source, measured)
     return Calibration({key: float(t) for key, t in _buffers(gates).items()}, share, measured)
@@ -158,6 +160,29 @@ def _source(source: Any) -> Texts:
     return texts(source)
 
 
+@contextmanager
+def _kept_on_error(buffers: dict[str, Tensor]) -> Iterator[None]:
+    """Put buffers back as they were where the block raises."""
+    before = {key: buffer.clone() for key, buffer in buffers.items()}
+    try:
+        yield
+    except BaseException:
+        for key, buffer in buffers.items():
+            buffer.copy_(before[key])
+        raise
+
+
+@torch.no_grad()
+def _silent(base: Base, name: str, ids: list[int]) -> bool:
+    """Whether a module leaves the logits of some token ids as they are."""
+    row = torch.tensor([ids], device=base.model.get_input_embeddings().weight.device)
+    with evaluating(base.model):
+        with base.off():
+            bare = base.model(input_ids=row, use_cache=False).logits
+        with base.using({name: 1.0}):
+            return torch.equal(bare, base.model(input_ids=row, use_cache=False).logits)
+
+
 @torch.no_grad()
 def _documents(base: Base, source: Texts, lengths: Sequence[int] | None, tokens: int) -> Iterator[tuple[int, Tensor]]:
     """Batches of documents of one length: the length, and ids [B, length], each opened as scored texts are."""
@@ -166,19 +191,35 @@ def _documents(base: Base, source: Texts, lengths: Sequence[int] | None, tokens:
     embedding = base.model.get_input_embeddings().weight
     some = False
     for length in chosen:
-        rows: list[np.ndarray] = []
-        left = max(1, tokens // length)
+        documents: list[list[np.ndarray]] = []
+        wanted = max(1, tokens // length)
         for document in opened(Encoder(base.tokenizer, embedding.shape[0]), source, None):
             pieces = [document.ids[at : at + length] for at in range(0, len(document.ids) - length + 1, length)]
-            rows += pieces[: left - len(rows)]
-            if len(rows) >= left:
+            documents += [pieces] if pieces else []
+            if len(documents) >= wanted:
                 break
+        rows = _evenly(documents, wanted)
         size = max(1, PASS // length)
         for at in range(0, len(rows), size):
             some = True
             yield length, torch.from_numpy(np.stack(rows[at : at + size]).astype(np.int64)).to(embedding.device)
     if not some:
         raise DataError(f"no text of '{source.name}' has {chosen[0]} tokens, the shortest document length")
+
+
+def _evenly(documents: list[list[np.ndarray]], wanted: int) -> list[np.ndarray]:
+    """So many pieces, shared out over the documents as evenly as these allow, and spread over each document."""
+    shares, left = [0] * len(documents), wanted
+    while left > 0:
+        open_ = [number for number, pieces in enumerate(documents) if shares[number] < len(pieces)][:left]
+        if not open_:
+            break
+        for number in open_:
+            shares[number] += 1
+        left -= len(open_)
+    chosen = (np.arange(share) * len(pieces) // share for share, pieces in zip(shares, documents, strict=True) if share)
+    held = (pieces for share, pieces in zip(shares, documents, strict=True) if share)
+    return [pieces[at] for pieces, places in zip(held, chosen, strict=True) for at in places]
 
 
 def _same(head: Head, bare: Tensor, with_module: Tensor) -> Tensor:
@@ -309,6 +350,8 @@ def _reader(key: str, adapter: Any, seen: dict[str, Tensor]) -> Callable[..., No
 
 def _thresholds(values: dict[str, list[Tensor]], weights: list[float], share: float, per: str) -> dict[str, float]:
     """The lowest thresholds, none below zero, under which tokens of a total weight of `share` are left alone."""
+    if share == 0:
+        return dict.fromkeys(values, 0.0)
     if per == "layer" and len(values) > 1:
         low, high = 0.0, 1.0
         for _ in range(20):

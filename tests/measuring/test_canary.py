@@ -1,0 +1,61 @@
+"""The canary: what it finds of modules that are on, silent, fresh, or not what their probe was kept for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import addenda
+from addenda.core.errors import AddendaError
+from addenda.measuring.canary import was_on
+from pico import pico, pico_tokenizer
+
+TEXT = ["the heart and the lung of the patient " * 4] * 3
+
+
+@pytest.fixture
+def base() -> addenda.Base:
+    """A base with a module `m` that changes its probe, as after training."""
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    module = base.new("m", addenda.NeutralResidues(width=8, gate="context", read_at=1))
+    with torch.no_grad():
+        for parameter in module.adapters.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
+    module.probe = base.tokenize(TEXT[0])[:24].tolist()
+    return base
+
+
+def test_a_module_that_changes_its_probe_is_on(base: addenda.Base) -> None:
+    with base.using("m"):
+        (found,) = was_on(base)
+    assert (found.finding, found.probe_tokens, found.sites) == ("on", 24, 2)
+    assert found.largest_change > 0
+
+
+def test_other_tensors_than_those_of_the_probe_are_an_error(base: addenda.Base) -> None:
+    with torch.no_grad():
+        for adapter in base.modules["m"].adapters.values():
+            adapter.down.zero_()
+    with base.using("m"), pytest.raises(AddendaError, match="not the ones it was written with"):
+        was_on(base)
+
+
+def test_a_weight_too_small_to_show_is_no_accusation(base: addenda.Base) -> None:
+    with base.using(m=1e-30):
+        (found,) = was_on(base)
+    assert found.finding == "fresh"  # no training is on record
+
+
+def test_calibration_that_shuts_the_gate_on_the_probe_drops_it(base: addenda.Base) -> None:
+    addenda.calibrate(base, "m", TEXT, share=0.99, lengths=(8, 24), tokens=200)
+    module = base.modules["m"]
+    assert module.probe is None
+    with base.using("m"):
+        (found,) = was_on(base)
+    assert found.finding != "on"
+
+
+def test_calibration_that_leaves_the_probe_open_keeps_it(base: addenda.Base) -> None:
+    kept = base.modules["m"].probe
+    addenda.calibrate(base, "m", TEXT, share=0.0, lengths=(8, 24), tokens=200)
+    assert base.modules["m"].probe == kept
