@@ -17,19 +17,18 @@ from torch import Tensor
 
 from addenda.core.card import Measure
 from addenda.core.contracts import AttentionAdapter
-from addenda.core.errors import AddendaError, DataError, known
+from addenda.core.errors import AddendaError, known
 from addenda.core.state import Share
-from addenda.encoding import Encoder
+from addenda.measuring.pieces import documents_of
 from addenda.objectives.head import Head
-from addenda.scoring import evaluating, opened
+from addenda.scoring import evaluating
 from addenda.texts import Texts, texts
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
 
-LENGTHS = (64, 128, 256, 512)
-#: tokens read at each length, and in one forward pass
-TOKENS, PASS = 20_000, 4096
+#: tokens read at each length
+TOKENS = 20_000
 #: added to a calibrated threshold, relative: the last bits of a score depend on the batch it is computed in
 MARGIN = 1e-5
 
@@ -87,7 +86,7 @@ def neutral_share(
     equal: dict[int, list[Tensor]] = {}
     with evaluating(base.model), base.off():
         head = Head(base.model)
-        for length, ids in _documents(base, source, lengths, tokens):
+        for length, ids in documents_of(base, source, lengths, tokens):
             bare = head.hidden(ids)
             with base.using({name: 1.0}), base.watching(observer=seen.observe):
                 seen.shape = ids.shape
@@ -183,45 +182,6 @@ def _silent(base: Base, name: str, ids: list[int]) -> bool:
             return torch.equal(bare, base.model(input_ids=row, use_cache=False).logits)
 
 
-@torch.no_grad()
-def _documents(base: Base, source: Texts, lengths: Sequence[int] | None, tokens: int) -> Iterator[tuple[int, Tensor]]:
-    """Batches of documents of one length: the length, and ids [B, length], each opened as scored texts are."""
-    most = getattr(base.model.config, "max_position_embeddings", None) or max(LENGTHS)
-    chosen = sorted(lengths or [length for length in LENGTHS if length <= most])
-    embedding = base.model.get_input_embeddings().weight
-    some = False
-    for length in chosen:
-        documents: list[list[np.ndarray]] = []
-        wanted = max(1, tokens // length)
-        for document in opened(Encoder(base.tokenizer, embedding.shape[0]), source, None):
-            pieces = [document.ids[at : at + length] for at in range(0, len(document.ids) - length + 1, length)]
-            documents += [pieces] if pieces else []
-            if len(documents) >= wanted:
-                break
-        rows = _evenly(documents, wanted)
-        size = max(1, PASS // length)
-        for at in range(0, len(rows), size):
-            some = True
-            yield length, torch.from_numpy(np.stack(rows[at : at + size]).astype(np.int64)).to(embedding.device)
-    if not some:
-        raise DataError(f"no text of '{source.name}' has {chosen[0]} tokens, the shortest document length")
-
-
-def _evenly(documents: list[list[np.ndarray]], wanted: int) -> list[np.ndarray]:
-    """So many pieces, shared out over the documents as evenly as these allow, and spread over each document."""
-    shares, left = [0] * len(documents), wanted
-    while left > 0:
-        open_ = [number for number, pieces in enumerate(documents) if shares[number] < len(pieces)][:left]
-        if not open_:
-            break
-        for number in open_:
-            shares[number] += 1
-        left -= len(open_)
-    chosen = (np.arange(share) * len(pieces) // share for share, pieces in zip(shares, documents, strict=True) if share)
-    held = (pieces for share, pieces in zip(shares, documents, strict=True) if share)
-    return [pieces[at] for pieces, places in zip(held, chosen, strict=True) for at in places]
-
-
 def _same(head: Head, bare: Tensor, with_module: Tensor) -> Tensor:
     """Which tokens [B, T] have bit-equal logits, from their states [B, T, D]."""
     bare, with_module = bare.flatten(0, 1), with_module.flatten(0, 1)
@@ -315,7 +275,7 @@ def _values(
         else:
             stack.enter_context(base.off())
             stack.enter_context(_reading(base, gates, seen))
-        for length, ids in _documents(base, source, lengths, tokens):
+        for length, ids in documents_of(base, source, lengths, tokens):
             base.model.base_model(input_ids=ids, use_cache=False)
             for key, value in seen.items():
                 value = value.float().view(ids.shape)  # some architectures flatten rows

@@ -1,0 +1,65 @@
+"""Documents of stated lengths, cut from texts: taken evenly over all that there is to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from addenda.core.errors import DataError
+from addenda.encoding import Encoder
+from addenda.scoring import opened
+from addenda.texts import Texts
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+LENGTHS = (64, 128, 256, 512)
+#: tokens of one batch
+PASS = 4096
+
+
+@torch.no_grad()
+def documents_of(base: Base, source: Texts, lengths: Sequence[int] | None, tokens: int) -> Iterator[tuple[int, Tensor]]:
+    """Batches of documents of one length: the length, and ids [B, length], each opened as scored texts are.
+
+    Raises:
+        DataError: no text is as long as the shortest length.
+    """
+    most = getattr(base.model.config, "max_position_embeddings", None) or max(LENGTHS)
+    chosen = sorted(lengths or [length for length in LENGTHS if length <= most])
+    embedding = base.model.get_input_embeddings().weight
+    some = False
+    for length in chosen:
+        documents: list[list[np.ndarray]] = []
+        wanted = max(1, tokens // length)
+        for document in opened(Encoder(base.tokenizer, embedding.shape[0]), source, None):
+            pieces = [document.ids[at : at + length] for at in range(0, len(document.ids) - length + 1, length)]
+            documents += [pieces] if pieces else []
+            if len(documents) >= wanted:
+                break
+        rows = evenly(documents, wanted)
+        size = max(1, PASS // length)
+        for at in range(0, len(rows), size):
+            some = True
+            yield length, torch.from_numpy(np.stack(rows[at : at + size]).astype(np.int64)).to(embedding.device)
+    if not some:
+        raise DataError(f"no text of '{source.name}' has {chosen[0]} tokens, the shortest document length")
+
+
+def evenly(documents: list[list[np.ndarray]], wanted: int) -> list[np.ndarray]:
+    """So many pieces, shared out over the documents as evenly as these allow, and spread over each document."""
+    shares, left = [0] * len(documents), wanted
+    while left > 0:
+        open_ = [number for number, pieces in enumerate(documents) if shares[number] < len(pieces)][:left]
+        if not open_:
+            break
+        for number in open_:
+            shares[number] += 1
+        left -= len(open_)
+    chosen = (np.arange(share) * len(pieces) // share for share, pieces in zip(shares, documents, strict=True) if share)
+    held = (pieces for share, pieces in zip(shares, documents, strict=True) if share)
+    return [pieces[at] for pieces, places in zip(held, chosen, strict=True) for at in places]
