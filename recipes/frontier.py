@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,27 @@ PAIRS = (
     ("neutral-context", "neutral-token"), ("registers-neutral", "registers-joint"),
 )  # fmt: skip
 
-Curve = tuple[np.ndarray, np.ndarray]
+
+@dataclass(frozen=True)
+class Curve:
+    """The least forgetting at which a method reaches at least each gain; `first` is the least gain it was measured at."""
+
+    gains: np.ndarray
+    costs: np.ndarray
+    first: float
+
+
 Records = list[dict[str, Any]]
 #: records by method and seed
 BySeed = dict[str, dict[int, Records]]
 
 
 def envelope(points: Iterable[dict[str, Any]]) -> Curve:
-    """The least forgetting at which a method reaches at least each gain: gains rising, forgetting too.
+    """The curve through the points that no other point betters: gains rising, forgetting too.
 
     The base itself (no gain, nothing forgotten) belongs to every curve. Negative forgetting counts as none.
     """
+    points = list(points)
     pairs = sorted(
         {(max(0.0, p["gain"][0]), max(0.0, p["forgetting"][0])) for p in points} | {(0.0, 0.0)}, reverse=True
     )
@@ -45,25 +56,26 @@ def envelope(points: Iterable[dict[str, Any]]) -> Curve:
             kept.append((gain, forgetting))
             least = forgetting
     gains, costs = zip(*reversed(kept), strict=True)
-    return np.array(gains), np.array(costs)
+    first = min((p["gain"][0] for p in points if p["gain"][0] > 0), default=np.inf)
+    return Curve(np.array(gains), np.array(costs), first)
 
 
 def at_equal_gain(ours: Curve, theirs: Curve, steps: int = 41) -> tuple[float, float, float, float] | None:
     """Forgetting of ours over theirs at the gains that both were measured at: mean, worst, and the range's ends.
 
-    The range runs from the larger of the two curves' first measured gains to the smaller of their last; between points
-    curves are straight.
+    The range runs from the larger of the two least gains measured to the smaller of the two largest; None where there
+    is no such range. Between the points of a curve, the base being one, forgetting is taken from a straight line: what
+    is known of a method can only be better than its points, and never is it said to be worse.
     """
-    first = max(curve[0][curve[0] > 0].min(initial=np.inf) for curve in (ours, theirs))
-    last = min(curve[0].max() for curve in (ours, theirs))
-    if not 0 < last < np.inf or not first < np.inf:
+    first, last = max(ours.first, theirs.first), min(ours.gains.max(), theirs.gains.max())
+    if not first <= last:
         return None
-    grid = np.linspace(min(first, last), last, steps)
-    mine, other = np.interp(grid, *ours), np.interp(grid, *theirs)
+    grid = np.linspace(first, last, steps)
+    mine, other = (np.interp(grid, curve.gains, curve.costs) for curve in (ours, theirs))
     if other.sum() <= 0:
         return None
     worst = float((mine / np.maximum(other, 1e-9)).max())
-    return float(mine.sum() / other.sum()), worst, float(grid[0]), float(grid[-1])
+    return float(mine.sum() / other.sum()), worst, float(first), float(last)
 
 
 def report(records: Records, folder: Path) -> str:
@@ -83,8 +95,8 @@ def report(records: Records, folder: Path) -> str:
 
 
 def along(records: Records) -> list[dict[str, Any]]:
-    """The points along training of some runs."""
-    return [p for record in records for p in record["points"] if p["origin"] == "training"]
+    """The points of some runs along training, and at smaller weights: all scored on the same tokens."""
+    return [p for record in records for p in [*record["points"], *record.get("weights", [])] if p["origin"] != "end"]
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -107,7 +119,7 @@ def _ends(runs: Records) -> list[str]:
         ends = [next(p for p in record["points"] if p["origin"] == "end") for record in group]
         gain, lost = (_over([end[key][0] for end in ends]) for key in ("gain", "forgetting"))
         shares = [record["alone"]["share"] for record in group if "alone" in record]
-        alone = f"{np.mean(shares):.1%}" if shares else "0.0%"
+        alone = f"{np.mean(shares):.1%}" if shares else "not measured"
         size = f"{group[0].get('parameters', 0):,}" if "parameters" in group[0] else "all"
         lines.append(f"| {method} | {told or '-'} | {lr:g} | {len(group)} | {gain} | {lost} | {alone} | {size} |")
     return lines
@@ -195,9 +207,9 @@ def _draw(by_seed: BySeed, folder: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 5.2), constrained_layout=True)
     for method, seeds in sorted(by_seed.items(), key=lambda one: list(COLOURS).index(one[0])):
         for number, records in enumerate(seeds.values()):
-            gains, costs = envelope(along(records))
+            curve = envelope(along(records))
             colour = COLOURS[method]
-            axes.plot(costs, gains, color=colour, alpha=0.9, lw=1.5, label=method if number == 0 else None)
+            axes.plot(curve.costs, curve.gains, color=colour, alpha=0.9, lw=1.5, label=method if number == 0 else None)
             x, y = ([p[key][0] for p in along(records)] for key in ("forgetting", "gain"))
             axes.scatter(x, y, s=9, color=colour, alpha=0.35, linewidths=0)
     _dress(

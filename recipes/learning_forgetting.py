@@ -5,9 +5,9 @@
     python -m recipes.learning_forgetting --dry-run       # what is done and what is to do
 
 The base is `tiny`, the subject PubMed, the old domain general English that the base was trained on. First a sweep: each
-method at three learning rates on a short run. Then the study itself: each method at the rate that learned most in the
+method at several learning rates on a short run, until the best has one on either side. Then the study itself: each method at the rate that learned most in the
 sweep, for every seed. Then its knobs: other local weights and gate weights, lower learning rates. Each run gives a
-curve: points along training; gated kinds also thresholds calibrated after it. A run's record is a JSON file
+curve: points along training, and the module at smaller weights; gated kinds also give thresholds calibrated after it. A run's record is a JSON file
 named by the hash of its configuration; a run that has one is not made again, an interrupted one resumes. Numbers are
 nats per token on held-out documents: gain = base - module on medical text, forgetting = module - base on general text.
 """
@@ -19,7 +19,7 @@ import hashlib
 import json
 import multiprocessing
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -36,6 +36,8 @@ from recipes.full_finetuning import FullFinetuning
 #: shares of general tokens to leave alone, the document lengths at which that is looked at, and tokens read at each
 SHARES = (0.5, 0.75, 0.9, 0.99)
 DOCUMENTS = (64, 256, 512)
+#: weights below one at which a trained module is tried
+WEIGHTS = (0.25, 0.5, 0.75)
 SHARE_TOKENS = 8000
 #: rows of a step and their tokens
 ROWS, LENGTH = 16, 256
@@ -67,7 +69,7 @@ class Run:
 RESIDUES = {"extra": 0.2}
 REGISTERS = {"count": 128, "init": "text"}
 #: kind, options, settings and the learning rates of the sweep, by method
-METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[float, float, float]]] = {
+METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[float, ...]]] = {
     "neutral-token": ("NeutralResidues", RESIDUES, {"local": 1.0}, (1e-3, 3e-3, 1e-2)),
     "neutral-context": (
         "NeutralResidues",
@@ -75,11 +77,11 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[float, float
         {"local": 0.0, "gate_weight": 1.0},
         (1e-3, 3e-3, 1e-2),
     ),
-    "lora": ("LoRA", {}, {}, (3e-4, 1e-3, 3e-3)),
-    "adapter": ("ParallelAdapter", RESIDUES, {}, (3e-4, 1e-3, 3e-3)),
-    "full": ("full", {}, {}, (1e-4, 3e-4, 1e-3)),
-    "registers-joint": ("Registers", REGISTERS, {}, (3e-3, 1e-2, 3e-2)),
-    "registers-neutral": ("Registers", {**REGISTERS, "gate": "neutral"}, {"local": 1.0}, (3e-3, 1e-2, 3e-2)),
+    "lora": ("LoRA", {}, {}, (3e-4, 1e-3, 3e-3, 1e-2)),
+    "adapter": ("ParallelAdapter", RESIDUES, {}, (3e-4, 1e-3, 3e-3, 1e-2)),
+    "full": ("full", {}, {}, (1e-4, 3e-4, 1e-3, 3e-3)),
+    "registers-joint": ("Registers", REGISTERS, {}, (3e-3, 1e-2, 3e-2, 1e-1)),
+    "registers-neutral": ("Registers", {**REGISTERS, "gate": "neutral"}, {"local": 1.0}, (3e-3, 1e-2, 3e-2, 1e-1)),
 }
 #: what else traces a method's curve: other options and settings, at the method's chosen rate times a factor
 KNOBS: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
@@ -97,7 +99,7 @@ KNOBS: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
 
 
 def sweep(methods: Iterable[str], tokens: int) -> list[Run]:
-    """Short runs at three learning rates a method."""
+    """Short runs at several learning rates a method."""
     return [
         Run("sweep", method, kind, options, settings, lr, tokens, SWEEP_SEED)
         for method, (kind, options, settings, rates) in METHODS.items()
@@ -213,6 +215,19 @@ def calibrated(run: Run, texts: Texts, out: Path, records: Path) -> None:
     _write(path, record | {"thresholds": found})
 
 
+def weighted(run: Run, texts: Texts, out: Path, records: Path) -> None:
+    """Add to a run's record what its module gains and forgets at smaller weights, scored as along training."""
+    path = records / f"{run.id}.json"
+    base = addenda.load_base("tiny", dtype=torch.float32, attn_implementation="eager")
+    base.plug(out / run.id, name="m")
+    bare = scores(base, texts, tokens=ALONG, length=LENGTH)
+    found = []
+    for weight in WEIGHTS:
+        with base.using(m=weight):
+            found.append(point("weight", weight, bare, scores(base, texts, tokens=ALONG, length=LENGTH)))
+    _write(path, json.loads(path.read_text()) | {"weights": found})
+
+
 def gated(run: Run) -> bool:
     """Whether a run's module has a gate whose threshold can be calibrated."""
     return run.kind == "NeutralResidues" or run.options.get("gate") in ("neutral", "context")
@@ -227,14 +242,22 @@ def _work(run: Run, out: Path, records: Path) -> str:
     path = records / f"{run.id}.json"
     if not path.exists():
         execute(run, _texts(), out, records)
-    if run.part != "sweep" and gated(run):
-        calibrated(run, _texts(), out, records)
+    for key, add in _added(run).items():
+        if key not in json.loads(path.read_text()):
+            add(run, _texts(), out, records)
     return run.id
+
+
+def _added(run: Run) -> dict[str, Callable[[Run, Texts, Path, Path], None]]:
+    """What is measured of a run's module after training, by its key in the record."""
+    if run.part == "sweep" or run.kind == "full":
+        return {}
+    return {"weights": weighted} | ({"thresholds": calibrated} if gated(run) else {})
 
 
 def _done(run: Run, records: Path) -> bool:
     path = records / f"{run.id}.json"
-    return path.exists() and (run.part == "sweep" or not gated(run) or "thresholds" in json.loads(path.read_text()))
+    return path.exists() and _added(run).keys() <= json.loads(path.read_text()).keys()
 
 
 def _begin(threads: int) -> None:

@@ -32,9 +32,10 @@ def points(*pairs: tuple[float, float]) -> list[dict[str, Any]]:
 
 
 def test_a_curve_keeps_the_least_forgetting_for_each_gain() -> None:
-    gains, costs = module("frontier").envelope(points((0.2, 0.3), (0.4, 0.1), (0.5, 0.2), (-0.1, 0.9)))
-    assert gains.tolist() == [0.0, 0.4, 0.5]  # 0.2 is reached more cheaply on the way to 0.4
-    assert costs.tolist() == [0.0, 0.1, 0.2]
+    curve = module("frontier").envelope(points((0.2, 0.3), (0.4, 0.1), (0.5, 0.2), (-0.1, 0.9)))
+    assert curve.gains.tolist() == [0.0, 0.4, 0.5]  # 0.2 is reached more cheaply on the way to 0.4
+    assert curve.costs.tolist() == [0.0, 0.1, 0.2]
+    assert curve.first == 0.2
 
 
 def test_ratio_is_taken_where_both_were_measured() -> None:
@@ -45,6 +46,7 @@ def test_ratio_is_taken_where_both_were_measured() -> None:
     assert mean == pytest.approx(0.5)
     assert worst == pytest.approx(0.5)
     assert frontier.at_equal_gain(ours, frontier.envelope([])) is None
+    assert frontier.at_equal_gain(ours, frontier.envelope(points((0.5, 0.1)))) is None  # no gain is shared
 
 
 def test_ratio_of_a_curve_with_itself_is_one() -> None:
@@ -89,8 +91,8 @@ def test_a_small_study_runs_resumes_and_reports(tmp_path: Path, monkeypatch: pyt
         study.execute(run, texts, out, records)
     assert not study._done(next(r for r in runs if study.gated(r)), records)
     for run in runs:
-        if study.gated(run):
-            study.calibrated(run, texts, out, records)
+        for add in study._added(run).values():
+            add(run, texts, out, records)
         assert study._done(run, records)
     found = [json.loads(path.read_text()) for path in sorted(records.glob("*.json"))]
     assert all(p["gain"][1] <= p["gain"][0] <= p["gain"][2] for one in found for p in one["points"])
