@@ -4,12 +4,13 @@
     python -m recipes.learning_forgetting --report        # tables and plots of the records there are
     python -m recipes.learning_forgetting --dry-run       # what is done and what is to do
 
-The base is `tiny`, the subject PubMed, the old domain general English that the base was trained on. First a sweep: each
-method at several learning rates on a short run, until the best has one on either side. Then the study itself: each method at the rate that learned most in the
-sweep, for every seed. Then its knobs: other local weights and gate weights, lower learning rates. Each run gives a
-curve: points along training, and the module at smaller weights; gated kinds also give thresholds calibrated after it. A run's record is a JSON file
-named by the hash of its configuration; a run that has one is not made again, an interrupted one resumes. Numbers are
-nats per token on held-out documents: gain = base - module on medical text, forgetting = module - base on general text.
+The base is `tiny`, the subject PubMed, the old domain general English that the base was trained on. First a sweep:
+each method at several learning rates on a short run, until the best has one on either side. Then the study itself:
+each method at the rate that learned most in the sweep, for every seed. Then its knobs: other local weights and gate
+weights, lower learning rates. Each run gives a curve: points along training, and the module at smaller weights; gated
+kinds also give thresholds calibrated after it. A run's record is a JSON file named by the hash of its configuration;
+a run that has one is not made again, an interrupted one resumes. Numbers are nats per token on held-out documents:
+gain = base - module on medical text, forgetting = module - base on general text.
 """
 
 from __future__ import annotations
