@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 
 from addenda.bases import hooks
+from addenda.core.errors import AddendaError
+from addenda.core.module import KnowledgeModule
+from addenda.measuring.canary import was_on
 from addenda.running import Machinery
 from addenda.selection import Selection
 from conformance.kinds import MAIN, spread
@@ -93,6 +97,24 @@ def test_a_fresh_or_silent_module_is_on_and_says_that_it_is_silent(case: str) ->
         assert watcher.total["silent"] > 0
 
 
+def check_probe(subject: Subject, folder: Path) -> None:
+    """A module that was written for a probe, saved and plugged again, still changes the probe's logits."""
+    subject.base.modules["m"].probe = batch()[0][0].tolist()
+    subject.base.modules["m"].save(folder / "m")
+    subject.base.unplug("m")
+    subject.base.plug(folder / "m", name="m")
+    with subject.base.using("m"):
+        (found,) = was_on(subject.base)
+    assert (found.finding, found.sites) == ("on", len(list(subject.base.modules["m"].sites())))
+
+
+@pytest.mark.parametrize("case", MAIN)
+def test_it_changes_the_probe_that_it_was_written_for(case: str, tmp_path: Path) -> None:
+    with subject_of("llama", case) as subject:
+        subject.plug("m")
+        check_probe(subject, tmp_path)
+
+
 # -- mutants --------------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +156,19 @@ def it_reports_and_does_nothing(patch: pytest.MonkeyPatch) -> None:
         return y
 
     patch.setattr(hooks, "apply_adding", nothing)
+
+
+@pytest.mark.parametrize("case", ["neutral", "lora"])
+def test_tensors_lost_on_the_way_are_caught(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: what a module adds is zero once it was loaded."""
+    subject, original = throwaway("llama", case), KnowledgeModule.adopt
+
+    def adopt(self: KnowledgeModule, tensors: dict[str, Tensor]) -> None:
+        original(self, {k: t.zero_() if k.endswith((".down", ".b")) else t for k, t in tensors.items()})
+
+    monkeypatch.setattr(KnowledgeModule, "adopt", adopt)
+    with pytest.raises(AddendaError, match="not the ones it was written with"):
+        check_probe(subject, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from addenda.bases.reading import BaseReader
+from addenda.core.contracts import AttentionAdapter, GatedAdapter
+from addenda.core.gates import ContextGate
 from addenda.core.module import KnowledgeModule
 from conformance.kinds import CASES, spread
 from conformance.world import Subject, assert_alive, batch, logits, subject_of, throwaway
@@ -114,30 +116,30 @@ def test_a_base_that_changes_its_dtype_takes_its_modules_along(case: str) -> Non
     assert float((found - before).abs().max()) < 0.2 * float(before.abs().max())
 
 
-@pytest.mark.parametrize(("arch", "case"), [("llama", case) for case in CASES if CASES[case].gate])
-def test_calibrated_thresholds_are_buffers(arch: str, case: str, tmp_path: Path) -> None:
-    """They move, save and load with the module, no optimizer touches them, and they decide what is live."""
-    with subject_of(arch, case) as subject:
-        module = subject.plug("m")
-        names = [name for name, _ in module.named_buffers() if name.endswith("threshold")]
-        expected = 1 if module.gate is not None else len(list(module.sites()))
-        assert len(names) == expected
-        assert not any(name.endswith("threshold") for name, _ in module.named_parameters())
-        assert set(names) <= set(module.state_dict())
-        assert sum(name.endswith("threshold") for name in module.tensors()) == expected
-        values = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        optimizer = torch.optim.AdamW(module.parameters(), lr=0.1, weight_decay=0.5)
-        ids = batch()[0]
-        with subject.base.frozen(), subject.base.using("m"):
-            subject.model(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-        assert all(torch.equal(buffer, values[name]) for name, buffer in module.named_buffers())
-        module.save(tmp_path / "m")
-        loaded = subject.base.plug(tmp_path / "m", name="loaded")
-        for name, buffer in loaded.named_buffers():
-            assert torch.equal(buffer, values[name])
-        other = torch.float64
-        assert all(buffer.dtype == other for name, buffer in loaded.to(other).named_buffers() if name in names)
+def check_buffers(subject: Subject, folder: Path) -> None:
+    """Calibrated numbers move, save and load with the module, and no optimizer touches them."""
+    module = subject.plug("m")
+    found = {key: t.clone() for key, t in module.tensors().items() if key.rsplit(".", 1)[-1] in ("threshold", "prior")}
+    assert len(found) == (2 if module.gate is not None else len(list(module.sites())))
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1, weight_decay=0.5)
+    ids = batch()[0]
+    with subject.base.frozen(), subject.base.using("m"):
+        subject.model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    assert all(torch.equal(module.tensors()[key], value) for key, value in found.items()), (
+        "training moved a calibrated number"
+    )
+    module.save(folder / "m")
+    loaded = subject.base.plug(folder / "m", name="loaded")
+    assert all(torch.equal(loaded.tensors()[key], value) for key, value in found.items())
+    loaded.to(torch.float64)
+    assert all(loaded.tensors()[key].dtype == torch.float64 for key in found)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case].gate])
+def test_calibrated_numbers_are_buffers(case: str, tmp_path: Path) -> None:
+    with subject_of("llama", case) as subject:
+        check_buffers(subject, tmp_path)
 
 
 # -- mutants --------------------------------------------------------------------------------------------------------
@@ -160,6 +162,22 @@ def keyed_on_versions_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         KnowledgeModule, "version", lambda self: tuple(t._version for t in self.state_dict(keep_vars=True).values())
     )
+
+
+@pytest.mark.parametrize("case", ["neutral", "neutral-context", "registers-neutral"])
+def test_a_threshold_that_learns_is_caught(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: calibrated numbers are registered as parameters."""
+
+    def register(self: torch.nn.Module, name: str, tensor: Any, persistent: bool = True) -> None:
+        self.register_parameter(name, None if tensor is None else torch.nn.Parameter(tensor))
+
+    for owner in (GatedAdapter, AttentionAdapter, ContextGate):
+        monkeypatch.setattr(owner, "register_buffer", register, raising=False)
+    subject: Any = throwaway("llama", "lora")
+    subject.base.unplug("m")
+    subject.case = case
+    with pytest.raises(AssertionError):
+        check_buffers(subject, tmp_path)
 
 
 @pytest.mark.parametrize(
