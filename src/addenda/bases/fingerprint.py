@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Fields of a config that change what the model computes and cannot be seen in its parameters' names and shapes. What is
-# in neither table (dtype, paths, token ids, dropout, versions) may differ; tests/bases/test_fingerprint.py names it, for
-# every supported architecture, and shows that it does not matter.
+# Fields of a config that change what the model computes. What is in neither table (seen in the parameters anyway, or
+# dtype, paths, token ids, dropout, versions) may differ; tests/bases/test_fingerprint.py names it for every supported
+# architecture, and shows that it does not matter.
 #: these enter always, as null where a config lacks them: fingerprints in people's cards are made so
 FIELDS = (
     "model_type", "hidden_size", "intermediate_size", "ffn_dim", "n_inner", "num_hidden_layers", "num_attention_heads",

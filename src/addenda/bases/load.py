@@ -9,6 +9,7 @@ import torch
 
 from addenda import tiny
 from addenda.core.errors import AddendaError
+from addenda.files import several
 
 
 def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **options: Any) -> tuple[Any, Any, str]:
@@ -17,19 +18,49 @@ def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **optio
     `name` is `tiny`, a folder, or a hub id; `dtype` as transformers takes it, None for the checkpoint's own.
 
     Raises:
-        AddendaError: nothing can be loaded under that name; says what was tried.
+        AddendaError: nothing can be loaded under that name, its weights are not all there, or it has no tokenizer.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = tiny.path() if str(name) == "tiny" else name
-    label = "tiny" if str(name) == "tiny" else Path(name).name if Path(name).is_dir() else str(name)
+    folder = Path(source).is_dir()
+    label = "tiny" if str(name) == "tiny" else Path(name).name if folder else str(name)
+    loader: Any = AutoModelForCausalLM
+    # wrong shapes are told below, in one error with what is missing
+    options = {"ignore_mismatched_sizes": True, **options, "output_loading_info": True}
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype="auto" if dtype is None else dtype, **options)
+        model, found = loader.from_pretrained(source, dtype="auto" if dtype is None else dtype, **options)
+    except Exception as error:  # a foreign config.json or weight file can make transformers raise anything
+        if folder:
+            where = "transformers cannot load what is in that folder as a causal language model"
+        else:
+            where = (
+                "it is not 'tiny', and neither a folder with a model nor a model on the hub could be opened under that "
+                "name"
+            )
+        raise AddendaError(f"cannot load the base '{name}': {where} ({_reason(error)})") from error
+    _check_weights(name, found)
+    try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+    except Exception as error:
         raise AddendaError(
-            f"cannot load the base '{name}': it is not 'tiny', and neither a folder with a model nor a model on the hub "
-            f"could be opened under that name ({first})"
+            f"cannot load the tokenizer of the base '{name}': its model is there, but no tokenizer that transformers "
+            f"can load ({_reason(error)}); put one beside it, or load both yourself: addenda.attach(model, tokenizer)"
         ) from error
     return model.eval(), tokenizer, label
+
+
+def _check_weights(name: str | Path, found: dict[str, Any]) -> None:
+    """Refuse a model of which transformers has made up a part."""
+    missing = set(found["missing_keys"])
+    shapes = [f"{key} {list(has)} for {list(wants)}" for key, has, wants in found["mismatched_keys"]]
+    problems = [f"no values for {several(missing)}"] if missing else []
+    problems += [f"other shapes than config.json wants in {several(shapes)}"] if shapes else []
+    if problems:
+        raise AddendaError(f"cannot load the base '{name}': its weight files have {' and '.join(problems)}")
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line; its type too, where the words alone would not tell."""
+    first = next(iter(str(error).strip().splitlines()), "").strip().rstrip(":. ")
+    return first if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: {first}"
