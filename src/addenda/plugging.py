@@ -27,7 +27,7 @@ from addenda.core.registry import options_of
 from addenda.core.state import Collector, Watch, compiling
 from addenda.running import Machinery, watching
 from addenda.selection import NOTHING, Mirror, Names, Selection
-from addenda.trainable import Trainable
+from addenda.trainable import Freeze, Openings, Trainable
 
 _attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.WeakKeyDictionary()
 
@@ -88,7 +88,8 @@ class Base:
         self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=NOTHING)
         self._mirror = Mirror()
         self._fingerprint: str | None = None
-        self._trainables: list[Trainable] = []
+        self._freeze = Freeze(model)
+        self._trainables = Openings(self)
 
     def __repr__(self) -> str:
         plugged = (
@@ -168,7 +169,7 @@ class Base:
         """
         if name not in self._modules:
             raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, self._modules)}")
-        for trainable in [t for t in self._trainables if name in t.names]:
+        for trainable in self._trainables.naming(name):
             trainable.close()
         del self._modules[name]
         current = self._selected.get()
@@ -243,21 +244,11 @@ class Base:
         For Trainer, DDP, accelerate: see `Trainable`. The base is frozen until it is closed, unplugged or detached.
         """
         self._checked(Selection(selecting.weights_of({name: 1.0}, alongside)))
-        trainable = Trainable(self, name, selecting.weights_of(alongside))
-        self._trainables.append(trainable)
-        return trainable
+        return Trainable(self, name, selecting.weights_of(alongside))
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """No base parameter wants a gradient inside the block; every flag is put back after."""
-        flags = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter, flag in flags:
-                parameter.requires_grad_(flag)
+    def frozen(self) -> Any:
+        """No base parameter wants a gradient inside the block; every flag is put back after the last such block."""
+        return self._freeze
 
     def watching(
         self, collector: Collector | None = None, documents: Tensor | None = None, observer: Any = None

@@ -12,11 +12,76 @@ if TYPE_CHECKING:
     from addenda.plugging import Base
 
 
+class Freeze:
+    """Freezes a model's parameters, counted: flags are noted at the first, put back at the last, whichever ends first."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._count = 0
+        self._flags: dict[str, bool] = {}
+
+    def __enter__(self) -> None:
+        if not self._count:
+            self._flags = {name: parameter.requires_grad for name, parameter in self._model.named_parameters()}
+        self._count += 1
+        for parameter in self._model.parameters():
+            parameter.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if not self._count:
+            for name, parameter in self._model.named_parameters():  # by name: a move may have made new parameters
+                parameter.requires_grad_(self._flags.get(name, parameter.requires_grad))
+
+
+class Openings:
+    """The trainables of a base that are open: what each changes is put back when none needs it any more."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._open: list[Trainable] = []
+        self._modes: dict[nn.Module, bool] = {}
+        self._frozen: dict[str, Freeze] = {}
+
+    def begin(self, trainable: Trainable) -> None:
+        """Note the modes before the first, and freeze the modules that are only alongside."""
+        for module in (*self._base.model.modules(), *trainable.module.modules()):
+            self._modes.setdefault(module, module.training)
+        self._open.append(trainable)
+        self._freeze()
+
+    def end(self, trainable: Trainable) -> None:
+        """Let one go, once; the last puts the modes back."""
+        if trainable not in self._open:
+            return
+        self._open.remove(trainable)
+        self._freeze()
+        if not self._open:
+            for module, mode in self._modes.items():
+                module.training = mode
+            self._modes.clear()
+
+    def naming(self, name: str) -> list[Trainable]:
+        """Those in which a module is on."""
+        return [trainable for trainable in self._open if name in trainable.weights]
+
+    def _freeze(self) -> None:
+        """Let the modules that are on and that nobody trains want no gradient, and all others what they wanted."""
+        trained = {trainable.module.name for trainable in self._open}
+        alongside = {name for trainable in self._open for name in trainable.weights} - trained
+        for name in self._frozen.keys() - alongside:
+            self._frozen.pop(name).__exit__()
+        for name in alongside - self._frozen.keys():
+            self._frozen[name] = Freeze(self._base.modules[name])
+            self._frozen[name].__enter__()
+
+
 class Trainable(nn.Module):
     """The base's forward with one module on, whose parameters and `state_dict` are the module's alone.
 
-    The base is frozen while this lives; `close`, `base.unplug`, `base.detach`, or leaving it as a context manager
-    puts its flags back. Attributes that it does not have itself are the model's (`config`, `generate`, `device` ...).
+    While this lives the base is frozen, and so are modules alongside; `close`, `base.unplug`, `base.detach`, or leaving
+    it as a context manager puts flags and modes back. Moved to a device, it takes the base along. Attributes that it
+    does not have itself are the model's (`config`, `generate`, `device` ...).
     """
 
     def __init__(self, base: Base, name: str, alongside: Mapping[str, float]) -> None:
@@ -25,9 +90,10 @@ class Trainable(nn.Module):
         # hidden from nn.Module: the base is no part of what is trained and saved
         object.__setattr__(self, "base", base)
         object.__setattr__(self, "weights", {name: 1.0, **alongside})
-        self.names = frozenset(self.weights)
-        self._frozen = ExitStack()
-        self._frozen.enter_context(base.frozen())
+        self._opened = ExitStack()
+        self._opened.enter_context(base.frozen())
+        base._trainables.begin(self)
+        self._opened.callback(base._trainables.end, self)
 
     base: Base
     weights: dict[str, float]
@@ -85,10 +151,8 @@ class Trainable(nn.Module):
         self.module.save(folder)
 
     def close(self) -> None:
-        """Put the base's requires_grad flags back; the module stays plugged."""
-        self._frozen.close()
-        if self in self.base._trainables:
-            self.base._trainables.remove(self)
+        """Put flags and modes back; the module stays plugged."""
+        self._opened.close()
 
     def __enter__(self) -> Trainable:
         return self
