@@ -71,7 +71,7 @@ RESIDUES = {"extra": 0.2}
 REGISTERS = {"count": 128, "init": "text"}
 #: kind, options, settings and the learning rates of the sweep, by method
 METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[float, ...]]] = {
-    "neutral-token": ("NeutralResidues", RESIDUES, {"local": 1.0}, (1e-3, 3e-3, 1e-2)),
+    "neutral-token": ("NeutralResidues", {**RESIDUES, "gate": "token"}, {"local": 1.0}, (1e-3, 3e-3, 1e-2)),
     "neutral-context": (
         "NeutralResidues",
         {**RESIDUES, "gate": "context"},
@@ -163,7 +163,7 @@ def _module_points(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     options = dict(run.options)
     if run.kind == "LoRA":  # of equal size to the neutral residues
-        twin = build_kind("NeutralResidues", RESIDUES).adapters(base.anatomy)
+        twin = build_kind("NeutralResidues", {**RESIDUES, "gate": "token"}).adapters(base.anatomy)
         size = sum(p.numel() for adapter in twin.values() for p in adapter.parameters())
         options = {"rank": addenda.LoRA.rank_for(size, base.anatomy), **options}
     module = base.new("m", build_kind(run.kind, options), seed=run.seed)
