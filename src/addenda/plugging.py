@@ -109,28 +109,32 @@ class Base:
             seed: of the random part of the start.
 
         Raises:
-            AddendaError: the name is taken or not a name, or the options do not fit this base.
+            AddendaError: the name is taken or not a name, the options do not fit this base, or the module cannot start
+                from the text; nothing is left plugged.
             UnsupportedError: this base cannot host the kind; says why.
         """
         self._free(name)
         refusal = self.host.refusal(kind.seam)
         if refusal is not None:
             raise UnsupportedError(f"{type(kind).__name__} on {self.name}: {refusal}")
+        if text is not None and not kind.starts_from_text:
+            raise AddendaError(f"{kind} does not start from text; leave text out or choose init='text'")
+        ids = None if text is None else self.tokenize(text)
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=self.record())
             module = KnowledgeModule(name, kind, kind.adapters(self.anatomy), card, kind.gate_of(self.anatomy))
+        self._machinery.place(module)
+        if ids is not None:
+            self._start(module, ids)
         self._insert(module)
-        if text is not None:
-            if not kind.starts_from_text:
-                self.unplug(name)
-                raise AddendaError(f"{kind} does not start from text; leave text out or choose init='text'")
-            self.start_from_text(name, self.tokenize(text))
         return module
 
     def start_from_text(self, name: str, ids: Tensor) -> None:
         """Start a module that awaits text from token ids [T], read by the base with every module off."""
-        module = self._modules[name]
+        self._start(self._modules[name], ids)
+
+    def _start(self, module: KnowledgeModule, ids: Tensor) -> None:
         module.kind.start({key: module.adapter(key) for key in module.sites()}, ids, self.reader)
         module.awaits_text = False
 
@@ -158,6 +162,7 @@ class Base:
             else:
                 module = storage.load_module(source, self, name=name, check=check)
         self._free(module.name)
+        self._machinery.place(module)
         self._insert(module)
         return module
 
@@ -289,10 +294,6 @@ class Base:
             raise AddendaError(f"a module '{name}' is plugged already; unplug it first, or plug under another name")
 
     def _insert(self, module: KnowledgeModule) -> None:
-        for key in module.sites():
-            module.adapter(key).to(self.host.device_at(self.host.site(key).path))
-        if module.gate is not None:
-            module.gate.to(self.host.device_at(self.host.site(module.gate.site).path))
         module.writer = storage.save_module
         self._modules[module.name] = module
         try:

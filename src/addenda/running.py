@@ -58,6 +58,13 @@ class Machinery:
         for name in [name for name in self._slots if name not in self.base.modules]:
             del self._slots[name]
 
+    def place(self, module: KnowledgeModule) -> None:
+        """Put each adapter of a module, and its gate, on the device of its site."""
+        for key in module.sites():
+            module.adapter(key).to(self.host.device_at(self.host.site(key).path))
+        if module.gate is not None:
+            module.gate.to(self.host.device_at(self.host.site(module.gate.site).path))
+
     def _wanted(self) -> dict[tuple[str, str], Any]:
         host, wanted = self.host, {}
         modules = self.base.modules.values()

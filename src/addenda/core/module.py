@@ -72,8 +72,20 @@ class KnowledgeModule(nn.Module):
         self.probe: list[int] | None = None
         #: set by the plug: writes the module's folder (this floor knows no files)
         self.writer: Callable[[KnowledgeModule, Path], Path] | None = None
-        #: still to be started from text by the first `train`
+        self._untouched: list[int] | None = None
         self.awaits_text = kind.starts_from_text
+
+    @property
+    def awaits_text(self) -> bool:
+        """Still to be started from text by the first `train`; no longer once its parameters were changed in place."""
+        versions = self._untouched
+        return versions is not None and all(
+            p._version <= before for p, before in zip(self.parameters(), versions, strict=True)
+        )
+
+    @awaits_text.setter
+    def awaits_text(self, waits: bool) -> None:
+        self._untouched = [p._version for p in self.parameters()] if waits else None
 
     def adapter(self, site: str) -> Adapter:
         """The adapter at a site key, `layers.3.ffn`."""
@@ -104,7 +116,9 @@ class KnowledgeModule(nn.Module):
         """
         state = {key: tensors[_public(key)] for key in self.state_dict()}
         assert len(state) == len(tensors)
+        waits = self.awaits_text
         self.load_state_dict(state, assign=True)
+        self.awaits_text = waits
 
     def size(self) -> int:
         """Number of parameters."""
