@@ -65,11 +65,18 @@ class Host:
         """Why this base cannot host a seam, or None."""
         if seam in self.table.refuses:
             return self.table.refuses[seam]
+        if seam is not Seam.ATTENTION:
+            return None
         implementation = self.config._attn_implementation
-        if seam is Seam.ATTENTION and implementation not in ("sdpa", "eager"):
+        if implementation not in ("sdpa", "eager"):
             return (
                 f"attention implementation '{implementation}' cannot take extra keys and values; load the model with "
                 "attn_implementation='sdpa' or 'eager'"
+            )
+        if implementation == "eager" and getattr(self.config, "reorder_and_upcast_attn", False):
+            return (
+                "with reorder_and_upcast_attn=True eager attention passes by the attention function, where extra keys and "
+                "values enter; load the model with attn_implementation='sdpa', or with reorder_and_upcast_attn=False"
             )
         return None
 
