@@ -32,10 +32,6 @@ class LoRAAdapter(AddingAdapter):
         """The contribution [..., D_out]."""
         return F.linear(F.linear(into(x, self.a), self.a), self.b) * self.scale
 
-    def fold(self) -> Tensor:
-        """What to add to the linear layer's weight [D_out, D_in] so that it does the adapter's work."""
-        return (self.b.double() @ self.a.double()).to(self.b.dtype) * self.scale
-
 
 @dataclass(frozen=True)
 class LoRA(Kind):
