@@ -72,7 +72,7 @@ def kinds(base: Base) -> dict[str, Kind]:
     """Every kind at its benchmark size; those beside the FFN and linear layers have about equal parameters."""
     budget = round(EXTRA * base.anatomy.parameters)
     return {
-        "neutral": addenda.NeutralResidues(extra=EXTRA),
+        "neutral": addenda.NeutralResidues(extra=EXTRA, gate="token"),
         "neutral-context": addenda.NeutralResidues(extra=EXTRA, gate="context"),
         "parallel": addenda.ParallelAdapter(extra=EXTRA),
         "lora": addenda.LoRA(rank=addenda.LoRA.rank_for(budget, base.anatomy)),

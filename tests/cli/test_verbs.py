@@ -75,6 +75,9 @@ def test_a_plugged_module_is_trained_on(call: Any, place: Any, trained: Path, tm
     assert call(*words).code == 0
     card = json.loads((tmp_path / "more" / "card.json").read_text())
     assert len(card["training"]) == 2
+    shown = call("inspect", tmp_path / "more").out
+    assert [run["tokens"] for run in card["training"]] == [2048, 1024]
+    assert all(words in shown for words in ("2,048 tokens, 16 steps, seed 1", "1,024 tokens, 8 steps, seed 0"))
     refused = call(*train_words(place, tmp_path / "other", "--plug", f"m={trained}"))
     assert (refused.code, "options of its own" in refused.err) == (2, True)
 
@@ -154,7 +157,7 @@ def test_inspect_shows_a_module(call: Any, place: Any, trained: Path) -> None:
     said = call("inspect", trained, "--json")
     assert said.code == 0, said.err
     assert said.json["card"]["name"] == "med"
-    assert [part["at"] for part in said.json["parts"]] == ["layer 0", "layer 1", "layer 2"]
+    assert [part["at"] for part in said.json["parts"]] == ["layer 1", "layer 2", "gate"]
     assert sum(part["numbers"] for part in said.json["parts"]) >= said.json["card"]["parameters"]
     shown = call("inspect", trained)
     assert all(word in shown.out for word in ("NeutralResidues", "layer 2", "learning"))
@@ -165,7 +168,7 @@ def test_inspect_shows_where_a_gate_fires(call: Any, place: Any, trained: Path) 
     assert said.code == 0, said.err
     seen = said.json["activity"]
     assert "".join(seen["tokens"]) == "the patients sang"
-    assert [row["at"] for row in seen["rows"]] == ["layer 0", "layer 1", "layer 2"]
+    assert [row["at"] for row in seen["rows"]] == ["whole module"]  # the default gate is one for all layers
     assert all(len(row["values"]) == len(seen["tokens"]) for row in seen["rows"])
     assert "live tokens" in call("inspect", trained, "--base", place.base, "--text", "the patients sang").out
 

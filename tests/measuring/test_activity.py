@@ -29,7 +29,7 @@ def loud(kind: Any, arch: str = "llama", std: float = 0.3) -> Any:
 
 @pytest.mark.parametrize("arch", ["llama", "opt", "gpt2", "gemma2"])
 def test_token_gates_are_those_at_work(arch: str) -> None:
-    base = loud(addenda.NeutralResidues(width=8), arch)
+    base = loud(addenda.NeutralResidues(width=8, gate="token"), arch)
     live: dict[str, set[int]] = {}
 
     def observer(share: Any, site: str, **facts: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 
 
 def test_plain_data_holds_every_value() -> None:
-    seen = activity(loud(addenda.NeutralResidues(width=8)), "m", TEXT)
+    seen = activity(loud(addenda.NeutralResidues(width=8, gate="token")), "m", TEXT)
     plain = seen.as_dict()
     assert np.allclose([row["values"] for row in plain["rows"]], seen.values, atol=1e-5)
 

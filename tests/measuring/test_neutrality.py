@@ -14,7 +14,7 @@ from addenda.measuring import pieces
 from pico import BOS, pico, pico_tokenizer
 
 KINDS: dict[str, Any] = {
-    "token": addenda.NeutralResidues(width=8),
+    "token": addenda.NeutralResidues(width=8, gate="token"),
     "context": addenda.NeutralResidues(width=8, gate="context", read_at=1),
     "neutral": addenda.Registers(count=4, init="text", gate="neutral"),
     "registers": addenda.Registers(count=4, init="text", gate="context"),

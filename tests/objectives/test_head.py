@@ -99,7 +99,7 @@ def test_no_row_counts_at_all() -> None:
 
 
 def test_a_chunk_fits_its_budget() -> None:
-    assert Head(pico("llama")).chunk * VOCAB == 2**23
+    assert Head(pico("llama")).chunk * VOCAB == 2**22
 
 
 def test_objectives_by_name() -> None:

@@ -15,7 +15,7 @@ from pico import pico, pico_tokenizer
 def base() -> Any:
     """A base with a loud module `med`; nothing is selected."""
     base = addenda.attach(pico("llama"), pico_tokenizer())
-    module = base.new("med", addenda.NeutralResidues(width=8))
+    module = base.new("med", addenda.NeutralResidues(width=8, gate="token"))
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_(0.0, 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ def plugged(base: addenda.Base) -> addenda.Base:
 def test_defaults_come_from_the_kind_and_the_base(plugged: addenda.Base) -> None:
     found = plan(plugged, ["a", "b"], corpus={"a": ["x"], "b": ["y"]}, replay=["z"])
     assert found.lr == {"a": addenda.NeutralResidues.default_lr, "b": addenda.LoRA.default_lr}
-    assert found.local == {"a": addenda.NeutralResidues.default_local, "b": addenda.LoRA.default_local}
+    assert found.local == {name: plugged.modules[name].kind.default_local for name in ("a", "b")}
     assert found.length == 256  # the base's context
     assert found.tokens_per_step == 8 * 256
     assert found.steps == 100_000 // (8 * 256)
@@ -80,6 +81,20 @@ def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
         ({"names": ["a", "b"]}, DataError, "several modules take one corpus each"),
         ({"corpus": {"a": ["x"]}, "names": ["a", "b"]}, DataError, "several modules take one corpus each"),
         ({"replay": ["z"], "replay_share": 1.0}, TrainingError, "replay_share is a share from 0 up to"),
+        ({"replay": ["z"], "replay_share": "much"}, TrainingError, "replay_share is a share .*got 'much'"),
+        ({"replay": ["z"], "replay_share": math.nan}, TrainingError, "replay_share is a share"),
+        ({"lr": -1.0}, TrainingError, "lr is a positive number, or one for each name; got -1.0"),
+        ({"lr": 0}, TrainingError, "lr is a positive number"),
+        ({"lr": math.nan}, TrainingError, "lr is a positive number.*nan"),
+        ({"lr": math.inf}, TrainingError, "lr is a positive number.*inf"),
+        ({"lr": "fast"}, TrainingError, "lr is a positive number.*'fast'"),
+        ({"lr": {"a": "fast"}}, TrainingError, "lr is a positive number.*'fast'"),
+        ({"lr": {"b": 1e-3}}, TrainingError, r"one rate for each module that is trained \(a\); got rates for b"),
+        ({"lr": {}}, TrainingError, "got rates for none"),
+        ({"seed": -1}, TrainingError, r"seed is a whole number from 0 to 2\*\*63 - 1; got -1"),
+        ({"seed": 2**63}, TrainingError, "seed is a whole number"),
+        ({"seed": 1.0}, TrainingError, "seed is a whole number"),
+        ({"seed": True}, TrainingError, "seed is a whole number"),
         ({"local": 1.0}, TrainingError, "is taken on replay tokens: give replay="),
         ({"length": 300}, AddendaError, "rows of 300 tokens do not fit the base's context of 256"),
         ({"objective": "distill", "length": 200, "context": 100}, AddendaError, "the teacher's 100 before them"),
@@ -91,6 +106,14 @@ def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
 def test_what_cannot_be_done(plugged: addenda.Base, asked: dict[str, Any], error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         plan(plugged, **asked)
+
+
+def test_a_rate_for_each_name(plugged: addenda.Base) -> None:
+    corpora = {"a": ["x"], "b": ["y"]}
+    assert plan(plugged, ["a", "b"], corpus=corpora, lr=1).lr == {"a": 1.0, "b": 1.0}
+    assert plan(plugged, ["a", "b"], corpus=corpora, lr={"b": 1e-3, "a": 2e-3}).lr == {"a": 2e-3, "b": 1e-3}
+    with pytest.raises(TrainingError, match=r"\(a, b\); got rates for a"):
+        plan(plugged, ["a", "b"], corpus=corpora, lr={"a": 1e-3})
 
 
 def test_a_frozen_module(plugged: addenda.Base) -> None:

@@ -25,7 +25,7 @@ from pico import pico
 CPU = torch.device("cpu")
 Make = Callable[..., addenda.Base]
 KINDS: dict[str, Any] = {
-    "token": addenda.NeutralResidues(width=8),
+    "token": addenda.NeutralResidues(width=8, gate="token"),
     "context": addenda.NeutralResidues(width=8, gate="context", read_at=0),
     "lora": addenda.LoRA(rank=2),
     "registers": addenda.Registers(count=4, init="text"),

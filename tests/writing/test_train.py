@@ -13,13 +13,16 @@ import pytest
 import torch
 
 import addenda
-from addenda.core.errors import AddendaError, DataError, TrainingError
+from addenda.core.errors import AddendaError, DataError, FileError, TrainingError
 from addenda.writing import checkpoint
+from addenda.writing.plan import make_plan
+from addenda.writing.settings import settings_from
 from addenda.writing.step import Stepper
+from addenda.writing.train import PROBE_ROWS, _probe
 
 Make = Callable[..., addenda.Base]
 KINDS: dict[str, Any] = {
-    "token": addenda.NeutralResidues(width=8),
+    "token": addenda.NeutralResidues(width=8, gate="token"),
     "context": addenda.NeutralResidues(width=8, gate="context", read_at=0),
     "parallel": addenda.ParallelAdapter(width=8),
     "lora": addenda.LoRA(rank=2),
@@ -95,6 +98,22 @@ def test_a_probe_shows_that_the_module_is_on(base: addenda.Base, quick: dict[str
             assert not torch.equal(base.model(input_ids=ids).logits, bare)
     addenda.train(base, "a", **quick, probe=False)
     assert module.probe is None
+
+
+def test_a_probe_is_looked_for_in_the_corpus_alone(base: addenda.Base, quick: dict[str, Any]) -> None:
+    base.new("a", KINDS["lora"])  # fresh, so that every row is tried
+    digits = [f"{n} {n + 7} {n * 3} " * 20 for n in range(40)]
+    settings = settings_from({"length": 32, "batch_rows": 4})
+    asked = {name: quick[name] for name in ("replay", "tokens", "lr")} | {"corpus": digits, "replay_share": 0.9}
+    plan = make_plan(base, "a", **asked, seed=0, alongside=(), settings=settings)
+    read: list[str] = []
+    hook = base.model.register_forward_pre_hook(
+        lambda _, __, given: read.append(base.tokenizer.decode(given["input_ids"][0])), with_kwargs=True
+    )
+    assert _probe(base, plan, "a") is None
+    hook.remove()
+    assert len(read) == 2 * PROBE_ROWS
+    assert not set("".join(read).replace("<eos>", "")) - set("0123456789 ")
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(make_base: Make, quick: dict[str, Any]) -> None:
@@ -191,6 +210,32 @@ def test_it_is_saved_and_read_back(make_base: Make, quick: dict[str, Any], tmp_p
     assert lines == report.history
     with pytest.raises(TrainingError, match=r"holds the checkpoints of an earlier run: resume=True goes on"):
         addenda.train(base, "a", **quick, out=tmp_path / "a")
+
+
+@pytest.mark.parametrize("what", ["a file", "in a file", "a full folder", "a part of a module", "one of several"])
+def test_a_place_that_is_taken_is_found_before_the_first_step(
+    base: addenda.Base, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    base.new("a", KINDS["lora"])
+    base.new("b", KINDS["lora"])
+    monkeypatch.setattr(Stepper, "take", None)
+    out, names, corpus = tmp_path / "out", ["a"], quick["corpus"]
+    if what == "a file":
+        out.write_text("mine")
+    elif what == "in a file":
+        (tmp_path / "file").write_text("mine")
+        out = tmp_path / "file" / "out"
+    elif what == "one of several":
+        names, corpus = ["a", "b"], {"a": corpus, "b": corpus}
+        (out / "b").mkdir(parents=True)
+        (out / "b" / "thesis.txt").write_text("mine")
+    else:
+        out.mkdir()
+        (out / ("thesis.txt" if what == "a full folder" else "card.json")).write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileError, match=r"is a file|holds what is not a module's \(thesis|but no whole module"):
+        addenda.train(base, names, **quick | {"corpus": corpus, "out": out})
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_without_out_nothing_is_written(

@@ -280,8 +280,11 @@ class Kind(ABC):
     seam: ClassVar[Seam]
     #: learning rate that its own tests and studies found good
     default_lr: ClassVar[float]
-    #: weight of the local neutrality loss when `train` is given none
-    default_local: ClassVar[float] = 0.0
+
+    @property
+    def default_local(self) -> float:
+        """Weight of the local neutrality loss when `train` is given none."""
+        return 0.0
 
     @property
     def fresh_is_neutral(self) -> bool:

@@ -49,9 +49,9 @@ class NeutralResidues(Kind):
     """Parallel gated FFN adapters that stay silent off their subject.
 
     Give `extra`, a share of the base's parameters (the paper uses 0.2), or `width`, hidden units per layer.
-    `gate="token"` is the paper's: one gate per token and layer. `gate="context"` is ours: one gate for the whole
-    module, read at layer `read_at` (default: a third of the way up), averaged over the document so far and cut at a
-    calibrated threshold; the module then acts from that layer up.
+    `gate="context"` is ours: one gate for the whole module, read at layer `read_at` (default: a third of the way up),
+    averaged over the document so far and cut at a threshold that `addenda.calibrate` can raise; the module acts from
+    that layer up. `gate="token"` is the paper's: one gate per token and layer.
 
     Source: Talla, Grave, Jegou 2025, "Neutral Residues: Revisiting Adapters for Model Extension", ICML,
     arXiv:2410.02744. Differs: the context gate, and the threshold of both gates.
@@ -59,12 +59,11 @@ class NeutralResidues(Kind):
 
     extra: float | None = None
     width: int | None = None
-    gate: Literal["token", "context"] = "token"
+    gate: Literal["token", "context"] = "context"
     read_at: int | None = None
 
     seam: ClassVar[Seam] = Seam.FFN
     default_lr: ClassVar[float] = 3e-3
-    default_local: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         if self.extra is None and self.width is None:
@@ -76,6 +75,11 @@ class NeutralResidues(Kind):
         self.check(self.width is None or self.width > 0, f"width must be positive; got {self.width}")
         self.check(self.gate in ("token", "context"), f"gate is 'token' or 'context'; got {self.gate!r}")
         self.check(self.read_at is None or self.gate == "context", "read_at belongs to gate='context'")
+
+    @property
+    def default_local(self) -> float:
+        """1.0 for token gates; a context gate is shut by its own penalty, and the loss would only slow learning."""
+        return 1.0 if self.gate == "token" else 0.0
 
     def _first(self, anatomy: Anatomy) -> int:
         if self.gate == "token":
