@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 
 from addenda import tiny
 from addenda.core.errors import AddendaError
-from addenda.files import several
 
 
 def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **options: Any) -> tuple[Any, Any, str]:
@@ -52,12 +52,17 @@ def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **optio
 
 def _check_weights(name: str | Path, found: dict[str, Any]) -> None:
     """Refuse a model of which transformers has made up a part."""
-    missing = set(found["missing_keys"])
     shapes = [f"{key} {list(has)} for {list(wants)}" for key, has, wants in found["mismatched_keys"]]
-    problems = [f"no values for {several(missing)}"] if missing else []
-    problems += [f"other shapes than config.json wants in {several(shapes)}"] if shapes else []
+    problems = [f"no values for {_some(found['missing_keys'])}"] if found["missing_keys"] else []
+    problems += [f"other shapes than config.json wants in {_some(shapes)}"] if shapes else []
     if problems:
         raise AddendaError(f"cannot load the base '{name}': its weight files have {' and '.join(problems)}")
+
+
+def _some(tensors: Iterable[str]) -> str:
+    names = sorted(tensors)
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"{len(names)} tensors: {', '.join(names[:10])}{more}"
 
 
 def _reason(error: Exception) -> str:
