@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 
+import addenda
 from addenda.cli import application
 from addenda.cli.answers import answering
 from addenda.cli.application import guarded
@@ -44,16 +48,64 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a name twice": ("evaluate --base {base} --on a={corpus} --on a={corpus}", "two texts are called 'a'"),
     "sampling without temperature": ("generate hi --base {base} --top-p 0.5", "temperature"),
     "no such device": ("generate hi --base {base} --device nonsense", "device 'nonsense' cannot be used"),
+    "a device that computes nothing": ("generate hi --base {base} --device meta", "device 'meta' cannot be used"),
+    "a device without its package": ("generate hi --base {base} --device hpu", "device 'hpu' cannot be used"),
+    "a rate below zero": ("train x --base {base} --corpus {corpus} --tokens 4096 --lr -1", "lr is a positive number"),
+    "a rate that is none": (
+        "train x --base {base} --corpus {corpus} --tokens 4096 --lr nan",
+        "lr is a positive number",
+    ),
+    "a weight without end": (
+        "train x --base {base} --corpus {corpus} --replay {replay} --tokens 4096 --local inf",
+        "setting 'local' must be not negative, and finite",
+    ),
+    "a seed below zero": (
+        "train x --base {base} --corpus {corpus} --tokens 4096 --seed -1",
+        "a seed is a whole number",
+    ),
+    "a seed beyond all": ("generate hi --base {base} --seed 99999999999999999999", "a seed is a whole number from 0"),
+    "a seed of the demo": ("demo --quick --base {base} --seed -1", "a seed is a whole number from 0"),
+    "a damaged base": ("generate hi --base {damaged}", "SafetensorError"),
+    "a base of other shapes": ("generate hi --base {misshapen}", "other shapes than config.json wants in 9 tensors"),
+    "a base without a tokenizer": ("generate hi --base {mute}", "cannot load the tokenizer of the base"),
+    "a place that is a file": (
+        "train x --base {base} --corpus {corpus} --tokens 4096 --length 32 --out {corpus}",
+        "is a file",
+    ),
+    "a module larger than the memory": (
+        "train x --base {base} --corpus {corpus} --tokens 4096 --set width=1e12",
+        "not enough memory",
+    ),
     "a picture of no known form": ("demo --base {base} --picture x.gif", "a picture is a .png or .svg file"),
 }
 
 
+@pytest.fixture(scope="module")
+def broken(place: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Copies of the pico base, each with something wrong."""
+    root = tmp_path_factory.mktemp("broken")
+    made = {name: Path(shutil.copytree(place.base, root / name)) for name in ("damaged", "misshapen", "mute")}
+    (made["damaged"] / "model.safetensors").write_bytes(b"\xff" * 400)
+    config = made["misshapen"] / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"intermediate_size": 112}))
+    for file in made["mute"].glob("tokenizer*"):
+        file.unlink()
+    return {name: str(path) for name, path in made.items()}
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
-def test_a_mistake_is_told_in_one_sentence(mistake: str, as_json: bool, call: Any, place: Any) -> None:
+def test_a_mistake_is_told_in_one_sentence(
+    mistake: str, as_json: bool, call: Any, place: Any, broken: dict[str, str]
+) -> None:
     line, expected = MISTAKES[mistake]
-    root = str(Path(place.base).parent)
-    words = [word.format(base=place.base, corpus=place.corpus, root=root) for word in line.split()]
+    paths = {
+        "base": place.base,
+        "corpus": place.corpus,
+        "replay": place.replay,
+        "root": Path(place.base).parent,
+    } | broken
+    words = [word.format(**paths) for word in line.split()]
     if mistake == "a flag without its value" and as_json:
         words = [*words[:-1], "--json", words[-1]]
     elif as_json:
@@ -76,22 +128,58 @@ def test_a_mistake_is_told_in_one_sentence(mistake: str, as_json: bool, call: An
         (KeyboardInterrupt(), 130, "interrupted"),
         (PermissionError(13, "Permission denied", "/x"), 2, "Permission denied: /x"),
         (typer.Abort(), 130, "interrupted"),
+        (typer.Exit(130), 130, "interrupted"),
+        (ModuleNotFoundError("No module named 'gradio'", name="gradio.blocks"), 2, "package 'gradio', which is not"),
+        (MemoryError(), 2, "not enough memory; smaller batches or rows take less"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), 2, "Tried to allocate 2 GiB"),
     ],
 )
 def test_other_ends(error: BaseException, code: int, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> int:
+        if isinstance(error, typer.Exit):  # click's main hands its code on
+            return error.exit_code
+        raise error
+
+    assert guarded(run, ["--json"]) == code
+    said = capsys.readouterr()
+    assert expected in said.err
+    assert json.loads(said.out)["exit"] == code
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ZeroDivisionError(), RuntimeError("sizes do not match"), ModuleNotFoundError("no", name="addenda.nowhere")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_bug_is_not_dressed_up_as_a_mistake(error: Exception) -> None:
     def run() -> None:
         raise error
 
-    assert guarded(run, []) == code
-    assert expected in capsys.readouterr().err
-
-
-def test_a_bug_is_not_dressed_up_as_a_mistake() -> None:
-    def run() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error)):
         guarded(run, [])
+
+
+def test_an_interrupt_is_told(call: Any, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupting(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(addenda, "load_base", interrupting)
+    said = call("generate", "hi", "--base", place.base, "--json")
+    assert (said.code, said.json) == (130, {"error": "interrupted", "exit": 130})
+    assert said.err == "error: interrupted\n"
+
+
+def test_a_place_that_is_taken_is_found_before_the_first_step(call: Any, place: Any, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").write_text("mine")
+    words = (
+        f"train x --base {place.base} --corpus {place.corpus} --tokens 4096 --length 32 --out {tmp_path}/taken".split()
+    )
+    said = call(*words)
+    assert said.code == 2
+    assert said.err.startswith("error: ")
+    assert "holds what is not a module's (thesis.txt)" in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 @pytest.mark.parametrize("as_json", [False, True])

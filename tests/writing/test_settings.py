@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -24,6 +25,9 @@ def test_an_unknown_setting_names_the_nearest() -> None:
         ({"precision": "fp8"}, "'precision'"),
         ({"objective": "rl"}, "'objective'"),
         ({"local": -1.0}, "'local' must be not negative"),
+        ({"local": math.inf}, "'local' must be not negative, and finite"),
+        ({"weight_decay": math.nan}, "'weight_decay' must be not negative, and finite"),
+        ({"clip": math.inf}, "'clip' must be positive, or None for no clipping"),
         ({"warmup": 2.0}, "'warmup' must be a share"),
         ({"clip": 0.0}, "'clip' must be positive, or None"),
         ({"patience": 3}, "'patience' must be None where there is no validation"),

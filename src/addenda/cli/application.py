@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,10 @@ from addenda.cli.answers import print_error, print_json
 ORDER = ("demo train memorize generate chat evaluate compare route merge compress forget inspect serve studio").split()
 # typer brings click's errors along under a name that depends on its version
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+# what typer makes of Ctrl-C, and of nothing else
+_INTERRUPTED = 130
+# torch says that the CPU's memory ran out in a plain RuntimeError
+_ALLOCATOR = "DefaultCPUAllocator: "
 
 
 class Verbs(TyperGroup):
@@ -43,13 +48,14 @@ def guarded(run: Callable[[], Any], words: list[str]) -> int:
     from addenda.core.errors import AddendaError
 
     try:
-        return int(run() or 0)
+        code = int(run() or 0)
+        return _told(words, "interrupted", code) if code == _INTERRUPTED else code
     except _USAGE_ERROR as error:
         verb = next((word for word in words if not word.startswith("-")), "")
         page = f"addenda {verb} --help" if verb in verbs() else "addenda --help"
         return _told(words, f"{_sentence(error.format_message())} See `{page}`.", 2)  # type: ignore[attr-defined]
     except AddendaError as error:
-        stopped = {"SIGINT": 130, "SIGTERM": 143}.get(getattr(error, "signal", ""))
+        stopped = {"SIGINT": _INTERRUPTED, "SIGTERM": 143}.get(getattr(error, "signal", ""))
         return _told(words, str(error), stopped or 2)
     except BrokenPipeError:
         # whoever read us has gone: nothing more can be said, not even at exit
@@ -59,7 +65,17 @@ def guarded(run: Callable[[], Any], words: list[str]) -> int:
         where = f": {error.filename}" if error.filename is not None else ""
         return _told(words, f"{error.strerror or error}{where}", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _told(words, "interrupted", 130)
+        return _told(words, "interrupted", _INTERRUPTED)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "addenda"):
+            raise
+        return _told(words, f"this needs the package '{package}', which is not installed; pip installs it", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        reason = textwrap.shorten(str(error).rpartition(_ALLOCATOR)[2], 160, placeholder="…")
+        return _told(words, f"not enough memory; smaller batches or rows take less: {reason or 'none is left'}", 2)
 
 
 def _told(words: list[str], message: str, code: int) -> int:
@@ -67,6 +83,10 @@ def _told(words: list[str], message: str, code: int) -> int:
     if "--json" in words:
         print_json({"error": message, "exit": code})
     return code
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _ALLOCATOR in str(error)
 
 
 def _sentence(message: str) -> str:

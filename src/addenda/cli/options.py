@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import textwrap
+import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import torch
+
     from addenda.plugging import Base
 
 
@@ -21,6 +25,12 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
+
+
+def _seed(value: int) -> int:
+    if not 0 <= value < 2**63:
+        raise typer.BadParameter(f"a seed is a whole number from 0 to 2**63 - 1; got {value}.")
+    return value
 
 
 BaseName = Annotated[
@@ -47,7 +57,7 @@ Modules = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one line of JSON on standard output.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", callback=_seed)]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens to write at most.")]
 Temperature = Annotated[
     float,
@@ -100,19 +110,29 @@ def load_base(name: str, dtype: Dtype = Dtype.AUTO, device: str | None = None) -
     import torch
 
     import addenda
-    from addenda.core.errors import AddendaError
 
     _quiet(name)
     wanted = "float32" if dtype is Dtype.AUTO and name == "tiny" else dtype.value
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(where)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise AddendaError(f"device '{where}' cannot be used: {str(error).splitlines()[0]}") from None
+    place = _place(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     base = addenda.load_base(name, dtype=None if wanted == "auto" else getattr(torch, wanted))
     base.model.to(place)
     return base
+
+
+def _place(device: str) -> torch.device:
+    """A device on which something can be computed."""
+    import torch
+
+    from addenda.core.errors import AddendaError
+
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            place = torch.device(device)
+            torch.zeros(1, device=place).item()
+    except Exception as error:  # every backend has its own way to be absent, and some go on for pages about it
+        reason = textwrap.shorten(str(error).split(". ")[0], 160, placeholder="…")
+        raise AddendaError(f"device '{device}' cannot be used: {reason}") from error
+    return place
 
 
 def _quiet(name: str) -> None:

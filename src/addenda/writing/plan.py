@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.card import DataRecord
@@ -133,7 +135,8 @@ def make_plan(
     """Check and resolve what `train` was asked.
 
     Raises:
-        TrainingError: a module is not plugged, is frozen, or the tokens do not make one step.
+        TrainingError: a module is not plugged, is frozen, or the tokens do not make one step; a rate, share or seed is
+            none.
         DataError: a source is of no known form, or corpus and replay are the same.
         AddendaError: a setting does not fit the base.
     """
@@ -143,7 +146,9 @@ def make_plan(
     again = None if replay is None else texts(replay)
     _check_streams(corpora, again, replay_share)
     objective, length = _lengths(base, settings)
-    if not isinstance(tokens, int) or isinstance(tokens, bool):
+    if not _whole(seed) or not 0 <= seed < 2**63:
+        raise TrainingError(f"seed is a whole number from 0 to 2**63 - 1; got {seed!r}")
+    if not _whole(tokens):
         raise TrainingError(f"tokens is a whole number, both streams counted; got {tokens!r}")
     per_step = settings.batch_rows * settings.accumulate * length
     if tokens < per_step:
@@ -159,7 +164,6 @@ def make_plan(
                 + ("it is what is being trained" if other in names else f"plugged are {known(other, base.modules)}")
             )
     kinds = {n: base.modules[n].kind for n in names}
-    rates = {n: kinds[n].default_lr if lr is None else lr[n] if isinstance(lr, Mapping) else float(lr) for n in names}
     return Plan(
         names=names,
         corpora=corpora,
@@ -167,7 +171,7 @@ def make_plan(
         replay_share=replay_share if again is not None else 0.0,
         validation={n: texts(source) for n, source in (settings.validation or {}).items()},
         alongside=others,
-        lr=rates,
+        lr=_rates(kinds, lr),
         local=_local(kinds, settings, again is not None and replay_share > 0),
         seed=seed,
         settings=settings,
@@ -202,8 +206,8 @@ def _corpora(names: tuple[str, ...], corpus: Any) -> dict[str, Texts]:
 
 
 def _check_streams(corpora: Mapping[str, Texts], replay: Texts | None, share: float) -> None:
-    if not 0 <= share < 1:
-        raise TrainingError(f"replay_share is a share from 0 up to, not including, 1; got {share}")
+    if not _number(share) or not 0 <= share < 1:
+        raise TrainingError(f"replay_share is a share from 0 up to, not including, 1; got {share!r}")
     if replay is None:
         return
     for source in corpora.values():
@@ -225,6 +229,21 @@ def _lengths(base: Base, settings: Settings) -> tuple[Objective, int]:
     return objective_named(settings.objective, top_k=settings.top_k, context=context), length
 
 
+def _rates(kinds: Mapping[str, Any], lr: Any) -> dict[str, float]:
+    if lr is None:
+        return {name: kind.default_lr for name, kind in kinds.items()}
+    if isinstance(lr, Mapping) and set(lr) != set(kinds):
+        raise TrainingError(
+            f"lr as a mapping has one rate for each module that is trained ({', '.join(kinds)}); "
+            f"got rates for {', '.join(map(str, lr)) or 'none'}"
+        )
+    rates: dict[str, Any] = dict(lr) if isinstance(lr, Mapping) else dict.fromkeys(kinds, lr)
+    for rate in rates.values():
+        if not _number(rate) or not 0 < rate < math.inf:
+            raise TrainingError(f"lr is a positive number, or one for each name; got {lr!r}")
+    return {name: float(rate) for name, rate in rates.items()}
+
+
 def _local(kinds: Mapping[str, Any], settings: Settings, replayed: bool) -> dict[str, float]:
     if settings.local and not replayed:
         raise TrainingError(
@@ -233,6 +252,14 @@ def _local(kinds: Mapping[str, Any], settings: Settings, replayed: bool) -> dict
     if settings.local is not None:
         return dict.fromkeys(kinds, settings.local)
     return {name: kind.default_local if replayed else 0.0 for name, kind in kinds.items()}
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:

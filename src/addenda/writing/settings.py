@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -83,10 +84,10 @@ class Settings:
             self._check(value is None or value >= least, name, f"at least {least}")
         for name in ("local", "gate_weight", "weight_decay"):
             value = getattr(self, name)
-            self._check(value is None or value >= 0, name, "not negative")
+            self._check(value is None or 0 <= value < math.inf, name, "not negative, and finite")
         for name in ("warmup", "floor"):
             self._check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
-        self._check(self.clip is None or self.clip > 0, "clip", "positive, or None")
+        self._check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
         self._check(self.validation is None or isinstance(self.validation, Mapping), "validation", "texts by name")
         self._check(self.patience is None or bool(self.validation), "patience", "None where there is no validation")
 
