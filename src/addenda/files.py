@@ -163,8 +163,7 @@ def replace_folder(folder: Path, members: Collection[str], fill: Callable[[Path]
     Raises:
         FileError: the folder holds something else, or cannot be written; what stood there is untouched.
     """
-    place = Path(os.path.realpath(folder.expanduser()))  # through a link, not over it
-    _check_place(place, folder, members)
+    place = check_place(folder, members)
     temporary = place.parent / f".addenda-{secrets.token_hex(6)}.tmp"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -182,9 +181,18 @@ def replace_folder(folder: Path, members: Collection[str], fill: Callable[[Path]
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_place(place: Path, folder: Path, members: Collection[str]) -> None:
+def check_place(folder: Path, members: Collection[str]) -> Path:
+    """Where `replace_folder` would put a folder, found before there is anything to put there.
+
+    Raises:
+        FileError: it is a file or lies in one, or is a folder that holds something else than the `members`.
+    """
+    place = Path(os.path.realpath(folder.expanduser()))  # through a link, not over it
+    above = next((parent for parent in place.parents if parent.exists()), None)
+    if above is not None and not above.is_dir():
+        raise FileError(f"cannot write '{folder}': '{above}' is a file; what stood there is untouched")
     if not place.exists():
-        return
+        return place
     if not place.is_dir():
         raise FileError(f"'{folder}' is a file; give a new or empty folder")
     found = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
@@ -201,6 +209,7 @@ def _check_place(place: Path, folder: Path, members: Collection[str]) -> None:
             f"'{folder}' holds {', '.join(found)} but no whole module ({', '.join(needed)}) and is left as it is; "
             "give a new or empty folder"
         )
+    return place
 
 
 def _sync(folder: Path) -> None:

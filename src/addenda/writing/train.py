@@ -8,14 +8,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import TrainingError
 from addenda.core.gates import PRIOR
 from addenda.encoding import Encoder, first_ids
+from addenda.files import check_place
+from addenda.storage import MEMBERS
 from addenda.writing import checkpoint
-from addenda.writing.batches import stack
 from addenda.writing.distributed import Processes
 from addenda.writing.loop import Run
 from addenda.writing.plan import Plan, make_plan
@@ -77,9 +79,10 @@ def train(
         What was done and measured; the same goes into the module's card.
 
     Raises:
-        TrainingError: a module is not plugged or is frozen; too few tokens for one step; loss not finite; resumed with
-            other settings; a checkpoint cannot be written. `TrainingStopped` after SIGINT or SIGTERM, with a
-            checkpoint and how to go on.
+        TrainingError: a module is not plugged or is frozen; a rate, share or seed is none; too few tokens for one step;
+            loss not finite; resumed with other settings; a checkpoint cannot be written. `TrainingStopped` after SIGINT
+            or SIGTERM, with a checkpoint and how to go on.
+        FileError: `out` holds something else than a module.
         DataError: a source cannot be read (which file, which line), is empty, shorter than a row, the same as the
             other stream, or the tokenizer does not match the base.
         AddendaError: an unknown setting, or one out of range.
@@ -98,6 +101,9 @@ def train(
         settings=chosen,
     )
     folder = None if out is None else Path(out)
+    places = {} if folder is None else {n: folder if len(plan.names) == 1 else folder / n for n in plan.names}
+    for place in places.values():
+        check_place(place, MEMBERS)
     run_folder = _run_folder(folder, resume)
     with ExitStack() as block:
         processes = block.enter_context(Processes())
@@ -122,9 +128,9 @@ def train(
         report = _report(base, plan, run, folder)
         for module_name in plan.names:
             _describe(base, plan, run, module_name)
-        if folder is not None and processes.first:
-            for module_name in plan.names:
-                base.modules[module_name].save(folder if len(plan.names) == 1 else folder / module_name)
+        if processes.first:
+            for module_name, place in places.items():
+                base.modules[module_name].save(place)
         processes.wait()
     return report
 
@@ -210,11 +216,10 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
 @torch.no_grad()
 def _probe(base: Base, plan: Plan, name: str) -> list[int] | None:
     """The first tokens of some corpus row on which the module changes the logits; None where it is silent on all."""
-    mixture = plan.mixture(base)
+    corpus = plan.mixture(base).corpora[name]
     device = base.model.get_input_embeddings().weight.device
     for _ in range(PROBE_ROWS):
-        items = [item for item in mixture.take(1) if item.owner == name]
-        ids = stack(items, device).ids[:, :PROBE_TOKENS]
+        ids = torch.from_numpy(corpus.take().ids[:PROBE_TOKENS].astype(np.int64))[None].to(device)
         with base.off():
             bare = base.model(input_ids=ids, use_cache=False).logits
         with base.using({name: 1.0}):
