@@ -106,8 +106,9 @@ def _card(out: Console, card: Card, dtype: str) -> None:
         "created": card.created,
         "licence": card.licence or "not stated",
     }
-    for run in card.training:
-        facts["trained"] = f"{run.objective}, {run.tokens:,} tokens, {run.steps:,} steps, seed {run.seed}, lr {run.lr}"
+    for number, run in enumerate(card.training, 1):
+        again = "trained" if number == 1 else f"trained, run {number}"
+        facts[again] = f"{run.objective}, {run.tokens:,} tokens, {run.steps:,} steps, seed {run.seed}, lr {run.lr}"
     _facts(out, f"Module {card.name}", facts)
     if card.measures:
         table = _table("measured", "what", "value", "95% interval", "unit", "on", "n")
