@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from addenda.cli import app
+from addenda.cli import app, options
 from addenda.cli.application import verbs
+from addenda.core.registry import kind_named, kinds
 
 BASE = ["--base"]
 WHERE = ["--dtype", "--device"]
@@ -67,6 +68,11 @@ def test_help_says_what_and_shows_one_example(verb: str) -> None:
     assert used <= set(flags(get_command(app).commands[verb]))
     for parameter in get_command(app).commands[verb].params:
         assert parameter.help, parameter.name
+
+
+def test_help_names_every_kind_as_kind_takes_it(call: Any) -> None:
+    assert {kind_named(name).__name__ for name in options.kinds()} == set(kinds())
+    assert all(name in call("train", "--help").out for name in ("lora", "registers", "pubmed_train"))
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])

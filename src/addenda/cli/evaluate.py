@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def evaluate(
     on: Annotated[
         list[str],
-        typer.Option(
-            "--on", help="A text set, NAME=FILE: .txt, .jsonl(.gz), .parquet, a folder or a hub data set. Repeatable."
-        ),
+        typer.Option("--on", help=f"A text set, NAME=FILE: {o.TEXTS}. Repeatable."),
     ],
     modules: o.Modules = None,
     plug: o.Plug = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 import textwrap
 import warnings
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+import addenda
+from addenda.tiny import SAMPLES, sample
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +37,13 @@ def _seed(value: int) -> int:
     return value
 
 
+def kinds() -> list[str]:
+    """The kinds that have a file, under names that --kind takes; nothing is imported for it."""
+    return [info.name for info in pkgutil.iter_modules([str(Path(addenda.__file__).parent / "kinds")])]
+
+
+#: what a text may be
+TEXTS = f".txt, .jsonl(.gz), .parquet, a folder, a hub data set, or a sample ({', '.join(SAMPLES)})"
 BaseName = Annotated[
     str, typer.Option("--base", help="The base: a local folder, a hub id, or tiny, the embedded one.", metavar="NAME")
 ]
@@ -109,8 +120,6 @@ def load_base(name: str, dtype: Dtype = Dtype.AUTO, device: str | None = None) -
     """
     import torch
 
-    import addenda
-
     _quiet(name)
     wanted = "float32" if dtype is Dtype.AUTO and name == "tiny" else dtype.value
     place = _place(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -185,9 +194,7 @@ def named(text: str) -> tuple[str, str]:
 
 def source(text: str) -> str | Path:
     """A text as `addenda.train` takes it: a path or hub id, or the name of a sample that comes with the package."""
-    from addenda import tiny
-
-    return tiny.sample(text) if text in tiny.SAMPLES and not Path(text).exists() else text
+    return sample(text) if text in SAMPLES and not Path(text).exists() else text
 
 
 def named_texts(given: list[str] | None) -> dict[str, Any]:

@@ -35,17 +35,19 @@ class Objective(StrEnum):
 
 
 Name = Annotated[str, typer.Argument(help="The module's name: a new one, or one that --plug brought.")]
-Corpus = Annotated[
-    str,
-    typer.Option("--corpus", help="Text to learn: .txt, .jsonl(.gz), .parquet, a folder, a hub data set or a sample."),
-]
+Corpus = Annotated[str, typer.Option("--corpus", help=f"Text to learn: {o.TEXTS}.")]
 Tokens = Annotated[int, typer.Option("--tokens", min=1, help="Tokens to train on, both streams counted.")]
 Replay = Annotated[str | None, typer.Option("--replay", help="Text that stands for what the base knew before.")]
 Share = Annotated[float, typer.Option("--replay-share", help="Share of the tokens that are replay.")]
-KindName = Annotated[str, typer.Option("--kind", help="What kind of module.")]
+KindName = Annotated[str, typer.Option("--kind", help=f"What kind of module: {', '.join(o.kinds())}.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Any option of the kind or setting of addenda.train. Repeatable.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set",
+        help="An option of the kind, or a setting of addenda.train, e.g. width=64; an unknown one is answered with all "
+        "there are. Repeatable.",
+        metavar="KEY=VALUE",
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="The module's folder; default: runs/NAME.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
