@@ -52,7 +52,7 @@ FLOORS: dict[str, int] = {
 ROOT_FILE, TINY = "__init__.py", "tiny"
 
 BESIDE = {
-    "tests": "mirrors src; conformance/ holds the laws, golden/ what must not change, hostile/ the forged files",
+    "tests": "by the parts of src; conformance/ holds the laws, golden/ what must not change, hostile/ the forged files",
     "benchmarks": "speed and memory, with intervals, against the bare base and PEFT",
     "docs": "these pages; architecture.md and cli.md are generated",
     "examples": "short programs that run",
