@@ -13,8 +13,8 @@ and the other matrices of variance 1/(dL). The paper has no public code.
 
 Differs and ours: learning rate, number of steps, rows and row length, warm-up and weight decay are ours; we did not take
 them from the paper. The base: the paper uses Gemma-2B, whose architecture has no table here; the default is Gemma-2-2B.
-The data: French novels from ADDENDA_DATA where they are, or Wikipedia in French, in place of Common Crawl. On a small base
-alpha = 0.01 is not the best weight (docs/results.md); `--local` changes it, `--gate context` takes our gate.
+The data: French novels from ADDENDA_DATA where they are, or Wikipedia in French, in place of Common Crawl. Another
+weight than alpha = 0.01 may suit another base: `--local` changes it. `--gate context` takes our gate.
 """
 
 from __future__ import annotations
