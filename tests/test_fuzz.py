@@ -103,7 +103,7 @@ class Plugging(RuleBasedStateMachine):
         for name, weight in chosen.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
                 return False
-            if weight != 0 and name not in self.plugged:
+            if name not in self.plugged:
                 return False
             if weight < 0 and CASES[POOL[self.plugged[name]]].joint:
                 return False
@@ -133,7 +133,6 @@ class Plugging(RuleBasedStateMachine):
         if self.attempt(free, lambda: perturbed(self.base, name, POOL[number])):
             self.plugged[name] = number
 
-    @precondition(lambda self: len(self.plugged) > 1)
     @rule(name=plugged_names)
     def unplug(self, name: str) -> None:
         if self.attempt(name in self.plugged, lambda: self.base.unplug(name)):
@@ -206,7 +205,7 @@ class Plugging(RuleBasedStateMachine):
     @rule(wrong=st.integers(1, 4))
     def another_number_of_rows(self, wrong: int) -> None:
         chosen = self.stack[-1]
-        if isinstance(chosen, list) and any(chosen) and wrong != len(chosen):
+        if isinstance(chosen, list) and wrong != len(chosen):
             with pytest.raises(SelectionError):
                 self.world.logits(self.world.model, IDS[:wrong])
 

@@ -26,7 +26,7 @@ from addenda.core.module import KnowledgeModule, check_name
 from addenda.core.registry import options_of
 from addenda.core.state import Collector, Watch, compiling
 from addenda.running import Machinery, watching
-from addenda.selection import NOTHING, Mirror, Names, Selection
+from addenda.selection import NOTHING, Current, Names, Selection
 from addenda.trainable import Freeze, Openings, Trainable
 
 _attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.WeakKeyDictionary()
@@ -86,7 +86,7 @@ class Base:
         self.modules: Mapping[str, KnowledgeModule] = MappingProxyType(self._modules)
         self._machinery = Machinery(self)
         self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=NOTHING)
-        self._mirror = Mirror()
+        self._current = Current(self._selected)
         self._fingerprint: str | None = None
         self._freeze = Freeze(model)
         self._trainables = Openings(self)
@@ -169,6 +169,8 @@ class Base:
     def unplug(self, name: str) -> None:
         """Take a module out. What it hooked is given back, and it leaves the default selection.
 
+        Where another thread or task has it selected, the next forward there is a SelectionError.
+
         Raises:
             AddendaError: no such module is plugged.
         """
@@ -177,31 +179,31 @@ class Base:
         for trainable in self._trainables.naming(name):
             trainable.close()
         del self._modules[name]
-        current = self._selected.get()
-        if name in current.names():
-            self._select(current.without(name))
+        if name in self._selected.get().names():
+            self._select(self._selected.get().without(name))
         self._machinery.refit()
 
     def detach(self) -> None:
-        """Unplug everything and let go of the model, which is then what it was before `attach`."""
+        """Unplug everything and let go of the model, which is then what it was before `attach`, to every thread."""
         for name in list(self._modules):
             self.unplug(name)
-        self._select(Selection())
+        self._select(NOTHING)
+        self._machinery.close()
         _attached.pop(self.model, None)
 
     # -- selecting ---------------------------------------------------------------------------------------------
 
     def use(self, *names: Names, **weights: float) -> None:
         """Set the default selection for all rows, in this thread or task: `use("pubmed", law=0.5)`; `use()` is none."""
-        self._select(self._checked(Selection(_nonzero(selecting.weights_of(*names, **weights)))))
+        self._select(self._checked(selecting.for_all(*names, **weights)))
 
     def using(self, *names: Names, **weights: float) -> Any:
         """Select for a block, in place of the default and never on top of it; nests."""
-        return self._block(self._checked(Selection(_nonzero(selecting.weights_of(*names, **weights)))))
+        return self._block(self._checked(selecting.for_all(*names, **weights)))
 
     def off(self) -> Any:
         """The bare base for a block, bit for bit."""
-        return self._block(Selection())
+        return self._block(NOTHING)
 
     def rows(self, rows: Sequence[Names] | Tensor, table: Sequence[Names] | None = None) -> Any:
         """A selection for each prompt of the batch, for a block: a list of selections, or an index [B] into a table.
@@ -216,19 +218,14 @@ class Base:
     @property
     def selection(self) -> Selection:
         """What is selected in this thread or task."""
-        if not compiling():
-            return self._selected.get()
-        if self._mirror.tasks:
-            return _outside_the_graph(self._selected)  # pyright: ignore[reportReturnType, reportArgumentType]
-        return self._mirror.selection
+        return self._current.selection if compiling() else self._selected.get()
 
     def _checked(self, chosen: Selection) -> Selection:
         return selecting.check(chosen, self._modules)
 
     def _select(self, chosen: Selection) -> None:
         self._selected.set(chosen)
-        self._mirror.selection = chosen
-        self._mirror.tasks = self._mirror.tasks or _in_task()
+        self._machinery.selected(chosen)
 
     @contextmanager
     def _block(self, chosen: Selection) -> Iterator[Base]:
@@ -239,6 +236,7 @@ class Base:
         finally:
             for name in before.names() - self._modules.keys():  # unplugged inside the block
                 before = before.without(name)
+            del chosen  # it is not alive any more, as far as this block goes
             self._select(before)
 
     # -- for training and measuring ----------------------------------------------------------------------------
@@ -248,7 +246,7 @@ class Base:
 
         For Trainer, DDP, accelerate: see `Trainable`. The base is frozen until it is closed, unplugged or detached.
         """
-        self._checked(Selection(selecting.weights_of({name: 1.0}, alongside)))
+        self._checked(selecting.for_all({name: 1.0}, alongside))
         return Trainable(self, name, selecting.weights_of(alongside))
 
     def frozen(self) -> Any:
@@ -301,21 +299,3 @@ class Base:
         except BaseException:
             del self._modules[module.name]
             raise
-
-
-@torch.compiler.disable
-def _outside_the_graph(selected: contextvars.ContextVar[Selection]) -> Selection:
-    return selected.get()
-
-
-def _nonzero(weights: dict[str, float]) -> dict[str, float]:
-    return {name: weight for name, weight in weights.items() if weight != 0.0}
-
-
-def _in_task() -> bool:
-    import asyncio
-
-    try:
-        return asyncio.current_task() is not None
-    except RuntimeError:
-        return False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -29,6 +31,7 @@ from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
+    from addenda.selection import Selection
 
 
 class Machinery:
@@ -39,11 +42,35 @@ class Machinery:
         self.host = base.host
         self._fitted: dict[tuple[str, str], Replaced | AttentionSwitch] = {}
         self._slots: dict[str, tuple[Any, dict[str, KeyValues]]] = {}
+        # made in any thread or task, and not given up there: some context or block still holds them
+        self._alive: weakref.WeakSet[Selection] = weakref.WeakSet()
+        self._closed = False
+        self._refitting = threading.RLock()
 
     # -- hooks -------------------------------------------------------------------------------------------------
 
+    def selected(self, chosen: Selection) -> None:
+        """Note a selection. While one that is not empty lives, forwards are looked at even if nothing is plugged.
+
+        Else a thread whose module was unplugged by another, or whose rows do not fit, would get the bare base in silence.
+        """
+        if not chosen.empty and not self._closed:
+            self._alive.add(chosen)
+        if not self.base.modules and bool(self._alive) != bool(self._fitted):
+            self.refit()
+
+    def close(self) -> None:
+        """Take every hook off, whatever is selected anywhere."""
+        self._closed = True
+        self._alive.clear()
+        self.refit()
+
     def refit(self) -> None:
         """Put hooks where plugged modules need them and nowhere else."""
+        with self._refitting:
+            self._refit()
+
+    def _refit(self) -> None:
         wanted = self._wanted()
         gone = [key for key in self._fitted if key not in wanted]
         # two of ours may stand on one submodule (OPT's fc1): off from the top down, then back what stays
@@ -68,7 +95,7 @@ class Machinery:
     def _wanted(self) -> dict[tuple[str, str], Any]:
         host, wanted = self.host, {}
         modules = self.base.modules.values()
-        if not modules:
+        if not modules and not self._alive:
             return {}
         wanted["call", ""] = lambda: Replaced(host.inner, self._around_forward)
         wanted["generate", ""] = lambda: Replaced(host.model, self._around_generate, "generate")
@@ -113,6 +140,8 @@ class Machinery:
             tokens = find("inputs_embeds", args, kwargs) if tokens is None else tokens
             cache = find("past_key_values", args, kwargs)
             call = self._call(chosen, tokens, find("attention_mask", args, kwargs), cache)
+            if not call.shares:  # the rows were counted, and none selects anything
+                return original(*args, **kwargs)
             RUNTIME.call = call
             try:
                 if self.host.inner.training and torch.is_grad_enabled():
@@ -126,9 +155,9 @@ class Machinery:
 
         return forward
 
-    def _call(self, chosen: Any, tokens: Tensor, attention_mask: Any, cache: Any) -> Call:
+    def _call(self, chosen: Selection, tokens: Tensor, attention_mask: Any, cache: Any) -> Call:
         batch, length = tokens.shape[0], tokens.shape[1]
-        shares: list[Share] = chosen.shares(self.base._modules, batch, RUNTIME.prompts)
+        shares: list[Share] = chosen.shares(self.base._modules, batch, RUNTIME.prompts, tokens.device)
         gated = False
         for share in shares:
             if share.module.kind.seam is Seam.ATTENTION:

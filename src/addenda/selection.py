@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-import threading
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -43,14 +45,11 @@ def weights_of(*names: Names, **named: float) -> dict[str, float]:
     """One mapping of weights from names, mappings, strings for `parse`, and keywords.
 
     Raises:
-        SelectionError: a weight is not a finite number, or a name stands twice.
+        SelectionError: it is neither of these, a weight is not a finite number, or a name stands twice.
     """
     merged: dict[str, float] = {}
     for part in (*names, named):
-        pairs = (
-            parse(part) if isinstance(part, str) else part if isinstance(part, Mapping) else dict.fromkeys(part, 1.0)
-        )
-        for name, weight in pairs.items():
+        for name, weight in _pairs(part).items():
             if name in merged:
                 raise SelectionError(f"module '{name}' is selected twice")
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
@@ -59,11 +58,23 @@ def weights_of(*names: Names, **named: float) -> dict[str, float]:
     return merged
 
 
+def _pairs(part: Names) -> Mapping[str, float]:
+    if isinstance(part, str):
+        return parse(part)
+    said = list(part) if isinstance(part, Iterable) and not isinstance(part, Tensor) else None
+    if said is None or not all(isinstance(name, str) for name in said):
+        raise SelectionError(
+            "a selection is a name, some names, or a mapping of names to weights, and nothing is {}: "
+            f"'pubmed', ['pubmed', 'law'], {{'pubmed': 1.0}}; got {reprlib.repr(part)}"
+        )
+    return part if isinstance(part, Mapping) else dict.fromkeys(said, 1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Selection:
     """Either one mapping for all rows, or one per prompt, or a table of mappings with an index tensor [B] into it.
 
-    Weights of zero are dropped where they are known as numbers, so that zero is off.
+    Weights of zero are dropped where they are known as numbers, so that zero is off; `said` keeps every name.
     """
 
     everyone: dict[str, float] = field(default_factory=dict)
@@ -71,13 +82,13 @@ class Selection:
     index: Tensor | None = None
     table: tuple[tuple[str, Tensor], ...] = ()
     entries: int = 0
+    said: frozenset[str] = frozenset()
 
-    #: True where no row selects anything; a plain field, because compiled code guards on it
+    #: True where nothing is selected and no rows are to be counted; a plain field, because compiled code guards on it
     empty: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        chosen = self.table if self.index is not None else self.everyone if self.rows is None else any(self.rows)
-        object.__setattr__(self, "empty", not chosen)
+        object.__setattr__(self, "empty", not self.everyone and self.rows is None and self.index is None)
 
     def names(self) -> set[str]:
         """Every module that some row selects."""
@@ -90,10 +101,12 @@ class Selection:
         keep = {n: w for n, w in self.everyone.items() if n != name}
         rows = None if self.rows is None else tuple({n: w for n, w in row.items() if n != name} for row in self.rows)
         table = tuple((n, w) for n, w in self.table if n != name)
-        return Selection(keep, rows, self.index, table, self.entries)
+        return Selection(keep, rows, self.index, table, self.entries, self.said - {name})
 
-    def shares(self, modules: Mapping[str, KnowledgeModule], batch: int, prompts: int | None) -> list[Share]:
-        """Each selected module's part in a batch of `batch` rows, in name order.
+    def shares(
+        self, modules: Mapping[str, KnowledgeModule], batch: int, prompts: int | None, device: torch.device
+    ) -> list[Share]:
+        """Each selected module's part in a batch of `batch` rows on a device, in name order.
 
         `prompts` is the number of prompts that `generate` was given, None outside of it; only inside it may the
         batch be a multiple, each entry then standing for its prompt's rows in place.
@@ -105,7 +118,7 @@ class Selection:
             if name not in modules:
                 raise SelectionError(f"module '{name}' is selected, and was unplugged in the meantime")
         if self.index is not None:
-            return self._by_index(modules, self.index, batch, prompts)
+            return self._by_index(modules, self.index.to(device), batch, prompts)
         if self.rows is None:
             return [Share(name, modules[name], None, self.everyone[name]) for name in sorted(self.everyone)]
         times = _times(len(self.rows), batch, prompts)
@@ -113,7 +126,6 @@ class Selection:
         shares = []
         for name in sorted(self.names()):
             by_row = {number: row[name] for number, row in enumerate(rows) if name in row}
-            device = next(modules[name].parameters()).device
             values = list(by_row.values())
             weight: float | Tensor = values[0]
             if any(value != weight for value in values):
@@ -127,7 +139,16 @@ class Selection:
         times = _times(len(index), batch, prompts)
         if times > 1:
             index = index.repeat_interleave(times)
-        return [Share(name, modules[name], None, weights[index].view(-1, 1, 1)) for name, weights in self.table]
+        return [
+            Share(name, modules[name], None, weights.to(index.device)[index].view(-1, 1, 1))
+            for name, weights in self.table
+        ]
+
+
+def for_all(*names: Names, **named: float) -> Selection:
+    """One selection for all rows, from what `weights_of` takes."""
+    weights = weights_of(*names, **named)
+    return Selection(_nonzero(weights), said=frozenset(weights))
 
 
 def by_rows(rows: Sequence[Names]) -> Selection:
@@ -136,39 +157,55 @@ def by_rows(rows: Sequence[Names]) -> Selection:
     Raises:
         SelectionError: there are no rows, or a row is not a selection.
     """
-    if isinstance(rows, str | Mapping) or not len(rows):
-        raise SelectionError("rows takes a list with one selection per prompt, e.g. [{'pubmed': 1.0}, {}]")
-    return Selection(rows=tuple({n: w for n, w in weights_of(row).items() if w != 0.0} for row in rows))
+    if isinstance(rows, Tensor):
+        raise SelectionError(
+            "rows takes an index together with the table that it points into: rows(index, table=[...])"
+        )
+    if isinstance(rows, str | Mapping) or not isinstance(rows, Sequence) or not rows:
+        raise SelectionError(
+            f"rows takes a list with one selection per prompt, e.g. [{{'pubmed': 1.0}}, {{}}]; got {reprlib.repr(rows)}"
+        )
+    weights = [weights_of(row) for row in rows]
+    return Selection(rows=tuple(map(_nonzero, weights)), said=frozenset().union(*weights))
 
 
 def by_index(index: Tensor, table: Sequence[Names]) -> Selection:
     """A selection by index into a table: a new index of the same length never recompiles.
 
     Raises:
-        SelectionError: index is not a LongTensor [B], or points outside of the table.
+        SelectionError: index is not a LongTensor [B], or points outside of the table, or a row is not a selection.
     """
+    if isinstance(table, str | Mapping) or not isinstance(table, Sequence):
+        raise SelectionError(
+            f"the table is a list of selections, e.g. [{{}}, {{'pubmed': 1.0}}]; got {reprlib.repr(table)}"
+        )
     if not isinstance(index, Tensor) or index.dtype != torch.long or index.dim() != 1:
         raise SelectionError("with a table, rows takes a LongTensor [B] that points into it")
     if index.numel() == 0 or not 0 <= int(index.min()) <= int(index.max()) < len(table):
         raise SelectionError(f"the index must have at least one entry and point into the table's {len(table)} entries")
     entries = [weights_of(entry) for entry in table]
-    names = sorted({name for entry in entries for name, weight in entry.items() if weight != 0.0})
+    names = sorted({name for entry in entries for name in _nonzero(entry)})
     columns = tuple(
         (name, torch.tensor([entry.get(name, 0.0) for entry in entries], device=index.device)) for name in names
     )
-    return Selection(index=index, table=columns, entries=len(table))
+    return Selection(index=index, table=columns, entries=len(table), said=frozenset().union(*entries))
+
+
+def _nonzero(weights: Mapping[str, float]) -> dict[str, float]:
+    return {name: weight for name, weight in weights.items() if weight != 0.0}
 
 
 def check(selection: Selection, modules: Mapping[str, KnowledgeModule]) -> Selection:
-    """Return the selection if every module in it is plugged and may have its weight.
+    """Return the selection if every module in it, at whatever weight, is plugged and may have its weight.
 
     Raises:
         SelectionError: otherwise; an unknown name never falls back to the base in silence.
     """
-    for name in sorted(selection.names()):
+    names = selection.names()
+    for name in sorted(names | selection.said):
         if name not in modules:
             raise SelectionError(f"no module '{name}' is plugged; plugged are {known(name, modules)}")
-        if modules[name].kind.shared_softmax and _least(selection, name) < 0:
+        if name in names and modules[name].kind.shared_softmax and _least(selection, name) < 0:
             raise SelectionError(
                 f"'{name}' shares the tokens' softmax, where a weight w adds log w to its scores: it must not be negative"
             )
@@ -192,16 +229,22 @@ def _times(entries: int, batch: int, prompts: int | None) -> int:
     return batch // entries
 
 
-class Mirror(threading.local):
-    """A base's selection in this thread, for compiled code, which cannot read context variables."""
+class Current(ModuleType):
+    """The selection of whoever runs, in a form that compiled code reads.
 
-    selection: Selection
-    # True for good once a selection was made inside an asyncio task: the mirror can then not be trusted
-    tasks: bool
+    Dynamo cannot trace a context variable, and a copy of it elsewhere (in a thread-local, say) is another context's as
+    soon as a context is copied to a thread. What a module object computes as an attribute it really gets, in tracing
+    as in the guards before each call, which run in the caller's context.
+    """
 
-    def __init__(self) -> None:
-        self.selection = Selection()
-        self.tasks = False
+    def __init__(self, selected: ContextVar[Selection]) -> None:
+        super().__init__("addenda.current")
+        self._selected = selected
+
+    @property
+    def selection(self) -> Selection:
+        """What the context variable holds."""
+        return self._selected.get()
 
 
 #: the empty selection: the bare base

@@ -268,8 +268,8 @@ def contributions_in_naming_order(patch: pytest.MonkeyPatch) -> None:
     """Modules act in the order in which they were named, and later ones see earlier ones' outputs rounded."""
     original = Selection.shares
 
-    def shares(self: Selection, modules: Any, batch: int, prompts: Any) -> list[Share]:
-        found = {share.name: share for share in original(self, modules, batch, prompts)}
+    def shares(self: Selection, *args: Any) -> list[Share]:
+        found = {share.name: share for share in original(self, *args)}
         return [found[name] for name in self.everyone] if self.everyone else list(found.values())
 
     patch.setattr(Selection, "shares", shares)
@@ -277,7 +277,7 @@ def contributions_in_naming_order(patch: pytest.MonkeyPatch) -> None:
 
 def zero_is_almost_off(patch: pytest.MonkeyPatch) -> None:
     """A weight of zero is a very small one."""
-    patch.setattr("addenda.plugging._nonzero", lambda weights: {n: w or 1e-6 for n, w in weights.items()})
+    patch.setattr("addenda.selection._nonzero", lambda weights: {n: w or 1e-6 for n, w in weights.items()})
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -144,6 +148,50 @@ def test_a_compiled_model_trains_and_generates(case: str) -> None:
         assert torch.equal(subject.model.generate(ids, cache_implementation="static", **settings), expected)
 
 
+def check_contexts(subject: Subject) -> None:
+    """Each context's selection is seen in whichever thread it runs, and leaves nothing there for the next."""
+    base, graphs = subject.base, Graphs()
+    compiled = torch.compile(subject.model, backend=graphs, fullgraph=True)
+    bare = forward(subject.model, subject)[1]
+
+    def run() -> Tensor:
+        return forward(compiled, subject)[0]
+
+    def choosing() -> Tensor:
+        base.use("m")
+        return run()
+
+    with base.using("m"):
+        on = run()
+        context = contextvars.copy_context()
+    assert torch.equal(run(), bare)
+    assert not torch.equal(on, bare)
+    count = len(graphs)
+    with ThreadPoolExecutor(1) as pool:
+        assert torch.equal(pool.submit(context.run, run).result(), on), "the context's selection is not seen"
+        assert torch.equal(pool.submit(run).result(), bare)
+        assert torch.equal(pool.submit(contextvars.copy_context().run, choosing).result(), on)
+        assert torch.equal(pool.submit(contextvars.copy_context().run, run).result(), bare), "a default leaked"
+
+    async def task(selected: bool) -> None:
+        base.use(*(["m"] if selected else []))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            assert torch.equal(run(), on if selected else bare)
+            assert torch.equal(await asyncio.to_thread(run), on if selected else bare)
+
+    async def together() -> None:
+        await asyncio.gather(task(True), task(False), task(True))
+
+    asyncio.run(together())
+    assert len(graphs) <= count + 1, "contexts recompile"  # one for the selection that `use` makes
+
+
+@pytest.mark.parametrize("case", ["lora", "registers", "neutral-context"])
+def test_contexts_are_seen_in_every_thread(case: str) -> None:
+    check_contexts(throwaway("llama", case, num_hidden_layers=2))
+
+
 # -- mutants --------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +219,28 @@ def every_index_is_a_constant(patch: pytest.MonkeyPatch) -> None:
         return original(self, chosen, *rest)
 
     patch.setattr(Machinery, "_call", call)
+
+
+def the_selection_is_mirrored_by_thread(patch: pytest.MonkeyPatch) -> None:
+    """Compiled code reads what was last selected in its thread."""
+    mirror, original = threading.local(), Base._select
+
+    def select(self: Base, chosen: Any) -> None:
+        mirror.selection = chosen
+        original(self, chosen)
+
+    def selection(self: Base) -> Any:
+        return getattr(mirror, "selection", NOTHING) if torch.compiler.is_compiling() else self._selected.get()
+
+    patch.setattr(Base, "_select", select)
+    patch.setattr(Base, "selection", property(selection))
+
+
+def test_a_mirror_of_the_selection_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = throwaway("llama", "lora", num_hidden_layers=2)
+    the_selection_is_mirrored_by_thread(monkeypatch)
+    with pytest.raises(AssertionError):
+        check_contexts(subject)
 
 
 @pytest.mark.parametrize(
