@@ -104,3 +104,34 @@ def test_unplugging_a_module_that_is_alongside_closes_the_trainable() -> None:
     base.unplug("b")
     assert all(flags(module))
     assert all(flags(base.model))
+
+
+def test_checkpointing_is_given_back() -> None:
+    """The layers call what they called before, once nothing is plugged."""
+    base, ids = base_with("a"), random_ids(2, 8)
+    base.model.gradient_checkpointing_enable({"use_reentrant": False})
+    before = [layer._gradient_checkpointing_func for layer in base.host.layers]
+    with base.trainable("a") as trainable:
+        trainable.train()(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        assert [layer._gradient_checkpointing_func for layer in base.host.layers] != before, "nothing was hooked"
+    base.detach()
+    assert [layer._gradient_checkpointing_func for layer in base.host.layers] == before
+
+
+@pytest.mark.parametrize("case", ["registers", "cartridge"])
+def test_a_forward_in_evaluation_mode_leaves_no_graph(case: str) -> None:
+    base, ids = base_with(), random_ids(2, 8)
+    module = perturbed(base, "a", case)
+    with base.frozen(), base.using("a"):
+        base.model(ids, labels=ids).loss.backward()
+        assert all(parameter.grad is not None for parameter in module.parameters())
+        gradients = [parameter.grad for parameter in module.parameters()]
+        for _ in range(2):
+            module.zero_grad()
+            base.model(ids, labels=ids).loss.backward()
+            assert all(torch.equal(p.grad, g) for p, g in zip(module.parameters(), gradients, strict=True))
+        kept = [t for _, sites in base._machinery._slots.values() for pair in sites.values() for t in pair]
+        assert not any(tensor.requires_grad for tensor in kept), "a graph outlives its forward"
+        with torch.no_grad():
+            base.model(ids)
+        assert base._machinery._slots, "without gradients they are computed once"

@@ -18,6 +18,7 @@ from addenda.bases.cache import keep_states, states_in
 from addenda.bases.hooks import (
     Forward,
     Replaced,
+    give_checkpoints_back,
     hook_attention,
     hook_entry,
     hook_norm,
@@ -80,6 +81,8 @@ class Machinery:
         for key, fit in wanted.items():
             if key not in self._fitted:
                 self._fitted[key] = fit()
+        if not wanted:
+            give_checkpoints_back(self.host.layers)
         if any(part == "switch" for part, _ in self._fitted):
             self.base.reader.prepare()  # while nothing is being compiled
         for name in [name for name in self._slots if name not in self.base.modules]:
@@ -170,12 +173,12 @@ class Machinery:
     def _key_values(self, module: KnowledgeModule) -> dict[str, KeyValues]:
         """A module's keys and values, computed anew only where its parameters or the base's dtype changed."""
         learning = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
-        if compiling() or (learning and self.host.model.training):
+        if compiling() or learning:  # a graph is of one forward: keeping it would only hold its memory
             return self.base.reader.materialise(module)
-        version = (module.version(), self.host.dtype(), learning)
+        version = (module.version(), self.host.dtype())
         kept = self._slots.get(module.name)
-        if kept is None or kept[0] != version or learning:
-            with torch.set_grad_enabled(learning), torch.inference_mode(False):
+        if kept is None or kept[0] != version:
+            with torch.no_grad(), torch.inference_mode(False):
                 kept = (version, self.base.reader.materialise(module))
             self._slots[module.name] = kept
         return kept[1]

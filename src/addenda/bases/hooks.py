@@ -218,6 +218,14 @@ def keep_call_in_checkpoints(layers: list[nn.Module]) -> None:
             layer._gradient_checkpointing_func = _keeping(function)  # type: ignore[assignment]
 
 
+def give_checkpoints_back(layers: list[nn.Module]) -> None:
+    """Undo `keep_call_in_checkpoints`."""
+    for layer in layers:
+        function = layer.__dict__.get("_gradient_checkpointing_func")
+        if getattr(function, "keeps_call", False):
+            layer._gradient_checkpointing_func = function.wrapped  # type: ignore[union-attr]
+
+
 def _refuse_reentrant(call: Call) -> None:
     """Refuse what crosses from layer to layer outside of the hidden states: the reentrant kind cuts it off there."""
     crossing = None if call.collector is None else "the local neutrality loss"
