@@ -18,6 +18,7 @@ from addenda.bases.cache import keep_states, states_in
 from addenda.bases.hooks import (
     Forward,
     Replaced,
+    follow,
     give_checkpoints_back,
     hook_attention,
     hook_entry,
@@ -91,7 +92,7 @@ class Machinery:
     def place(self, module: KnowledgeModule) -> None:
         """Put each adapter of a module, and its gate, on the device of its site."""
         for key in module.sites():
-            module.adapter(key).to(self.host.device_at(self.host.site(key).path))
+            follow(module.adapter(key), self.host.device_at(self.host.site(key).path))
         if module.gate is not None:
             module.gate.to(self.host.device_at(self.host.site(module.gate.site).path))
 
@@ -171,13 +172,18 @@ class Machinery:
         return Call(shares, batch, length, mask, states, RUNTIME.watch)
 
     def _key_values(self, module: KnowledgeModule) -> dict[str, KeyValues]:
-        """A module's keys and values, computed anew only where its parameters or the base's dtype changed."""
-        learning = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
-        if compiling() or learning:  # a graph is of one forward: keeping it would only hold its memory
+        """A module's keys and values, computed anew only where its parameters, or the base's dtype or device, changed."""
+        if compiling():
             return self.base.reader.materialise(module)
-        version = (module.version(), self.host.dtype())
+        if torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()):
+            self.place(module)
+            return self.base.reader.materialise(module)  # not kept: that would hold the graph
+        base = self.host.model.get_input_embeddings().weight  # type: ignore[operator]
+        version = (module.version(), base.dtype, base.device)
         kept = self._slots.get(module.name)
         if kept is None or kept[0] != version:
+            self.place(module)
+            version = (module.version(), *version[1:])
             with torch.no_grad(), torch.inference_mode(False):
                 kept = (version, self.base.reader.materialise(module))
             self._slots[module.name] = kept

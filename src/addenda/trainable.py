@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+
+from addenda.core.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -127,6 +130,20 @@ class Trainable(nn.Module):
         """Set training mode here and in the base (gradient checkpointing needs it there)."""
         super().train(mode)
         self.base.model.train(mode)
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Trainable:
+        """Take the base along to a new device (`to`, `cuda` ..., also of a wrapper); dtypes are the module's alone."""
+        base = self.base.model
+        there = fn(torch.empty(0, dtype=torch.uint8, device=base.device)).device
+        if there != base.device:
+            if len(set((getattr(base, "hf_device_map", None) or {}).values())) > 1:
+                raise UnsupportedError(
+                    f"the base is spread over devices, and its module is where each site is: it cannot go to {there}; "
+                    "leave the trainable where it is, or load the base on one device"
+                )
+            base.to(there)
+        super()._apply(fn, recurse)
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:

@@ -109,6 +109,8 @@ def hook_attention(module: nn.Module, site: Site) -> Replaced:
             if call is not None and me.live:
                 x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
                 call.entry[site.key] = x
+                if not compiling():
+                    call.go_to(x.device)
                 read_gates(call, site, x)
             return original(*args, **kwargs)
 
@@ -137,6 +139,8 @@ def read_gates(call: Call, site: Site, x: Tensor) -> None:
         gate = share.module.gate
         if gate is None or gate.site != site.key:
             continue
+        if not compiling() and gate.weight.device != x.device:
+            gate.to(x.device)
         before: GateState | None = call.states.get(share.name)
         rows = share.rows
         state = before if before is None or rows is None else before.select(rows)
@@ -157,19 +161,27 @@ def _spread(state: GateState, rows: Tensor, batch: int) -> GateState:
     return GateState(*(torch.zeros(batch, device=part.device).index_copy(0, rows, part) for part in state))
 
 
+def follow(adapter: Any, device: torch.device) -> None:
+    """Move an adapter to the device of its site: the base may be moved after the module was plugged."""
+    if adapter.device != device:
+        adapter.to(device)
+
+
 def apply_adding(call: Call, site: Site, x: Tensor, y: Tensor) -> Tensor:
     """The output of a site with every selected module's contribution added, in name order."""
     shape = y.shape
     if y.dim() == 2:  # OPT hands its FFN flattened rows
         x, y = x.view(call.batch, call.length, -1), y.view(call.batch, call.length, -1)
+    if not compiling():
+        call.go_to(y.device)
     read_gates(call, site, x)
     key = site.key.replace(".", "/")
     for share in call.shares:
         adapter = share.module.adapters._modules.get(key)  # a ModuleDict's own methods take longer
         if adapter is None:
             continue
-        if not compiling() and adapter.device != y.device:
-            adapter.to(y.device)  # the base was moved after the module was plugged
+        if not compiling():
+            follow(adapter, y.device)
         if isinstance(adapter, AddingAdapter):
             y = _adding(call, share, site, adapter, x, y)
         else:

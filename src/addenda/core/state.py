@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -107,6 +107,20 @@ class Call:
         self.collector = watch.collector
         self.observer = watch.observer
         self.recomputing = False
+        self._device: torch.device | None = None
+
+    def go_to(self, device: torch.device) -> None:
+        """Have what is looked up at each site on the device of the site: rows, weights, masks, gates.
+
+        Layers may be on several devices, so this is asked at every site, and mostly does nothing.
+        """
+        if device == self._device:
+            return
+        self._device = device
+        for share in self.shares:
+            share.rows, share.weight = _on(share.rows, device), _on(share.weight, device)
+        self.gates = {name: gate.to(device) for name, gate in self.gates.items()}
+        self.mask, self.documents = _on(self.mask, device), _on(self.documents, device)
 
     def rows_of(self, tensor: Tensor, share: Share) -> Tensor:
         """The share's rows of a batch-first tensor."""
@@ -148,6 +162,13 @@ class Call:
         """Tell an observer (inspection, the 'was it on?' check) what happened at a site."""
         if self.observer is not None and not self.recomputing:
             self.observer(share, site, **facts)
+
+
+T = TypeVar("T")
+
+
+def _on(value: T, device: torch.device) -> T:
+    return cast("T", value.to(device)) if isinstance(value, Tensor) else value
 
 
 class _Runtime(threading.local):

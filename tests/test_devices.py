@@ -1,0 +1,111 @@
+"""A base that is moved takes its modules along. Without an accelerator: moves go to the meta device, which checks too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+import addenda
+from addenda.bases import attention
+from addenda.bases.host import Host
+from addenda.bases.reading import BaseReader
+from addenda.core import contracts
+from addenda.core.errors import UnsupportedError
+from addenda.core.state import Call, Share, Watch
+from conformance.kinds import MAIN
+from conformance.world import perturbed
+from pico import pico, pico_tokenizer, random_ids
+
+META = torch.device("meta")
+
+
+def base_with(case: str) -> addenda.Base:
+    base = addenda.attach(pico("llama", num_hidden_layers=2), pico_tokenizer())
+    perturbed(base, "m", case)
+    perturbed(base, "n", case, seed=1)
+    return base
+
+
+def devices(*modules: torch.nn.Module) -> set[torch.device]:
+    return {t.device for module in modules for t in [*module.parameters(), *module.buffers()]}
+
+
+@pytest.mark.parametrize("case", ["lora", "registers-neutral", "neutral-context"])
+def test_a_trainable_takes_the_base_along(case: str) -> None:
+    """As transformers' Trainer and accelerate move what they train; a new dtype is the module's alone."""
+    base = base_with(case)
+    flags = [parameter.requires_grad for parameter in base.model.parameters()]
+    trainable = base.trainable("m")
+    torch.nn.Sequential(trainable).to(torch.float64)
+    assert {p.dtype for p in trainable.parameters()} == {torch.float64}
+    assert {p.dtype for p in base.model.parameters()} == {torch.float32}
+    assert devices(base.model, base.modules["m"]) == {torch.device("cpu")}
+    torch.nn.Sequential(trainable).to(META)
+    assert devices(base.model, base.modules["m"]) == {META}
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+    trainable.close()
+    assert [parameter.requires_grad for parameter in base.model.parameters()] == flags
+
+
+def test_a_trainable_of_a_base_that_is_spread_over_devices_stays() -> None:
+    base = base_with("lora")
+    base.model.hf_device_map = {"model": "cpu", "lm_head": "disk"}
+    with base.trainable("m") as trainable:
+        trainable.to(torch.float32)
+        with pytest.raises(UnsupportedError, match="spread over devices"):
+            trainable.to(META)
+
+
+@pytest.fixture
+def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device taken for a real one; where values would be looked at, the code for compiled models runs."""
+    recorded = BaseReader._layer_arguments
+
+    def moved(self: BaseReader) -> Any:
+        here: Any = self.host.model.device
+        return tree_map(lambda value: value.to(here) if isinstance(value, Tensor) else value, recorded(self))
+
+    monkeypatch.setattr(BaseReader, "_layer_arguments", moved)
+    monkeypatch.setattr(Host, "device_at", lambda self, path: next(self.submodule(path).parameters()).device)
+    monkeypatch.setattr(contracts, "compiling", lambda: True)
+    monkeypatch.setattr(attention, "compiling", lambda: True)
+
+
+@pytest.mark.parametrize("case", MAIN)
+@pytest.mark.usefixtures("on_meta")
+def test_modules_follow_a_base_that_is_moved_after_plugging(case: str) -> None:
+    """Adapters, slots, gates, rows and an index from before the move."""
+    base = base_with(case)
+    ids, mask = random_ids(2, 5), torch.zeros(2, 1, 5, 5)
+    selections = [
+        lambda: base.using("m", n=0.5),
+        lambda: base.rows([{"m": 1.0}, {"m": 0.5, "n": 1.0}]),
+        lambda: base.rows(torch.tensor([1, 0]), table=[{"n": 1.0}, {"m": 0.5}]),
+    ]
+    with torch.no_grad():
+        with base.using("m", "n"):  # slots are kept from here
+            base.model(ids, attention_mask=mask)
+        base.model.to(META)
+        for selection in selections:
+            with selection():
+                assert base.model(ids.to(META), attention_mask=mask.to(META)).logits.device == META
+    assert devices(*base.modules.values()) == {META}
+
+
+def test_what_a_call_carries_follows_from_site_to_site() -> None:
+    module: Any = base_with("lora").modules["m"]
+    shares = [
+        Share("m", module, torch.tensor([0]), torch.ones(1, 1, 1)),
+        Share("n", module, None, 0.5),
+    ]
+    call = Call(shares, 2, 3, torch.ones(2, 3), {}, Watch(documents=torch.zeros(2, 3)))
+    call.gates["m"] = torch.ones(1, 3, 1)
+    call.go_to(META)
+    weight = call.weight_of(shares[0])
+    found = [shares[0].rows, shares[0].weight, call.mask, call.documents, call.gates["m"], weight]
+    assert [thing.device for thing in found if isinstance(thing, Tensor)] == [META] * 6
+    assert (shares[1].rows, shares[1].weight) == (None, 0.5)
