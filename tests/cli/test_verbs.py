@@ -147,6 +147,21 @@ def test_evaluate_pairs_on_and_off(call: Any, place: Any, trained: Path) -> None
     assert all(word in shown.out for word in ("held", "general", "with med", "difference"))
 
 
+def test_calibrate_leaves_a_share_alone_and_saves(call: Any, place: Any, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "calibrated"
+    words = ["calibrate", trained, "--base", place.base, "--on", place.replay, "--tokens", "500", "--share", "0.95"]
+    said = call(*words, "--out", out, "--json")
+    assert said.code == 0, said.err
+    assert said.json["share"] >= 0.95
+    assert said.json["thresholds"].keys() == {"gate"}
+    card = json.loads((out / "card.json").read_text(encoding="utf-8"))
+    assert [m["value"] for m in card["measures"] if m["name"] == "left alone"] == [said.json["share"]]
+    shown = call(*words)
+    assert (shown.code, f"saved in {trained}" in shown.out.replace("\n", "")) == (0, True)
+    again = call("calibrate", trained, "--base", place.base, "--on", place.replay, "--share", "1.5")
+    assert (again.code, "up to, not including, 1" in again.err) == (2, True)
+
+
 def test_evaluate_scores_a_base_alone(call: Any, place: Any) -> None:
     said = call("evaluate", "--base", place.base, "--on", place.held_out, "--tokens", "50", "--json")
     assert said.json["texts"][0]["on"] is None

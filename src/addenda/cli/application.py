@@ -22,7 +22,9 @@ from typer.core import TyperGroup
 from addenda.cli.answers import print_error, print_json
 
 #: in the order of the life cycle; verbs that are not listed come last
-ORDER = ("demo train memorize generate chat evaluate compare route merge compress forget inspect serve studio").split()
+ORDER = (
+    "demo train calibrate memorize generate chat evaluate compare route merge compress forget inspect serve studio"
+).split()
 # typer brings click's errors along under a name that depends on its version
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 # what typer makes of Ctrl-C, and of nothing else

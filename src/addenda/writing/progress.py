@@ -110,7 +110,7 @@ def _trackers(wanted: Any, run: Path | None, name: str, config: dict[str, Any]) 
     folder = None if run is None else str(run / "tracking")
     try:
         chosen = filter_trackers(list(given), folder)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         hint = "; give out=, where its files can go" if "logging_dir" in str(error) else ""
         raise AddendaError(f"tracker {wanted!r}: {error}{hint}") from None
     if len(chosen) < len(given):

@@ -1,0 +1,60 @@
+"""`addenda calibrate`: raise a module's threshold until a stated share of general text is left exactly alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from addenda.cli import options as o
+from addenda.cli.answers import answering
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from addenda.measuring.neutrality import Calibration
+
+
+def calibrate(
+    module: Annotated[str, typer.Argument(help="A module's folder, or a hub id with --out.", metavar="FOLDER")],
+    on: Annotated[str, typer.Option("--on", help=f"General text that was not trained on: {o.TEXTS}.")],
+    share: Annotated[float, typer.Option("--share", min=0.0, help="Share of its tokens to leave bit-equal.")] = 0.9,
+    per: Annotated[
+        Literal["layer", "module"],
+        typer.Option("--per", help="For token gates: a threshold each layer, or one for all."),
+    ] = "layer",
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens read at each document length.")] = 20_000,
+    out: Annotated[Path | None, typer.Option("--out", help="Save there; default: the module's own folder.")] = None,
+    base: o.BaseName = "tiny",
+    dtype: o.DtypeName = o.Dtype.AUTO,
+    device: o.Device = None,
+    json: o.Json = False,
+) -> None:
+    """Set the threshold of a gated module so that a share of general text is left bit-equal, and save the module.
+
+    A token is left alone where no gate that it feels is open. The more is left alone, the less the module gives on its
+    own subject: `addenda evaluate` tells how much is kept. The threshold can be lowered again the same way.
+
+    Example: `addenda calibrate runs/pubmed --on general_valid --share 0.9`
+    """
+    with answering(json) as answer:
+        from addenda.core.errors import AddendaError
+        from addenda.measuring.neutrality import calibrate as set_thresholds
+
+        if out is None and not Path(module).is_dir():
+            raise AddendaError(f"'{module}' is no folder to save in: give --out FOLDER")
+        loaded = o.load_base(base, dtype, device)
+        plugged = loaded.modules[o.plug_one(loaded, module)]
+        found = set_thresholds(loaded, plugged.name, o.source(on), share=share, per=per, tokens=tokens)
+        saved = plugged.save(module if out is None else out)
+        facts = {"thresholds": found.thresholds, "asked": found.asked, **found.measured.as_dict(), "saved": str(saved)}
+        answer.give(facts, lambda shown: show(shown, found, saved))
+
+
+def show(out: Console, found: Calibration, saved: Path) -> None:
+    """The shares by document length, and the thresholds."""
+    lengths = ", ".join(f"{share:.1%} of documents of {length}" for length, share in found.measured.by_length.items())
+    out.print(f"left bit-equal on '{found.measured.on}': {found.measured.share:.1%} of tokens ({lengths} tokens)")
+    out.print("thresholds: " + ", ".join(f"{key} {value:.4g}" for key, value in found.thresholds.items()))
+    out.print(f"saved in {saved}")
