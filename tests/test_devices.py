@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload, dispatch_model
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -14,7 +15,6 @@ from addenda.bases import attention
 from addenda.bases.host import Host
 from addenda.bases.reading import BaseReader
 from addenda.core import contracts
-from addenda.core.errors import UnsupportedError
 from addenda.core.state import Call, Share, Watch
 from conformance.kinds import MAIN
 from conformance.world import perturbed
@@ -51,13 +51,25 @@ def test_a_trainable_takes_the_base_along(case: str) -> None:
     assert [parameter.requires_grad for parameter in base.model.parameters()] == flags
 
 
-def test_a_trainable_of_a_base_that_is_spread_over_devices_stays() -> None:
-    base = base_with("lora")
-    base.model.hf_device_map = {"model": "cpu", "lm_head": "disk"}
+@pytest.mark.parametrize("offloaded", [True, False])
+def test_a_base_that_accelerate_placed_stays_and_so_does_the_module(
+    offloaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pico("llama", num_hidden_layers=2)
+    if offloaded:
+        cpu_offload(model, torch.device("cpu"))
+    else:
+        dispatch_model(model, device_map={"": "cpu"}, main_device="cpu", force_hooks=True)
+    base = addenda.attach(model, pico_tokenizer())
+    module, before = perturbed(base, "m", "lora"), devices(model)
     with base.trainable("m") as trainable:
-        trainable.to(torch.float32)
-        with pytest.raises(UnsupportedError, match="spread over devices"):
-            trainable.to(META)
+        moved: list[Any] = []
+        monkeypatch.setattr(model, "to", moved.append)
+        placed: list[Any] = []
+        monkeypatch.setattr(base._machinery, "place", placed.append)
+        trainable.to(META)
+    assert devices(model) == before
+    assert (moved, placed) == ([], [module])
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from addenda.core.errors import UnsupportedError
-
 if TYPE_CHECKING:
     from addenda.plugging import Base
 
@@ -133,15 +131,17 @@ class Trainable(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Trainable:
-        """Take the base along to a new device (`to`, `cuda` ..., also of a wrapper); dtypes are the module's alone."""
+        """Take the base along to a new device (`to`, `cuda` ..., also of a wrapper); dtypes are the module's alone.
+
+        Where accelerate says which layer runs where, the base stays, and the module with its sites.
+        """
         base = self.base.model
+        if any(hasattr(part, "_hf_hook") for part in base.modules()):
+            super()._apply(fn, recurse)
+            self.base._machinery.place(self.module)
+            return self
         there = fn(torch.empty(0, dtype=torch.uint8, device=base.device)).device
         if there != base.device:
-            if len(set((getattr(base, "hf_device_map", None) or {}).values())) > 1:
-                raise UnsupportedError(
-                    f"the base is spread over devices, and its module is where each site is: it cannot go to {there}; "
-                    "leave the trainable where it is, or load the base on one device"
-                )
             base.to(there)
         super()._apply(fn, recurse)
         return self
