@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: issue 2: what must hold on the 150M model; on `tiny` reported only
 OFF, USE_DECODE, OFF_DOMAIN, SIXTEEN, MIXED, TRAINING = 1.02, 1.30, 1.10, 1.05, 1.35, 1.00
+#: the kinds that these targets are set for
+JUDGED = ("neutral", "neutral-context")
 PROMPT, STEPS = 64, 16
 ROWS, MODULES = 8, 4
 
@@ -114,7 +116,7 @@ def use(b: Bodies) -> None:
 def _use_one(b: Bodies, name: str) -> None:
     module = b.kind(name)
     under = lambda: b.base.using(name)  # noqa: E731
-    gated, judged = name in live.GATED, name == "neutral"
+    gated, judged = name in live.GATED, name in JUDGED
     for where in ("on", "off") if gated else ("on",):
         for step, make in _single(b, where).items():
             facts: dict[str, Any] = {"a": "bare", "b": name + f", {where} domain" * gated}
@@ -159,7 +161,7 @@ def plugged(b: Bodies) -> None:
 
 def mixed(b: Bodies) -> None:
     """A batch of 8 rows with 4 modules, two rows each, beside the same batch with one module on every row."""
-    for name in ("neutral", "lora", "parallel", "registers", "registers-neutral"):
+    for name in ("neutral", "neutral-context", "lora", "parallel", "registers", "registers-neutral"):
         if not b.bench.wanted(name):
             continue
         names = [f"m{number}" for number in range(MODULES)]
@@ -175,7 +177,7 @@ def mixed(b: Bodies) -> None:
             alone = make(b.base.model, lambda: b.base.using("m0"))
             rows = [every[i] for i in index.tolist()]
             split = make(b.base.model, partial(b.base.rows, rows))
-            target = b.target(MIXED) if name == "neutral" else None
+            target = b.target(MIXED) if name in JUDGED else None
             b.bench.pair("mixed", step, alone, split, target, a=f"8 rows, 1 {name}", b=f"8 rows, 4 {name}")
             table = make(b.base.model, partial(b.base.rows, index, table=every))
             b.bench.pair("mixed", step, alone, table, None, a=f"8 rows, 1 {name}", b=f"8 rows, 4 {name}, by index")

@@ -110,6 +110,37 @@ def memory_table(records: list[dict[str, Any]]) -> Table:
     return shown
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a page's tables: ratios, then memory, then what they were taken on."""
+    lines = [
+        "| model | section | step | A | B | B over A [95% interval] | base against base | target |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in (r for r in report["records"] if r["section"] not in ("memory", "noise")):
+        floor = "" if r["noise"] is None else "[{:.3f}, {:.3f}]".format(*r["noise"])
+        mark = "" if r["target"] is None else f"at most {r['target']:.2f}: {r['verdict']}"
+        ratio = f"{r['median']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
+        names = f"{r['model']} | {r['section']} | {r['step']} | {r['a']} | {r['b']}"
+        lines.append(f"| {names} | {ratio} | {floor} | {mark} |")
+    memory = [r for r in report["records"] if r["section"] == "memory"]
+    if memory:
+        lines += [
+            "",
+            "| model | kind | step | resident before, MiB | at the peak, MiB |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        lines += [f"| {r['model']} | {r['kind']} | {r['what']} | {r['before']} | {r['peak']} |" for r in memory]
+    on, shares = report["machine"], "; ".join(f"{kind}: {source}" for kind, source in report["live"].items())
+    pairs = sorted({r["pairs"] for r in report["records"] if "pairs" in r})
+    lines += [
+        "",
+        f"Taken on {on['cpu']}, {on['threads']} of {on['cores']} cores, torch {on['torch']}, {on['date']}; medians of "
+        f"{' or '.join(map(str, pairs))} interleaved pairs; other processes kept {report['others_used_cores'] or 0:.2f} "
+        f"cores busy. Live shares: {shares}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def machine() -> dict[str, Any]:
     """What the numbers were taken on."""
     info = Path("/proc/cpuinfo")
@@ -144,6 +175,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, to develop on a loaded machine")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write the JSON here, after every ratio")
+    parser.add_argument("--docs", type=Path, help="write speed.json and speed.md to this folder, e.g. docs/results")
     parser.add_argument("--json", action="store_true", help="print the JSON as one line instead of tables")
     return parser.parse_args(argv)
 
@@ -175,6 +207,10 @@ def main(argv: list[str] | None = None) -> int:
                 model, getattr(torch, dtype), options.pairs, options.length, options.clock, options.kinds, shares, done
             )
             sections.run(bench, options.sections)
+    if options.docs is not None:
+        options.docs.mkdir(parents=True, exist_ok=True)
+        (options.docs / "speed.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (options.docs / "speed.md").write_text(markdown(report), encoding="utf-8")
     if options.json:
         print(json.dumps(report))
         return 0

@@ -123,7 +123,10 @@ def test_one_small_run_gives_json_and_tables(
     monkeypatch.setattr(sections, "STEPS", 2)
     asked = ["--models", "pico", "--pairs", "1", "--length", "128", "--kinds", "neutral"]
     out = tmp_path / "speed.json"
-    assert speed.main([*asked, "--sections", "off", "use", "plugged", "mixed", "--out", str(out)]) == 0
+    assert (
+        speed.main([*asked, "--sections", "off", "use", "plugged", "mixed", "--out", str(out), "--docs", str(tmp_path)])
+        == 0
+    )
     assert "mixed" in capsys.readouterr().out
     report = json.loads(out.read_text(encoding="utf-8"))
     found = {(r["section"], r["step"]) for r in report["records"]}
@@ -135,6 +138,10 @@ def test_one_small_run_gives_json_and_tables(
     assert all(r["target"] is None for r in report["records"])  # targets are the 150M model's
     assert report["machine"]["threads"] >= 1
     assert report["live"]["neutral"]
+    page = (tmp_path / "speed.md").read_text(encoding="utf-8")
+    shown = [r for r in report["records"] if r["section"] not in ("noise", "memory")]
+    assert page.count("\n| pico | ") == len(shown)
+    assert all(f"{r['median']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" in page for r in shown)
 
 
 def test_targets_belong_to_the_large_model_in_float32(bench: Any) -> None:
