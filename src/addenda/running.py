@@ -154,7 +154,8 @@ class Machinery:
             finally:
                 RUNTIME.call = None
             if call.next_states:
-                keep_states(cache if cache is not None else getattr(out, "past_key_values", None), call.next_states)
+                kept = cache if cache is not None else getattr(out, "past_key_values", None)
+                keep_states(kept, call.next_states, call.batch)
             return out
 
         return forward
@@ -162,13 +163,13 @@ class Machinery:
     def _call(self, chosen: Selection, tokens: Tensor, attention_mask: Any, cache: Any) -> Call:
         batch, length = tokens.shape[0], tokens.shape[1]
         shares: list[Share] = chosen.shares(self.base._modules, batch, RUNTIME.prompts, tokens.device)
-        gated = False
+        stateful = False
         for share in shares:
             if share.module.kind.seam is Seam.ATTENTION:
                 share.key_values = self._key_values(share.module)
-            gated = gated or share.module.gate is not None
-        mask = _real(attention_mask, length, cache) if gated else None
-        states = states_in(cache) if gated else {}
+            stateful = stateful or share.module.stateful
+        mask = _real(attention_mask, length, cache) if stateful else None
+        states = states_in(cache) if stateful else {}
         return Call(shares, batch, length, mask, states, RUNTIME.watch)
 
     def _key_values(self, module: KnowledgeModule) -> dict[str, KeyValues]:

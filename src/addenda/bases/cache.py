@@ -11,20 +11,23 @@ from transformers.cache_utils import DummyLayer
 
 from addenda.core.errors import UnsupportedError
 from addenda.core.gates import GateState
+from addenda.core.state import RowStates
 
 
 class StateLayer(DummyLayer):
-    """A cache layer without keys that holds each module's per-row state."""
+    """A cache layer without keys that holds the per-row state of modules: of context gates, of replacing adapters."""
 
     is_croppable = False
     is_compileable = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.states: dict[Any, GateState] = {}
+        self.states: dict[Any, GateState | RowStates] = {}
+        self.batch = 0
 
-    def _each(self, change: Any) -> None:
-        self.states = {name: change(state) for name, state in self.states.items()}
+    def _select(self, rows: Tensor) -> None:
+        self.states = {key: state.select(rows) for key, state in self.states.items()}
+        self.batch = len(rows)
 
     def reset(self) -> None:
         """Forget every state."""
@@ -32,37 +35,37 @@ class StateLayer(DummyLayer):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Reorder the rows with the beams."""
-        self._each(lambda state: state.select(beam_idx.to(state.total.device)))
+        self._select(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row in place."""
-        self._each(lambda state: state.select(torch.arange(len(state.total)).repeat_interleave(repeats)))
+        self._select(torch.arange(self.batch).repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows."""
-        self._each(lambda state: state.select(indices))
+        self._select(indices)
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Refuse: a running average cannot be unwound.
+        """Refuse: state cannot be unwound.
 
         Raises:
             UnsupportedError: always, unless nothing is to be removed or there is no state.
         """
         if tokens_to_remove != 0 and self.states:
             raise UnsupportedError(
-                "a cache that carries a context gate's running average cannot be cropped (assisted generation does); "
-                "generate without an assistant, or turn the module off"
+                "a cache that carries a context gate's running average, or other state of a module, cannot be cropped "
+                "(assisted generation does); generate without an assistant, or turn the module off"
             )
 
 
-def states_in(cache: Any) -> dict[Any, GateState]:
+def states_in(cache: Any) -> dict[Any, Any]:
     """The states that travel with a cache; none for no cache."""
     layer = _layer(cache)
     return {} if layer is None else dict(layer.states)
 
 
-def keep_states(cache: Any, states: dict[Any, GateState]) -> None:
-    """Let `states` travel with `cache` from now on."""
+def keep_states(cache: Any, states: dict[Any, Any], batch: int) -> None:
+    """Let `states` of a batch of so many rows travel with `cache` from now on."""
     if not states or not isinstance(cache, Cache):
         return
     layer = _layer(cache)
@@ -70,6 +73,7 @@ def keep_states(cache: Any, states: dict[Any, GateState]) -> None:
         layer = StateLayer()
         cache.layers.append(layer)
     layer.states = {**layer.states, **states}
+    layer.batch = batch
 
 
 def _layer(cache: Any) -> StateLayer | None:

@@ -9,16 +9,17 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from addenda.core.contracts import AddingAdapter
+from addenda.core.contracts import AddingAdapter, Contribution
 from addenda.core.errors import AddendaError
 from addenda.core.gates import GateState
 from addenda.core.site import Site
-from addenda.core.state import RUNTIME, Call, Share, compiling, running
+from addenda.core.state import RUNTIME, Call, Piece, RowStates, Share, compiling, running
 
 Forward = Callable[..., Any]
 
@@ -152,13 +153,15 @@ def read_gates(call: Call, site: Site, x: Tensor) -> None:
             continue  # the value computed at forward is the one the layers above were given
         call.gates[share.name] = value
         state = GateState(*(part.detach() for part in state))  # what is kept for the next call is no part of this graph
-        call.next_states[share.name] = state if rows is None else _spread(state, rows, call.batch)
+        call.next_states[share.name] = state if rows is None else _spread(state, rows, before, call.batch)
         call.observe(share, site.key, gate=value)
 
 
-def _spread(state: GateState, rows: Tensor, batch: int) -> GateState:
-    """The state of some rows as one of the whole batch."""
-    return GateState(*(torch.zeros(batch, device=part.device).index_copy(0, rows, part) for part in state))
+def _spread(state: GateState, rows: Tensor, before: GateState | None, batch: int) -> GateState:
+    """The state of some rows as one of the whole batch, in which the others keep what they had."""
+    if before is None:
+        before = GateState(*(part.new_zeros(batch) for part in state))
+    return GateState(*(whole.index_copy(0, rows, part) for whole, part in zip(before, state, strict=True)))
 
 
 def follow(adapter: Any, device: torch.device) -> None:
@@ -205,13 +208,31 @@ def _adding(call: Call, share: Share, site: Site, adapter: AddingAdapter, x: Ten
 
 
 def _replacing(call: Call, share: Share, site: Site, adapter: Any, x: Tensor, y: Tensor) -> Tensor:
-    """y [B, T, D] with the share's rows given to an adapter of any other sort, and its state kept."""
-    rows, state, mask = share.rows, call.states.get((share.name, site.key)), call.mask_of(share)
-    x, part = call.rows_of(x, share), call.rows_of(y, share)
-    part, state = adapter(x, part, weight=call.weight_of(share), state=state, mask=mask)
-    if state is not None:
-        call.next_states[share.name, site.key] = state
-    return part if rows is None else y.index_copy(0, rows, part)
+    """y [B, T, D] as a replacing adapter returns it for the share's rows, its state kept for the next call."""
+    key, numbers = (share.name, site.key), share.numbers(call.batch)
+    before: RowStates | None = call.states.get(key)
+    weight = call.weight_of(share)
+    kept: list[Piece] = []
+    for rows, state in [(numbers, None)] if before is None else before.of(numbers):
+        one, scale = share, weight
+        if rows != numbers:
+            one = replace(share, rows=torch.tensor(rows, device=y.device))
+            if isinstance(weight, Tensor):
+                scale = weight[[numbers.index(row) for row in rows]]
+        part = call.rows_of(y, one)
+        new, state = adapter(call.rows_of(x, one), part, weight=scale, state=state, mask=call.mask_of(one))
+        new = new.to(y.dtype)
+        if isinstance(scale, Tensor):
+            new = torch.where(scale != 0, new, part)
+        if call.collector is not None or call.observer is not None:
+            call.collect_delta(one, new - part)
+            call.observe(one, site.key, contribution=Contribution(new - part), shape=part.shape[:2])
+        y = new if one.rows is None else y.index_copy(0, one.rows, new)
+        if state is not None:
+            kept.append((rows, state.detach() if isinstance(state, Tensor) else state))
+    if kept and not call.recomputing:
+        call.next_states[key] = RowStates(kept if before is None else kept + before.others(numbers))
+    return y
 
 
 def keep_call_in_checkpoints(layers: list[nn.Module]) -> None:

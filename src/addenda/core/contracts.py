@@ -117,8 +117,9 @@ class AddingAdapter(Adapter):
             x: input of the base's submodule, after its norm, [R, T, D_in].
             y: its raw output, before any post-norm and before the residual, [R, T, D_out].
             weight: a number, [R, 1, 1] or [R, T, 1].
-            state: what changes per row at test time; None for kinds without any.
-            mask: [R, T], True where the token is real; None when all are.
+            state: None: an adapter that only adds has none.
+            mask: [R, T], True where a token may be touched; None for all. In the base it is None: what is added to a pad
+                no real token reads.
         """
         contribution = self.contribution(x, weight=weight, mask=mask)
         return (y if contribution is None else contribution.add_to(y)), state
@@ -221,6 +222,28 @@ def _times(out: Tensor, factor: float | Tensor) -> Tensor:
 
 def _and(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a & b
+
+
+class ReplacingAdapter(Adapter):
+    """An adapter that is given its site's output and returns another one, and may keep state as the text is read."""
+
+    @abstractmethod
+    def forward(
+        self, x: Tensor, y: Tensor, *, weight: float | Tensor = 1.0, state: Any = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Return the new output [R, T, D_out], and the state after the last token.
+
+        `state` must not be changed in place: gradient checkpointing computes a forward again from the state before it.
+
+        Args:
+            x: input of the base's submodule, after its norm, [R, T, D_in].
+            y: its raw output, before any post-norm and before the residual, [R, T, D_out].
+            weight: a number, [R, 1, 1] or [R, T, 1]; where it is zero y is kept, whatever is returned.
+            state: what the call before returned for these rows; None where a text begins. A tensor, rows first, or any
+                object whose `select(rows)` gives the state of the rows in a LongTensor (on any device), in that order:
+                beams reorder, batches repeat. A tensor is kept without its graph; an object must do so itself.
+            mask: [R, T], True where the token is real; None when all are. A pad must leave the state as it was.
+        """
 
 
 class AttentionAdapter(Adapter):

@@ -19,6 +19,7 @@ class GateState(NamedTuple):
 
     def select(self, rows: Tensor) -> GateState:
         """The state of other rows, in the order given: beams reorder, batches repeat."""
+        rows = rows.to(self.total.device)
         return GateState(self.total.index_select(0, rows), self.counted.index_select(0, rows))
 
 

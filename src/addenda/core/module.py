@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from addenda.core.card import Card
-from addenda.core.contracts import Adapter, Kind
+from addenda.core.contracts import Adapter, Kind, ReplacingAdapter
 from addenda.core.errors import AddendaError
 from addenda.core.gates import ContextGate
 
@@ -69,6 +69,8 @@ class KnowledgeModule(nn.Module):
         # a ModuleDict refuses dots in its keys
         self.adapters = nn.ModuleDict({key.replace(".", "/"): adapter for key, adapter in adapters.items()})
         self.gate = gate
+        #: whether something of it changes per row as the text is read
+        self.stateful = gate is not None or any(isinstance(a, ReplacingAdapter) for a in adapters.values())
         self.probe: list[int] | None = None
         #: set by the plug: writes the module's folder (this floor knows no files)
         self.writer: Callable[[KnowledgeModule, Path], Path] | None = None

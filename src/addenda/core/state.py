@@ -43,6 +43,55 @@ class Share:
     by_row: dict[int, float] = field(default_factory=_no_weights)
     key_values: dict[str, KeyValues] = field(default_factory=_no_key_values)
 
+    def numbers(self, batch: int) -> tuple[int, ...]:
+        """The numbers of its rows in a batch."""
+        return tuple(range(batch)) if self.rows is None else tuple(self.by_row)
+
+
+#: some rows of a batch by number, and their state
+Piece = tuple[tuple[int, ...], Any]
+
+
+class RowStates:
+    """The state of an adapter for the rows of a batch that have one, in pieces: rows that are computed together.
+
+    Rows that begin to select a module in the middle of a text are a piece of their own.
+    """
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self.pieces = pieces
+
+    def of(self, rows: tuple[int, ...]) -> list[Piece]:
+        """The pieces of these rows; the last one, with None, is of those that have no state."""
+        found = self._taken([(row, row) for row in rows])
+        left = set(rows).difference(*(held for held, _ in found))
+        return [*found, (tuple(row for row in rows if row in left), None)] if left else found
+
+    def select(self, rows: Tensor) -> RowStates:
+        """The states of a batch made of other rows, in the order given."""
+        order: list[int] = rows.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return RowStates(self._taken(list(enumerate(order))))
+
+    def others(self, rows: tuple[int, ...]) -> list[Piece]:
+        """The pieces of all rows but these."""
+        return self._taken([(row, row) for held, _ in self.pieces for row in held if row not in rows])
+
+    def _taken(self, pairs: list[tuple[int, int]]) -> list[Piece]:
+        """For pairs of a row's new number and its old one."""
+        found: list[Piece] = []
+        for held, state in self.pieces:
+            mine = [(new, held.index(old)) for new, old in pairs if old in held]
+            if not mine:
+                continue
+            places = [place for _, place in mine]
+            if places != list(range(len(held))):
+                rows = torch.tensor(places)
+                state = (
+                    state.index_select(0, rows.to(state.device)) if isinstance(state, Tensor) else state.select(rows)
+                )
+            found.append((tuple(new for new, _ in mine), state))
+        return found
+
 
 class Collector:
     """Gathers, during one forward pass, how much each module disturbs the tokens it should leave alone.
