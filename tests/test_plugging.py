@@ -35,19 +35,20 @@ def test_a_module_that_cannot_start_is_not_plugged(kind: Kind, tokenizer: bool, 
     base.new("m", kind)
 
 
-def trained(base: addenda.Base, name: str) -> KnowledgeModule:
-    """A module after one step through a trainable."""
+def trained(base: addenda.Base, name: str, fused: bool) -> KnowledgeModule:
+    """A module after one step through a trainable; transformers' Trainer steps with a fused optimizer."""
     ids = random_ids(2, 8)
     with base.trainable(name) as trainable:
-        optimizer = torch.optim.AdamW(trainable.parameters(), lr=0.1)
+        optimizer = torch.optim.AdamW(trainable.parameters(), lr=0.1, fused=fused)
         trainable(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     return base.modules[name]
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("kind", STARTING, ids=["cartridge", "registers"])
-def test_a_module_that_was_trained_awaits_no_text(kind: Kind) -> None:
+def test_a_module_that_was_trained_awaits_no_text(kind: Kind, fused: bool) -> None:
     """Another training goes on from what was learned, where it would have started from the text anew."""
     base = addenda.attach(pico("llama"), pico_tokenizer())
     module = base.new("m", kind)
@@ -56,7 +57,7 @@ def test_a_module_that_was_trained_awaits_no_text(kind: Kind) -> None:
     module.double().float()
     assert module.awaits_text, "nothing was changed"
     assert copy.deepcopy(module).awaits_text
-    before = {name: tensor.clone() for name, tensor in trained(base, "m").tensors().items()}
+    before = {name: tensor.clone() for name, tensor in trained(base, "m", fused).tensors().items()}
     assert not module.awaits_text
     addenda.train(base, "m", corpus=[TEXT * 40], tokens=32, length=32, batch_rows=1, lr=1e-6, log=False, probe=False)
     for name, tensor in module.tensors().items():

@@ -135,3 +135,37 @@ def test_a_forward_in_evaluation_mode_leaves_no_graph(case: str) -> None:
         with torch.no_grad():
             base.model(ids)
         assert base._machinery._slots, "without gradients they are computed once"
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("case", ["registers", "cartridge"])
+def test_what_is_kept_follows_every_step_of_an_optimizer(case: str, fused: bool, training: bool) -> None:
+    """Fused optimizers change parameters and leave torch's version counters as they are."""
+    base, ids = base_with(), random_ids(2, 8)
+    module = perturbed(base, "a", case)
+    with base.trainable("a") as trainable:
+        trainable.train(training)
+        optimizer = torch.optim.AdamW(trainable.parameters(), lr=0.1, fused=fused)
+        loss = trainable(input_ids=ids, labels=ids).loss
+        with torch.no_grad():
+            before = trainable(ids).logits  # kept from here, in the middle of a step
+        loss.backward()
+        version = module.version()
+        optimizer.step()
+        assert module.version() != version
+        with torch.no_grad():
+            after = trainable(ids).logits
+            base._machinery._slots.clear()
+            assert torch.equal(trainable(ids).logits, after), "what was kept from before the step was used"
+        assert not torch.equal(after, before)
+
+
+def test_the_steps_of_other_models_are_not_counted() -> None:
+    other = torch.nn.Linear(2, 2)
+    base_with("a")
+    optimizer = torch.optim.AdamW(other.parameters(), fused=True)
+    other(torch.ones(1, 2)).sum().backward()
+    version = other.weight._version
+    optimizer.step()
+    assert other.weight._version == version

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from addenda.core.card import Card
 from addenda.core.contracts import Adapter, Kind, ReplacingAdapter
@@ -52,6 +55,21 @@ def _tensors_in(module: nn.Module) -> Iterator[Tensor]:
             yield from _tensors_in(child)
 
 
+#: every module that lives, for `_count_step`
+_made: set[weakref.ref[KnowledgeModule]] = set()
+
+
+def _count_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Count a step of an optimizer in the version of our parameters: fused ones change them and leave it as it was."""
+    ours = {id(p) for made in list(_made) if (module := made()) is not None for p in module.parameters()}
+    stepped = [p for group in optimizer.param_groups for p in group["params"] if id(p) in ours]
+    if stepped:
+        increment_version(stepped)
+
+
+register_optimizer_step_post_hook(_count_step)
+
+
 class KnowledgeModule(nn.Module):
     """What is trained, saved, plugged and served; `.parameters()` are its own and nothing of the base.
 
@@ -74,6 +92,7 @@ class KnowledgeModule(nn.Module):
         self.probe: list[int] | None = None
         #: set by the plug: writes the module's folder (this floor knows no files)
         self.writer: Callable[[KnowledgeModule, Path], Path] | None = None
+        _made.add(weakref.ref(self, _made.discard))
         self._untouched: list[int] | None = None
         self.awaits_text = kind.starts_from_text
 
