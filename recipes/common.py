@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from addenda import tiny
 from addenda.plugging import Base
 from addenda.scoring import Score, score
@@ -97,10 +99,16 @@ def keep_pages() -> None:
         library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
+def precision() -> str:
+    """ "bf16" where this CPU has instructions for it, else "fp32", which is many times faster where it has none."""
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") or able.get("bf16") else "fp32"
+
+
 def scores(base: Base, texts: Texts, *, tokens: int, length: int) -> dict[str, Score]:
     """The base's losses, as selected, on the held-out texts."""
     return {
-        name: score(base, source, tokens=tokens, length=length, precision="bf16")
+        name: score(base, source, tokens=tokens, length=length, precision=precision())
         for name, source in texts.held_out.items()
     }
 

@@ -12,18 +12,18 @@ from addenda.objectives.head import Head
 from addenda.objectives.objective import objective_named
 from addenda.optimizers.adamw import adamw, load_optimizer_tensors, optimizer_tensors, rate
 from addenda.plugging import Base
+from addenda.scoring import cast
 from addenda.texts import texts as open_texts
 from addenda.writing import checkpoint
 from addenda.writing.batches import Mixture, stack
 from addenda.writing.packing import Feed, Stream
-from recipes.common import Texts, point, scores
+from recipes.common import Texts, point, precision, scores
 
 
 class FullFinetuning:
     """One run, resumable from the checkpoints in `work`. The model is changed in place: load a fresh base for the next.
 
-    Warm-up, cosine, decay and clipping are those that `addenda.train` has by default; loss in bfloat16 autocast over
-    float32 weights.
+    Warm-up, cosine, decay and clipping are those that `addenda.train` has by default; weights are float32.
     """
 
     def __init__(self, base: Base, texts: Texts, *, lr: float, seed: int, rows: int, length: int, work: Path) -> None:
@@ -58,7 +58,7 @@ class FullFinetuning:
 
     def _one(self, steps: int) -> None:
         batch = stack(self.mixture.take(self.rows), torch.device("cpu"))
-        with torch.autocast("cpu", torch.bfloat16):
+        with cast(torch.device("cpu"), precision()):
             hidden = self.head.hidden(**batch.student())
             weights = batch.target_weights / batch.target_weights.sum()
             loss, _ = self.head.costs(

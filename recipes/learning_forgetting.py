@@ -9,7 +9,8 @@ each method at several learning rates on a short run, until the best has one on 
 each method at the rate that learned most in the sweep, for every seed. Then its knobs: other local weights and gate
 weights, lower learning rates. Each run gives a curve: points along training, and the module at smaller weights; gated
 kinds also give thresholds calibrated after it. A run's record is a JSON file named by the hash of its configuration;
-a run that has one is not made again, an interrupted one resumes. Numbers are nats per token on held-out documents:
+a run that has one is not made again (but for what a record lacks and its module, no longer there, must be
+made for), an interrupted one resumes. Numbers are nats per token on held-out documents:
 gain = base - module on medical text, forgetting = module - base on general text.
 """
 
@@ -31,7 +32,7 @@ import torch
 
 import addenda
 from addenda.core.registry import build_kind
-from recipes.common import Texts, keep_pages, point, scores, study_texts
+from recipes.common import Texts, keep_pages, point, precision, scores, study_texts
 from recipes.full_finetuning import FullFinetuning
 
 #: shares of general tokens to leave alone, the document lengths at which that is looked at, and tokens read at each
@@ -81,7 +82,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[float, ...]]
     "lora": ("LoRA", {}, {}, (3e-4, 1e-3, 3e-3, 1e-2)),
     "adapter": ("ParallelAdapter", RESIDUES, {}, (3e-4, 1e-3, 3e-3, 1e-2)),
     "full": ("full", {}, {}, (1e-4, 3e-4, 1e-3, 3e-3)),
-    "registers-joint": ("Registers", REGISTERS, {}, (3e-3, 1e-2, 3e-2, 1e-1)),
+    "registers-joint": ("Registers", REGISTERS, {}, (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)),
     "registers-neutral": ("Registers", {**REGISTERS, "gate": "neutral"}, {"local": 1.0}, (3e-3, 1e-2, 3e-2, 1e-1)),
 }
 #: what else traces a method's curve: other options and settings, at the method's chosen rate times a factor
@@ -121,14 +122,14 @@ def chosen_rates(records: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 
 def study(rates: dict[str, float], tokens: int, seeds: list[int]) -> list[Run]:
-    """Every method at its rate, seed after seed; then the knobs, one after the other."""
+    """Every method at its rate, seed after seed; then the knobs, seed after seed too."""
     runs = []
     for seed in seeds:
         for method, lr in ((m, rates[m]) for m in METHODS if m in rates):
             kind, options, settings, _ = METHODS[method]
             runs.append(Run("study", method, kind, options, settings, lr, tokens, seed))
-    for method, more, settings, factor in KNOBS:
-        for seed in seeds if method in rates else ():
+    for seed in seeds:
+        for method, more, settings, factor in (knob for knob in KNOBS if knob[0] in rates):
             kind, options, own, _ = METHODS[method]
             lr = float(f"{rates[method] * factor:.1e}")
             runs.append(Run("knobs", method, kind, {**options, **more}, {**own, **settings}, lr, tokens, seed))
@@ -147,7 +148,7 @@ def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
         points.append(point("end", run.tokens, bare, scores(base, texts, tokens=END, length=LENGTH)))
     else:
         points, extra = _module_points(run, base, texts, bare, work)
-    device = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+    device = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s), {precision()}"
     record = {"run": asdict(run), "points": points, **extra, "base": base.fingerprint}
     _write(records / f"{run.id}.json", record | {"torch": torch.__version__, "device": device})
 
@@ -169,7 +170,7 @@ def _module_points(
     module = base.new("m", build_kind(run.kind, options), seed=run.seed)
     report = addenda.train(
         base, "m", corpus=texts.corpus, replay=texts.replay, replay_share=0.1, tokens=run.tokens, lr=run.lr,
-        seed=run.seed, out=work, resume=work.with_name(f"{work.name}.run").exists(), log=False, precision="bf16",
+        seed=run.seed, out=work, resume=work.with_name(f"{work.name}.run").exists(), log=False, precision=precision(),
         batch_rows=ROWS, length=LENGTH, validate_every=max(1, run.tokens // (ROWS * LENGTH) // 5),
         validation={"medical": texts.medical_valid, "forgetting-general": texts.general_valid},
         validation_tokens=ALONG, **run.settings,
@@ -241,7 +242,7 @@ def _texts() -> Texts:
 
 def _work(run: Run, out: Path, records: Path) -> str:
     path = records / f"{run.id}.json"
-    if not path.exists():
+    if not path.exists() or not (out / run.id).exists():  # what is missing from a record is measured on its module
         execute(run, _texts(), out, records)
     for key, add in _added(run).items():
         if key not in json.loads(path.read_text()):
@@ -253,7 +254,7 @@ def _added(run: Run) -> dict[str, Callable[[Run, Texts, Path, Path], None]]:
     """What is measured of a run's module after training, by its key in the record."""
     if run.part == "sweep" or run.kind == "full":
         return {}
-    return {"weights": weighted} | ({"thresholds": calibrated} if gated(run) else {})
+    return {"weights": weighted} | ({"thresholds": calibrated} if run.part == "study" and gated(run) else {})
 
 
 def _done(run: Run, records: Path) -> bool:

@@ -163,12 +163,15 @@ def test_memory_is_measured_in_a_process_of_its_own(bench: Any) -> None:
 
 
 @pytest.mark.slow
-def test_shares_of_a_trained_module_are_measured_and_read_again(bench: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("gate", "name", "gates"), [("token", "neutral", 6), ("context", "neutral-context", 1)])
+def test_shares_of_a_trained_module_are_measured_and_read_again(
+    bench: Any, tmp_path: Path, gate: Any, name: str, gates: int
+) -> None:
     live = bench("live")
     base = addenda.load_base("tiny", dtype=torch.float32)
-    base.new("pubmed", addenda.NeutralResidues(width=8)).save(tmp_path / "pubmed")
+    base.new("pubmed", addenda.NeutralResidues(width=8, gate=gate)).save(tmp_path / "pubmed")
     assert live.main([str(tmp_path / "pubmed"), "--rows", "1", "--out", str(tmp_path / "live.json")]) == 0
-    shares = live.read_shares(tmp_path / "live.json")["neutral"]
-    assert len(shares.on) == base.anatomy.layers
+    shares = live.read_shares(tmp_path / "live.json")[name]
+    assert len(shares.on) == gates
     assert all(0 <= share <= 1 for share in shares.on + shares.off)
     assert shares.source.startswith("measured on tiny")

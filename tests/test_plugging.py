@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -62,3 +63,11 @@ def test_a_module_that_was_trained_awaits_no_text(kind: Kind, fused: bool) -> No
     addenda.train(base, "m", corpus=[TEXT * 40], tokens=32, length=32, batch_rows=1, lr=1e-6, log=False, probe=False)
     for name, tensor in module.tensors().items():
         assert torch.allclose(tensor, before[name], atol=1e-4), f"{name} was started anew"
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**20, 1.5, None])
+def test_what_is_no_seed_is_refused(seed: Any) -> None:
+    base = addenda.attach(pico("llama"))
+    with pytest.raises(AddendaError, match="seed is a whole number"):
+        base.new("a", addenda.LoRA(rank=2), seed=seed)
+    assert not base.modules

@@ -109,11 +109,13 @@ class Base:
             seed: of the random part of the start.
 
         Raises:
-            AddendaError: the name is taken or not a name, the options do not fit this base, or the module cannot start
-                from the text; nothing is left plugged.
+            AddendaError: the name is taken or not a name, the seed is no seed, the options do not fit this base, or the module
+                cannot start from the text; nothing is left plugged.
             UnsupportedError: this base cannot host the kind; says why.
         """
         self._free(name)
+        if not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise AddendaError(f"seed is a whole number from 0 to 2**63 - 1; got {seed!r}")
         refusal = self.host.refusal(kind.seam)
         if refusal is not None:
             raise UnsupportedError(f"{type(kind).__name__} on {self.name}: {refusal}")

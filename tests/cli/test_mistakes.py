@@ -198,7 +198,7 @@ def test_a_failed_check_exits_one(as_json: bool, capsys: pytest.CaptureFixture[s
 
 
 def test_verbs_are_found_by_their_files() -> None:
-    assert application.verbs()[:6] == ["demo", "train", "generate", "chat", "evaluate", "inspect"]
+    assert application.verbs()[:7] == ["demo", "train", "calibrate", "generate", "chat", "evaluate", "inspect"]
 
 
 def test_python_dash_m_works() -> None:

@@ -71,19 +71,38 @@ class ContextGate(nn.Module):
         scores = torch.where(real, self.scores(x), 0.0)
         total, count = scores.cumsum(1), real.float().cumsum(1)
         if documents is not None:
-            start = self._start(documents)
-            zero = torch.zeros_like(total[:, :1])
-            total = total - torch.cat([zero, total[:, :-1]], 1).gather(1, start)
-            count = count - torch.cat([zero, count[:, :-1]], 1).gather(1, start)
+            start = _start(documents)
+            total, count = _within(total, start), _within(count, start)
         elif state is not None:
             total, count = total + state.total[:, None], count + state.counted[:, None]
         score = torch.where(real, (total - self.prior) / (count + self.prior).clamp(min=1.0) - self.threshold, 0.0)
         return score.unsqueeze(-1), GateState(total[:, -1], count[:, -1])
 
-    @staticmethod
-    def _start(documents: Tensor) -> Tensor:
-        """For each token, the position [R, T] at which its document starts in the row."""
-        new = torch.ones_like(documents, dtype=torch.bool)
-        new[:, 1:] = documents[:, 1:] != documents[:, :-1]
-        position = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
-        return torch.where(new, position, 0).cummax(1).values
+    def terms(self, x: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
+        """What the score is linear in, [R, T, D + 1] for the weight and then the bias, and what is added to it [R, T].
+
+        Args:
+            x: input of the gate's site [R, T, D].
+            documents: [R, T] ids, as for `forward`.
+        """
+        start = _start(documents)
+        ones = torch.cat([x.float(), torch.ones_like(x[..., :1], dtype=torch.float32)], -1)
+        sums = _within(ones.cumsum(1), start)
+        counted = (sums[..., -1:] + self.prior).clamp(min=1.0)
+        return sums / counted, (-self.prior / counted).squeeze(-1)
+
+
+def _start(documents: Tensor) -> Tensor:
+    """For each token, the position [R, T] at which its document starts in the row."""
+    new = torch.ones_like(documents, dtype=torch.bool)
+    new[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    position = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    return torch.where(new, position, 0).cummax(1).values
+
+
+def _within(running: Tensor, start: Tensor) -> Tensor:
+    """Sums over the document so far, from sums over the row so far [R, T] or [R, T, D]."""
+    before = torch.cat([torch.zeros_like(running[:, :1]), running[:, :-1]], 1)
+    if running.dim() == 3:
+        start = start.unsqueeze(-1).expand_as(running)
+    return running - before.gather(1, start)

@@ -13,12 +13,12 @@ import torch
 
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import TrainingError
-from addenda.core.gates import PRIOR
 from addenda.encoding import Encoder, first_ids
 from addenda.files import check_place
 from addenda.storage import MEMBERS
 from addenda.writing import checkpoint
 from addenda.writing.distributed import Processes
+from addenda.writing.gate_fit import fit_gate
 from addenda.writing.loop import Run
 from addenda.writing.plan import Plan, make_plan
 from addenda.writing.prepare import prepared
@@ -155,15 +155,16 @@ def _run_folder(out: Path | None, resume: bool) -> Path | None:
 
 
 def _start(base: Base, plan: Plan, processes: Processes) -> None:
-    """Start modules that await text from their corpus; give gates their prior, and every process the same parameters."""
+    """Start modules that await text from their corpus; fit fresh gates, and give every process the same parameters."""
     for name in plan.names:
         module = base.modules[name]
         if module.awaits_text:
             encoder = Encoder(base.tokenizer, base.model.get_input_embeddings().weight.shape[0])
             ids = first_ids(encoder, plan.corpora[name], START_TOKENS)
             base.start_from_text(name, torch.from_numpy(ids).long())
-        if module.gate is not None and plan.replay is not None and plan.settings.gate_weight > 0:
-            module.gate.prior.fill_(PRIOR)
+        asked = plan.replay is not None and plan.settings.gate_weight > 0
+        if asked and module.gate is not None and not bool(module.gate.prior):  # else it was trained before
+            fit_gate(base, plan, name)
         processes.share(module.parameters())
 
 

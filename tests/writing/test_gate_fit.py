@@ -1,0 +1,87 @@
+"""The start of a context gate: least squares on the bare base's activations, found in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import addenda
+from addenda.core.gates import PRIOR, ContextGate
+from addenda.writing.gate_fit import fit_gate
+from addenda.writing.plan import make_plan
+from addenda.writing.settings import settings_from
+from pico import ARCHS, pico, pico_tokenizer
+
+MEDICAL = [
+    f"the heart and lung of patient {n} were treated with insulin and the outcome was measured " * 4 for n in range(30)
+]
+GENERAL = [
+    f"the river {n} ran past the old mill and the children sang as they walked home along the lane " * 4
+    for n in range(30)
+]
+
+
+def fitted(arch: str = "llama", kind: Any = None, **settings: Any) -> tuple[addenda.Base, Any]:
+    base = addenda.attach(pico(arch), pico_tokenizer())
+    base.new("a", kind or addenda.NeutralResidues(width=8, read_at=1))
+    plan = make_plan(
+        base, "a", corpus=MEDICAL, replay=GENERAL, replay_share=0.2, tokens=4096, lr=1e-3, seed=0, alongside=(),
+        settings=settings_from({"length": 64, **settings}),
+    )  # fmt: skip
+    fit_gate(base, plan, "a")
+    return base, base.modules["a"].gate
+
+
+def test_terms_are_what_the_score_is_linear_in() -> None:
+    gate = ContextGate("layers.0.ffn", 0, 6)
+    torch.nn.init.normal_(gate.weight)
+    gate.prior.fill_(3.0)
+    x, documents = torch.randn(2, 9, 6), torch.tensor([[1] * 4 + [2] * 5, [1] * 9])
+    terms, offset = gate.terms(x, documents)
+    score, _ = gate(x, documents=documents)
+    torch.testing.assert_close(terms @ torch.cat([gate.weight, gate.bias[None]]) + offset, score.squeeze(-1))
+
+
+@pytest.mark.parametrize("kind", ["residues", "registers"])
+@pytest.mark.parametrize("arch", [a for a in ARCHS if a != "qwen3_moe"])
+def test_a_fitted_gate_tells_the_two_apart(arch: str, kind: str) -> None:
+    made = addenda.Registers(count=4, gate="context") if kind == "registers" else None
+    base, gate = fitted(arch, made)
+    assert float(gate.prior) == PRIOR
+    found: dict[str, list[float]] = {"medical": [], "general": []}
+
+    def observer(share: Any, site: str, **facts: Any) -> None:
+        if "gate" in facts and site == gate.site:
+            found[where].append(float(facts["gate"][0, -1, 0]))
+
+    for sort, texts in (("medical", MEDICAL), ("general", GENERAL)):
+        where = sort
+        for text in texts[:8]:
+            with torch.no_grad(), base.using("a"), base.watching(observer=observer):
+                base.model(input_ids=base.tokenize(text)[None, :100], use_cache=False)
+    assert min(found["medical"]) > max(found["general"])
+    assert sum(value == 0 for value in found["general"]) >= 6
+
+
+def test_the_fit_is_the_same_each_time_and_leaves_the_base_alone() -> None:
+    (base, one), (_, two) = fitted(), fitted()
+    assert torch.equal(one.weight, two.weight)
+    assert not any(module._forward_pre_hooks for module in base.model.modules())
+
+
+def test_training_fits_a_fresh_gate_and_no_other(make_base: Callable[..., addenda.Base]) -> None:
+    base = make_base()
+    gate: Any = base.new("a", addenda.NeutralResidues(width=8, read_at=1)).gate
+    given: dict[str, Any] = {"corpus": MEDICAL, "replay": GENERAL, "tokens": 1024, "length": 32, "log": False}
+    addenda.train(base, "a", lr=1e-9, **given)
+    first = gate.weight.detach().clone()
+    assert float(gate.prior) == PRIOR
+    assert float(first.norm()) > 0.01
+    addenda.train(base, "a", lr=1e-9, **{**given, "corpus": GENERAL[:15], "replay": MEDICAL})
+    torch.testing.assert_close(gate.weight.detach(), first, atol=1e-5, rtol=0)
+    other: Any = base.new("b", addenda.NeutralResidues(width=8, read_at=1)).gate
+    addenda.train(base, "b", lr=1e-9, **{**given, "replay": None})
+    assert (other.prior.item(), other.bias.item()) == (0.0, pytest.approx(1.0))
