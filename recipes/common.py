@@ -100,7 +100,7 @@ def keep_pages() -> None:
 
 
 def precision() -> str:
-    """ "bf16" where this CPU has instructions for it, else "fp32", which is many times faster where it has none."""
+    """What this CPU has instructions for: bf16, or else fp32, which is then many times faster."""
     able = torch.cpu.get_capabilities()
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") or able.get("bf16") else "fp32"
 
