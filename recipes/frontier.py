@@ -1,13 +1,13 @@
 """Report of the study of learning against forgetting: curves, ratios at equal gain, thresholds, tables and plots.
 
-Points along training are scored on one set of held-out tokens, the ends of runs on a larger one, thresholds on
-documents of stated lengths; points are compared with points of the same set alone.
+Points along training, and the module at smaller weights, are scored on one set of held-out tokens, the ends of runs on
+a larger one, thresholds on documents of several lengths; points are compared with points of the same set alone.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ PAIRS = (
     ("neutral-context", "lora"), ("neutral-context", "adapter"), ("neutral-context", "full"),
     ("neutral-context", "neutral-token"), ("registers-neutral", "registers-joint"),
 )  # fmt: skip
+#: length of the documents that points along training are scored on, and thresholds among others
+LENGTH = 256
+#: forgetting, in nats, below which the held-out text does not tell two methods apart
+RESOLUTION = 0.005
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,20 @@ def envelope(points: Iterable[dict[str, Any]]) -> Curve:
 def at_equal_gain(ours: Curve, theirs: Curve, steps: int = 41) -> tuple[float, float, float, float] | None:
     """Forgetting of ours over theirs at the gains that both were measured at: mean, worst, and the range's ends.
 
-    The range runs from the larger of the two least gains measured to the smaller of the two largest; None where there
-    is no such range. Between the points of a curve, the base being one, forgetting is taken from a straight line: what
-    is known of a method can only be better than its points, and never is it said to be worse.
+    The range runs from the larger of the two least gains measured to the smaller of the two largest, less the gains at
+    which theirs forgets too little to measure; None where nothing is left. Between the points of a curve, the base being
+    one, forgetting is taken from a straight line: what is known of a method can only be better than its points, and
+    never is it said to be worse.
     """
     first, last = max(ours.first, theirs.first), min(ours.gains.max(), theirs.gains.max())
     if not first <= last:
         return None
     grid = np.linspace(first, last, steps)
-    mine, other = (np.interp(grid, curve.gains, curve.costs) for curve in (ours, theirs))
-    if other.sum() <= 0:
+    grid = grid[np.interp(grid, theirs.gains, theirs.costs) >= RESOLUTION]
+    if not len(grid):
         return None
-    worst = float((mine / np.maximum(other, 1e-9)).max())
-    return float(mine.sum() / other.sum()), worst, float(first), float(last)
+    mine, other = (np.interp(grid, curve.gains, curve.costs) for curve in (ours, theirs))
+    return float(mine.sum() / other.sum()), float((mine / other).max()), float(grid[0]), float(grid[-1])
 
 
 def report(records: Records, folder: Path) -> str:
@@ -94,9 +99,14 @@ def report(records: Records, folder: Path) -> str:
     return text
 
 
-def along(records: Records) -> list[dict[str, Any]]:
-    """The points of some runs along training, and at smaller weights: all scored on the same tokens."""
-    return [p for record in records for p in [*record["points"], *record.get("weights", [])] if p["origin"] != "end"]
+def along(records: Records, *, weights: bool = False) -> list[dict[str, Any]]:
+    """The points of some runs that are scored on the same tokens: along training, under thresholds, at weights below 1."""
+    found = []
+    for record in records:
+        found += [p for p in record["points"] if p["origin"] != "end"]
+        found += [p for p in record.get("thresholds", ()) if p["length"] == LENGTH]
+        found += record.get("weights", ()) if weights else ()
+    return found
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -127,19 +137,28 @@ def _ends(runs: Records) -> list[str]:
 
 def _ratios(by_seed: BySeed) -> list[str]:
     lines = [
-        "| forgetting of | over that of | at gains of, nats | mean ratio [95% interval] | worst point | by seed |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| forgetting of | over that of | weights | at gains of, nats | mean ratio [95% interval] | worst point | by seed |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for ours, theirs in PAIRS:
-        seeds = sorted(by_seed[ours].keys() & by_seed[theirs].keys()) if ours in by_seed else []
-        found = [at_equal_gain(envelope(along(by_seed[ours][s])), envelope(along(by_seed[theirs][s]))) for s in seeds]
-        kept = [one for one in found if one is not None]
-        if kept:
-            ratios, worst = [one[0] for one in kept], max(one[1] for one in kept)
-            reach = f"{np.mean([one[2] for one in kept]):.2f} to {np.mean([one[3] for one in kept]):.2f}"
-            each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-            lines.append(f"| {ours} | {theirs} | {reach} | {_interval(ratios)} | {worst:.2f} | {each} |")
+    for weights, told in ((False, "1"), (True, "1 and below")):
+        for ours, theirs in PAIRS:
+            kept = [one for one in _by_seed(by_seed.get(ours, {}), by_seed.get(theirs, {}), weights) if one is not None]
+            if kept:
+                ratios, worst = [one[0] for one in kept], max(one[1] for one in kept)
+                reach = f"{np.mean([one[2] for one in kept]):.2f} to {np.mean([one[3] for one in kept]):.2f}"
+                each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+                lines.append(f"| {ours} | {theirs} | {told} | {reach} | {_interval(ratios)} | {worst:.2f} | {each} |")
     return lines
+
+
+def _by_seed(
+    ours: dict[int, Records], theirs: dict[int, Records], weights: bool
+) -> Iterator[tuple[float, float, float, float] | None]:
+    """Comparisons seed by seed; at weights below one only where modules of both methods were tried at them."""
+    for seed in sorted(ours.keys() & theirs.keys()):
+        if not weights or all(any("weights" in record for record in one[seed]) for one in (ours, theirs)):
+            mine, other = (envelope(along(one[seed], weights=weights)) for one in (ours, theirs))
+            yield at_equal_gain(mine, other)
 
 
 def _thresholds(runs: Records) -> list[str]:
@@ -204,23 +223,23 @@ def _draw(by_seed: BySeed, folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5.2), constrained_layout=True)
-    for method, seeds in sorted(by_seed.items(), key=lambda one: list(COLOURS).index(one[0])):
-        for number, records in enumerate(seeds.values()):
-            curve = envelope(along(records))
-            colour = COLOURS[method]
-            axes.plot(curve.costs, curve.gains, color=colour, alpha=0.9, lw=1.5, label=method if number == 0 else None)
-            x, y = ([p[key][0] for p in along(records)] for key in ("forgetting", "gain"))
-            axes.scatter(x, y, s=9, color=colour, alpha=0.35, linewidths=0)
-    _dress(
-        axes,
-        "forgetting: loss added on general text, nats per token",
-        "gain: loss taken off medical text, nats per token",
-    )
-    axes.set_title(
-        "Up and to the left is better. Each line is one seed: the best a method reached along training", fontsize=10
-    )
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    figure, panels = plt.subplots(1, 2, figsize=(12.5, 5.2), sharey=True, constrained_layout=True)
+    for axes, weights in zip(panels, (False, True), strict=True):
+        for method, seeds in sorted(by_seed.items(), key=lambda one: list(COLOURS).index(one[0])):
+            for number, records in enumerate(seeds.values()):
+                if weights and not any("weights" in record for record in records):
+                    continue
+                points, colour = along(records, weights=weights), COLOURS[method]
+                curve = envelope(points)
+                axes.plot(curve.costs, curve.gains, color=colour, alpha=0.9, lw=1.5, label=None if number else method)
+                x, y = ([p[key][0] for p in points] for key in ("forgetting", "gain"))
+                axes.scatter(x, y, s=9, color=colour, alpha=0.35, linewidths=0)
+        _dress(axes, "forgetting: loss added on general text, nats per token", "")
+        axes.legend(frameon=False, fontsize=9, loc="lower right")
+    panels[0].set_ylabel("gain: loss taken off medical text, nats per token")
+    panels[0].set_title("points along training, thresholds, other settings", fontsize=10)
+    panels[1].set_title("the same, and modules at weights of 0.25, 0.5 and 0.75", fontsize=10)
+    figure.suptitle("Up and to the left is better. Each line is one seed: the best that a method reached", fontsize=11)
     _save(figure, folder / "frontier")
     _draw_thresholds(by_seed, folder)
 

@@ -140,7 +140,7 @@ def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
     """Train one run and write its record: points along training, and the end."""
     base = addenda.load_base("tiny", dtype=torch.float32, attn_implementation="eager")
     work = out / run.id
-    bare = scores(base, texts, tokens=END, length=LENGTH)
+    bare = _bare(base, texts, END, LENGTH)
     extra: dict[str, Any] = {}
     if run.kind == "full":
         training = FullFinetuning(base, texts, lr=run.lr, seed=run.seed, rows=ROWS, length=LENGTH, work=work)
@@ -171,7 +171,7 @@ def _module_points(
     report = addenda.train(
         base, "m", corpus=texts.corpus, replay=texts.replay, replay_share=0.1, tokens=run.tokens, lr=run.lr,
         seed=run.seed, out=work, resume=work.with_name(f"{work.name}.run").exists(), log=False, precision=precision(),
-        batch_rows=ROWS, length=LENGTH, validate_every=max(1, run.tokens // (ROWS * LENGTH) // 5),
+        batch_rows=ROWS, length=LENGTH, validate_every=max(1, run.tokens // (ROWS * LENGTH) // (1 if run.part == "sweep" else 5)),
         validation={"medical": texts.medical_valid, "forgetting-general": texts.general_valid},
         validation_tokens=ALONG, **run.settings,
     )  # fmt: skip
@@ -203,11 +203,16 @@ def calibrated(run: Run, texts: Texts, out: Path, records: Path) -> None:
     record = json.loads(path.read_text())
     base = addenda.load_base("tiny", dtype=torch.float32, attn_implementation="eager")
     base.plug(out / run.id, name="m")
-    bare = {length: scores(base, texts, tokens=ALONG, length=length) for length in DOCUMENTS}
-    found = []
+    bare = {length: _bare(base, texts, ALONG, length) for length in DOCUMENTS}
+    found: list[dict[str, Any]] = []
+    before: dict[str, float] = {}
     for share in (None, *SHARES):
         if share is not None:
-            addenda.calibrate(base, "m", texts.calibration, share=share, tokens=SHARE_TOKENS)
+            now = addenda.calibrate(base, "m", texts.calibration, share=share, tokens=SHARE_TOKENS).thresholds
+            if now == before:  # that share was left alone already
+                found += [{**one, "at": share} for one in found[-len(DOCUMENTS) :]]
+                continue
+            before = now
         alone = addenda.neutral_share(base, "m", texts.general_valid, lengths=DOCUMENTS, tokens=SHARE_TOKENS)
         with base.using("m"):
             for length in DOCUMENTS:
@@ -222,7 +227,7 @@ def weighted(run: Run, texts: Texts, out: Path, records: Path) -> None:
     path = records / f"{run.id}.json"
     base = addenda.load_base("tiny", dtype=torch.float32, attn_implementation="eager")
     base.plug(out / run.id, name="m")
-    bare = scores(base, texts, tokens=ALONG, length=LENGTH)
+    bare = _bare(base, texts, ALONG, LENGTH)
     found = []
     for weight in WEIGHTS:
         with base.using(m=weight):
@@ -233,6 +238,18 @@ def weighted(run: Run, texts: Texts, out: Path, records: Path) -> None:
 def gated(run: Run) -> bool:
     """Whether a run's module has a gate whose threshold can be calibrated."""
     return run.kind == "NeutralResidues" or run.options.get("gate") in ("neutral", "context")
+
+
+_BARE: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+def _bare(base: addenda.Base, texts: Texts, tokens: int, length: int) -> dict[str, Any]:
+    """The bare base's losses, scored once a process."""
+    key = (id(texts), tokens, length)
+    if key not in _BARE:
+        with base.off():
+            _BARE[key] = scores(base, texts, tokens=tokens, length=length)
+    return _BARE[key]
 
 
 @cache

@@ -49,6 +49,30 @@ def test_ratio_is_taken_where_both_were_measured() -> None:
     assert frontier.at_equal_gain(ours, frontier.envelope(points((0.5, 0.1)))) is None  # no gain is shared
 
 
+def test_what_cannot_be_measured_is_not_compared() -> None:
+    frontier = module("frontier")
+    ours, theirs = (frontier.envelope(points((0.1, 0.001), (0.5, f))) for f in (0.05, 0.1))
+    mean, worst, low, high = frontier.at_equal_gain(ours, theirs)
+    assert np.interp(low, theirs.gains, theirs.costs) >= frontier.RESOLUTION
+    assert (low > 0.1, high) == (True, 0.5)
+    assert 0.5 <= mean <= worst < 0.6
+    assert frontier.at_equal_gain(ours, frontier.envelope(points((0.5, 0.004)))) is None
+
+
+def test_weights_below_one_are_points_of_their_own_curve() -> None:
+    frontier = module("frontier")
+    one = record("study", "lora", 1e-3, 0.5)
+    one["points"] += points((0.4, 0.1))
+    one["weights"] = [{**points((0.3, 0.01))[0], "origin": "weight"}]
+    one["thresholds"] = [{**points((0.2, 0.0))[0], "length": length} for length in (64, 256)]
+    assert [p["gain"][0] for p in frontier.along([one])] == [0.4, 0.2]
+    assert [p["gain"][0] for p in frontier.along([one], weights=True)] == [0.4, 0.2, 0.3]
+    text = "\n".join(
+        frontier._ratios({"neutral-token": {0: [one]}, "lora": {0: [one]}, "full": {0: [one | {"weights": []}]}})
+    )
+    assert text.count("| neutral-token | lora |") == 2
+
+
 def test_ratio_of_a_curve_with_itself_is_one() -> None:
     frontier = module("frontier")
     rng = np.random.default_rng(0)

@@ -88,7 +88,7 @@ class Registers(Kind):
     normalise: bool = True
 
     seam: ClassVar[Seam] = Seam.ATTENTION
-    default_lr: ClassVar[float] = 1e-2
+    default_lr: ClassVar[float] = 3e-2
 
     def __post_init__(self) -> None:
         self.check(self.count > 0, f"count must be positive; got {self.count}")
@@ -97,6 +97,11 @@ class Registers(Kind):
         self.check(
             self.gate in ("joint", "neutral", "context"), f"gate is joint, neutral or context; got {self.gate!r}"
         )
+
+    @property
+    def default_local(self) -> float:
+        """0.1 for token gates: with 1.0 most of their gates shut for good before they learned anything."""
+        return 0.1 if self.gate == "neutral" else 0.0
 
     @property
     def fresh_is_neutral(self) -> bool:
