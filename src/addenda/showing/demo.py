@@ -51,7 +51,7 @@ class Size:
     max_tokens: int
 
 
-FULL = Size(120_000, 4, 256, 6, None, (600, 1000), 40)
+FULL = Size(90_000, 4, 256, 4, None, (600, 1000), 40)
 QUICK = Size(6_144, 3, 64, 2, 12, (240, 240), 8)
 
 

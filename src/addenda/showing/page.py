@@ -38,7 +38,8 @@ def write_page(report: DemoReport, picture: Path | None = None) -> None:
     page.heading("Where the gate fires")
     page.text(
         "A passage of held-out text that goes from general English to medicine and back. The stronger a word's colour, "
-        "the further the module's gate is open there; where it is shut the module adds nothing."
+        "the further the module's gate is open there; where it is shut the module adds nothing. It is one gate for the "
+        "whole module, averaged over the text so far, so it follows a change of subject some words later."
     )
     page.activity(report.seen, report.bands)
     page.note(_gate_note(report))
