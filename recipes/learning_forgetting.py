@@ -90,12 +90,12 @@ KNOBS: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
     ("lora", {}, {}, 1 / 3),
     ("adapter", {}, {}, 1 / 3),
     ("full", {}, {}, 1 / 3),
-    ("registers-joint", {}, {}, 1 / 3),
     ("registers-joint", {"init": "zeros"}, {}, 1.0),
     ("neutral-token", {}, {"local": 0.1}, 1.0),
     ("neutral-token", {}, {"local": 10.0}, 1.0),
     ("neutral-token", {}, {"local": 0.01}, 1.0),
-    ("neutral-context", {}, {"local": 0.0, "gate_weight": 0.1}, 1.0),
+    ("neutral-context", {}, {"gate_weight": 0.1}, 1.0),
+    ("neutral-context", {}, {"gate_fit": False}, 1.0),
     ("registers-neutral", {}, {"local": 0.1}, 1.0),
 ]
 

@@ -31,6 +31,7 @@ def fitted(arch: str = "llama", kind: Any = None, **settings: Any) -> tuple[adde
         base, "a", corpus=MEDICAL, replay=GENERAL, replay_share=0.2, tokens=4096, lr=1e-3, seed=0, alongside=(),
         settings=settings_from({"length": 64, **settings}),
     )  # fmt: skip
+    base.modules["a"].gate.prior.fill_(PRIOR)
     fit_gate(base, plan, "a")
     return base, base.modules["a"].gate
 
@@ -50,7 +51,6 @@ def test_terms_are_what_the_score_is_linear_in() -> None:
 def test_a_fitted_gate_tells_the_two_apart(arch: str, kind: str) -> None:
     made = addenda.Registers(count=4, gate="context") if kind == "registers" else None
     base, gate = fitted(arch, made)
-    assert float(gate.prior) == PRIOR
     found: dict[str, list[float]] = {"medical": [], "general": []}
 
     def observer(share: Any, site: str, **facts: Any) -> None:
@@ -82,6 +82,9 @@ def test_training_fits_a_fresh_gate_and_no_other(make_base: Callable[..., addend
     assert float(first.norm()) > 0.01
     addenda.train(base, "a", lr=1e-9, **{**given, "corpus": GENERAL[:15], "replay": MEDICAL})
     torch.testing.assert_close(gate.weight.detach(), first, atol=1e-5, rtol=0)
+    unfitted: Any = base.new("c", addenda.NeutralResidues(width=8, read_at=1)).gate
+    addenda.train(base, "c", lr=1e-9, gate_fit=False, **given)
+    assert (unfitted.prior.item(), unfitted.bias.item()) == (PRIOR, pytest.approx(1.0))
     other: Any = base.new("b", addenda.NeutralResidues(width=8, read_at=1)).gate
     addenda.train(base, "b", lr=1e-9, **{**given, "replay": None})
     assert (other.prior.item(), other.bias.item()) == (0.0, pytest.approx(1.0))

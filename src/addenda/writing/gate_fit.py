@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from addenda.core.gates import PRIOR, ContextGate
+from addenda.core.gates import ContextGate
 from addenda.writing.batches import Item, stack
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class _Read(Exception):
 
 @torch.no_grad()
 def fit_gate(base: Base, plan: Plan, name: str) -> None:
-    """Give a fresh gate its prior, and the weight and bias that come nearest to 1 on the corpus and -1 on replay.
+    """Give a fresh gate that has its prior the weight and bias that come nearest to 1 on the corpus and -1 on replay.
 
     What the gate reads lies below everything that the module changes, so this is least squares with a ridge on the
     bare base's activations: solved at once, whatever the learning rate, where training alone would spend its first
@@ -36,7 +36,6 @@ def fit_gate(base: Base, plan: Plan, name: str) -> None:
     """
     gate = base.modules[name].gate
     assert gate is not None
-    gate.prior.fill_(PRIOR)
     least, most = ROWS
     wanted = min(most, max(least, plan.steps * plan.tokens_per_step // (8 * plan.length)))
     mixture = plan.mixture(base)

@@ -35,6 +35,8 @@ class Settings:
     """weight of the local neutrality loss on replay tokens; default: the kind's own"""
     gate_weight: float = 1.0
     """weight of the context gate's hinges (shut on replay tokens, open on the corpus), for modules that have such a gate"""
+    gate_fit: bool = True
+    """start a fresh context gate from a fit to corpus and replay, not from one that is open everywhere"""
     weight_decay: float = 0.01
     """decoupled decay of matrices; vectors and gates take none"""
     warmup: float = 0.05

@@ -13,6 +13,7 @@ import torch
 
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import TrainingError
+from addenda.core.gates import PRIOR
 from addenda.encoding import Encoder, first_ids
 from addenda.files import check_place
 from addenda.storage import MEMBERS
@@ -164,7 +165,9 @@ def _start(base: Base, plan: Plan, processes: Processes) -> None:
             base.start_from_text(name, torch.from_numpy(ids).long())
         asked = plan.replay is not None and plan.settings.gate_weight > 0
         if asked and module.gate is not None and not bool(module.gate.prior):  # else it was trained before
-            fit_gate(base, plan, name)
+            module.gate.prior.fill_(PRIOR)
+            if plan.settings.gate_fit:
+                fit_gate(base, plan, name)
         processes.share(module.parameters())
 
 
