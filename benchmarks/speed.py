@@ -132,13 +132,33 @@ def markdown(report: dict[str, Any]) -> str:
         lines += [f"| {r['model']} | {r['kind']} | {r['what']} | {r['before']} | {r['peak']} |" for r in memory]
     on, shares = report["machine"], "; ".join(f"{kind}: {source}" for kind, source in report["live"].items())
     pairs = sorted({r["pairs"] for r in report["records"] if "pairs" in r})
+    busy = max((r.get("others") or 0.0 for r in report["records"]), default=0.0)
     lines += [
         "",
         f"Taken on {on['cpu']}, {on['threads']} of {on['cores']} cores, torch {on['torch']}, {on['date']}; medians of "
-        f"{' or '.join(map(str, pairs))} interleaved pairs; other processes kept {report['others_used_cores'] or 0:.2f} "
-        f"cores busy. Live shares: {shares}.",
+        f"{' or '.join(map(str, pairs))} interleaved pairs; other processes kept at most {busy:.2f} cores busy during any of "
+        f"them. Live shares: {shares}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def publish(report: dict[str, Any], folder: Path) -> None:
+    """Write speed.json and speed.md; what was not measured now stays as it was, if taken on the same machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "speed.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"records": [], "machine": {}}
+    same = all(before["machine"].get(key) == report["machine"][key] for key in ("cpu", "cores", "threads", "torch"))
+    names = ("model", "dtype", "section", "step", "a", "b", "kind", "what")
+    measured = {tuple(r.get(name) for name in names) for r in report["records"]}
+    kept = [r for r in before["records"] if same and tuple(r.get(name) for name in names) not in measured]
+    order = ["noise", *sections.ALL]
+    report = report | {
+        "records": sorted(
+            kept + report["records"], key=lambda r: (models.MODELS.index(r["model"]), order.index(r["section"]))
+        )
+    }
+    file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (folder / "speed.md").write_text(markdown(report), encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:
@@ -208,9 +228,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             sections.run(bench, options.sections)
     if options.docs is not None:
-        options.docs.mkdir(parents=True, exist_ok=True)
-        (options.docs / "speed.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        (options.docs / "speed.md").write_text(markdown(report), encoding="utf-8")
+        publish(report, options.docs)
     if options.json:
         print(json.dumps(report))
         return 0

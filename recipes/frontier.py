@@ -164,9 +164,8 @@ def _by_seed(
 def _thresholds(runs: Records) -> list[str]:
     groups: dict[tuple[str, float, int], Records] = defaultdict(list)
     for record in runs:
-        if record["run"]["part"] == "study":
-            for one in record.get("thresholds", ()):
-                groups[record["run"]["method"], one["at"], one["length"]].append(one)
+        for one in record.get("thresholds", ()):
+            groups[_name(record["run"]), one["at"], one["length"]].append(one)
     if not groups:
         return []
     lines = [
@@ -179,6 +178,12 @@ def _thresholds(runs: Records) -> list[str]:
         asked = f"{share:.0%}" if share else "as trained"
         lines.append(f"| {method} | {asked} | {length} | {alone} | {gain} | {lost} | {len(found)} |")
     return lines
+
+
+def _name(run: dict[str, Any]) -> str:
+    """A method; with its settings where they are not those of the study."""
+    settings = ", ".join(f"{key} {value}" for key, value in run["settings"].items())
+    return run["method"] if run["part"] == "study" else f"{run['method']} ({settings})"
 
 
 def _sweep(records: Records) -> list[str]:
@@ -257,18 +262,23 @@ def _draw_thresholds(by_seed: BySeed, folder: Path) -> None:
         1, len(lengths), figsize=(3.4 * len(lengths), 3.6), sharey=True, constrained_layout=True
     )
     for axes, length in zip(np.atleast_1d(panels), lengths, strict=True):
-        for method in methods:
-            for number, records in enumerate(by_seed[method].values()):
-                for record in records:
-                    found = [t for t in record.get("thresholds", ()) if t["length"] == length]
-                    if record["run"]["part"] == "study" and found:
-                        x, y = [t["alone"] for t in found], [t["gain"][0] for t in found]
-                        axes.plot(x, y, "o-", ms=3, lw=1.3, color=COLOURS[method], label=None if number else method)
+        named: set[str] = set()
+        for record in (record for method in methods for records in by_seed[method].values() for record in records):
+            found = [t for t in record.get("thresholds", ()) if t["length"] == length]
+            if found:
+                name, run = _name(record["run"]), record["run"]
+                x, y = [t["alone"] for t in found], [t["gain"][0] for t in found]
+                style = "o-" if run["part"] == "study" else "o:"
+                axes.plot(
+                    x, y, style, ms=3, lw=1.3, color=COLOURS[run["method"]], label=None if name in named else name
+                )
+                named.add(name)
         _dress(axes, "share of general tokens left bit-equal", "")
         axes.set_title(f"documents of {length} tokens", fontsize=10)
         axes.set_xlim(0, 1.02)
     np.atleast_1d(panels)[0].set_ylabel("gain on medical text, nats per token")
-    np.atleast_1d(panels)[-1].legend(frameon=False, fontsize=9, loc="upper right")
+    handles, names = np.atleast_1d(panels)[0].get_legend_handles_labels()
+    figure.legend(handles, names, frameon=False, fontsize=9, loc="outside lower center", ncol=len(names))
     _save(figure, folder / "thresholds")
 
 

@@ -122,7 +122,7 @@ def test_one_small_run_gives_json_and_tables(
     monkeypatch.setattr(sections, "PROMPT", 4)
     monkeypatch.setattr(sections, "STEPS", 2)
     asked = ["--models", "pico", "--pairs", "1", "--length", "128", "--kinds", "neutral"]
-    out = tmp_path / "speed.json"
+    out = tmp_path / "out.json"
     assert (
         speed.main([*asked, "--sections", "off", "use", "plugged", "mixed", "--out", str(out), "--docs", str(tmp_path)])
         == 0
@@ -142,6 +142,15 @@ def test_one_small_run_gives_json_and_tables(
     shown = [r for r in report["records"] if r["section"] not in ("noise", "memory")]
     assert page.count("\n| pico | ") == len(shown)
     assert all(f"{r['median']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" in page for r in shown)
+    before = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
+    speed.publish(report | {"records": report["records"][:1]}, tmp_path)  # what was not run again stays
+    after = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
+    assert [r for r in after["records"] if r["section"] != "noise"] == [
+        r for r in before["records"] if r["section"] != "noise"
+    ]
+    other = report | {"machine": report["machine"] | {"cpu": "another"}, "records": report["records"][:1]}
+    speed.publish(other, tmp_path)  # on another machine nothing does
+    assert json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["records"] == report["records"][:1]
 
 
 def test_targets_belong_to_the_large_model_in_float32(bench: Any) -> None:
