@@ -72,6 +72,27 @@ def test_the_fit_is_the_same_each_time_and_leaves_the_base_alone() -> None:
     assert not any(module._forward_pre_hooks for module in base.model.modules())
 
 
+def test_a_compiled_base_is_read_too(make_base: Callable[..., addenda.Base]) -> None:
+    base = make_base()
+    base.model.model.compile(backend="eager")
+    given: dict[str, Any] = {
+        "corpus": MEDICAL,
+        "replay": GENERAL,
+        "tokens": 1024,
+        "length": 32,
+        "log": False,
+        "lr": 1e-9,
+    }
+    found = []
+    for name in ("a", "b"):
+        gate: Any = base.new(name, addenda.NeutralResidues(width=8, read_at=1)).gate
+        addenda.train(base, name, **given)
+        found.append(gate.weight.detach().clone())
+        base.model.model._compiled_call_impl = None  # the second time as it came
+    torch.testing.assert_close(*found)
+    assert float(found[0].norm()) > 0.01
+
+
 def test_training_fits_a_fresh_gate_and_no_other(make_base: Callable[..., addenda.Base]) -> None:
     base = make_base()
     gate: Any = base.new("a", addenda.NeutralResidues(width=8, read_at=1)).gate

@@ -69,13 +69,13 @@ def _terms(base: Base, gate: ContextGate, rows: list[Item], plan: Plan) -> tuple
     site = base.host.site(gate.site)
     handle = base.host.submodule(site.entry).register_forward_pre_hook(read, with_kwargs=True)
     try:
-        with base.off():
+        with base.off(), torch.compiler.set_stance("force_eager"):  # compiled code sees no hook that came after it
             base.model.base_model(input_ids=batch.student()["ids"], use_cache=False)
     except _Read:
         pass
     finally:
         handle.remove()
     x = seen[0].reshape(*batch.seen_documents.shape, -1)  # OPT flattens rows
-    terms, offset = gate.terms(x, batch.seen_documents)
+    terms, offset = gate.terms(x, batch.seen_documents.to(x.device))
     every = slice(EVERY - 1, None, EVERY)
     return terms[:, every].flatten(0, 1).double().cpu(), offset[:, every].flatten().double().cpu()
