@@ -44,14 +44,17 @@ class Bench:
     chosen: list[str] | None
     shares: dict[str, live.Shares]
     done: Callable[[dict[str, Any]], None]
+    steps: list[str] | None = None
     noise: dict[str, Ratio] = field(default_factory=dict)
 
     def wanted(self, kind: str) -> bool:
         """Whether a kind was asked for."""
         return self.chosen is None or kind in self.chosen
 
-    def pair(self, section: str, step: str, a: Step, b: Step, target: float | None = None, /, **labels: Any) -> Ratio:
-        """Compare, record and judge one pair of steps. `target` is the largest ratio allowed."""
+    def pair(self, section: str, step: str, a: Step, b: Step, target: float | None = None, /, **labels: Any) -> None:
+        """Compare, record and judge one pair of steps, if asked for. `target` is the largest ratio allowed."""
+        if self.steps is not None and step.split(",")[0] not in self.steps:
+            return
         others = Others()
         ratio = compare(a, b, self.pairs, self.clock)
         if section == "noise":
@@ -67,7 +70,6 @@ class Bench:
         record["noise"] = None if noise is None else [round(noise.low, 4), round(noise.high, 4)]
         record["verdict"] = verdict(section, ratio, noise, target)
         self.done(record)
-        return ratio
 
 
 def verdict(section: str, ratio: Ratio, noise: Ratio | None, target: float | None) -> str | None:
@@ -189,6 +191,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
     parser.add_argument("--sections", nargs="+", choices=list(sections.ALL), default=list(sections.ALL))
     parser.add_argument("--kinds", nargs="+", help="kinds in section use, mixed and memory; default all")
+    parser.add_argument("--steps", nargs="+", choices=["decode", "prefill", "train"], help="only these; default all")
     parser.add_argument("--pairs", type=int, default=9, help=f"pairs per ratio; below {LEAST} only to try things out")
     parser.add_argument("--length", type=int, default=512, help="tokens of a prefill and of a training step")
     parser.add_argument("--live", type=Path, help="live shares by kind and layer, as benchmarks.live writes them")
@@ -224,7 +227,15 @@ def main(argv: list[str] | None = None) -> int:
     for dtype in options.dtypes:
         for model in options.models:
             bench = Bench(
-                model, getattr(torch, dtype), options.pairs, options.length, options.clock, options.kinds, shares, done
+                model,
+                getattr(torch, dtype),
+                options.pairs,
+                options.length,
+                options.clock,
+                options.kinds,
+                shares,
+                done,
+                options.steps,
             )
             sections.run(bench, options.sections)
     if options.docs is not None:

@@ -148,6 +148,8 @@ def test_one_small_run_gives_json_and_tables(
     assert [r for r in after["records"] if r["section"] != "noise"] == [
         r for r in before["records"] if r["section"] != "noise"
     ]
+    assert speed.main([*asked, "--sections", "off", "--steps", "prefill", "--out", str(out)]) == 0
+    assert {r["step"] for r in json.loads(out.read_text(encoding="utf-8"))["records"]} == {"prefill"}
     other = report | {"machine": report["machine"] | {"cpu": "another"}, "records": report["records"][:1]}
     speed.publish(other, tmp_path)  # on another machine nothing does
     assert json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["records"] == report["records"][:1]
