@@ -5,7 +5,7 @@
 #   make docs     the documentation, warnings are errors
 #   make bench    speed and memory against the bare base and PEFT
 #   make ci       everything that .ci/run runs
-#   make generated  rewrite docs/architecture.md, the README's tree and docs/cli.md from the code
+#   make generated  rewrite the generated pages and the README's tree from the code
 
 PYTHON  ?= python3
 PIP_ARGS ?=
@@ -68,10 +68,12 @@ types: $(STAMP)
 generated: $(STAMP)
 	$(PY) tools/architecture.py
 	$(PY) tools/cli_reference.py
+	$(PY) tools/kinds_reference.py
 
 docs: $(STAMP)
 	$(PY) tools/architecture.py --check
 	$(PY) tools/cli_reference.py --check
+	$(PY) tools/kinds_reference.py --check
 	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

@@ -53,7 +53,7 @@ def public(group: str) -> list[tuple[str, str]]:
 
 
 class Public(SphinxDirective):
-    """`{public} functions|classes|kinds|errors`: the public objects of that group, from `addenda.__all__`."""
+    """`{public} functions|classes|errors`: the public objects of that group, from `addenda.__all__`."""
 
     required_arguments = 1
     option_spec: ClassVar[dict[str, Any]] = {}
@@ -61,7 +61,6 @@ class Public(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Let autodoc describe each object."""
         group = self.arguments[0]
-        # a kind's page shows its options; its methods concern who writes one
         options = "   :members:\n   :exclude-members: model_config\n" if group == "classes" else ""
         rows = [f".. {directive}:: {name}\n{options}" for name, directive in public(group)]
         if not rows:

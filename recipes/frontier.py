@@ -187,13 +187,17 @@ def _name(run: dict[str, Any]) -> str:
 
 
 def _sweep(records: Records) -> list[str]:
-    lines = ["| sweep: method | lr | tokens | gain, nats | forgotten, nats |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| sweep: method | settings | lr | tokens | gain, nats | forgotten, nats |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for record in sorted(records, key=lambda r: (r["run"]["method"], r["run"]["lr"])):
         run = record["run"]
         if run["part"] == "sweep":
             end = next(p for p in record["points"] if p["origin"] == "end")
+            told = ", ".join(f"{key} {value}" for key, value in run["settings"].items())
             lines.append(
-                f"| {run['method']} | {run['lr']:g} | {run['tokens']:,} | {_with_interval(end['gain'])} "
+                f"| {run['method']} | {told or '-'} | {run['lr']:g} | {run['tokens']:,} | {_with_interval(end['gain'])} "
                 f"| {_with_interval(end['forgetting'])} |"
             )
     return lines if len(lines) > 2 else []

@@ -95,7 +95,7 @@ KNOBS: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
     ("neutral-token", {}, {"local": 10.0}, 1.0),
     ("neutral-token", {}, {"local": 0.01}, 1.0),
     ("neutral-context", {}, {"gate_weight": 0.1}, 1.0),
-    ("neutral-context", {}, {"gate_fit": False}, 1.0),
+    ("neutral-context", {}, {"gate_fit": False, "gate_lr": 1.0}, 1.0),
     ("registers-neutral", {}, {"local": 0.1}, 1.0),
 ]
 

@@ -14,17 +14,38 @@ import pytest
 import typer
 from typer.main import get_command
 
+import addenda
 import cli_reference
+import kinds_reference
+from addenda.core.contracts import Kind
 from architecture import ROOT
 
 PAGES = ("README.md", "docs/quickstart.md", "docs/kinds.md")
 
 
-def test_cli_reference_is_fresh() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tools/cli_reference.py"), "--check"], capture_output=True, text=True, timeout=60
-    )
+@pytest.mark.parametrize("page", ["cli", "kinds"])
+def test_references_are_fresh(page: str) -> None:
+    command = [sys.executable, str(ROOT / f"tools/{page}_reference.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_kinds_page_shows_every_kind_and_option() -> None:
+    page = kinds_reference.page()
+    for row in (
+        "## NeutralResidues",
+        "arXiv:2410.02744",
+        "| `gate` | `'token'` / `'context'` | `'context'` |",
+        "| `targets` | text, several | `None` |",
+        "| `normalise` | yes or no | `True` |",
+        "learning rate 0.003",
+    ):
+        assert row in page
+    public = {name: getattr(addenda, name) for name in addenda.__all__}
+    kinds = {
+        name for name, one in public.items() if isinstance(one, type) and issubclass(one, Kind) and one is not Kind
+    }
+    assert set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == kinds
 
 
 class Gate(StrEnum):

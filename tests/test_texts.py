@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from addenda import tiny
 from addenda.core.errors import DataError
 from addenda.texts import PIECE, texts
 
@@ -195,3 +197,18 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         list(source)
     with pytest.raises(DataError, match=r"a\.jsonl: cannot be read"):
         source.sha256()
+
+
+def test_samples_go_by_name_and_misspelt_ones_are_not_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)  # whoever asks the hub fails otherwise
+    found = texts("pubmed_valid")
+    assert (found.name, len(list(found)) > 10) == (tiny.sample("pubmed_valid").name, True)
+    with pytest.raises(DataError, match="did you mean the sample 'pubmed_train'"):
+        texts("pubmed_trian")
+
+
+def test_a_file_called_as_a_sample_is_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pubmed_valid").mkdir()
+    (tmp_path / "pubmed_valid" / "a.txt").write_text("mine")
+    assert [record["text"] for record in texts("pubmed_valid")] == ["mine"]

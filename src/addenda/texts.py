@@ -14,11 +14,13 @@ import re
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from addenda.core.card import DataRecord
 from addenda.core.errors import DataError
+from addenda.tiny import SAMPLES, sample
 
 Record = dict[str, Any]
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
@@ -89,10 +91,10 @@ def texts(source: Any, *, name: str | None = None, field: str = "text") -> Texts
 
     Args:
         source: the path of a `.txt`, `.jsonl` (both also with `.gz`) or `.parquet` file, or of a folder of those; a hub
-            data set `owner/name`, `owner/name:split` or `owner/name:config:split`, streamed; a `datasets` Dataset or
-            IterableDataset; or a list of strings or dicts. A record has the field `text`, or `messages` (dicts with
-            `role` and `content`), or `prompt` and `completion`. A text file is one document (a new one begins
-            after a million characters).
+            data set `owner/name`, `owner/name:split` or `owner/name:config:split`, streamed; the name of a sample that
+            comes with the package (`pubmed_train`); a `datasets` Dataset or IterableDataset; or a list of strings or
+            dicts. A record has the field `text`, or `messages` (dicts with `role` and `content`), or `prompt` and
+            `completion`. A text file is one document (a new one begins after a million characters).
         name: what cards and reports call it; by default the file's or data set's own name, or "texts".
         field: the field that holds running text.
 
@@ -113,12 +115,17 @@ def _open(source: Any) -> Texts:
         path = Path(source)
         if _exists(path):
             return _Files(path)
+        if source in SAMPLES:
+            return _Files(sample(str(source)))
         looks_like_file = (
             isinstance(source, Path) or str(source).endswith(SUFFIXES) or str(source).startswith(("/", "."))
         )
         if looks_like_file or not _HUB.fullmatch(str(source)):
             hint = "" if looks_like_file else "; to give a text itself, put it in a list"
             raise DataError(f"no file, folder or data set is called '{str(source)[:200]}'{hint}")
+        near = get_close_matches(str(source), SAMPLES, n=1, cutoff=0.85)
+        if near:  # else the hub is asked for minutes
+            raise DataError(f"no file or folder is called '{source}'; did you mean the sample '{near[0]}'?")
         return _Hub(str(source))
     if isinstance(source, Mapping):
         if all(isinstance(part, str) for part in source) and {"text", "messages", "prompt"} & source.keys():

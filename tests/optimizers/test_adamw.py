@@ -75,3 +75,14 @@ def test_the_rate_rises_and_falls_to_its_floor(step: int, share: float) -> None:
 
 def test_without_warmup_the_first_step_is_whole() -> None:
     assert rate(0, 1, 0.0, 0.1) == 1.0
+
+
+def test_slower_parameters_take_a_share_of_the_rate() -> None:
+    one, two, three = (nn.Parameter(torch.zeros(2)) for _ in range(3))
+    optimizer = adamw([one, two, three], lr=0.1, slower=[two], share=0.25)
+    for parameter in (one, two, three):
+        parameter.grad = torch.ones(2)
+    optimizer.step()
+    assert (one / two).tolist() == pytest.approx([4.0, 4.0])
+    assert torch.equal(one, three)
+    assert [(len(g["params"]), g["share"]) for g in optimizer.param_groups] == [(2, 1.0), (1, 0.25)]

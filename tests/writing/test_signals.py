@@ -18,18 +18,45 @@ from addenda.writing.step import Stepper
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_noted_and_handlers_are_put_back(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with Interrupts() as interrupts:
-        assert interrupts.seen is None
-        os.kill(os.getpid(), number)
-        assert interrupts.seen == number.name
+
+    def work() -> None:
+        with Interrupts() as interrupts:
+            assert interrupts.seen is None
+            os.kill(os.getpid(), number)
+            assert interrupts.seen == number.name
+            raise TrainingStopped("as asked", number.name)
+
+    with pytest.raises(TrainingStopped):
+        work()
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_stopped_nothing_is_given_back(number: signal.Signals) -> None:
+    heard: list[int] = []
+    before = signal.signal(number, lambda number, frame: heard.append(number))
+    try:
+        with Interrupts():
+            os.kill(os.getpid(), number)
+            assert not heard
+        assert heard == [number]
+        with Interrupts():
+            pass
+        assert heard == [number]
+    finally:
+        signal.signal(number, before)
+
+
 def test_a_second_interrupt_stops_at_once() -> None:
-    with Interrupts():
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+    def work() -> None:
+        with Interrupts():
             os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+            raise TrainingStopped("as asked", "SIGINT")
+
+    with pytest.raises(TrainingStopped):
+        work()
 
 
 def test_outside_the_main_thread_nothing_is_changed() -> None:

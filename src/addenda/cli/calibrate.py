@@ -46,7 +46,7 @@ def calibrate(
             raise AddendaError(f"'{module}' is no folder to save in: give --out FOLDER")
         loaded = o.load_base(base, dtype, device)
         plugged = loaded.modules[o.plug_one(loaded, module)]
-        found = set_thresholds(loaded, plugged.name, o.source(on), share=share, per=per, tokens=tokens)
+        found = set_thresholds(loaded, plugged.name, on, share=share, per=per, tokens=tokens)
         saved = plugged.save(module if out is None else out)
         facts = {"thresholds": found.thresholds, "asked": found.asked, **found.measured.as_dict(), "saved": str(saved)}
         answer.give(facts, lambda shown: show(shown, found, saved))
@@ -54,7 +54,8 @@ def calibrate(
 
 def show(out: Console, found: Calibration, saved: Path) -> None:
     """The shares by document length, and the thresholds."""
-    lengths = ", ".join(f"{share:.1%} of documents of {length}" for length, share in found.measured.by_length.items())
-    out.print(f"left bit-equal on '{found.measured.on}': {found.measured.share:.1%} of tokens ({lengths} tokens)")
+    lengths = ", ".join(f"{share:.1%} at {length}" for length, share in found.measured.by_length.items())
+    share, on = found.measured.share, found.measured.on
+    out.print(f"left bit-equal on '{on}': {share:.1%} of tokens, over documents of several lengths ({lengths})")
     out.print("thresholds: " + ", ".join(f"{key} {value:.4g}" for key, value in found.thresholds.items()))
     out.print(f"saved in {saved}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from addenda.measuring.evaluate import Evaluation
+    from addenda.scoring import Difference, Score
 
 
 def evaluate(
@@ -58,18 +59,25 @@ def show(out: Console, found: Evaluation) -> None:
 
     label = o.selection_text(found.modules)
     table = Table(title=f"Held-out loss, nats per token [95% interval]: {found.base}", title_justify="left")
-    columns = ["text", "tokens", "base", "perplexity", "bits/byte"]
+    columns = ["text", "documents", "tokens", "base", "perplexity", "bits/byte"]
     if found.modules:
-        columns += [f"with {label}", "difference", "perplexity"]
+        columns += [f"with {label}", "change (below 0: learned)", f"perplexity with {label}"]
     for column in columns:
         table.add_column(column, justify="left" if column == "text" else "right")
     for one in found.texts:
         off, on, change = one.off, one.on, one.difference
-        row = [one.name, f"{off.tokens:,}", _interval(off), f"{off.perplexity:,.2f}", f"{off.bits_per_byte:.3f}"]
+        row = [
+            one.name,
+            f"{off.documents:,}",
+            f"{off.tokens:,}",
+            _interval(off),
+            f"{off.perplexity:,.2f}",
+            f"{off.bits_per_byte:.3f}",
+        ]
         if on is not None and change is not None:
             row += [
                 _interval(on),
-                f"{change.nats:+.4f} \\[{change.low:+.4f}, {change.high:+.4f}]",
+                _interval(change, "+"),
                 f"{on.perplexity:,.2f}",
             ]
         table.add_row(*row)
@@ -80,5 +88,8 @@ def show(out: Console, found: Evaluation) -> None:
             out.print(f"'{probe.name}' ran at all {probe.sites} sites and changed nothing there: {why}.")
 
 
-def _interval(score: object) -> str:
-    return f"{score.nats:.4f} \\[{score.low:.4f}, {score.high:.4f}]"  # type: ignore[attr-defined]
+def _interval(found: Score | Difference, sign: str = "") -> str:
+    """A number with its interval, which one document alone does not have."""
+    if found.documents < 2:
+        return f"{found.nats:{sign}.4f}"
+    return f"{found.nats:{sign}.4f} \\[{found.low:{sign}.4f}, {found.high:{sign}.4f}]"

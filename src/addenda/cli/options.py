@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import addenda
-from addenda.tiny import SAMPLES, sample
+from addenda.tiny import SAMPLES
 
 if TYPE_CHECKING:
     import torch
@@ -192,11 +192,6 @@ def named(text: str) -> tuple[str, str]:
     return (name.strip(), rest) if mark and "/" not in name else ("", text)
 
 
-def source(text: str) -> str | Path:
-    """A text as `addenda.train` takes it: a path or hub id, or the name of a sample that comes with the package."""
-    return sample(text) if text in SAMPLES and not Path(text).exists() else text
-
-
 def named_texts(given: list[str] | None) -> dict[str, Any]:
     """`NAME=FILE` as texts by name; without a name, the file's.
 
@@ -211,7 +206,7 @@ def named_texts(given: list[str] | None) -> dict[str, Any]:
         name = name or Path(file).name.split(".")[0]
         if name in found:
             raise AddendaError(f"two texts are called '{name}'; name them apart: {name}-1={file}")
-        found[name] = source(file)
+        found[name] = file
     return found
 
 

@@ -142,8 +142,8 @@ def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> Tra
         return addenda.train(
             base,
             given["name"],
-            corpus=o.source(given["corpus"]),
-            replay=None if replay is None else o.source(replay),
+            corpus=given["corpus"],
+            replay=replay,
             replay_share=given["replay_share"] if replay is not None else 0.0,
             tokens=given["tokens"],
             lr=given["lr"],

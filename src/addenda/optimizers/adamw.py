@@ -17,15 +17,26 @@ def adamw(
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
+    slower: Iterable[nn.Parameter] = (),
+    share: float = 1.0,
 ) -> torch.optim.AdamW:
     """AdamW with decoupled decay on matrices alone; gates, biases and scales are vectors and take none.
 
+    Parameters that are also in `slower` take a `share` of the learning rate. Who changes a group's rate later
+    multiplies it by `group["share"]`.
+
     Source: Loshchilov and Hutter 2019, arXiv:1711.05101.
     """
-    chosen = [p for p in parameters if p.requires_grad]
+    chosen, slow = [p for p in parameters if p.requires_grad], {id(p) for p in slower}
     groups = [
-        {"params": [p for p in chosen if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in chosen if p.dim() < 2], "weight_decay": 0.0},
+        {
+            "params": [p for p in chosen if (p.dim() >= 2) == matrices and (id(p) in slow) == late],
+            "weight_decay": weight_decay if matrices else 0.0,
+            "share": share if late else 1.0,
+            "lr": lr * share if late else lr,
+        }
+        for late in (False, True)
+        for matrices in (True, False)
     ]
     fused = all(p.device.type in ("cpu", "cuda") for p in chosen)
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, eps=eps, fused=fused or None)

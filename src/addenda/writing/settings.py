@@ -37,6 +37,9 @@ class Settings:
     """weight of the context gate's hinges (shut on replay tokens, open on the corpus), for modules that have such a gate"""
     gate_fit: bool = True
     """start a fresh context gate from a fit to corpus and replay, not from one that is open everywhere"""
+    gate_lr: float = 0.1
+    """share of the learning rate that a context gate takes: at the whole of it, what adapters want of the gate outweighs
+    what replay asks, and it opens for general text too"""
     weight_decay: float = 0.01
     """decoupled decay of matrices; vectors and gates take none"""
     warmup: float = 0.05
@@ -84,7 +87,7 @@ class Settings:
         for name, least in at_least.items():
             value = getattr(self, name)
             self._check(value is None or value >= least, name, f"at least {least}")
-        for name in ("local", "gate_weight", "weight_decay"):
+        for name in ("local", "gate_weight", "gate_lr", "weight_decay"):
             value = getattr(self, name)
             self._check(value is None or 0 <= value < math.inf, name, "not negative, and finite")
         for name in ("warmup", "floor"):

@@ -21,6 +21,10 @@ class TrainingStopped(TrainingError):
 class Interrupts:
     """While active, the first SIGINT or SIGTERM is noted in `seen`; a second SIGINT stops at once.
 
+    What came too late to stop anything, with the last step done, is raised again when the block ends without an error.
+
+    One that nobody answered, because the work was done when it came, is given to the program afterwards.
+
     Outside the main thread, where Python allows no handlers, nothing is changed.
     """
 
@@ -45,3 +49,5 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        if self.seen is not None and error is None:
+            signal.raise_signal(signal.Signals[self.seen])

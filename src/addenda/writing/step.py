@@ -80,8 +80,13 @@ class Stepper:
 
     def __post_init__(self) -> None:
         for name in self.plan.names:
+            gate, settings = self.base.modules[name].gate, self.plan.settings
             self.optimizers[name] = adamw(
-                self.parameters(name), lr=self.plan.lr[name], weight_decay=self.plan.settings.weight_decay
+                self.parameters(name),
+                lr=self.plan.lr[name],
+                weight_decay=settings.weight_decay,
+                slower=() if gate is None else gate.parameters(),
+                share=settings.gate_lr,
             )
         self.weights = {name: {name: 1.0, **self.plan.alongside} for name in self.plan.names}
         self.dtype: torch.dtype = self.base.model.get_input_embeddings().weight.dtype
@@ -217,6 +222,8 @@ class Stepper:
     def _update(self, name: str, step: int) -> None:
         settings, optimizer = self.plan.settings, self.optimizers[name]
         for group in optimizer.param_groups:
-            group["lr"] = self.plan.lr[name] * rate(step, self.plan.steps, settings.warmup, settings.floor)
+            group["lr"] = (
+                group["share"] * self.plan.lr[name] * rate(step, self.plan.steps, settings.warmup, settings.floor)
+            )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
