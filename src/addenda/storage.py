@@ -218,8 +218,8 @@ def _check_base(card: Card, fingerprint: str, how: str, problems: list[str]) -> 
         return
     problem = (
         f"wrong base: it was made for {shown(card.base.name)} (fingerprint {_short(card.base.fingerprint)}) and this "
-        f"base has fingerprint {_short(fingerprint)}; load that base, or, in Python, plug with check='warn' where this is the same "
-        "base in float16 or quantised"
+        f"base has fingerprint {_short(fingerprint)}; load that base, or, in Python, plug with check='warn' "
+        "where this is the same base in float16 or quantised"
     )
     if how == "error":
         problems.append(problem)
