@@ -83,7 +83,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[float, ...]]
     "adapter": ("ParallelAdapter", RESIDUES, {}, (3e-4, 1e-3, 3e-3, 1e-2)),
     "full": ("full", {}, {}, (1e-4, 3e-4, 1e-3, 3e-3)),
     "registers-joint": ("Registers", REGISTERS, {}, (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)),
-    "registers-neutral": ("Registers", {**REGISTERS, "gate": "neutral"}, {"local": 1.0}, (3e-3, 1e-2, 3e-2, 1e-1)),
+    "registers-neutral": ("Registers", {**REGISTERS, "gate": "neutral"}, {"local": 0.1}, (1e-2, 3e-2, 1e-1)),
 }
 #: what else traces a method's curve: other options and settings, at the method's chosen rate times a factor
 KNOBS: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
@@ -93,10 +93,9 @@ KNOBS: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
     ("registers-joint", {"init": "zeros"}, {}, 1.0),
     ("neutral-token", {}, {"local": 0.1}, 1.0),
     ("neutral-token", {}, {"local": 10.0}, 1.0),
-    ("neutral-token", {}, {"local": 0.01}, 1.0),
     ("neutral-context", {}, {"gate_weight": 0.1}, 1.0),
     ("neutral-context", {}, {"gate_fit": False, "gate_lr": 1.0}, 1.0),
-    ("registers-neutral", {}, {"local": 0.1}, 1.0),
+    ("registers-neutral", {}, {"local": 1.0}, 1.0),
 ]
 
 
@@ -285,8 +284,9 @@ def _begin(threads: int) -> None:
 
 
 def perform(runs: list[Run], out: Path, records: Path, workers: int) -> None:
-    """Make every run that has no record, `workers` at a time."""
+    """Make every run that has no record, then what records lack, `workers` at a time."""
     todo = [run for run in runs if not _done(run, records)]
+    todo.sort(key=lambda run: (records / f"{run.id}.json").exists())
     if not todo:
         return
     threads = max(1, multiprocessing.cpu_count() // workers)
