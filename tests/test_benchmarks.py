@@ -174,15 +174,15 @@ def test_memory_is_measured_in_a_process_of_its_own(bench: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("gate", "name", "gates"), [("token", "neutral", 6), ("context", "neutral-context", 1)])
+@pytest.mark.parametrize(("gate", "name", "sites"), [("token", "neutral", 6), ("context", "neutral-context", 4)])
 def test_shares_of_a_trained_module_are_measured_and_read_again(
-    bench: Any, tmp_path: Path, gate: Any, name: str, gates: int
+    bench: Any, tmp_path: Path, gate: Any, name: str, sites: int
 ) -> None:
     live = bench("live")
     base = addenda.load_base("tiny", dtype=torch.float32)
     base.new("pubmed", addenda.NeutralResidues(width=8, gate=gate)).save(tmp_path / "pubmed")
     assert live.main([str(tmp_path / "pubmed"), "--rows", "1", "--out", str(tmp_path / "live.json")]) == 0
     shares = live.read_shares(tmp_path / "live.json")[name]
-    assert len(shares.on) == gates
+    assert len(shares.on) == sites
     assert all(0 <= share <= 1 for share in shares.on + shares.off)
     assert shares.source.startswith("measured on tiny")
