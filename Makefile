@@ -17,8 +17,8 @@ WORKERS ?= 2
 TESTS   ?=
 BENCH   ?=
 
-# One thread a worker: threads that share cores wait for each other longer than they work.
-export OMP_NUM_THREADS ?= 1
+# One thread a worker: threads that share cores wait for each other longer than they work. The demo takes all cores.
+test slow: export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
