@@ -33,6 +33,7 @@ import torch
 import addenda
 from addenda.core.registry import build_kind
 from recipes.common import Texts, keep_pages, point, precision, scores, study_texts
+from recipes.frontier import LENGTH
 from recipes.full_finetuning import FullFinetuning
 
 #: shares of general tokens to leave alone, the document lengths at which that is looked at, and tokens read at each
@@ -41,8 +42,8 @@ DOCUMENTS = (64, 256, 512)
 #: weights below one at which a trained module is tried
 WEIGHTS = (0.25, 0.5, 0.75)
 SHARE_TOKENS = 8000
-#: rows of a step and their tokens
-ROWS, LENGTH = 16, 256
+#: rows of a step, each of LENGTH tokens
+ROWS = 16
 #: tokens scored of each held-out text, along training and at the end
 ALONG, END = 30_000, 60_000
 SWEEP_TOKENS, SWEEP_SEED = 200_000, 0

@@ -8,7 +8,6 @@ It reads what a command says of itself, so it needs no model and no torch.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import sys
@@ -18,7 +17,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from pages import ROOT, run
+
 PAGE = ROOT / "docs" / "cli.md"
 
 WORDS: dict[Any, str] = {str: "text", int: "integer", float: "number", Path: "path"}
@@ -121,26 +121,13 @@ def page(command: Any, name: str = "addenda") -> str:
     return HEAD + "\n" + "\n\n".join(section(path, each) for path, each in commands(command, (name,))) + "\n"
 
 
-def main() -> int:
-    """Rewrite, or check."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where the page is stale")
-    check = parser.parse_args().check
-
+def _page_of_addenda() -> str:
     from typer.main import get_command
 
     from addenda.cli import app
 
-    wanted = page(get_command(app))
-    if not check:
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(wanted, encoding="utf-8")
-        return 0
-    if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != wanted:
-        print("stale: docs/cli.md; run `make generated`", file=sys.stderr)
-        return 1
-    return 0
+    return page(get_command(app))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(PAGE, _page_of_addenda, __doc__ or ""))

@@ -6,15 +6,14 @@ python tools/kinds_reference.py --check    fail where the page is stale
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import sys
 import typing
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from pages import ROOT, run
+
 PAGE = ROOT / "docs" / "kinds.md"
 HEAD = """\
 # Kinds
@@ -68,19 +67,5 @@ def page() -> str:
     return HEAD + "".join(f"\n{section(kind)}\n" for kind in kinds)
 
 
-def main() -> int:
-    """Rewrite, or check."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where the page is stale")
-    wanted = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(wanted, encoding="utf-8")
-        return 0
-    if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != wanted:
-        print("stale: docs/kinds.md; run `make generated`", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(PAGE, page, __doc__ or ""))

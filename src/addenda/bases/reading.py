@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -13,8 +13,12 @@ from transformers import DynamicCache
 from addenda.bases.host import Host
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.module import KnowledgeModule
-from addenda.core.site import Seam
+from addenda.core.site import Seam, Site
 from addenda.core.state import RUNTIME, KeyValues, running
+
+
+class _Enough(Exception):
+    """Ends a forward once what was looked for is known."""
 
 
 class BaseReader:
@@ -38,6 +42,23 @@ class BaseReader:
                 stack.callback(layer.register_forward_pre_hook(note, with_kwargs=True).remove)
             self.host.inner(input_ids=self._row(ids), attention_mask=self._row(torch.ones_like(ids)), use_cache=False)
         return seen
+
+    @torch.no_grad()
+    def entry(self, site: Site, ids: Tensor) -> Tensor:
+        """What enters a site [R, T, D], for rows of token ids [R, T]; the layers above are not run."""
+        seen: list[Tensor] = []
+
+        def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            seen.append(args[0] if args else kwargs["hidden_states"])
+            raise _Enough
+
+        # eagerly: compiled code sees no hook that came after it
+        with ExitStack() as stack, running(None), _evaluating(self.host.model):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.callback(self.host.submodule(site.entry).register_forward_pre_hook(note, with_kwargs=True).remove)
+            stack.enter_context(suppress(_Enough))
+            self.host.inner(input_ids=ids, use_cache=False)
+        return seen[0].reshape(*ids.shape, -1)  # OPT flattens rows
 
     @torch.no_grad()
     def key_values(self, ids: Tensor) -> list[KeyValues]:

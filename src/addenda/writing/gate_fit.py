@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,10 +20,6 @@ ROWS = 16, 256
 EVERY = 4
 #: weight of the ridge, relative to the mean square of a term
 RIDGE = 0.03
-
-
-class _Read(Exception):
-    """Ends a forward once the gate's input is known."""
 
 
 @torch.no_grad()
@@ -60,22 +56,7 @@ def _terms(base: Base, gate: ContextGate, rows: list[Item], plan: Plan) -> tuple
     """Terms [n, D + 1] and offsets [n] of the gate's score on some rows, float64 on the CPU."""
     embedding = base.model.get_input_embeddings().weight
     batch = stack(rows, embedding.device, context=plan.context, dtype=embedding.dtype)
-    seen: list[Tensor] = []
-
-    def read(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.append(args[0] if args else kwargs["hidden_states"])
-        raise _Read
-
-    site = base.host.site(gate.site)
-    handle = base.host.submodule(site.entry).register_forward_pre_hook(read, with_kwargs=True)
-    try:
-        with base.off(), torch.compiler.set_stance("force_eager"):  # compiled code sees no hook that came after it
-            base.model.base_model(input_ids=batch.student()["ids"], use_cache=False)
-    except _Read:
-        pass
-    finally:
-        handle.remove()
-    x = seen[0].reshape(*batch.seen_documents.shape, -1)  # OPT flattens rows
+    x = base.reader.entry(base.host.site(gate.site), batch.student()["ids"])
     terms, offset = gate.terms(x, batch.seen_documents.to(x.device))
     every = slice(EVERY - 1, None, EVERY)
     return terms[:, every].flatten(0, 1).double().cpu(), offset[:, every].flatten().double().cpu()

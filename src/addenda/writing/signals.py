@@ -23,8 +23,6 @@ class Interrupts:
 
     What came too late to stop anything, with the last step done, is raised again when the block ends without an error.
 
-    One that nobody answered, because the work was done when it came, is given to the program afterwards.
-
     Outside the main thread, where Python allows no handlers, nothing is changed.
     """
 
