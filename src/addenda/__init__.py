@@ -21,6 +21,7 @@ _WHERE = {
     "NeutralResidues": "kinds.neutral_residues",
     "ParallelAdapter": "kinds.parallel_adapter",
     "LoRA": "kinds.lora",
+    "LocasGLU": "kinds.locas_glu",
     "train": "writing.train",
     "TrainReport": "writing.report",
     "perplexity": "measuring.perplexity",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from addenda.core.errors import AddendaError as AddendaError
     from addenda.core.module import KnowledgeModule as KnowledgeModule
     from addenda.kinds.cartridge import Cartridge as Cartridge
+    from addenda.kinds.locas_glu import LocasGLU as LocasGLU
     from addenda.kinds.lora import LoRA as LoRA
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter

@@ -15,6 +15,7 @@ import pytest
 from addenda.core.contracts import Kind
 from addenda.core.site import Anatomy, Seam
 from addenda.kinds.cartridge import Cartridge
+from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.lora import LoRA
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.kinds.parallel_adapter import ParallelAdapter
@@ -53,6 +54,7 @@ MAIN: dict[str, Case] = {
     "neutral-context": _fixed(NeutralResidues(width=8, gate="context"), gate="context"),
     "parallel": _fixed(ParallelAdapter(width=8)),
     "lora": _fixed(LoRA(rank=2)),
+    "locas-glu": _fixed(LocasGLU(rank=8, scale=8.0), text=True),
 }
 
 EXTRA: dict[str, Case] = {
@@ -76,15 +78,17 @@ EXTRA: dict[str, Case] = {
     "neutral-context-first": _fixed(NeutralResidues(width=8, gate="context", read_at=0), gate="context"),
     "parallel-share": _fixed(ParallelAdapter(extra=0.1)),
     "lora-targets": Case(lambda anatomy: LoRA(rank=2, alpha=3.0, targets=_targets(anatomy))),
+    "locas-glu-random": _fixed(LocasGLU(rank=4, init="random", scale=16.0, layers=(0, 2))),
+    "locas-glu-activation": _fixed(LocasGLU(rank=4, init="activation", scale=16.0), text=True),
     "rslora": _fixed(LoRA(rank=4, rslora=True)),
 }
 
 CASES: dict[str, Case] = MAIN | EXTRA
 
-#: what Qwen3-MoE cannot host: its experts are not one FFN
+#: what Qwen3-MoE cannot host, its experts being no one FFN, and what plain FFNs cannot
 REFUSED: frozenset[tuple[str, str]] = frozenset(
-    ("qwen3_moe", case) for case in CASES if case.startswith(("neutral", "parallel"))
-)
+    ("qwen3_moe", case) for case in CASES if case.startswith(("neutral", "parallel", "locas"))
+) | frozenset((arch, case) for arch in ("gpt2", "gpt_neox", "opt") for case in CASES if case.startswith("locas-glu"))
 
 
 def pairs(extra_each: int = 1) -> list[Any]:

@@ -10,14 +10,14 @@ is the `nn.Module` that stands at one site. Adapters know nothing of hooks, requ
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from addenda.core.errors import AddendaError
+from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.site import Anatomy, Seam
 from addenda.core.state import KeyValues, compiling
 
@@ -28,10 +28,32 @@ if TYPE_CHECKING:
 SPARSE_BELOW = 0.6
 
 
+@dataclass(frozen=True)
+class Units:
+    """Hidden units of an FFN: `up` [F, D] and `gate` [F, D] (None in a plain MLP) read, `values` [F, D] are what each adds."""
+
+    up: Tensor
+    values: Tensor
+    gate: Tensor | None = None
+
+
 class Adapter(nn.Module, ABC):
     """What a module puts at one site."""
 
     seam: ClassVar[Seam]
+
+    def constrain(self) -> None:
+        """Bring parameters back to where the kind allows them; called after every step of any optimizer."""
+
+    def fold(self) -> Units | Tensor:
+        """What the base's own weights must take up to compute what this adapter adds, exactly, in float32.
+
+        FFN kinds give `Units` that stand beside the base's own; linear kinds a matrix [D_out, D_in] to add.
+
+        Raises:
+            UnsupportedError: no plain weight computes it; says why.
+        """
+        raise UnsupportedError("it has no form that the base's own weights could take up")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -295,6 +317,14 @@ class Reader(Protocol):
         """Keys and values [G, T, K] per layer, the text standing just before position zero."""
         ...
 
+    def inputs(self, sites: Sequence[str], ids: Tensor) -> dict[str, Tensor]:
+        """What enters each of some sites [T, D], by site key."""
+        ...
+
+    def units(self, layer: int) -> Units:
+        """The hidden units of a layer's FFN."""
+        ...
+
 
 class Kind(ABC):
     """Options of one kind of module; a subclass is a frozen dataclass in a file of its own under `kinds/`."""
@@ -335,6 +365,9 @@ class Kind(ABC):
     def gate_of(self, anatomy: Anatomy) -> ContextGate | None:
         """The gate of the whole module, for kinds that have one."""
         return None
+
+    def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:
+        """Give new adapters what they take from the base's own weights; a loaded module has it in its file."""
 
     def start(self, adapters: Mapping[str, Adapter], ids: Tensor, reader: Reader) -> None:
         """Start the adapters from text, for kinds where `starts_from_text` holds; `ids` is a LongTensor [T]."""
