@@ -24,6 +24,8 @@ _WHERE = {
     "LocasGLU": "kinds.locas_glu",
     "train": "writing.train",
     "TrainReport": "writing.report",
+    "memorize": "writing.memorize",
+    "MemorizeReport": "writing.memory_report",
     "perplexity": "measuring.perplexity",
     "Score": "measuring.perplexity",
     "calibrate": "measuring.neutrality",

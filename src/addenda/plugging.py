@@ -287,7 +287,7 @@ class Base:
         """
         if self.tokenizer is None:
             raise AddendaError("this call takes text, and the base has no tokenizer: addenda.attach(model, tokenizer)")
-        return torch.tensor(self.tokenizer(text)["input_ids"], dtype=torch.long)
+        return torch.tensor(self.tokenizer(text, verbose=False)["input_ids"], dtype=torch.long)
 
     # -- inside ------------------------------------------------------------------------------------------------
 

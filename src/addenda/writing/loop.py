@@ -128,10 +128,7 @@ class Run:
         raise TrainingStopped(f"{after}; the same call with resume=True goes on from {self.folder}", signal)
 
     def _kept(self) -> str:
-        if self.folder is None:
-            return ""
-        kept = checkpoint.folders(self.folder)
-        return f". The last good checkpoint is {kept[-1]}" if kept else ". There is no checkpoint yet"
+        return "" if self.folder is None else checkpoint.last_good(self.folder)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from addenda.core.errors import DataError
 from addenda.encoding import Encoder
-from addenda.scoring import opened
+from addenda.scoring import opener_of
 from addenda.texts import SUFFIXES, Texts, texts
 from addenda.tiny import SAMPLES
 
@@ -45,37 +45,41 @@ class Reading:
         Raises:
             DataError: the text cannot be read, or holds no token.
         """
-        held, number, before = np.zeros(0, np.int32), 0, np.zeros(0, np.int32)
+        for number, made in enumerate(self._all()):
+            if number >= skip:
+                yield made
+
+    def _all(self) -> Iterator[Chunk]:
+        before, held = np.zeros(0, np.int32), np.zeros(0, np.int32)
         for document in self._documents():
             held = np.concatenate([held, document])
-            while len(held) >= self.chunk + (number == 0):  # the opener is no fresh token
-                before, held, made = self._cut(before, held, self.chunk + (number == 0))
-                number += 1
-                if number > skip:
-                    yield made
-        if len(held) > (number == 0):
-            _, _, made = self._cut(before, held, len(held))
-            number += 1
-            if number > skip:
+            while len(held) > self.chunk:
+                # what opens the text is predicted from nothing, so it is no fresh token
+                fresh = self.chunk if len(before) else self.chunk + 1
+                if len(held) < fresh:
+                    break
+                made = self._join(before, held[:fresh])
+                before, held = made.ids[-(self.window - self.chunk) :], held[fresh:]
                 yield made
-        if number == 0:
+        if len(held) > (0 if len(before) else 1):
+            yield self._join(before, held)
+        elif not len(before):
             raise DataError(f"'{self.source.name}' is empty: it holds no text")
 
-    def _cut(self, before: np.ndarray, held: np.ndarray, fresh: int) -> tuple[np.ndarray, np.ndarray, Chunk]:
-        opener = 0 if len(before) else 1
-        ids = np.concatenate([before, held[:fresh]])[-self.window :]
-        kept = ids[-(self.window - self.chunk) :]
-        return kept, held[fresh:].copy(), Chunk(ids, min(fresh - opener, len(ids) - 1))
+    def _join(self, before: np.ndarray, fresh: np.ndarray) -> Chunk:
+        return Chunk(np.concatenate([before, fresh]), len(fresh) if len(before) else len(fresh) - 1)
 
     def _documents(self) -> Iterator[np.ndarray]:
-        first = True
-        for document in opened(self.encoder, self.source, None):
-            yield document.ids if first else document.ids[1:]
-            first = False
+        opener = opener_of(self.encoder.tokenizer)
+        for number, document in enumerate(self.encoder.documents(self.source)):
+            ids = document.ids
+            if number == 0 and opener is not None and ids[:1].tolist() != [opener]:
+                ids = np.concatenate([[np.int32(opener)], ids])
+            yield ids
 
     def tokens(self) -> int:
-        """Tokens of the text, found by reading it once."""
-        return sum(map(len, self._documents())) - 1
+        """Tokens that the chunks hold fresh, found by tokenizing the text once."""
+        return max(0, sum(map(len, self._documents())) - 1)
 
 
 def text_of(text: Any) -> Texts:
