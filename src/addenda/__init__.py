@@ -26,6 +26,8 @@ _WHERE = {
     "TrainReport": "writing.report",
     "memorize": "writing.memorize",
     "MemorizeReport": "writing.memory_report",
+    "merge": "combining.merge",
+    "MergeReport": "combining.merge",
     "perplexity": "measuring.perplexity",
     "Score": "measuring.perplexity",
     "calibrate": "measuring.neutrality",

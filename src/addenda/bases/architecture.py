@@ -66,5 +66,5 @@ def architectures() -> tuple[str, ...]:
     """The model types with a table."""
     import addenda.bases as package
 
-    own = {"architecture", "host", "hooks", "attention", "fingerprint", "load", "reading", "cache"}
+    own = {"architecture", "host", "hooks", "attention", "fingerprint", "folding", "load", "reading", "cache"}
     return tuple(info.name for info in pkgutil.iter_modules(package.__path__) if info.name not in own)

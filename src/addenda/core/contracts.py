@@ -30,11 +30,15 @@ SPARSE_BELOW = 0.6
 
 @dataclass(frozen=True)
 class Units:
-    """Hidden units of an FFN: `up` [F, D] and `gate` [F, D] (None in a plain MLP) read, `values` [F, D] are what each adds."""
+    """Hidden units of an FFN: `up` [F, D] and `gate` [F, D] (None in a plain MLP) read, `values` [F, D] are what each adds.
+
+    `activation` is its name where the units have one of their own, None for the base's.
+    """
 
     up: Tensor
     values: Tensor
     gate: Tensor | None = None
+    activation: str | None = None
 
 
 class Adapter(nn.Module, ABC):
@@ -155,6 +159,10 @@ class GatedAdapter(AddingAdapter):
     """
 
     threshold: Tensor | None
+
+    def fold(self) -> Units | Tensor:
+        """Refused: a gate that opens and shuts by token has no place in plain weights."""
+        raise UnsupportedError("it has a gate that opens and shuts by token, which plain weights cannot do")
 
     @abstractmethod
     def score(self, x: Tensor) -> Tensor | None:
@@ -282,6 +290,10 @@ class AttentionAdapter(Adapter):
     carries: bool = False
     #: False: states enter attention without the layer's input norm.
     normalise: bool = True
+    def fold(self) -> Units | Tensor:
+        """Refused: plain weights have no place for keys and values."""
+        raise UnsupportedError("it adds keys and values to attention, for which plain weights have no place")
+
     #: leading slots that are an attention sink; of all selected modules only the first brings its own.
     sinks: int = 0
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.contracts import AddingAdapter, Kind, into, width_for
+from addenda.core.contracts import AddingAdapter, Kind, Units, into, width_for
 from addenda.core.site import Anatomy, Seam
 
 
@@ -28,6 +28,11 @@ class SideFFN(AddingAdapter):
         """The contribution [..., D]."""
         gate, value = F.linear(into(x, self.up), self.up).chunk(2, dim=-1)
         return F.linear(F.silu(gate) * value, self.down)
+
+    def fold(self) -> Units:
+        """The adapter's units, activated by silu."""
+        gate, value = self.up.detach().float().chunk(2)
+        return Units(value, self.down.detach().float().T, gate, activation="silu")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,159 @@
+"""Folding: how a base's own tensors and configuration change when they take up what modules add."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from addenda.bases.host import Host
+from addenda.core.contracts import Units
+from addenda.core.errors import UnsupportedError
+
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Folding:
+    """What is folded into a host: units by layer, matrices [D_out, D_in] by the path of their linear layer.
+
+    Units of all layers are padded with zeros to one number, such that the FFN's width is a multiple of `multiple`: engines
+    know one width for all layers, and kernels like round ones.
+    """
+
+    host: Host
+    multiple: int = 64
+    units: dict[int, list[Units]] = field(default_factory=dict[int, list[Units]])
+    #: whose units they are, by layer: (name, first, last + 1) among the units of the folded FFN
+    spans: dict[int, list[tuple[str, int, int]]] = field(default_factory=dict[int, list[tuple[str, int, int]]])
+    matrices: dict[str, list[Tensor]] = field(default_factory=dict[str, list[Tensor]])
+
+    def add_units(self, name: str, layer: int, units: Units) -> None:
+        """Put the hidden units of a module beside those of a layer.
+
+        Raises:
+            UnsupportedError: the layer's units are gated and these are not or the reverse, or use another activation.
+        """
+        shape = self.host.anatomy.ffn
+        assert shape is not None
+        if shape.gated != (units.gate is not None):
+            raise UnsupportedError(
+                f"its units are {'plain' if units.gate is None else 'gated'}, and those of this base are not"
+            )
+        if units.activation not in (None, shape.activation):
+            raise UnsupportedError(
+                f"its units are activated by '{units.activation}', and those of this base by '{shape.activation}'"
+            )
+        spans = self.spans.setdefault(layer, [])
+        first = spans[-1][2] if spans else shape.units
+        spans.append((name, first, first + len(units.up)))
+        self.units.setdefault(layer, []).append(units)
+
+    def add_matrix(self, path: str, matrix: Tensor) -> None:
+        """Add a matrix [D_out, D_in] to a linear layer's."""
+        self.matrices.setdefault(path, []).append(matrix)
+
+    @property
+    def width(self) -> int:
+        """Hidden units of each layer afterwards."""
+        shape = self.host.anatomy.ffn
+        if shape is None or not self.units:
+            return 0 if shape is None else shape.units
+        most = max(sum(len(one.up) for one in units) for units in self.units.values())
+        return -(-(shape.units + most) // self.multiple) * self.multiple
+
+    def config(self) -> Any:
+        """The configuration of the folded model."""
+        config, named = copy.deepcopy(self.host.config), self.host.table.units
+        if named is not None and self.units:
+            setattr(config, named.size, self.width)
+        return config
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor of the folded model's checkpoint by name, one at a time; tied ones once.
+
+        Raises:
+            UnsupportedError: the base's weights are quantised, or not in memory.
+        """
+        changes, seen = self._changes(), set[tuple[int, Any]]()
+        for name, tensor in self.host.model.state_dict(keep_vars=True).items():
+            tensor = tensor.detach()
+            if tensor.device.type == "meta":
+                raise UnsupportedError(f"'{name}' is not in memory; load the base without offloading to merge into it")
+            if type(tensor) is not Tensor or not (tensor.is_floating_point() or tensor.dtype == torch.bool):
+                raise UnsupportedError(f"'{name}' is quantised; load the base in plain numbers to merge into it")
+            same = (tensor.data_ptr(), tuple(tensor.shape))
+            if same in seen and tensor.numel():
+                continue
+            seen.add(same)
+            for change in changes.pop(name, ()):
+                tensor = change(tensor)
+            yield name, tensor
+        assert not changes, f"no tensor is called {sorted(changes)}"
+
+    def _changes(self) -> dict[str, list[Change]]:
+        found: dict[str, list[Change]] = {}
+        for path, matrices in self.matrices.items():
+            turned = isinstance(self.host.submodule(path), Conv1D)
+            found.setdefault(f"{path}.weight", []).append(_adding(matrices, turned))
+        named, shape = self.host.table.units, self.host.anatomy.ffn
+        if named is None or shape is None or not self.units:
+            return found
+        extra = self.width - shape.units
+        for layer in range(self.host.anatomy.layers):
+            units, here = self.units.get(layer, []), f"{self.host.table.layers}.{layer}"
+            parts = {named.up: [one.up for one in units], named.down: [one.values for one in units]}
+            if named.gate is not None and named.gate != named.up:
+                parts[named.gate] = [one.gate for one in units if one.gate is not None]
+            fused = [one.gate for one in units if one.gate is not None] if named.gate == named.up else None
+            for path, rows in parts.items():
+                module = self.host.submodule(f"{here}.{path}")
+                down, turned = path == named.down, isinstance(module, Conv1D)
+                # a Conv1D keeps [in, out]: its units are columns where a Linear's are rows, and the reverse for `down`
+                axis = 0 if down == turned else 1
+                gates = fused if path == named.up else None
+                found.setdefault(f"{here}.{path}.weight", []).append(_widening(rows, gates, extra, axis))
+                if not down and getattr(module, "bias", None) is not None:
+                    found.setdefault(f"{here}.{path}.bias", []).append(_lengthening(extra, gates is not None))
+        return found
+
+
+def _adding(matrices: list[Tensor], turned: bool) -> Change:
+    def change(weight: Tensor) -> Tensor:
+        total = weight.float()
+        for matrix in matrices:
+            total = total + (matrix.T if turned else matrix).to(weight.device)
+        return total.to(weight.dtype)
+
+    return change
+
+
+def _widening(rows: list[Tensor], gates: list[Tensor] | None, extra: int, axis: int) -> Change:
+    """Concatenate units, then zeros up to `extra`; where `gates` are given, the weight holds gates first, then units."""
+
+    def widen(weight: Tensor, units: list[Tensor]) -> Tensor:
+        own = [one.to(weight) for one in units]
+        missing = extra - sum(map(len, own))
+        zeros = weight.new_zeros(missing, weight.shape[1 - axis])
+        return torch.cat([weight, *((one if axis == 0 else one.T) for one in (*own, zeros))], dim=axis)
+
+    def change(weight: Tensor) -> Tensor:
+        if gates is None:
+            return widen(weight, rows)
+        gate, up = weight.chunk(2, dim=axis)
+        return torch.cat([widen(gate, gates), widen(up, rows)], dim=axis)
+
+    return change
+
+
+def _lengthening(extra: int, fused: bool) -> Change:
+    def change(bias: Tensor) -> Tensor:
+        parts = bias.chunk(2) if fused else (bias,)
+        return torch.cat([torch.cat([part, part.new_zeros(extra)]) for part in parts])
+
+    return change
