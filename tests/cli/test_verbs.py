@@ -85,7 +85,9 @@ def test_a_plugged_module_is_trained_on(call: Any, place: Any, trained: Path, tm
 @pytest.fixture
 def memory(call: Any, place: Any, tmp_path: Path) -> Path:
     """The folder of a memory written by the command line."""
-    words = f"memorize book --base {place.base} --text {place.corpus} --window 64 --chunk 32 --set rank=4 --set scale=16"
+    words = (
+        f"memorize book --base {place.base} --text {place.corpus} --window 64 --chunk 32 --set rank=4 --set scale=16"
+    )
     said = call(*words.split(), "--out", tmp_path / "book", "--json")
     assert said.code == 0, said.err
     online = said.json["texts"]["book"]

@@ -1,6 +1,6 @@
 """Plain transformers, in a process that never imports addenda: logits and greedy tokens of checkpoints.
 
-    python plain.py REQUEST.pt ANSWER.pt      # REQUEST: [(folder, ids [B, T], new tokens)]
+python plain.py REQUEST.pt ANSWER.pt      # REQUEST: [(folder, ids [B, T], new tokens)]
 """
 
 from __future__ import annotations

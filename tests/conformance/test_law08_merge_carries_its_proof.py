@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ PAIRS = hosts(FOLDS)
 
 
 @pytest.fixture(scope="module")
-def merged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], tuple[Any, Any, Any]]]:
+def merged(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[Any, Any, Any]]:
     """By architecture and case: plugged logits and tokens, the report, and what plain transformers says."""
     place = tmp_path_factory.mktemp("merged")
     found, asked = {}, []
@@ -50,11 +49,18 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str,
         asked.append((str(out), IDS, TOKENS))
     torch.save(asked, place / "request.pt")
     here = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, "-W", "ignore", str(HERE / "plain.py"), str(place / "request.pt"), str(place / "answer.pt")]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(HERE / "plain.py"),
+        str(place / "request.pt"),
+        str(place / "answer.pt"),
+    ]
     done = subprocess.run(command, env=here, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     answers = torch.load(place / "answer.pt", weights_only=True)
-    yield {pair: (*found[pair], answer) for pair, answer in zip(PAIRS, answers, strict=True)}
+    return {pair: (*found[pair], answer) for pair, answer in zip(PAIRS, answers, strict=True)}
 
 
 @pytest.mark.parametrize(("arch", "case"), [pytest.param(*pair, id="-".join(pair)) for pair in PAIRS])
@@ -241,7 +247,7 @@ def _swapped(original: Any) -> Any:
     """A merge that takes keys for gates."""
 
     def add_units(self: Any, name: str, layer: int, units: Any) -> None:
-        from addenda.core.contracts import Units
+        from addenda.core.units import Units
 
         original(self, name, layer, Units(units.gate, units.values, units.up, units.activation))
 
@@ -249,7 +255,9 @@ def _swapped(original: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("arch", "mutant", "method"), [("opt", _lost, "_changes"), ("llama", _swapped, "add_units")], ids=["lost", "swapped"]
+    ("arch", "mutant", "method"),
+    [("opt", _lost, "_changes"), ("llama", _swapped, "add_units")],
+    ids=["lost", "swapped"],
 )
 def test_mutants_are_caught_and_nothing_is_written(
     arch: str, mutant: Any, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -49,7 +49,8 @@ def test_the_most_and_least_active_rows_of_the_base_are_cloned(arch: str, init: 
     adapters = slots(base, addenda.LocasGLU(8, init=init), text=TEXT)  # type: ignore[arg-type]
     entered: list[torch.Tensor] = []
     handles = [
-        layer.mlp.register_forward_pre_hook(lambda _, args: entered.append(args[0][0])) for layer in base.model.model.layers
+        layer.mlp.register_forward_pre_hook(lambda _, args: entered.append(args[0][0]))
+        for layer in base.model.model.layers
     ]
     with base.off(), torch.no_grad():
         base.model(base.tokenize(TEXT)[None])
@@ -137,7 +138,8 @@ def test_only_the_chosen_layers_have_a_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "reason"), [("gpt2", "are plain"), ("opt", "are plain"), ("gpt_neox", "are plain"), ("qwen3_moe", "experts")]
+    ("arch", "reason"),
+    [("gpt2", "are plain"), ("opt", "are plain"), ("gpt_neox", "are plain"), ("qwen3_moe", "experts")],
 )
 def test_ffns_that_are_not_gated_are_refused_with_the_reason(arch: str, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=reason):

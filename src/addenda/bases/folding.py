@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from addenda.bases.host import Host
-from addenda.core.contracts import Units
 from addenda.core.errors import UnsupportedError
+from addenda.core.units import Units
 
 Change = Callable[[Tensor], Tensor]
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from addenda.bases.architecture import Architecture, architecture_of
-from addenda.core.contracts import Units
 from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.site import Anatomy, FFNShape, Seam, Site
+from addenda.core.units import Units
 
 
 class Host:
@@ -129,7 +129,11 @@ class Host:
         if named is None:
             return None
         sizes = _linear_sizes(self.layers[0].get_submodule(named.down))
-        return None if sizes is None else FFNShape(sizes[0], named.gate is not None, getattr(self.config, named.activation))
+        return (
+            None
+            if sizes is None
+            else FFNShape(sizes[0], named.gate is not None, getattr(self.config, named.activation))
+        )
 
     def _sites(self, width: int) -> list[Site]:
         sites: list[Site] = []
@@ -163,6 +167,8 @@ def _weight(module: nn.Module) -> Tensor:
         if type(weight.data) is not Tensor:  # torchao's weights are of classes of their own
             weight = weight.dequantize()
         if not weight.is_floating_point():
-            raise UnsupportedError(f"the weights of its FFN are quantised to {weight.dtype} and cannot be read as numbers")
+            raise UnsupportedError(
+                f"the weights of its FFN are quantised to {weight.dtype} and cannot be read as numbers"
+            )
         weight = weight.detach()
         return weight.T if isinstance(module, Conv1D) else weight

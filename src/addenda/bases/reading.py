@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from addenda.bases.host import Host
-from addenda.core.contracts import AttentionAdapter, Units
+from addenda.core.contracts import AttentionAdapter
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
 from addenda.core.state import RUNTIME, KeyValues, running
-
+from addenda.core.units import Units
 
 #: tokens read at a time where a text is longer
 ROW = 512
@@ -77,7 +77,9 @@ class BaseReader:
     def inputs(self, sites: Sequence[str], ids: Tensor) -> dict[str, Tensor]:
         """What enters each of some sites [T, D], by key, for token ids [T], read in rows that fit the base's context."""
         longest = getattr(self.host.config, "max_position_embeddings", None) or ROW
-        found = [self.entries([self.host.site(key) for key in sites], row[None]) for row in ids.split(min(ROW, longest))]
+        found = [
+            self.entries([self.host.site(key) for key in sites], row[None]) for row in ids.split(min(ROW, longest))
+        ]
         return {key: torch.cat([part[key][0] for part in found]) for key in sites}
 
     def units(self, layer: int) -> Units:

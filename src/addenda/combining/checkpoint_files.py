@@ -67,7 +67,7 @@ def write_checkpoint(
         if base.tokenizer is not None:
             base.tokenizer.save_pretrained(folder)
         manifest = finish(folder)
-        names = tuple(sorted(entry.name for entry in folder.iterdir())) + (MANIFEST,)
+        names = (*sorted(entry.name for entry in folder.iterdir()), MANIFEST)
         write_text(folder / MANIFEST, json.dumps(manifest | {"files": list(names)}, indent=1) + "\n")
 
     about = sum(p.numel() for p in base.model.parameters()) * dtype.itemsize

@@ -13,9 +13,9 @@ import torch
 from addenda.bases.folding import Folding
 from addenda.combining.checkpoint_files import MANIFEST, check_out, write_checkpoint
 from addenda.combining.proof import Proof, prove
-from addenda.core.contracts import Units
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule
+from addenda.core.units import Units
 from addenda.selection import weights_of
 
 if TYPE_CHECKING:
@@ -160,4 +160,3 @@ def _manifest(base: Base, weights: Mapping[str, float], folding: Folding, proof:
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """What stands beside the weights of a merge."""
     return json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
-

@@ -20,25 +20,13 @@ from torch import Tensor, nn
 from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.site import Anatomy, Seam
 from addenda.core.state import KeyValues, compiling
+from addenda.core.units import Units
 
 if TYPE_CHECKING:
     from addenda.core.gates import ContextGate
 
 # Above this share of live tokens the dense product is cheaper than gathering rows.
 SPARSE_BELOW = 0.6
-
-
-@dataclass(frozen=True)
-class Units:
-    """Hidden units of an FFN: `up` [F, D] and `gate` [F, D] (None in a plain MLP) read, `values` [F, D] are what each adds.
-
-    `activation` is its name where the units have one of their own, None for the base's.
-    """
-
-    up: Tensor
-    values: Tensor
-    gate: Tensor | None = None
-    activation: str | None = None
 
 
 class Adapter(nn.Module, ABC):
@@ -290,6 +278,7 @@ class AttentionAdapter(Adapter):
     carries: bool = False
     #: False: states enter attention without the layer's input norm.
     normalise: bool = True
+
     def fold(self) -> Units | Tensor:
         """Refused: plain weights have no place for keys and values."""
         raise UnsupportedError("it adds keys and values to attention, for which plain weights have no place")
@@ -378,7 +367,7 @@ class Kind(ABC):
         """The gate of the whole module, for kinds that have one."""
         return None
 
-    def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:
+    def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:  # noqa: B027 - most take nothing
         """Give new adapters what they take from the base's own weights; a loaded module has it in its file."""
 
     def start(self, adapters: Mapping[str, Adapter], ids: Tensor, reader: Reader) -> None:

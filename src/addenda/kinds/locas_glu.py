@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addenda.core.activations import Activation, activation
-from addenda.core.contracts import Adapter, AddingAdapter, Kind, Reader, Units, into
+from addenda.core.contracts import Adapter, AddingAdapter, Kind, Reader, into
 from addenda.core.errors import UnsupportedError
 from addenda.core.site import Anatomy, Seam, Site
+from addenda.core.units import Units
 
 #: tokens of text from which the start is taken at most
 START_TOKENS = 2048
@@ -104,7 +105,9 @@ class LocasGLU(Kind):
         if phi is None:
             raise UnsupportedError(f"LocasGLU does not know the activation '{shape.activation}' of this base")
         cloned = self.init in ("top", "bottom", "random")
-        self.check(not cloned or self.rank <= shape.units, f"rank {self.rank} is more than the FFN's {shape.units} units")
+        self.check(
+            not cloned or self.rank <= shape.units, f"rank {self.rank} is more than the FFN's {shape.units} units"
+        )
         return {site.key: SlotAdapter(anatomy.width, self.rank, phi) for site in self._sites(anatomy)}
 
     def _sites(self, anatomy: Anatomy) -> list[Site]:
@@ -133,7 +136,9 @@ class LocasGLU(Kind):
         """
         ids = ids[:START_TOKENS]
         need = self.rank if self.init == "activation" else 1
-        self.check(len(ids) >= need, f"a start from '{self.init}' takes at least {need} tokens of text; it has {len(ids)}")
+        self.check(
+            len(ids) >= need, f"a start from '{self.init}' takes at least {need} tokens of text; it has {len(ids)}"
+        )
         inputs = reader.inputs(list(adapters), ids)
         for key, adapter in adapters.items():
             assert isinstance(adapter, SlotAdapter)
@@ -164,4 +169,3 @@ def _clone(adapter: SlotAdapter, units: Units, chosen: Tensor) -> None:
 def layer_of(key: str) -> int:
     """The layer's number in a site key, `layers.3.ffn`."""
     return int(key.split(".")[1])
-

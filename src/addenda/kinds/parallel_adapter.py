@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.contracts import AddingAdapter, Kind, Units, into, width_for
+from addenda.core.contracts import AddingAdapter, Kind, into, width_for
 from addenda.core.site import Anatomy, Seam
+from addenda.core.units import Units
 
 
 class SideFFN(AddingAdapter):

@@ -184,7 +184,8 @@ def _report(base: Base, run: MemoryRun, out: Path | None) -> MemorizeReport:
     return MemorizeReport(
         names=run.writer.names,
         texts={
-            name: Online(curve, run.readings[name].source.name, run.settings.baseline) for name, curve in run.curves.items()
+            name: Online(curve, run.readings[name].source.name, run.settings.baseline)
+            for name, curve in run.curves.items()
         },
         seconds=run.seconds,
         bare_seconds=run.bare_seconds,

@@ -57,8 +57,11 @@ class Online:
 
 @dataclass(frozen=True)
 class MemorizeReport:
-    """What was memorized. `texts` has the online loss by module; `seconds` are those of reading and writing alone,
-    `bare_seconds` those of scoring the same windows with the bare base."""
+    """What was memorized.
+
+    `texts` has the online loss by module; `seconds` are those of reading and writing alone, `bare_seconds` those of
+    scoring the same windows with the bare base.
+    """
 
     names: tuple[str, ...]
     texts: dict[str, Online]
@@ -82,7 +85,9 @@ class MemorizeReport:
 
     def __str__(self) -> str:
         speed = self.tokens / self.seconds if self.seconds else 0.0
-        lines = [f"{', '.join(self.names)}: {self.tokens:,} tokens read in {self.seconds:,.0f} s ({speed:,.0f} tokens/s)"]
+        lines = [
+            f"{', '.join(self.names)}: {self.tokens:,} tokens read in {self.seconds:,.0f} s ({speed:,.0f} tokens/s)"
+        ]
         for name, one in self.texts.items():
             told = f"  {name} on {one.on}: {one.nats:.3f} nats per token while it was read"
             gain, late = one.gain(), one.gain(0.75)

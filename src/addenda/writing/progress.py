@@ -16,7 +16,15 @@ class Progress:
     """Tells how a run goes. `history` holds every record since the run began, resumptions included."""
 
     def __init__(
-        self, run: Path | None, steps: int, *, show: bool, tracker: Any, name: str, config: dict[str, Any], task: str = "training"
+        self,
+        run: Path | None,
+        steps: int,
+        *,
+        show: bool,
+        tracker: Any,
+        name: str,
+        config: dict[str, Any],
+        task: str = "training",
     ) -> None:
         self.file = None if run is None else run / LOG
         self.history: list[dict[str, Any]] = []

@@ -105,9 +105,7 @@ class Writer:
 
     def _costs(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.full(targets.shape, 1.0 / targets.shape[1], device=self.device)
-        total, costs = self.head.costs(
-            LanguageModelling(), hidden.flatten(0, 1), targets.flatten(), weights.flatten()
-        )
+        total, costs = self.head.costs(LanguageModelling(), hidden.flatten(0, 1), targets.flatten(), weights.flatten())
         return total, costs.view(targets.shape)
 
     def _quiet(self, names: list[str]) -> Tensor:
