@@ -22,6 +22,7 @@ _WHERE = {
     "ParallelAdapter": "kinds.parallel_adapter",
     "LoRA": "kinds.lora",
     "LocasGLU": "kinds.locas_glu",
+    "LocasMLP": "kinds.locas_mlp",
     "train": "writing.train",
     "TrainReport": "writing.report",
     "memorize": "writing.memorize",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from addenda.core.module import KnowledgeModule as KnowledgeModule
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
+    from addenda.kinds.locas_mlp import LocasMLP as LocasMLP
     from addenda.kinds.lora import LoRA as LoRA
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter

@@ -20,7 +20,7 @@ from conformance.kinds import REFUSED
 from conformance.world import IDS, Subject, generate, logits, subject_of, throwaway
 from pico import ARCHS
 
-FOLDS = ("lora", "locas-glu")
+FOLDS = ("lora", "locas-glu", "locas-mlp")
 ALSO = ("lora-targets", "rslora", "locas-glu-random", "locas-glu-activation")
 TOKENS = 12
 HERE = Path(__file__).parent
@@ -100,7 +100,7 @@ def test_every_case_that_folds_is_proven(arch: str, case: str, tmp_path: Path) -
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("case", FOLDS)
 def test_half_precision_is_held_to_the_bases_own(case: str, dtype: torch.dtype, tmp_path: Path) -> None:
-    with subject_of("qwen3", case, dtype) as subject:
+    with subject_of("gpt2" if case == "locas-mlp" else "qwen3", case, dtype) as subject:
         subject.plug("m")
         report = addenda.merge(subject.base, "m", out=tmp_path / "out")
     assert report.proof.dtype == str(dtype).removeprefix("torch.")

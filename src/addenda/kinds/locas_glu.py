@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,17 @@ from addenda.core.units import Units
 
 #: tokens of text from which the start is taken at most
 START_TOKENS = 2048
+STARTS = ("top", "bottom", "random", "activation", "gaussian")
+FROM_TEXT = ("top", "bottom", "activation")
+
+
+class Slots(Kind):
+    """The options that both kinds of Locas have."""
+
+    rank: int
+    init: Any
+    scale: float
+    layers: tuple[int, ...] | None
 
 
 class SlotAdapter(AddingAdapter):
@@ -56,7 +67,7 @@ class SlotAdapter(AddingAdapter):
 
 
 @dataclass(frozen=True)
-class LocasGLU(Kind):
+class LocasGLU(Slots):
     """A memory of `rank` slots beside each gated FFN, for `addenda.memorize`; `addenda.merge` folds it into the base.
 
     `init` says where a slot's key and gate come from: `top`, the rows of the base's own FFN that are most active on the
@@ -76,18 +87,12 @@ class LocasGLU(Kind):
     default_lr: ClassVar[float] = 4e-3
 
     def __post_init__(self) -> None:
-        self.check(self.rank > 0, f"rank must be positive; got {self.rank}")
-        starts = ("top", "bottom", "random", "activation", "gaussian")
-        self.check(self.init in starts, f"init is one of {', '.join(starts)}; got {self.init!r}")
-        self.check(0 < self.scale < float("inf"), f"scale must be positive; got {self.scale}")
-        if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
-            self.check(bool(self.layers), "layers is a list of layer numbers, or None for all; got none")
+        object.__setattr__(self, "layers", check_slots(self))
 
     @property
     def starts_from_text(self) -> bool:
         """All starts but `random` and `gaussian` look at what the text does in the base."""
-        return self.init in ("top", "bottom", "activation")
+        return self.init in FROM_TEXT
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, SlotAdapter]:
         """One adapter beside the FFN of each chosen layer.
@@ -104,17 +109,7 @@ class LocasGLU(Kind):
         phi = activation(shape.activation)
         if phi is None:
             raise UnsupportedError(f"LocasGLU does not know the activation '{shape.activation}' of this base")
-        cloned = self.init in ("top", "bottom", "random")
-        self.check(
-            not cloned or self.rank <= shape.units, f"rank {self.rank} is more than the FFN's {shape.units} units"
-        )
-        return {site.key: SlotAdapter(anatomy.width, self.rank, phi) for site in self._sites(anatomy)}
-
-    def _sites(self, anatomy: Anatomy) -> list[Site]:
-        sites = anatomy.at(Seam.FFN)
-        for layer in self.layers or ():
-            self.check(0 <= layer < anatomy.layers, f"layers are numbers from 0 to {anatomy.layers - 1}; got {layer}")
-        return [site for site in sites if self.layers is None or site.layer in self.layers]
+        return {site.key: SlotAdapter(anatomy.width, self.rank, phi) for site in slot_sites(self, anatomy)}
 
     @torch.no_grad()
     def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:
@@ -122,10 +117,9 @@ class LocasGLU(Kind):
         for key, adapter in adapters.items():
             assert isinstance(adapter, SlotAdapter)
             units = reader.units(layer_of(key))
-            adapter.tau.copy_(self.scale / self.rank * units.values.float().norm(dim=-1).mean())
+            adapter.tau.copy_(tau(self, units))
             if self.init == "random":
-                chosen = torch.randperm(len(units.values))[: self.rank]
-                _clone(adapter, units, chosen)
+                _clone(adapter, units, torch.randperm(len(units.values))[: self.rank])
 
     @torch.no_grad()
     def start(self, adapters: Mapping[str, Adapter], ids: Tensor, reader: Reader) -> None:
@@ -134,36 +128,81 @@ class LocasGLU(Kind):
         Raises:
             AddendaError: the text is shorter than what is taken from it.
         """
-        ids = ids[:START_TOKENS]
-        need = self.rank if self.init == "activation" else 1
-        self.check(
-            len(ids) >= need, f"a start from '{self.init}' takes at least {need} tokens of text; it has {len(ids)}"
-        )
-        inputs = reader.inputs(list(adapters), ids)
+        inputs = text_inputs(self, list(adapters), ids, reader)
         for key, adapter in adapters.items():
             assert isinstance(adapter, SlotAdapter)
             x = inputs[key].float()
             if self.init == "activation":
-                spread = torch.linspace(0, len(x) - 1, self.rank, device=x.device).round().long()
-                adapter.up.copy_(F.normalize(x[spread], dim=-1).repeat(2, 1))
+                adapter.up.copy_(spread(x, self.rank).repeat(2, 1))
                 continue
             units = reader.units(layer_of(key))
-            _clone(adapter, units, self._ranked(x, units, adapter.phi)[: self.rank])
-
-    def _ranked(self, x: Tensor, units: Units, phi: Activation) -> Tensor:
-        """Units by alpha_j = mean_t | phi(W_G a_t)_j (W_K a_t)_j |, first those that are wanted."""
-        assert units.gate is not None
-        total = torch.zeros(len(units.up), device=x.device)
-        for part in x.split(256):
-            part = part.to(units.up.dtype)
-            total += (phi(F.linear(part, units.gate)) * F.linear(part, units.up)).abs().float().sum(0)
-        return total.argsort(descending=self.init == "top", stable=True)
+            _clone(adapter, units, ranked(self, x, units, adapter.phi))
 
 
 def _clone(adapter: SlotAdapter, units: Units, chosen: Tensor) -> None:
     assert units.gate is not None
     rows = torch.cat([units.gate[chosen], units.up[chosen]]).float()
     adapter.up.copy_(F.normalize(rows, dim=-1))
+
+
+# -- what both kinds of Locas share ---------------------------------------------------------------------------------
+
+
+def check_slots(kind: Slots) -> tuple[int, ...] | None:
+    """Check the options; returns the layers in order, each once."""
+    kind.check(kind.rank > 0, f"rank must be positive; got {kind.rank}")
+    kind.check(kind.init in STARTS, f"init is one of {', '.join(STARTS)}; got {kind.init!r}")
+    kind.check(0 < kind.scale < float("inf"), f"scale must be positive; got {kind.scale}")
+    if kind.layers is None:
+        return None
+    kind.check(len(kind.layers) > 0, "layers is a list of layer numbers, or None for all; got none")
+    return tuple(sorted(set(kind.layers)))
+
+
+def slot_sites(kind: Slots, anatomy: Anatomy) -> list[Site]:
+    """The FFN sites of the chosen layers."""
+    shape = anatomy.ffn
+    assert shape is not None
+    cloned = kind.init in ("top", "bottom", "random")
+    kind.check(not cloned or kind.rank <= shape.units, f"rank {kind.rank} is more than the FFN's {shape.units} units")
+    for layer in kind.layers or ():
+        kind.check(0 <= layer < anatomy.layers, f"layers are numbers from 0 to {anatomy.layers - 1}; got {layer}")
+    return [site for site in anatomy.at(Seam.FFN) if kind.layers is None or site.layer in kind.layers]
+
+
+def tau(kind: Slots, units: Units) -> Tensor:
+    """scale/r * mean_j |W_down[j]|, a scalar."""
+    return kind.scale / kind.rank * units.values.float().norm(dim=-1).mean()
+
+
+def text_inputs(kind: Slots, sites: list[str], ids: Tensor, reader: Reader) -> dict[str, Tensor]:
+    """What enters the sites [T, D] on the first tokens of a text.
+
+    Raises:
+        AddendaError: the text is shorter than what is taken from it.
+    """
+    ids = ids[:START_TOKENS]
+    need = kind.rank if kind.init == "activation" else 2
+    kind.check(len(ids) >= need, f"a start from '{kind.init}' takes at least {need} tokens of text; it has {len(ids)}")
+    return reader.inputs(sites, ids)
+
+
+def spread(x: Tensor, count: int) -> Tensor:
+    """`count` of the activations [T, D], evenly spread, each cut to length 1: [count, D]."""
+    return F.normalize(x[torch.linspace(0, len(x) - 1, count, device=x.device).round().long()], dim=-1)
+
+
+def ranked(kind: Slots, x: Tensor, units: Units, phi: Activation) -> Tensor:
+    """The `rank` units with the largest (`bottom`: smallest) alpha_j = mean_t |m_tj| on activations x [T, D].
+
+    m_t is what the FFN's value rows are weighted by: phi(W_G a_t) * (W_K a_t) in a gated one, phi(W_K a_t) in a plain one.
+    """
+    total = torch.zeros(len(units.up), device=x.device)
+    for part in x.split(256):
+        part = part.to(units.up.dtype)
+        up = F.linear(part, units.up)
+        total += (phi(up) if units.gate is None else phi(F.linear(part, units.gate)) * up).abs().float().sum(0)
+    return total.argsort(descending=kind.init == "top", stable=True)[: kind.rank]
 
 
 def layer_of(key: str) -> int:

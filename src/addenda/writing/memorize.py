@@ -19,6 +19,7 @@ from addenda.core.gates import PRIOR
 from addenda.encoding import Encoder
 from addenda.files import check_place
 from addenda.kinds.locas_glu import LocasGLU
+from addenda.kinds.locas_mlp import LocasMLP
 from addenda.storage import MEMBERS
 from addenda.texts import Texts, texts
 from addenda.writing import checkpoint
@@ -64,7 +65,7 @@ def memorize(
         name: of a module, or several names. One that is not plugged is made new, as `kind` says.
         text: the text itself, a path, or whatever `addenda.texts.texts` reads. For several names a mapping of names to
             texts.
-        kind: of modules that are not plugged; default: `LocasGLU()`.
+        kind: of modules that are not plugged; default: `LocasGLU()`, or `LocasMLP()` where FFNs are plain.
         out: folder for the module (for several a folder in it for each). Beside it, `<out>.run` keeps log and
             checkpoints. Without `out` nothing is written to disk.
         resume: go on from the last checkpoint in `<out>.run`, with the same settings; gives the same bits as a run that
@@ -95,7 +96,7 @@ def memorize(
     window = _window(base, chosen)
     made = [n for n in names if n not in base.modules]
     for new in made:
-        base.new(new, kind or LocasGLU(), seed=chosen.seed)
+        base.new(new, kind or default_kind(base), seed=chosen.seed)
     try:
         with ExitStack() as block:
             block.enter_context(prepared(base, names, seed=chosen.seed, gradient_checkpointing=False))
@@ -116,6 +117,12 @@ def memorize(
             base.unplug(new)
         raise
     return report
+
+
+def default_kind(base: Base) -> Kind:
+    """The memory that fits the base's FFNs."""
+    shape = base.anatomy.ffn
+    return LocasGLU() if shape is None or shape.gated else LocasMLP()
 
 
 def _sources(names: tuple[str, ...], text: Any) -> dict[str, Texts]:
@@ -159,6 +166,7 @@ def _run(
             Stream(texts(settings.replay), closing, length=settings.replay_tokens, seed=settings.seed, code=REPLAY)
         )
     for n in names:
+        settings.in_closed_form(base.modules[n].kind)
         if not any(p.requires_grad for p in base.modules[n].parameters()):
             raise TrainingError(f"module '{n}' is frozen: none of its parameters wants a gradient")
     rates = {n: base.modules[n].kind.default_lr if settings.lr is None else settings.lr for n in names}

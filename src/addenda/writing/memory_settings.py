@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
+from addenda.kinds.locas_mlp import LocasMLP
 from addenda.writing.settings import checked
 
 #: what may differ between a run and its resumption: it changes nothing that is learned
@@ -24,6 +26,8 @@ class MemorySettings:
     """fresh tokens of each write"""
     steps: int = 1
     """optimizer steps on each chunk"""
+    write: Literal["auto", "closed", "gradient"] = "auto"
+    """`gradient`: steps of AdamW; `closed`: `LocasMLP`'s slots from activations and gradients; `auto`: closed where it can"""
     every: int = 1
     """write every so many chunks, and only score those between"""
     passes: int = 1
@@ -73,6 +77,16 @@ class MemorySettings:
     def _check(self, holds: bool, name: str, wanted: str) -> None:
         if not holds:
             raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
+
+    def in_closed_form(self, kind: Kind) -> bool:
+        """Whether a module of this kind is written in closed form.
+
+        Raises:
+            AddendaError: that was asked for, and the kind has no such rule.
+        """
+        if self.write == "closed" and not isinstance(kind, LocasMLP):
+            raise AddendaError(f"write='closed' is for LocasMLP; {type(kind).__name__} takes gradient steps")
+        return self.write != "gradient" and isinstance(kind, LocasMLP)
 
     def plain(self) -> dict[str, Any]:
         """The settings that decide what is learned, as plain data: for cards and checkpoints."""

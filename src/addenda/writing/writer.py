@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from addenda.core.errors import TrainingError
 from addenda.core.state import Collector
+from addenda.kinds.locas_mlp import LocasMLP, PlainSlotAdapter, closed_form
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
 from addenda.optimizers.adamw import adamw
@@ -66,8 +68,14 @@ class Writer:
         if not write:
             with torch.no_grad():
                 return self._read(rows)[1]
+        closed = [row for row in rows if self.settings.in_closed_form(self.base.modules[row[0]].kind)]
+        stepped = [row for row in rows if row not in closed]
+        return {**self._closed(closed), **self._stepped(stepped)}
+
+    def _stepped(self, rows: Rows) -> dict[str, float]:
+        """Optimizer steps on the loss of the fresh tokens."""
         first: dict[str, float] = {}
-        for _ in range(self.settings.steps):
+        for _ in range(self.settings.steps if rows else 0):
             loss, nats = self._read(rows)
             first = first or nats
             with cast(self.device, self.settings.precision):
@@ -78,6 +86,30 @@ class Writer:
             for name, _ in rows:
                 self._update(name)
         return first
+
+    def _closed(self, rows: Rows) -> dict[str, float]:
+        """Slots of the kind that writes in closed form, from one backward pass and no step."""
+        if not rows:
+            return {}
+        adapters = {name: [self._plain(name, key) for key in self.base.modules[name].sites()] for name, _ in rows}
+        with ExitStack() as stack:
+            tapped = {name: [stack.enter_context(one.tapped()) for one in ours] for name, ours in adapters.items()}
+            loss, nats = self._read(rows)
+        self._check(rows, nats)
+        loss.backward()
+        for name, chunk in rows:
+            kind = self.base.modules[name].kind
+            assert isinstance(kind, LocasMLP)
+            # the loss is a mean of negative log-probabilities over the fresh tokens
+            pairs = [(x[0], -chunk.fresh * _gradient(tap)[0]) for ((x, tap),) in tapped[name]]
+            closed_form(kind, adapters[name], pairs)
+            self.optimizers[name].zero_grad(set_to_none=True)
+        return nats
+
+    def _plain(self, name: str, key: str) -> PlainSlotAdapter:
+        adapter = self.base.modules[name].adapter(key)
+        assert isinstance(adapter, PlainSlotAdapter)
+        return adapter
 
     @torch.no_grad()
     def bare(self, rows: Rows) -> dict[str, float]:
@@ -171,6 +203,10 @@ class Writer:
 
     def _learning(self, name: str) -> list[nn.Parameter]:
         return [p for p in self.base.modules[name].parameters() if p.requires_grad]
+
+
+def _gradient(tap: Tensor) -> Tensor:
+    return torch.zeros_like(tap) if tap.grad is None else tap.grad
 
 
 def together(chunks: Sequence[tuple[str, Chunk]]) -> Iterator[Rows]:
