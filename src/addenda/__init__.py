@@ -29,6 +29,8 @@ _WHERE = {
     "MemorizeReport": "writing.memory_report",
     "merge": "combining.merge",
     "MergeReport": "combining.merge",
+    "subtract": "combining.subtract",
+    "SubtractReport": "combining.subtract",
     "perplexity": "measuring.perplexity",
     "Score": "measuring.perplexity",
     "calibrate": "measuring.neutrality",

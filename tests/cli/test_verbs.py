@@ -135,6 +135,8 @@ def test_merge_folds_a_memory_into_a_base_that_loads_by_itself(
     assert alone[0]["text"] != bare[0]["text"]
     shown = call("merge", "--base", place.base, "--modules", f"{memory}=0.5", "--out", out, "--save-dtype", "bfloat16")
     assert shown.code == 0, shown.err
+    taken = call("merge", "--base", out, "--subtract", "book", "--out", tmp_path / "back", "--json")
+    assert (taken.code, taken.json["restored"], taken.json["width"]) == (0, True, [128, 96])
     told = " ".join(shown.out.split())
     assert "bfloat16; FFN 96 -> 128 units" in told
     assert "largest difference" in told
@@ -265,6 +267,22 @@ def test_chat_answers_and_obeys(call: Any, place: Any, trained: Path) -> None:
     assert "there is no command /nonsense" in said.err
     assert "/reset" in said.out
     assert call(*words, stdin="hello").code == 0  # the end of input ends it
+
+
+def test_chat_remembers_until_it_is_told_to_forget(call: Any, place: Any, tmp_path: Path) -> None:
+    words = ["chat", "--base", place.base, "--remember", tmp_path / "mine", "--max-tokens", "4"]
+    said = call(*words, stdin="hello there\nhow are you\n/modules\n/off\n/modules")
+    assert said.code == 0, said.err
+    assert "0 turns so far" in said.err
+    states = [line.rsplit(", ", 1)[1] for line in said.out.splitlines() if line.startswith("mine: ")]
+    assert states == ["acts at 1", "off"]
+    card = json.loads((tmp_path / "mine" / "card.json").read_text())
+    assert [run["objective"] for run in card["training"]] == ["memorize", "memorize"]
+    again = call(*words, stdin="/forget")
+    assert "2 turns so far" in again.err
+    assert "is deleted" in again.err
+    assert not (tmp_path / "mine").exists()
+    assert "--remember FOLDER" in call("chat", "--base", place.base, stdin="/forget").err
 
 
 def test_demo_quick(call: Any, place: Any, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 import addenda
 from addenda.bases import folding
-from addenda.combining.merge import read_manifest
+from addenda.combining.manifest import read_manifest
 from addenda.core.errors import AddendaError, FileError, UnsupportedError
 from conformance.kinds import REFUSED
 from conformance.world import IDS, Subject, generate, logits, subject_of, throwaway
@@ -72,7 +72,7 @@ def test_plain_transformers_computes_what_was_plugged(merged: Any, arch: str, ca
     assert dtype == "torch.float32"
     assert report.proof.holds
     assert report.proof.changed > 100 * report.proof.allowed  # what would be lost without the module
-    assert read_manifest(report.out)["proof"] == report.proof.as_dict()
+    assert read_manifest(report.out).proof == report.proof.as_dict()
     if report.width[0] != report.width[1]:
         assert report.width[1] % 64 == 0
         config = json.loads((report.out / "config.json").read_text())
@@ -133,10 +133,10 @@ def test_several_modules_and_weights_fold_in_one_go(tmp_path: Path) -> None:
     theirs = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval(), IDS)
     assert float((theirs - plugged).abs().max() / plugged.abs().max()) <= 1e-4
     assert report.width == (96, 128)
-    assert read_manifest(tmp_path / "out")["units"] == {
-        "0": [["a", 96, 104], ["c", 104, 108], ["d", 108, 116]],
-        "1": [["a", 96, 104], ["d", 104, 112]],
-        "2": [["a", 96, 104], ["c", 104, 108], ["d", 108, 116]],
+    assert read_manifest(tmp_path / "out").units == {
+        0: [("a", 96, 104), ("c", 104, 108), ("d", 108, 116)],
+        1: [("a", 96, 104), ("d", 104, 112)],
+        2: [("a", 96, 104), ("c", 104, 108), ("d", 108, 116)],
     }
 
 

@@ -69,32 +69,11 @@ class Folding:
 
     def config(self) -> Any:
         """The configuration of the folded model."""
-        config, named = copy.deepcopy(self.host.config), self.host.table.units
-        if named is not None and self.units:
-            setattr(config, named.size, self.width)
-        return config
+        return config_with(self.host, self.width if self.units else None)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor of the folded model's checkpoint by name, one at a time; tied ones once.
-
-        Raises:
-            UnsupportedError: the base's weights are quantised, or not in memory.
-        """
-        changes, seen = self._changes(), set[tuple[int, Any]]()
-        for name, tensor in self.host.model.state_dict(keep_vars=True).items():
-            tensor = tensor.detach()
-            if tensor.device.type == "meta":
-                raise UnsupportedError(f"'{name}' is not in memory; load the base without offloading to merge into it")
-            if type(tensor) is not Tensor or not (tensor.is_floating_point() or tensor.dtype == torch.bool):
-                raise UnsupportedError(f"'{name}' is quantised; load the base in plain numbers to merge into it")
-            same = (tensor.data_ptr(), tuple(tensor.shape))
-            if same in seen and tensor.numel():
-                continue
-            seen.add(same)
-            for change in changes.pop(name, ()):
-                tensor = change(tensor)
-            yield name, tensor
-        assert not changes, f"no tensor is called {sorted(changes)}"
+        """Every tensor of the folded model's checkpoint by name, one at a time; tied ones once."""
+        return checkpoint_tensors(self.host, self._changes())
 
     def _changes(self) -> dict[str, list[Change]]:
         found: dict[str, list[Change]] = {}
@@ -121,6 +100,81 @@ class Folding:
                 if not down and getattr(module, "bias", None) is not None:
                     found.setdefault(f"{here}.{path}.bias", []).append(_lengthening(extra, gates is not None))
         return found
+
+
+@dataclass
+class Narrowing:
+    """A host of which some units of each layer are left out: those not among `kept` [n], by layer, in that order.
+
+    All layers are padded with zeros to `width` units.
+    """
+
+    host: Host
+    kept: dict[int, Tensor]
+    width: int
+
+    def config(self) -> Any:
+        """The configuration of the narrowed model."""
+        return config_with(self.host, self.width)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor of the narrowed model's checkpoint by name, one at a time; tied ones once."""
+        named, changes = self.host.table.units, dict[str, list[Change]]()
+        assert named is not None
+        for layer, kept in self.kept.items():
+            for path in {named.up, named.down} | ({named.gate} if named.gate is not None else set()):
+                name = f"{self.host.table.layers}.{layer}.{path}"
+                module = self.host.submodule(name)
+                down, fused = path == named.down, named.gate == named.up == path
+                axis = 0 if down == isinstance(module, Conv1D) else 1
+                changes[f"{name}.weight"] = [_narrowing(kept, self.width, axis, fused)]
+                if not down and getattr(module, "bias", None) is not None:
+                    changes[f"{name}.bias"] = [_narrowing(kept, self.width, 0, fused)]
+        return checkpoint_tensors(self.host, changes)
+
+
+def config_with(host: Host, width: int | None) -> Any:
+    """A copy of a host's configuration, with another number of FFN units."""
+    config, named = copy.deepcopy(host.config), host.table.units
+    if named is not None and width is not None:
+        setattr(config, named.size, width)
+    return config
+
+
+def checkpoint_tensors(host: Host, changes: dict[str, list[Change]]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a host's checkpoint by name, changed, one at a time; tied ones once.
+
+    Raises:
+        UnsupportedError: the weights are quantised, or not in memory.
+    """
+    left, seen = dict(changes), set[tuple[int, Any]]()
+    for name, tensor in host.model.state_dict(keep_vars=True).items():
+        tensor = tensor.detach()
+        if tensor.device.type == "meta":
+            raise UnsupportedError(f"'{name}' is not in memory; load the base without offloading to merge into it")
+        if type(tensor) is not Tensor or not (tensor.is_floating_point() or tensor.dtype == torch.bool):
+            raise UnsupportedError(f"'{name}' is quantised; load the base in plain numbers to merge into it")
+        same = (tensor.data_ptr(), tuple(tensor.shape))
+        if same in seen and tensor.numel():
+            continue
+        seen.add(same)
+        for change in left.pop(name, ()):
+            tensor = change(tensor)
+        yield name, tensor
+    assert not left, f"no tensor is called {sorted(left)}"
+
+
+def _narrowing(kept: Tensor, width: int, axis: int, fused: bool) -> Change:
+    def narrow(weight: Tensor) -> Tensor:
+        chosen = weight.index_select(axis, kept.to(weight.device))
+        shape = list(chosen.shape)
+        shape[axis] = width - len(kept)
+        return torch.cat([chosen, chosen.new_zeros(shape)], dim=axis)
+
+    def change(weight: Tensor) -> Tensor:
+        return torch.cat([narrow(part) for part in weight.chunk(2, dim=axis)], dim=axis) if fused else narrow(weight)
+
+    return change
 
 
 def _adding(matrices: list[Tensor], turned: bool) -> Change:

@@ -24,6 +24,12 @@ def merge(
     probe: Annotated[
         str, typer.Option("--probe", help="Text on which the merged and the plugged model are compared.")
     ] = "general_valid",
+    subtract: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--subtract", help="Take this module out of --base, a merged checkpoint. Repeatable.", metavar="NAME"
+        ),
+    ] = None,
     base: o.BaseName = "tiny",
     dtype: o.DtypeName = o.Dtype.AUTO,
     device: o.Device = None,
@@ -34,11 +40,21 @@ def merge(
     Units of side FFNs (Locas memories, parallel adapters) stand beside the base's own, LoRA is added to its matrices.
     What has a gate, or adds keys and values, cannot be folded and is refused. Nothing is written unless the proof holds.
 
+    `--subtract NAME` takes units out of a merged checkpoint again, bit for bit.
+
     Example: `addenda merge --plug runs/book --out runs/with-book`
     """
     with answering(json) as answer:
         import addenda
 
+        if subtract:
+            if plug or modules:
+                raise addenda.AddendaError(
+                    "--subtract takes modules out; --plug and --modules put them in: do one at a time"
+                )
+            removed = addenda.subtract(base, subtract, out=out)
+            answer.give(removed.as_dict(), lambda console: console.print(str(removed), markup=False))
+            return
         loaded = o.load(base, dtype, device, plug, modules)
         report = addenda.merge(
             loaded.base,

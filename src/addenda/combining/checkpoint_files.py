@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from addenda.combining.manifest import MANIFEST, Manifest
 from addenda.files import check_place, read_json, replace_folder, write_text
 from addenda.tensorfile import write_tensors
 
-if TYPE_CHECKING:
-    from addenda.bases.folding import Folding
-    from addenda.plugging import Base
-
-MANIFEST = "merge.json"
 INDEX = "model.safetensors.index.json"
 #: transformers asks a checkpoint where it comes from
 METADATA = {"format": "pt"}
@@ -39,15 +35,28 @@ def _members(out: Path) -> set[str]:
     return {MANIFEST, *(str(name) for name in files)} if isinstance(files, list) else {MANIFEST}
 
 
+class Source(Protocol):
+    """What a checkpoint is written from: a `Folding` or `Narrowing`."""
+
+    def config(self) -> Any:
+        """Its configuration."""
+        ...
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Its tensors by name, one at a time."""
+        ...
+
+
 def write_checkpoint(
-    base: Base,
-    folding: Folding,
+    model: Any,
+    tokenizer: Any,
+    source: Source,
     out: Path,
     dtype: torch.dtype,
     shard_bytes: int,
-    finish: Callable[[Path], dict[str, Any]],
+    finish: Callable[[Path], Manifest],
 ) -> tuple[tuple[str, ...], int]:
-    """Write the folded checkpoint; returns its files and the size of its weights in bytes.
+    """Write a checkpoint changed from that of `model`; returns its files and the size of its weights in bytes.
 
     `finish` looks at the folder before it is put in its place, and gives what the manifest says; if it raises, nothing
     is left.
@@ -57,25 +66,26 @@ def write_checkpoint(
 
     def fill(folder: Path) -> None:
         nonlocal names, size
-        size = _write_weights(folding, folder, dtype, shard_bytes)
-        config = folding.config()
+        size = _write_weights(source, folder, dtype, shard_bytes)
+        config = source.config()
         config.dtype = dtype
-        config.architectures = [type(base.model).__name__]
+        config.architectures = [type(model).__name__]
         config.save_pretrained(folder)
-        if getattr(base.model, "generation_config", None) is not None:
-            base.model.generation_config.save_pretrained(folder)
-        if base.tokenizer is not None:
-            base.tokenizer.save_pretrained(folder)
+        if getattr(model, "generation_config", None) is not None:
+            model.generation_config.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
         manifest = finish(folder)
         names = (*sorted(entry.name for entry in folder.iterdir()), MANIFEST)
-        write_text(folder / MANIFEST, json.dumps(manifest | {"files": list(names)}, indent=1) + "\n")
+        manifest.files = list(names)
+        write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
-    about = sum(p.numel() for p in base.model.parameters()) * dtype.itemsize
+    about = sum(p.numel() for p in model.parameters()) * dtype.itemsize
     replace_folder(out, _members(out), fill, about, "merged checkpoint")
     return names, size
 
 
-def _write_weights(folding: Folding, folder: Path, dtype: torch.dtype, shard_bytes: int) -> int:
+def _write_weights(source: Source, folder: Path, dtype: torch.dtype, shard_bytes: int) -> int:
     """Write tensors shard by shard, never more than one shard in memory; returns their bytes."""
     held: dict[str, Tensor] = {}
     size, total, shards, where = 0, 0, 0, dict[str, int]()
@@ -87,7 +97,7 @@ def _write_weights(folding: Folding, folder: Path, dtype: torch.dtype, shard_byt
         held.clear()
         size = 0
 
-    for name, tensor in folding.tensors():
+    for name, tensor in source.tensors():
         tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor
         bytes_ = tensor.numel() * tensor.dtype.itemsize
         if held and size + bytes_ > shard_bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from addenda.bases.folding import Folding
-from addenda.combining.checkpoint_files import MANIFEST, check_out, write_checkpoint
+from addenda.combining.checkpoint_files import check_out, write_checkpoint
+from addenda.combining.manifest import Manifest, Merged, Width
 from addenda.combining.proof import Proof, prove
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule
@@ -99,7 +99,7 @@ def merge(
         _fold(base, folding, base.modules[name], weights[name])
     proofs: list[Proof] = []
 
-    def finish(folder: Path) -> dict[str, Any]:
+    def finish(folder: Path) -> Manifest:
         found = prove(base, weights, folder, written, probe)
         proofs.append(found)
         if not found.holds:
@@ -109,7 +109,7 @@ def merge(
             )
         return _manifest(base, weights, folding, found)
 
-    files, size = write_checkpoint(base, folding, Path(out), written, shard_bytes, finish)
+    files, size = write_checkpoint(base.model, base.tokenizer, folding, Path(out), written, shard_bytes, finish)
     shape = base.anatomy.ffn
     before = 0 if shape is None else shape.units
     return MergeReport(tuple(sorted(weights)), weights, Path(out), size, files, (before, folding.width), proofs[0])
@@ -139,24 +139,25 @@ def _fold(base: Base, folding: Folding, module: KnowledgeModule, weight: float) 
         raise UnsupportedError(f"'{module.name}' ({kind}) cannot be folded into plain weights: {error}") from None
 
 
-def _manifest(base: Base, weights: Mapping[str, float], folding: Folding, proof: Proof) -> dict[str, Any]:
-    """What is written beside the weights: what went in, where, and the proof."""
+def _manifest(base: Base, weights: Mapping[str, float], folding: Folding, proof: Proof) -> Manifest:
     shape = base.anatomy.ffn
-    return {
-        "format": "addenda merge",
-        "base": base.record().model_dump(),
-        "modules": [
-            {"name": name, "weight": weights[name], "kind": type(base.modules[name].kind).__name__}
-            | {"sha256": base.modules[name].card.sha256, "licence": base.modules[name].card.licence}
+    beside = {name for spans in folding.spans.values() for name, _, _ in spans}
+    return Manifest(
+        base=base.record(),
+        base_dtype=str(base.host.dtype()).removeprefix("torch."),
+        dtype=proof.dtype,
+        modules=[
+            Merged(
+                name=name,
+                kind=type(base.modules[name].kind).__name__,
+                weight=weights[name],
+                form="units" if name in beside else "matrices",
+                sha256=base.modules[name].card.sha256,
+                licence=base.modules[name].card.licence,
+            )
             for name in sorted(weights)
         ],
-        "units": {str(layer): spans for layer, spans in folding.spans.items()},
-        "matrices": sorted(folding.matrices),
-        "width": {"before": 0 if shape is None else shape.units, "after": folding.width, "multiple": folding.multiple},
-        "proof": proof.as_dict(),
-    }
-
-
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """What stands beside the weights of a merge."""
-    return json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
+        units=folding.spans,
+        width=Width(before=0 if shape is None else shape.units, after=folding.width, multiple=folding.multiple),
+        proof=proof.as_dict(),
+    )
