@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -27,7 +28,6 @@ import torch
 
 import addenda
 from addenda.core.registry import build_kind
-from addenda.texts import texts
 from recipes.common import precision, study_texts
 from recipes.records import device, in_processes, name_of, read_records, write_record
 
@@ -114,12 +114,16 @@ def study(records: list[dict[str, Any]], tokens: int, seeds: list[int], books: I
 
 @cache
 def text_of(book: str) -> str:
-    """A whole book from `ADDENDA_DATA`; where that is absent, the medical sample that ships with the package."""
+    """A whole book from `ADDENDA_DATA`.
+
+    Raises:
+        AddendaError: it is not there.
+    """
     data = Path(os.environ.get("ADDENDA_DATA", "../shared/data")) / "long_books"
-    if not data.is_dir():
-        return "\n\n".join(record["text"] for record in texts("pubmed_train"))
-    (file,) = data.glob(f"{book}*.txt.gz")
-    with gzip.open(file, "rt", encoding="utf-8") as lines:
+    found = sorted(data.glob(f"{book}*.txt.gz"))
+    if not found:
+        raise addenda.AddendaError(f"no book '{book}' in {data}; ADDENDA_DATA names the folder of the data")
+    with gzip.open(found[0], "rt", encoding="utf-8") as lines:
         return lines.read()
 
 
@@ -135,8 +139,9 @@ def execute(run: Run, records: Path) -> str:
     settings = dict(run.settings)
     if settings.pop("replay", False):
         settings["replay"] = held.replay
+    text = first_tokens(base, run.book, run.tokens)
     report = addenda.memorize(
-        base, "m", text=first_tokens(base, run.book, run.tokens), kind=build_kind(run.kind, run.options), seed=run.seed,
+        base, "m", text=text, kind=build_kind(run.kind, run.options), seed=run.seed,
         window=WINDOW, chunk=CHUNK, precision=precision(), log=False, **settings,
     )  # fmt: skip
     options: dict[str, Any] = {"tokens": GENERAL, "precision": precision()}
@@ -157,6 +162,7 @@ def execute(run: Run, records: Path) -> str:
             "time": report.seconds / report.bare_seconds,
             "curve": online.curve.points(True),
             "base": base.fingerprint,
+            "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "torch": torch.__version__,
             "device": device(),
         },

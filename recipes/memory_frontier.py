@@ -56,11 +56,15 @@ def curve_of(records: Records) -> Curve:
 
 
 def at_equal_forgetting(ours: Curve, theirs: Curve, steps: int = 41) -> float | None:
-    """Gain of ours over theirs at the forgetting that both reach, a mean over the shared range."""
-    last = min(ours.costs.max(), theirs.costs.max())
-    if last <= 0:
+    """Gain of ours over theirs at equal forgetting, a mean over the range in which both were measured.
+
+    The range begins at the larger of the two least amounts of forgetting measured: below it a curve is but a straight line
+    to the base, which would do it wrong. None where the two share no range.
+    """
+    first, last = max(curve.costs[1] for curve in (ours, theirs)), min(ours.costs.max(), theirs.costs.max())
+    if last <= 0 or first > last:
         return None
-    grid = np.linspace(0.0, last, steps)[1:]
+    grid = np.linspace(first, last, steps)
     mine, other = (np.interp(grid, curve.costs, curve.gains) for curve in (ours, theirs))
     return float(mine.sum() / other.sum()) if other.sum() > 0 else None
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+import addenda
+from addenda.texts import texts
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -43,9 +46,11 @@ def record(method: str, gain: float, forgetting: float, **more: Any) -> dict[str
 def test_gain_is_compared_at_equal_forgetting() -> None:
     report = module("memory_frontier")
     ours = report.curve_of([record("locas", 0.2, 0.1), record("locas", 0.4, 0.2), record("locas", 0.3, 0.5)])
-    theirs = report.curve_of([record("templora", 0.4, 0.4)])
+    theirs = report.curve_of([record("templora", 0.1, 0.1), record("templora", 0.2, 0.2)])
     assert report.at_equal_forgetting(ours, theirs) == pytest.approx(2.0)
     assert report.at_equal_forgetting(theirs, ours) == pytest.approx(0.5)
+    far = report.curve_of([record("templora", 0.9, 0.6)])
+    assert report.at_equal_forgetting(ours, far) is None  # below its one point nothing is known of it
 
 
 def test_only_settings_that_none_betters_go_on() -> None:
@@ -66,6 +71,9 @@ def test_only_settings_that_none_betters_go_on() -> None:
 def test_every_method_reads_a_little_and_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, report = module("locas"), module("memory_frontier")
     monkeypatch.setattr(study, "GENERAL", 1000)
+    with pytest.raises(addenda.AddendaError, match="no book 'Dickens_Bleak'"):
+        study.text_of("Dickens_Bleak")
+    monkeypatch.setattr(study, "text_of", lambda _: "\n".join(record["text"] for record in texts("pubmed_train")))
     records = tmp_path / "locas"
     records.mkdir()
     for method, (kind, grid) in study.grids().items():
@@ -79,4 +87,7 @@ def test_every_method_reads_a_little_and_is_reported(tmp_path: Path, monkeypatch
     text = report.report(study.read_records(records), tmp_path)
     assert (tmp_path / "locas.svg").exists()
     assert "| sweep: method" in text
-    assert "| gain of | over that of |" in text or "at equal forgetting" not in text
+    shown = report.report(
+        [record("locas", 0.2, 0.1), record("locas", 0.3, 0.3), record("templora", 0.3, 0.2)], tmp_path
+    )
+    assert "| locas | templora |" in shown

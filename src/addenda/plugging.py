@@ -126,8 +126,8 @@ class Base:
             torch.manual_seed(seed)
             card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=self.record())
             module = KnowledgeModule(name, kind, kind.adapters(self.anatomy), card, kind.gate_of(self.anatomy))
-        self._machinery.place(module)
-        kind.prepare({key: module.adapter(key) for key in module.sites()}, self.reader)
+            self._machinery.place(module)
+            kind.prepare({key: module.adapter(key) for key in module.sites()}, self.reader)
         module.awaits_text = kind.starts_from_text  # anew: what it took from the base was no text
         if ids is not None:
             self._start(module, ids)

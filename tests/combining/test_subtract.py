@@ -74,13 +74,27 @@ def test_what_was_added_to_matrices_stays_in_and_is_refused(tmp_path: Path) -> N
     assert all(torch.equal(tensor, left[name]) for name, tensor in only.items())
 
 
-def test_a_coarser_merge_is_said_to_be_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_coarser_merge_is_said_to_be_one(tmp_path: Path, dtype: torch.dtype) -> None:
     base = with_memories("llama")
-    addenda.merge(base, "a", out=tmp_path / "coarse", dtype="bfloat16")
+    addenda.merge(base, "a", out=tmp_path / "coarse", dtype=dtype)
     report = addenda.subtract(tmp_path / "coarse", "a", out=tmp_path / "none")
     assert (report.restored, report.exact) == (True, False)
     assert "not the base's own" in str(report)
-    assert next(iter(state(tmp_path / "none").values())).dtype == torch.bfloat16
+    restored = state(tmp_path / "none")
+    assert all(torch.equal(tensor.to(dtype), restored[name]) for name, tensor in base.model.state_dict().items())
+
+
+def test_a_configuration_that_says_nothing_of_the_size_says_nothing_again(tmp_path: Path) -> None:
+    """GPT-2's own checkpoints have n_inner null, for four times the width."""
+    base = addenda.attach(pico("gpt2", n_inner=None), pico_tokenizer())
+    base.new("a", addenda.LocasMLP(8, init="random"))
+    base.modules["a"].adapter("layers.1.ffn").values.data.normal_(std=0.1)  # type: ignore[operator, union-attr]
+    report = addenda.merge(base, "a", out=tmp_path / "merged")
+    assert report.width == (256, 320)
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["n_inner"] == 320
+    assert addenda.subtract(tmp_path / "merged", "a", out=tmp_path / "none").restored
+    assert json.loads((tmp_path / "none" / "config.json").read_text())["n_inner"] is None
 
 
 def test_a_checkpoint_that_was_changed_since_is_refused(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_half_precision_is_held_to_the_bases_own(case: str, dtype: torch.dtype, 
     assert report.proof.dtype == str(dtype).removeprefix("torch.")
     assert 1e-4 < report.proof.allowed < 0.2
     assert report.proof.difference <= report.proof.allowed
+    assert report.proof.difference < report.proof.changed / 2
 
 
 def test_another_dtype_can_be_asked_for(tmp_path: Path) -> None:
@@ -231,6 +232,34 @@ def test_mistakes_are_told(given: dict[str, Any], said: str, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_module_that_half_precision_drowns_is_not_called_proven(dtype: torch.dtype, tmp_path: Path) -> None:
+    with subject_of("llama", "lora", dtype) as subject:
+        module = subject.plug("m")
+        with torch.no_grad():
+            for key in module.sites():
+                module.adapter(key).b.mul_(1e-3)  # type: ignore[operator, union-attr]
+        with pytest.raises(AddendaError, match=r"too coarse for them|is allowed"):
+            addenda.merge(subject.base, "m", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_that_are_none_are_no_proof() -> None:
+    from addenda.combining.proof import _apart
+
+    good, bad = torch.ones(2, 3), torch.tensor([[1.0, float("nan"), 1.0]] * 2)
+    assert _apart([good, bad], [good, good]) == float("inf")
+    assert _apart([good, good], [good, bad]) == float("inf")
+
+
+def test_an_empty_probe_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with subject_of("llama", "lora") as subject:
+        subject.plug("m")
+        with pytest.raises(AddendaError, match="no text to compare"):
+            addenda.merge(subject.base, "m", out=tmp_path / "out", probe=[])
+    assert not (tmp_path / "out").exists()
+
+
 # -- mutants --------------------------------------------------------------------------------------------------------
 
 
@@ -259,10 +288,11 @@ def _swapped(original: Any) -> Any:
     [("opt", _lost, "_changes"), ("llama", _swapped, "add_units")],
     ids=["lost", "swapped"],
 )
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_mutants_are_caught_and_nothing_is_written(
-    arch: str, mutant: Any, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arch: str, mutant: Any, method: str, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: Subject = throwaway(arch, "lora" if arch == "opt" else "locas-glu")
+    made: Subject = throwaway(arch, "lora" if arch == "opt" else "locas-glu", dtype)
     monkeypatch.setattr(folding.Folding, method, mutant(getattr(folding.Folding, method)))
     with pytest.raises(AddendaError, match="nothing was written: the merged model differs"):
         addenda.merge(made.base, "m", out=tmp_path / "out")

@@ -77,6 +77,16 @@ def test_random_rows_are_rows_of_the_base_and_need_no_text() -> None:
         torch.testing.assert_close(key_rows, F.normalize(weights(base, layer)[1], dim=-1)[nearest.indices])
 
 
+def test_the_seed_decides_which_rows_are_drawn() -> None:
+    torch.manual_seed(1)
+    one = slots(attached(), addenda.LocasGLU(4, init="random"), seed=5)[0].up.clone()
+    torch.manual_seed(2)
+    two = slots(attached(), addenda.LocasGLU(4, init="random"), seed=5)[0].up.clone()
+    other = slots(attached(), addenda.LocasGLU(4, init="random"), seed=6)[0].up
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
 def test_activations_of_the_text_become_keys_and_gates() -> None:
     base = attached()
     adapter = slots(base, addenda.LocasGLU(4, init="activation"), text=TEXT)[0]

@@ -81,3 +81,35 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"diary\.txt"):
         Memory(fresh_base(), tmp_path / "mine")
     assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"
+
+
+def test_nothing_is_kept_while_the_memory_is_off(tmp_path: Path) -> None:
+    base = fresh_base()
+    memory = Memory(base, tmp_path / "mine", **SETTINGS)
+    memory.take(SAID)
+    base.use()
+    memory.take("a secret between us, of which nothing is to be kept")
+    assert memory.turns == 1
+
+
+def test_an_interrupted_turn_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from addenda.writing.writer import Writer
+
+    base = fresh_base()
+    memory = Memory(base, tmp_path / "mine", **SETTINGS)
+    memory.take(SAID)
+    before = {name: tensor.clone() for name, tensor in base.modules["mine"].tensors().items()}
+    original, taken = Writer.take, 0
+
+    def take(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        if taken == 3:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Writer, "take", take)
+    with pytest.raises(KeyboardInterrupt):
+        memory.take(SAID)
+    assert all(torch.equal(tensor, base.modules["mine"].tensors()[name]) for name, tensor in before.items())
+    assert memory.turns == 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tokenizers.processors import TemplateProcessing
 
 import addenda
 from addenda.core.errors import AddendaError, DataError, TrainingError
@@ -114,15 +115,25 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("replay", [None, general(30)], ids=["plain", "replay"])
+RESUMED: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": ("llama", {}),
+    "replay": ("llama", {"replay": general(30), "replay_tokens": 32}),
+    "passes": ("llama", {"passes": 3, "chunk": 40, "every": 2, "steps": 2}),
+    "context gate": ("llama", {"kind": addenda.NeutralResidues(width=8), "replay": general(30), "replay_tokens": 32}),
+    "closed": ("gpt2", {"kind": addenda.LocasMLP(24, scale=8.0)}),
+}
+
+
+@pytest.mark.parametrize("case", RESUMED)
 def test_resume_is_exact(
-    make_base: Callable[..., addenda.Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replay: Any
+    make_base: Callable[..., addenda.Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    given = QUICK | {"replay": replay, "replay_tokens": 32, "checkpoint_every": 3}
-    whole = make_base()
+    arch, more = RESUMED[case]
+    given = QUICK | {"checkpoint_every": 3, "window": 64} | more
+    whole = make_base(arch)
     first = addenda.memorize(whole, "m", text=TEXT, out=tmp_path / "whole", **given)
 
-    base, original, taken = make_base(), Writer.take, 0
+    base, original, taken = make_base(arch), Writer.take, 0
 
     def take(self: Writer, *args: Any, **kwargs: Any) -> Any:
         nonlocal taken
@@ -137,12 +148,61 @@ def test_resume_is_exact(
     assert not base.modules  # nothing half-written stays plugged
     with pytest.raises(TrainingError, match="resume=True"):
         addenda.memorize(base, "m", text=TEXT, out=tmp_path / "cut", **given)
-    with pytest.raises(TrainingError, match="chunk: 16 then, 8 now"):
+    with pytest.raises(TrainingError, match="chunk: [0-9]+ then, 8 now"):
         addenda.memorize(base, "m", text=TEXT, out=tmp_path / "cut", resume=True, **given | {"chunk": 8})
     second = addenda.memorize(base, "m", text=TEXT, out=tmp_path / "cut", resume=True, **given)
     assert second.resumed_from == 6
     assert_equal(tensors(whole), tensors(base))
     assert first.texts["m"].curve.bins == second.texts["m"].curve.bins
+
+
+def test_several_texts_resume_exactly_and_in_their_order(
+    make_base: Callable[..., addenda.Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stories = {"one": " ".join(medical(2)), "two": " ".join(general(5)), "three": " ".join(medical(4, 50))}
+    given = QUICK | {"checkpoint_every": 2}
+    whole = make_base()
+    addenda.memorize(whole, list(stories), text=stories, out=tmp_path / "whole", **given)
+    base, original, taken = make_base(), Writer.take, 0
+
+    def take(self: Writer, *args: Any, **kwargs: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        if taken == 15:
+            raise Stop
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Writer, "take", take)
+    with pytest.raises(Stop):
+        addenda.memorize(base, list(stories), text=stories, out=tmp_path / "cut", **given)
+    with pytest.raises(TrainingError, match="names"):
+        addenda.memorize(base, list(reversed(stories)), text=stories, out=tmp_path / "cut", resume=True, **given)
+    addenda.memorize(base, list(stories), text=stories, out=tmp_path / "cut", resume=True, **given)
+    for name in stories:
+        assert_equal(tensors(whole, name), tensors(base, name))
+
+
+def test_closed_form_learns_nothing_from_replay_and_says_so(make_base: Callable[..., addenda.Base]) -> None:
+    base = make_base("opt")
+    with pytest.raises(TrainingError, match="written in closed form"):
+        addenda.memorize(base, "m", text=TEXT, window=48, chunk=16, replay=general(30), log=False)
+    assert not base.modules
+    report = addenda.memorize(base, "m", text=medical(1)[0][:60], window=48, chunk=16, log=False)
+    assert report.parameters["m"] == 2 * 2 * 64 * 64  # a text shorter than its 64 slots
+
+
+def test_a_long_file_is_one_text(base: addenda.Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pieces begin with no token of their own."""
+    from addenda import texts
+
+    (tmp_path / "long.txt").write_text("\n".join(medical(12)))
+    template = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", base.tokenizer.bos_token_id)])
+    base.tokenizer.backend_tokenizer.post_processor = template
+    assert base.tokenizer("a")["input_ids"][0] == base.tokenizer.bos_token_id
+    whole = addenda.memorize(base, "a", text=tmp_path / "long.txt", **QUICK)
+    monkeypatch.setattr(texts, "PIECE", 300)
+    pieces = addenda.memorize(base, "b", text=tmp_path / "long.txt", **QUICK)
+    assert pieces.texts["b"].tokens == whole.texts["a"].tokens
 
 
 def test_a_signal_stops_after_a_whole_chunk(

@@ -16,6 +16,8 @@ from addenda.core.errors import UnsupportedError
 from addenda.core.units import Units
 
 Change = Callable[[Tensor], Tensor]
+#: makes a matrix [D_out, D_in] when its turn has come
+Matrix = Callable[[], Tensor]
 
 
 @dataclass
@@ -28,10 +30,12 @@ class Folding:
 
     host: Host
     multiple: int = 64
+    #: of what is written; None: the base's own. Sums are rounded once, to it
+    dtype: torch.dtype | None = None
     units: dict[int, list[Units]] = field(default_factory=dict[int, list[Units]])
     #: whose units they are, by layer: (name, first, last + 1) among the units of the folded FFN
     spans: dict[int, list[tuple[str, int, int]]] = field(default_factory=dict[int, list[tuple[str, int, int]]])
-    matrices: dict[str, list[Tensor]] = field(default_factory=dict[str, list[Tensor]])
+    matrices: dict[str, list[Matrix]] = field(default_factory=dict[str, list[Matrix]])
 
     def add_units(self, name: str, layer: int, units: Units) -> None:
         """Put the hidden units of a module beside those of a layer.
@@ -54,7 +58,7 @@ class Folding:
         spans.append((name, first, first + len(units.up)))
         self.units.setdefault(layer, []).append(units)
 
-    def add_matrix(self, path: str, matrix: Tensor) -> None:
+    def add_matrix(self, path: str, matrix: Matrix) -> None:
         """Add a matrix [D_out, D_in] to a linear layer's."""
         self.matrices.setdefault(path, []).append(matrix)
 
@@ -67,9 +71,14 @@ class Folding:
         most = max(sum(len(one.up) for one in units) for units in self.units.values())
         return -(-(shape.units + most) // self.multiple) * self.multiple
 
+    def size_in_config(self) -> int | None:
+        """What the base's configuration says of its FFN's size; None where it says nothing, as GPT-2's may."""
+        named = self.host.table.units
+        return None if named is None else getattr(self.host.config, named.size, None)
+
     def config(self) -> Any:
         """The configuration of the folded model."""
-        return config_with(self.host, self.width if self.units else None)
+        return config_with(self.host, self.width if self.units else self.size_in_config())
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of the folded model's checkpoint by name, one at a time; tied ones once."""
@@ -79,7 +88,7 @@ class Folding:
         found: dict[str, list[Change]] = {}
         for path, matrices in self.matrices.items():
             turned = isinstance(self.host.submodule(path), Conv1D)
-            found.setdefault(f"{path}.weight", []).append(_adding(matrices, turned))
+            found.setdefault(f"{path}.weight", []).append(_adding(matrices, turned, self.dtype))
         named, shape = self.host.table.units, self.host.anatomy.ffn
         if named is None or shape is None or not self.units:
             return found
@@ -96,7 +105,7 @@ class Folding:
                 # a Conv1D keeps [in, out]: its units are columns where a Linear's are rows, and the reverse for `down`
                 axis = 0 if down == turned else 1
                 gates = fused if path == named.up else None
-                found.setdefault(f"{here}.{path}.weight", []).append(_widening(rows, gates, extra, axis))
+                found.setdefault(f"{here}.{path}.weight", []).append(_widening(rows, gates, extra, axis, self.dtype))
                 if not down and getattr(module, "bias", None) is not None:
                     found.setdefault(f"{here}.{path}.bias", []).append(_lengthening(extra, gates is not None))
         return found
@@ -112,10 +121,12 @@ class Narrowing:
     host: Host
     kept: dict[int, Tensor]
     width: int
+    #: what the configuration is to say of it; None: nothing
+    said: int | None
 
     def config(self) -> Any:
         """The configuration of the narrowed model."""
-        return config_with(self.host, self.width)
+        return config_with(self.host, self.said)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of the narrowed model's checkpoint by name, one at a time; tied ones once."""
@@ -133,11 +144,11 @@ class Narrowing:
         return checkpoint_tensors(self.host, changes)
 
 
-def config_with(host: Host, width: int | None) -> Any:
-    """A copy of a host's configuration, with another number of FFN units."""
+def config_with(host: Host, said: int | None) -> Any:
+    """A copy of a host's configuration that says so of its FFN's size."""
     config, named = copy.deepcopy(host.config), host.table.units
-    if named is not None and width is not None:
-        setattr(config, named.size, width)
+    if named is not None:
+        setattr(config, named.size, said)
     return config
 
 
@@ -177,17 +188,20 @@ def _narrowing(kept: Tensor, width: int, axis: int, fused: bool) -> Change:
     return change
 
 
-def _adding(matrices: list[Tensor], turned: bool) -> Change:
+def _adding(matrices: list[Matrix], turned: bool, dtype: torch.dtype | None) -> Change:
     def change(weight: Tensor) -> Tensor:
         total = weight.float()
-        for matrix in matrices:
+        for make in matrices:
+            matrix = make()
             total = total + (matrix.T if turned else matrix).to(weight.device)
-        return total.to(weight.dtype)
+        return total.to(dtype or weight.dtype)
 
     return change
 
 
-def _widening(rows: list[Tensor], gates: list[Tensor] | None, extra: int, axis: int) -> Change:
+def _widening(
+    rows: list[Tensor], gates: list[Tensor] | None, extra: int, axis: int, dtype: torch.dtype | None
+) -> Change:
     """Concatenate units, then zeros up to `extra`; where `gates` are given, the weight holds gates first, then units."""
 
     def widen(weight: Tensor, units: list[Tensor]) -> Tensor:
@@ -197,6 +211,7 @@ def _widening(rows: list[Tensor], gates: list[Tensor] | None, extra: int, axis: 
         return torch.cat([weight, *((one if axis == 0 else one.T) for one in (*own, zeros))], dim=axis)
 
     def change(weight: Tensor) -> Tensor:
+        weight = weight.to(dtype or weight.dtype)
         if gates is None:
             return widen(weight, rows)
         gate, up = weight.chunk(2, dim=axis)

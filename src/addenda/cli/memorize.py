@@ -18,7 +18,12 @@ TYPED = frozenset("window chunk lr passes replay local seed precision baseline c
 def memorize(
     name: Annotated[str, typer.Argument(help="The memory's name: a new one, or one that --plug brought.")],
     text: Annotated[str, typer.Option("--text", help=f"The text: {o.TEXTS}.")],
-    kind: Annotated[str, typer.Option("--kind", help=f"What kind of memory: {', '.join(o.kinds())}.")] = "LocasGLU",
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind", help=f"What kind of memory: {', '.join(o.kinds())}; default: the Locas that fits the base."
+        ),
+    ] = None,
     set_: w.Pairs = None,
     out: w.Out = None,
     resume: w.Resume = False,
@@ -57,11 +62,13 @@ def memorize(
         from dataclasses import fields
 
         import addenda
+        from addenda.writing.memorize import default_kind
         from addenda.writing.memory_settings import MemorySettings
 
+        loaded = o.load_base(base, dtype, device)
+        kind = type(default_kind(loaded)).__name__ if kind is None else kind
         options, settings = w.split(kind, set_, "memorize", [one.name for one in fields(MemorySettings)], TYPED)
         settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED}
-        loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
         w.fresh(loaded, name, kind, options, seed)

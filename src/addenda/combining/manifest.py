@@ -34,6 +34,7 @@ class Width(_Record):
     before: int = Field(ge=0)
     after: int = Field(ge=0)
     multiple: int = Field(ge=1)
+    config: int | None = Field(default=None, description="what the base's configuration said; None: nothing")
 
 
 class Manifest(_Record):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from addenda.bases.folding import Folding
 from addenda.combining.checkpoint_files import check_out, write_checkpoint
 from addenda.combining.manifest import Manifest, Merged, Width
-from addenda.combining.proof import Proof, prove
+from addenda.combining.proof import Proof, probe_rows, prove
+from addenda.core.contracts import Adapter
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule
+from addenda.core.site import Seam
 from addenda.core.units import Units
 from addenda.selection import weights_of
 
@@ -94,25 +98,33 @@ def merge(
         raise AddendaError(f"multiple and shard_bytes are positive; got {multiple} and {shard_bytes}")
     written = _dtype(dtype) or base.host.dtype()
     check_out(Path(out))
-    folding = Folding(base.host, multiple)
+    rows = probe_rows(base, probe)
+    folding = Folding(base.host, multiple, written)
     for name in sorted(weights):
         _fold(base, folding, base.modules[name], weights[name])
     proofs: list[Proof] = []
 
     def finish(folder: Path) -> Manifest:
-        found = prove(base, weights, folder, written, probe)
+        found = prove(base, weights, folder, written, rows)
         proofs.append(found)
         if not found.holds:
-            raise AddendaError(
-                f"nothing was written: the merged model differs from the plugged one by {found.difference:.1e} of the "
-                f"largest logit, and {found.allowed:.1e} is allowed; merge in float32 (dtype='float32')"
-            )
+            raise AddendaError(_unproven(found))
         return _manifest(base, weights, folding, found)
 
     files, size = write_checkpoint(base.model, base.tokenizer, folding, Path(out), written, shard_bytes, finish)
     shape = base.anatomy.ffn
     before = 0 if shape is None else shape.units
     return MergeReport(tuple(sorted(weights)), weights, Path(out), size, files, (before, folding.width), proofs[0])
+
+
+def _unproven(proof: Proof) -> str:
+    told = f"the merged model differs from the plugged one by {proof.difference:.1e} of the largest logit"
+    if proof.difference <= proof.allowed:
+        told += f", and the modules themselves change it by {proof.changed:.1e}: {proof.dtype} is too coarse for them"
+    else:
+        told += f", and {proof.allowed:.1e} is allowed"
+    remedy = "" if proof.dtype == "float32" else "; merge in float32: dtype='float32' (--save-dtype float32)"
+    return f"nothing was written: {told}{remedy}"
 
 
 def _dtype(given: torch.dtype | str | None) -> torch.dtype | None:
@@ -129,14 +141,24 @@ def _fold(base: Base, folding: Folding, module: KnowledgeModule, weight: float) 
         if module.gate is not None:
             raise UnsupportedError("it has a gate that reads the document so far, which plain weights cannot do")
         for key in module.sites():
-            site, found = base.host.site(key), module.adapter(key).fold()
-            if isinstance(found, Units):
-                scaled = Units(found.up, found.values * weight, found.gate, found.activation)
-                folding.add_units(module.name, site.layer, scaled)
-            else:
-                folding.add_matrix(site.path, found * weight)
+            site, adapter = base.host.site(key), module.adapter(key)
+            if site.seam is Seam.LINEAR:  # when its turn has come: all matrices together would be as large as the base
+                folding.add_matrix(site.path, partial(_matrix, adapter, weight))
+                continue
+            found = adapter.fold()
+            assert isinstance(found, Units)
+            folding.add_units(
+                module.name, site.layer, Units(found.up, found.values * weight, found.gate, found.activation)
+            )
     except UnsupportedError as error:
         raise UnsupportedError(f"'{module.name}' ({kind}) cannot be folded into plain weights: {error}") from None
+
+
+@torch.no_grad()
+def _matrix(adapter: Adapter, weight: float) -> Tensor:
+    found = adapter.fold()
+    assert isinstance(found, Tensor)
+    return found * weight
 
 
 def _manifest(base: Base, weights: Mapping[str, float], folding: Folding, proof: Proof) -> Manifest:
@@ -158,6 +180,11 @@ def _manifest(base: Base, weights: Mapping[str, float], folding: Folding, proof:
             for name in sorted(weights)
         ],
         units=folding.spans,
-        width=Width(before=0 if shape is None else shape.units, after=folding.width, multiple=folding.multiple),
+        width=Width(
+            before=0 if shape is None else shape.units,
+            after=folding.width,
+            multiple=folding.multiple,
+            config=folding.size_in_config(),
+        ),
         proof=proof.as_dict(),
     )

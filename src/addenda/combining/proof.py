@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from addenda.core.errors import DataError
 from addenda.encoding import Encoder
 from addenda.scoring import evaluating
 from addenda.texts import texts
@@ -46,16 +48,24 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether the merged model computes what the plugged one does."""
-        return self.difference <= self.allowed
+        """Whether the merged model computes what the plugged one does, and not only what the bare one does."""
+        return self.difference <= self.allowed < math.inf and self.tells
+
+    @property
+    def tells(self) -> bool:
+        """Whether the difference is so small beside what the modules change that a merge without them would not pass."""
+        return self.changed == 0.0 or 2 * self.difference <= self.changed
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self) | {"holds": self.holds}
 
 
+Rows = tuple[list[Tensor], str]
+
+
 @torch.no_grad()
-def prove(base: Base, selection: Mapping[str, float], folder: Path, dtype: torch.dtype, probe: Any) -> Proof:
+def prove(base: Base, selection: Mapping[str, float], folder: Path, dtype: torch.dtype, probe: Rows) -> Proof:
     """Compare a written checkpoint with the base and its modules.
 
     Args:
@@ -63,9 +73,9 @@ def prove(base: Base, selection: Mapping[str, float], folder: Path, dtype: torch
         selection: what was merged, by weight.
         folder: the checkpoint.
         dtype: in which it was written.
-        probe: text to compare on, whatever `addenda.texts.texts` reads; without a tokenizer random tokens are taken.
+        probe: as `probe_rows` gives it.
     """
-    rows, name = _probe(base, probe)
+    rows, name = probe
     with base.off():
         bare = _logits(base.model, rows)
     with base.using(dict(selection)):
@@ -91,8 +101,15 @@ def prove(base: Base, selection: Mapping[str, float], folder: Path, dtype: torch
     )
 
 
-def _probe(base: Base, probe: Any) -> tuple[list[Tensor], str]:
-    """Rows of token ids [T], T at most LENGTH, and what they are called."""
+def probe_rows(base: Base, probe: Any) -> Rows:
+    """Rows of token ids [T] to compare on, T at most LENGTH, and what they are called.
+
+    They come from a text, whatever `addenda.texts.texts` reads, and from the probes that plugged modules keep; without a
+    tokenizer they are random tokens.
+
+    Raises:
+        DataError: the text cannot be read, or is empty.
+    """
     vocabulary = base.model.get_input_embeddings().weight.shape[0]
     if base.tokenizer is None:
         generator = torch.Generator().manual_seed(0)
@@ -103,7 +120,10 @@ def _probe(base: Base, probe: Any) -> tuple[list[Tensor], str]:
         for document in islice(Encoder(base.tokenizer, vocabulary).documents(source), ROWS)
     ]
     kept = [torch.tensor(module.probe) for module in base.modules.values() if module.probe]
-    return [row for row in (*found, *kept) if len(row)], source.name
+    rows = [row for row in (*found, *kept) if len(row)]
+    if not rows:
+        raise DataError(f"'{source.name}' holds no text to compare the merged model on")
+    return rows, source.name
 
 
 def _logits(model: Any, rows: Sequence[Tensor]) -> list[Tensor]:
@@ -132,6 +152,7 @@ def _copy(base: Base, dtype: torch.dtype) -> Iterator[Any]:
 
 
 def _apart(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """The largest difference of two lists of logits, relative to the largest logit."""
-    largest = max(float(b.abs().max()) for b in other)
-    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True)) / max(largest, 1e-12)
+    """The largest difference of two lists of logits, relative to the largest logit; infinite where one is no number."""
+    largest = torch.stack([b.abs().max() for b in other]).max()
+    apart = torch.stack([(a - b).abs().max() for a, b in zip(one, other, strict=True)]).max() / largest.clamp(min=1e-12)
+    return float(apart) if bool(apart.isfinite()) else math.inf  # not Python's max, which may step over a NaN

@@ -54,7 +54,8 @@ def subtract(
 ) -> SubtractReport:
     """Write a merged checkpoint without some of its modules: their units are cut out, all others keep every bit.
 
-    Where no module is left, the result has the fingerprint of the base it was merged into, else nothing is written.
+    Where no module is left, the result has the fingerprint of the base it was merged into, else nothing is written (not
+    checked in float16, which rounds otherwise than the fingerprint, unless the base was in it).
 
     Args:
         folder: a checkpoint that `merge` wrote.
@@ -81,7 +82,8 @@ def subtract(
     remaining = tuple(name for name in modules if name not in wanted)
 
     def finish(folder: Path) -> Manifest:
-        if not remaining:
+        # what was rounded to float16 is rounded otherwise than the fingerprint rounds
+        if not remaining and (manifest.dtype != "float16" or manifest.base_dtype == "float16"):
             again = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
             if fingerprint(again) != manifest.base.fingerprint:
                 raise AddendaError(
@@ -98,7 +100,15 @@ def subtract(
             }
         )
 
-    write_checkpoint(model, tokenizer, Narrowing(host, kept, width), Path(out), host.dtype(), shard_bytes, finish)
+    write_checkpoint(
+        model,
+        tokenizer,
+        Narrowing(host, kept, width, manifest.width.config if width == before else width),
+        Path(out),
+        host.dtype(),
+        shard_bytes,
+        finish,
+    )
     exact = manifest.base_dtype == manifest.dtype
     return SubtractReport(wanted, remaining, Path(out), (manifest.width.after, width), not remaining, exact)
 

@@ -81,12 +81,12 @@ class PlainSlotAdapter(AddingAdapter):
         return Units(self.keys.detach().float(), self.values.detach().float() * self.tau.float(), activation=self.own)
 
     @torch.no_grad()
-    def write(self, keys: Tensor, values: Tensor, compress: Compression) -> None:
-        """Write new slots [n, D], compressing those there are whenever none is free."""
+    def write(self, keys: Tensor, values: Tensor, compress: Compression, text: Tensor | None = None) -> None:
+        """Write new slots [n, D], compressing those there are whenever none is free; `text` [T, D] as for `compress`."""
         while len(keys):
             free = (self.values.norm(dim=-1) == 0).nonzero().squeeze(-1)
             if len(free) == 0:
-                self.compress(compress, seen=keys)
+                self.compress(compress, text=text)
                 free = (self.values.norm(dim=-1) == 0).nonzero().squeeze(-1)
             taken = min(len(free), len(keys))
             self.keys[free[:taken]] = keys[:taken].to(self.keys)
@@ -95,10 +95,18 @@ class PlainSlotAdapter(AddingAdapter):
         self.constrain()
 
     @torch.no_grad()
-    def compress(self, how: Compression, keep: int | None = None, seen: Tensor | None = None) -> None:
-        """Compress the slots to `keep` (default: half), freeing the others; `seen` [n, D] are directions of activations."""
+    def compress(self, how: Compression, keep: int | None = None, text: Tensor | None = None) -> None:
+        """Compress the slots to `keep` (default: half), freeing the others.
+
+        `text` [T, D] are activations as they enter the site, to refit on beside those that the keys were once, at the
+        length that they have here.
+        """
         keep = len(self.keys) // 2 if keep is None else keep
-        text = self.keys if seen is None else torch.cat([self.keys, seen.to(self.keys)])
+        if text is None:
+            text = self.keys
+        else:
+            text = text.to(self.keys)
+            text = torch.cat([text, self.keys * text.norm(dim=-1).mean()])
         keys, values = nl_svd(self.keys, self.values, self.phi, keep, how, text)
         self.values.zero_()
         self.keys[: len(keys)] = keys
@@ -159,12 +167,13 @@ class LocasMLP(Slots):
     """A memory of `rank` slots beside each plain FFN, for `addenda.memorize`; `addenda.merge` folds it into the base.
 
     `memorize` writes it in closed form: a slot for each token and layer, whose key is what enters the FFN there and whose
-    value is the gradient of the token's log-probability, `eps` long over all layers; when no slot is free, those there are
+    value is the gradient of the chunk's log-probability there, `eps` long over all layers; when no slot is free, those there are
     get compressed to half (`compress`: `published` NL-SVD, `oriented`, or `refit` by least squares). It can be trained by
     gradient steps as well; `init` says from which keys, as for `LocasGLU`; values start at zero. `activation` is the
     base's own, or `relu`.
 
-    Source: Locas 2026, arXiv:2602.05085, "Locas-MLP" and "NL-SVD". Differs: the compressions `oriented` and `refit`.
+    Source: Locas 2026, arXiv:2602.05085, "Locas-MLP" and "NL-SVD". Differs: the compressions `oriented` and `refit`; and
+    one backward pass over a whole chunk, so that a token's gradient counts the later tokens of the chunk as well.
     """
 
     rank: int = 64
@@ -253,4 +262,4 @@ def closed_form(kind: LocasMLP, adapters: Sequence[PlainSlotAdapter], tapped: Se
     """
     norm = torch.stack([g.float().square().sum(-1) for _, g in tapped]).sum(0).sqrt().clamp(min=1e-12)
     for adapter, (x, g) in zip(adapters, tapped, strict=True):
-        adapter.write(F.normalize(x.float(), dim=-1), kind.eps * g.float() / norm[:, None], kind.compress)
+        adapter.write(F.normalize(x.float(), dim=-1), kind.eps * g.float() / norm[:, None], kind.compress, x.float())

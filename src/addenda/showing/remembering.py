@@ -43,19 +43,30 @@ class Memory:
         return len(self.base.modules[self.name].card.training)
 
     def take(self, text: str) -> None:
-        """Write a turn, and save the memory."""
-        if not text.strip():
+        """Write a turn, and save the memory; nothing while it is turned off.
+
+        An interrupted turn leaves no trace.
+        """
+        module = self.base.modules.get(self.name)
+        if not text.strip() or module is None or self.name not in self.base.selection.everyone:
             return
-        memorize(self.base, self.name, text=[text], **self.settings)
-        self.base.modules[self.name].save(self.folder)
+        before = {key: tensor.clone() for key, tensor in module.tensors().items()}
+        waits, training, measures = module.awaits_text, list(module.card.training), list(module.card.measures)
+        try:
+            memorize(self.base, self.name, text=[text], **self.settings)
+            module.save(self.folder)
+        except BaseException:
+            module.load_tensors(before)
+            module.awaits_text, module.card.training, module.card.measures = waits, training, measures
+            raise
 
     def forget(self) -> None:
         """Delete the memory, on disk too, and begin an empty one."""
         kind, before = self.base.modules[self.name].kind, self.name in self.base.selection.everyone
-        self.base.unplug(self.name)
         if self.folder.exists():
             check_place(self.folder, MEMBERS)
             shutil.rmtree(self.folder)
+        self.base.unplug(self.name)
         self.base.new(self.name, kind)
         self._select(before)
 

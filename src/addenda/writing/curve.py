@@ -39,13 +39,13 @@ class Curve:
         return tokens, nats, bare
 
     def between(self, start: float, end: float) -> tuple[float, float]:
-        """Nats per token, with the memory and of the bare base, over the bins that begin from share `start` to `end`."""
+        """Nats per token, with the memory and of the bare base, over the bins that end after share `start`, to `end`."""
         whole, at = self.totals()[0], 0.0
         found = [0.0, 0.0, 0.0]
         for one in self.bins:
-            if start * whole <= at < end * whole:
-                found = [a + b for a, b in zip(found, one, strict=True)]
             at += one[0]
+            if start * whole < at <= end * whole:
+                found = [a + b for a, b in zip(found, one, strict=True)]
         tokens = max(1.0, found[0])
         return found[1] / tokens, found[2] / tokens
 

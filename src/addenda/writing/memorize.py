@@ -18,7 +18,7 @@ from addenda.core.errors import DataError, TrainingError
 from addenda.core.gates import PRIOR
 from addenda.encoding import Encoder
 from addenda.files import check_place
-from addenda.kinds.locas_glu import LocasGLU
+from addenda.kinds.locas_glu import START_TOKENS, LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.storage import MEMBERS
 from addenda.texts import Texts, texts
@@ -94,10 +94,11 @@ def memorize(
         check_place(place, MEMBERS)
     run_folder = checkpoint.begin(folder, resume)
     window = _window(base, chosen)
-    made = [n for n in names if n not in base.modules]
-    for new in made:
-        base.new(new, kind or default_kind(base), seed=chosen.seed)
+    made: list[str] = []
     try:
+        for new in [n for n in names if n not in base.modules]:
+            base.new(new, kind or default_kind(base), seed=chosen.seed)
+            made.append(new)
         with ExitStack() as block:
             block.enter_context(prepared(base, names, seed=chosen.seed, gradient_checkpointing=False))
             run = _run(base, names, sources, chosen, window, run_folder)
@@ -166,7 +167,11 @@ def _run(
             Stream(texts(settings.replay), closing, length=settings.replay_tokens, seed=settings.seed, code=REPLAY)
         )
     for n in names:
-        settings.in_closed_form(base.modules[n].kind)
+        if settings.in_closed_form(base.modules[n].kind) and replay is not None:
+            raise TrainingError(
+                f"'{n}' is written in closed form, where nothing is learned from replay; leave replay out, or take gradient "
+                "steps with write='gradient'"
+            )
         if not any(p.requires_grad for p in base.modules[n].parameters()):
             raise TrainingError(f"module '{n}' is frozen: none of its parameters wants a gradient")
     rates = {n: base.modules[n].kind.default_lr if settings.lr is None else settings.lr for n in names}
@@ -182,8 +187,12 @@ def _start(base: Base, run: MemoryRun) -> None:
     for name, reading in run.readings.items():
         module = base.modules[name]
         if module.awaits_text:
-            first = [chunk.ids[-chunk.fresh :] for chunk in islice(reading.chunks(), reading.window // reading.chunk)]
-            base.start_from_text(name, torch.from_numpy(np.concatenate(first)).long())
+            if run.settings.in_closed_form(module.kind):  # it writes keys of its own
+                module.awaits_text = False
+                continue
+            chunks = islice(reading.chunks(), -(-START_TOKENS // reading.chunk))
+            first = np.concatenate([chunk.ids[-chunk.fresh :] for chunk in chunks])
+            base.start_from_text(name, torch.from_numpy(first).long())
         if module.gate is not None and not bool(module.gate.prior) and run.writer.replay is not None:
             module.gate.prior.fill_(PRIOR)
 

@@ -163,6 +163,7 @@ class MemoryRun:
         kinds = {name: self.base.modules[name].kind for name in self.readings}
         replay = self.writer.replay
         return {
+            "names": list(self.readings),
             "modules": {name: [type(kind).__name__, _plain(options_of(kind))] for name, kind in kinds.items()},
             "base": self.base.fingerprint,
             "text": {name: reading.source.sha256() for name, reading in self.readings.items()},

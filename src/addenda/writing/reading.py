@@ -73,6 +73,8 @@ class Reading:
         opener = opener_of(self.encoder.tokenizer)
         for number, document in enumerate(self.encoder.documents(self.source)):
             ids = document.ids
+            if number and self.source.continuous and opener is not None and ids[:1].tolist() == [opener]:
+                ids = ids[1:]  # a long file comes in pieces, which are no documents of their own
             if number == 0 and opener is not None and ids[:1].tolist() != [opener]:
                 ids = np.concatenate([[np.int32(opener)], ids])
             yield ids

@@ -63,7 +63,7 @@ class Writer:
         """Score the fresh tokens of each chunk, then write them; nats by name, as they were before the write.
 
         Raises:
-            TrainingError: a loss or a gradient is not finite; the memories are then as they were before.
+            TrainingError: a loss or a gradient is not finite; that memory is then as it was before the step.
         """
         if not write:
             with torch.no_grad():
@@ -102,6 +102,8 @@ class Writer:
             assert isinstance(kind, LocasMLP)
             # the loss is a mean of negative log-probabilities over the fresh tokens
             pairs = [(x[0], -chunk.fresh * _gradient(tap)[0]) for ((x, tap),) in tapped[name]]
+            if not all(bool(torch.isfinite(g).all()) for _, g in pairs):
+                raise TrainingError(f"the gradient of '{name}' is not finite; precision='fp32' may help")
             closed_form(kind, adapters[name], pairs)
             self.optimizers[name].zero_grad(set_to_none=True)
         return nats
@@ -183,7 +185,7 @@ class Writer:
         for name, _ in rows:
             if not math.isfinite(nats[name]):
                 raise TrainingError(
-                    f"the loss of '{name}' is not finite; its memory is as it was before this chunk. A smaller lr "
+                    f"the loss of '{name}' is not finite; its memory is as it was before this step. A smaller lr "
                     f"(now {self.lr[name]:g}) or precision='fp32' may help"
                 )
 
@@ -195,7 +197,7 @@ class Writer:
             for parameter in parameters:
                 parameter.grad = None
             raise TrainingError(
-                f"the gradient of '{name}' is not finite; its memory is as it was before this chunk. A smaller lr "
+                f"the gradient of '{name}' is not finite; its memory is as it was before this step. A smaller lr "
                 f"(now {self.lr[name]:g}) or precision='fp32' may help"
             )
         self.optimizers[name].step()
