@@ -127,7 +127,7 @@ def _ends(runs: Records) -> list[str]:
     ]
     for (_, method, lr, told), group in sorted(groups.items(), key=lambda one: one[0][:3]):
         ends = [next(p for p in record["points"] if p["origin"] == "end") for record in group]
-        gain, lost = (_over([end[key][0] for end in ends]) for key in ("gain", "forgetting"))
+        gain, lost = (over([end[key][0] for end in ends]) for key in ("gain", "forgetting"))
         shares = [record["alone"]["share"] for record in group if "alone" in record]
         alone = f"{np.mean(shares):.1%}" if shares else "not measured"
         size = f"{group[0].get('parameters', 0):,}" if "parameters" in group[0] else "all"
@@ -147,7 +147,9 @@ def _ratios(by_seed: BySeed) -> list[str]:
                 ratios, worst = [one[0] for one in kept], max(one[1] for one in kept)
                 reach = f"{np.mean([one[2] for one in kept]):.2f} to {np.mean([one[3] for one in kept]):.2f}"
                 each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-                lines.append(f"| {ours} | {theirs} | {told} | {reach} | {_interval(ratios)} | {worst:.2f} | {each} |")
+                lines.append(
+                    f"| {ours} | {theirs} | {told} | {reach} | {with_t_interval(ratios)} | {worst:.2f} | {each} |"
+                )
     return lines
 
 
@@ -173,7 +175,7 @@ def _thresholds(runs: Records) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for (method, share, length), found in sorted(groups.items()):
-        gain, lost = (_over([one[key][0] for one in found], 4) for key in ("gain", "forgetting"))
+        gain, lost = (over([one[key][0] for one in found], 4) for key in ("gain", "forgetting"))
         alone = f"{np.mean([one['alone'] for one in found]):.1%}"
         asked = f"{share:.0%}" if share else "as trained"
         lines.append(f"| {method} | {asked} | {length} | {alone} | {gain} | {lost} | {len(found)} |")
@@ -203,7 +205,7 @@ def _sweep(records: Records) -> list[str]:
     return lines if len(lines) > 2 else []
 
 
-def _over(values: list[float], places: int = 3) -> str:
+def over(values: list[float], places: int = 3) -> str:
     """Mean over seeds, and their range."""
     text = f"{np.mean(values):.{places}f}"
     return text + (f" ({min(values):.{places}f} to {max(values):.{places}f})" if len(values) > 1 else "")
@@ -213,7 +215,7 @@ def _with_interval(values: list[float]) -> str:
     return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
 
 
-def _interval(values: list[float]) -> str:
+def with_t_interval(values: list[float]) -> str:
     """Mean and Student's t interval over seeds."""
     mean = float(np.mean(values))
     if len(values) < 2:
@@ -243,13 +245,13 @@ def _draw(by_seed: BySeed, folder: Path) -> None:
                 axes.plot(curve.costs, curve.gains, color=colour, alpha=0.9, lw=1.5, label=None if number else method)
                 x, y = ([p[key][0] for p in points] for key in ("forgetting", "gain"))
                 axes.scatter(x, y, s=9, color=colour, alpha=0.35, linewidths=0)
-        _dress(axes, "forgetting: loss added on general text, nats per token", "")
+        dress(axes, "forgetting: loss added on general text, nats per token", "")
         axes.legend(frameon=False, fontsize=9, loc="lower right")
     panels[0].set_ylabel("gain: loss taken off medical text, nats per token")
     panels[0].set_title("points along training, thresholds, other settings", fontsize=10)
     panels[1].set_title("the same, and modules at weights of 0.25, 0.5 and 0.75", fontsize=10)
     figure.suptitle("Up and to the left is better. Each line is one seed: the best that a method reached", fontsize=11)
-    _save(figure, folder / "frontier")
+    save(figure, folder / "frontier")
     _draw_thresholds(by_seed, folder)
 
 
@@ -277,16 +279,17 @@ def _draw_thresholds(by_seed: BySeed, folder: Path) -> None:
                     x, y, style, ms=3, lw=1.3, color=COLOURS[run["method"]], label=None if name in named else name
                 )
                 named.add(name)
-        _dress(axes, "share of general tokens left bit-equal", "")
+        dress(axes, "share of general tokens left bit-equal", "")
         axes.set_title(f"documents of {length} tokens", fontsize=10)
         axes.set_xlim(0, 1.02)
     np.atleast_1d(panels)[0].set_ylabel("gain on medical text, nats per token")
     handles, names = np.atleast_1d(panels)[0].get_legend_handles_labels()
     figure.legend(handles, names, frameon=False, fontsize=9, loc="outside lower center", ncol=len(names))
-    _save(figure, folder / "thresholds")
+    save(figure, folder / "thresholds")
 
 
-def _dress(axes: Any, x: str, y: str) -> None:
+def dress(axes: Any, x: str, y: str) -> None:
+    """Labels, a grid, and no box."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_xlim(left=-0.005)
@@ -295,7 +298,8 @@ def _dress(axes: Any, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as SVG and PNG."""
     from matplotlib import pyplot as plt
 
     for ending in ("svg", "png"):

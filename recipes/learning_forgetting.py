@@ -17,12 +17,8 @@ gain = base - module on medical text, forgetting = module - base on general text
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import multiprocessing
-import platform
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,9 +28,10 @@ import torch
 
 import addenda
 from addenda.core.registry import build_kind
-from recipes.common import Texts, keep_pages, point, precision, scores, study_texts
+from recipes.common import Texts, point, precision, scores, study_texts
 from recipes.frontier import LENGTH
 from recipes.full_finetuning import FullFinetuning
+from recipes.records import device, in_processes, name_of, read_records, write_record
 
 #: shares of general tokens to leave alone, the document lengths at which that is looked at, and tokens read at each
 SHARES = (0.5, 0.75, 0.9, 0.99)
@@ -65,8 +62,7 @@ class Run:
     @property
     def id(self) -> str:
         """A short name that changes with every option."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return f"{self.part}-{self.method}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        return name_of(self, self.part, self.method, self.seed)
 
 
 RESIDUES = {"extra": 0.2}
@@ -148,15 +144,8 @@ def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
         points.append(point("end", run.tokens, bare, scores(base, texts, tokens=END, length=LENGTH)))
     else:
         points, extra = _module_points(run, base, texts, bare, work)
-    device = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s), {precision()}"
     record = {"run": asdict(run), "points": points, **extra, "base": base.fingerprint}
-    _write(records / f"{run.id}.json", record | {"torch": torch.__version__, "device": device})
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1, default=float) + "\n")
-    temporary.replace(path)
+    write_record(records / f"{run.id}.json", record | {"torch": torch.__version__, "device": device()})
 
 
 def _module_points(
@@ -219,7 +208,7 @@ def calibrated(run: Run, texts: Texts, out: Path, records: Path) -> None:
                 on = scores(base, texts, tokens=ALONG, length=length)
                 one = point("threshold", share or 0.0, bare[length], on)
                 found.append({**one, "length": length, "alone": alone.by_length[length]})
-    _write(path, record | {"thresholds": found})
+    write_record(path, record | {"thresholds": found})
 
 
 def weighted(run: Run, texts: Texts, out: Path, records: Path) -> None:
@@ -232,7 +221,7 @@ def weighted(run: Run, texts: Texts, out: Path, records: Path) -> None:
     for weight in WEIGHTS:
         with base.using(m=weight):
             found.append(point("weight", weight, bare, scores(base, texts, tokens=ALONG, length=LENGTH)))
-    _write(path, json.loads(path.read_text()) | {"weights": found})
+    write_record(path, json.loads(path.read_text()) | {"weights": found})
 
 
 def gated(run: Run) -> bool:
@@ -279,27 +268,11 @@ def _done(run: Run, records: Path) -> bool:
     return path.exists() and _added(run).keys() <= json.loads(path.read_text()).keys()
 
 
-def _begin(threads: int) -> None:
-    torch.set_num_threads(threads)
-    keep_pages()
-
-
 def perform(runs: list[Run], out: Path, records: Path, workers: int) -> None:
     """Make every run that has no record, then what records lack, `workers` at a time."""
     todo = [run for run in runs if not _done(run, records)]
     todo.sort(key=lambda run: (records / f"{run.id}.json").exists())
-    if not todo:
-        return
-    threads = max(1, multiprocessing.cpu_count() // workers)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool:
-        waiting = {pool.submit(_work, run, out, records): run for run in todo}
-        for number, done in enumerate(as_completed(waiting), 1):
-            print(f"{number} of {len(todo)}: {done.result()}", flush=True)
-
-
-def _records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    in_processes(_work, [(run, out, records) for run in todo], workers)
 
 
 def main() -> None:
@@ -321,7 +294,7 @@ def main() -> None:
     first = sweep(given.methods, given.sweep_tokens)
     if not (given.report or given.dry_run):
         perform(first, given.out, records, given.workers)
-    rates = chosen_rates(_records(records))
+    rates = chosen_rates(read_records(records))
     runs = study({m: lr for m, lr in rates.items() if m in given.methods}, given.tokens, given.seeds)
     if given.dry_run:
         for run in first + runs:
@@ -331,7 +304,7 @@ def main() -> None:
         perform(runs, given.out, records, given.workers)
     from recipes.frontier import report
 
-    print(report(_records(records), given.docs))
+    print(report(read_records(records), given.docs))
 
 
 if __name__ == "__main__":

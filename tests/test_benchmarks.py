@@ -186,3 +186,20 @@ def test_shares_of_a_trained_module_are_measured_and_read_again(
     assert len(shares.on) == sites
     assert all(0 <= share <= 1 for share in shares.on + shares.off)
     assert shares.source.startswith("measured on tiny")
+
+
+def test_memorizing_is_timed_for_every_memory_and_shown(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = bench("memorize")
+    monkeypatch.setattr(module, "WINDOWS", (320,))
+    monkeypatch.setattr(
+        module,
+        "memories",
+        lambda: {"locas r16": (addenda.LocasGLU(16), True), "templora r16": (addenda.LoRA(2), False)},
+    )
+    times = module.times(3)
+    assert [one["memory"] for one in times] == ["noise", "locas r16", "templora r16"]
+    assert times[1]["median"] > 1.05
+    peaks = [{"tokens": 100, "peak": 200.0}, {"tokens": 1600, "peak": 210.0}]
+    shown = module.table({"times": times, "peaks": peaks, "device": "a CPU"})
+    assert "| 1,600 | 210 | 1.050 |" in shown
+    assert shown.count("| 320 |") == 3

@@ -21,8 +21,16 @@ _WHERE = {
     "NeutralResidues": "kinds.neutral_residues",
     "ParallelAdapter": "kinds.parallel_adapter",
     "LoRA": "kinds.lora",
+    "LocasGLU": "kinds.locas_glu",
+    "LocasMLP": "kinds.locas_mlp",
     "train": "writing.train",
     "TrainReport": "writing.report",
+    "memorize": "writing.memorize",
+    "MemorizeReport": "writing.memory_report",
+    "merge": "combining.merge",
+    "MergeReport": "combining.merge",
+    "subtract": "combining.subtract",
+    "SubtractReport": "combining.subtract",
     "perplexity": "measuring.perplexity",
     "Score": "measuring.perplexity",
     "calibrate": "measuring.neutrality",
@@ -39,6 +47,8 @@ if TYPE_CHECKING:
     from addenda.core.errors import AddendaError as AddendaError
     from addenda.core.module import KnowledgeModule as KnowledgeModule
     from addenda.kinds.cartridge import Cartridge as Cartridge
+    from addenda.kinds.locas_glu import LocasGLU as LocasGLU
+    from addenda.kinds.locas_mlp import LocasMLP as LocasMLP
     from addenda.kinds.lora import LoRA as LoRA
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter

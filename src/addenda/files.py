@@ -154,16 +154,18 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def replace_folder(folder: Path, members: Collection[str], fill: Callable[[Path], None], size: int = 0) -> None:
+def replace_folder(
+    folder: Path, members: Collection[str], fill: Callable[[Path], None], size: int = 0, what: str = "module"
+) -> None:
     """Put a new folder, filled by `fill`, in the place of an old one: all of it or nothing.
 
     It is written beside its place and then changes places with what stood there. An existing folder may hold nothing,
-    or the `members` and nothing else. `size` is about how many bytes will be written.
+    or the `members` of `what` is written and nothing else. `size` is about how many bytes will be written.
 
     Raises:
         FileError: the folder holds something else, or cannot be written; what stood there is untouched.
     """
-    place = check_place(folder, members)
+    place = check_place(folder, members, what)
     temporary = place.parent / f".addenda-{secrets.token_hex(6)}.tmp"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +183,7 @@ def replace_folder(folder: Path, members: Collection[str], fill: Callable[[Path]
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_place(folder: Path, members: Collection[str]) -> Path:
+def check_place(folder: Path, members: Collection[str], what: str = "module") -> Path:
     """Where `replace_folder` would put a folder, found before there is anything to put there.
 
     Raises:
@@ -200,13 +202,13 @@ def check_place(folder: Path, members: Collection[str]) -> Path:
     if foreign:
         more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
         raise FileError(
-            f"'{folder}' holds what is not a module's ({', '.join(foreign[:5])}{more}) and is left as it is; "
+            f"'{folder}' holds what is not a {what}'s ({', '.join(foreign[:5])}{more}) and is left as it is; "
             "give a new or empty folder"
         )
     needed = [name for name in members if name != "README.md"]
     if found and not all(name in found for name in needed):
         raise FileError(
-            f"'{folder}' holds {', '.join(found)} but no whole module ({', '.join(needed)}) and is left as it is; "
+            f"'{folder}' holds {', '.join(found)} but no whole {what} ({', '.join(needed)}) and is left as it is; "
             "give a new or empty folder"
         )
     return place

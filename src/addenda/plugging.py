@@ -126,7 +126,9 @@ class Base:
             torch.manual_seed(seed)
             card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=self.record())
             module = KnowledgeModule(name, kind, kind.adapters(self.anatomy), card, kind.gate_of(self.anatomy))
-        self._machinery.place(module)
+            self._machinery.place(module)
+            kind.prepare({key: module.adapter(key) for key in module.sites()}, self.reader)
+        module.awaits_text = kind.starts_from_text  # anew: what it took from the base was no text
         if ids is not None:
             self._start(module, ids)
         self._insert(module)
@@ -285,7 +287,7 @@ class Base:
         """
         if self.tokenizer is None:
             raise AddendaError("this call takes text, and the base has no tokenizer: addenda.attach(model, tokenizer)")
-        return torch.tensor(self.tokenizer(text)["input_ids"], dtype=torch.long)
+        return torch.tensor(self.tokenizer(text, verbose=False)["input_ids"], dtype=torch.long)
 
     # -- inside ------------------------------------------------------------------------------------------------
 

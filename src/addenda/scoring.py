@@ -139,8 +139,7 @@ def default_length(base: Base) -> int:
 
 def opened(encoder: Encoder, found: Any, limit: int | None) -> Iterator[Encoded]:
     """Documents, each opened by the tokenizer's bos (else eos) so that its first token is scored too, up to a limit."""
-    tokenizer = encoder.tokenizer
-    opener = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    opener = opener_of(encoder.tokenizer)
     seen = 0
     for document in encoder.documents(found):
         ids, weights, size = document.ids, document.weights, document.bytes
@@ -156,6 +155,11 @@ def opened(encoder: Encoder, found: Any, limit: int | None) -> Iterator[Encoded]
         seen += max(0, len(ids) - 1)
         if limit is not None and seen >= limit:
             return
+
+
+def opener_of(tokenizer: Any) -> int | None:
+    """The token before a text's first: the tokenizer's bos, else its eos, so that the first is predicted too."""
+    return tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 
 
 def _windows(document: Encoded, length: int, stride: int) -> list[tuple[np.ndarray, np.ndarray]]:

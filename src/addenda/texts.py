@@ -55,6 +55,11 @@ class Texts(ABC):
         """Whether counting the documents could take for ever."""
         return False
 
+    @property
+    def continuous(self) -> bool:
+        """Whether its records are pieces of one text."""
+        return False
+
     def count(self) -> int | None:
         """Number of documents, found by reading all of them once; None for a stream."""
         return None if self.endless else sum(1 for _ in self)
@@ -174,6 +179,11 @@ class _Files(Texts):
         if not found:
             raise DataError(f"folder {self.path} holds no {', '.join(SUFFIXES)} file")
         return found
+
+    @property
+    def continuous(self) -> bool:
+        """True for a single file of running text."""
+        return not self.path.is_dir() and self.path.name.endswith((".txt", ".txt.gz"))
 
     def sha256(self) -> str:
         """Hash of the file's bytes; for a folder, of its files' names and hashes."""

@@ -35,6 +35,16 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "--set without a value": ("train x --base {base} --corpus {corpus} --tokens 4096 --set width", "KEY=VALUE"),
     "a wrong value": ("train x --base {base} --corpus {corpus} --tokens 4096 --set width=wide", "width"),
     "a reserved name": ("train off --base {base} --corpus {corpus} --tokens 4096", "reserved"),
+    "no such text to memorize": ("memorize x --base {base} --text nowhere.txt", "nowhere.txt"),
+    "a memory's option of its own": ("memorize x --base {base} --text {corpus} --set chunk=4", "memorize --help"),
+    "a window too small": ("memorize x --base {base} --text {corpus} --window 8", "no room for context"),
+    "a kind that cannot start here": (
+        "memorize x --base {base} --text {corpus} --set rank=97",
+        "more than the FFN's 96 units",
+    ),
+    "nothing to merge": ("merge --base {base} --out {root}/merged", "at least one plugged module"),
+    "a merge into a full folder": ("merge --base {base} --plug {trained} --out {root}", "is left as it is"),
+    "a merge of what cannot be": ("merge --base {base} --plug {trained} --out {root}/merged", "cannot be folded"),
     "nothing to resume with": (
         "train x --base {base} --corpus {corpus} --tokens 9 --out {base}/x",
         "do not make one step",
@@ -96,7 +106,7 @@ def broken(place: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 def test_a_mistake_is_told_in_one_sentence(
-    mistake: str, as_json: bool, call: Any, place: Any, broken: dict[str, str]
+    mistake: str, as_json: bool, call: Any, place: Any, trained: Path, broken: dict[str, str]
 ) -> None:
     line, expected = MISTAKES[mistake]
     paths = {
@@ -104,6 +114,7 @@ def test_a_mistake_is_told_in_one_sentence(
         "corpus": place.corpus,
         "replay": place.replay,
         "root": Path(place.base).parent,
+        "trained": trained,
     } | broken
     words = [word.format(**paths) for word in line.split()]
     if mistake == "a flag without its value" and as_json:
@@ -198,7 +209,8 @@ def test_a_failed_check_exits_one(as_json: bool, capsys: pytest.CaptureFixture[s
 
 
 def test_verbs_are_found_by_their_files() -> None:
-    assert application.verbs()[:7] == ["demo", "train", "calibrate", "generate", "chat", "evaluate", "inspect"]
+    first = ["demo", "train", "calibrate", "memorize", "generate", "chat", "evaluate", "merge", "inspect"]
+    assert application.verbs()[:9] == first
 
 
 def test_python_dash_m_works() -> None:

@@ -82,6 +82,66 @@ def test_a_plugged_module_is_trained_on(call: Any, place: Any, trained: Path, tm
     assert (refused.code, "options of its own" in refused.err) == (2, True)
 
 
+@pytest.fixture
+def memory(call: Any, place: Any, tmp_path: Path) -> Path:
+    """The folder of a memory written by the command line."""
+    words = (
+        f"memorize book --base {place.base} --text {place.corpus} --window 64 --chunk 32 --set rank=4 --set scale=16"
+    )
+    said = call(*words.split(), "--out", tmp_path / "book", "--json")
+    assert said.code == 0, said.err
+    online = said.json["texts"]["book"]
+    assert online["on"] == "medical.txt"
+    assert online["nats"] < online["bare"]
+    assert online["curve"][-1]["tokens"] == online["tokens"] == said.json["tokens"]
+    return tmp_path / "book"
+
+
+def test_memorize_writes_a_memory_that_can_be_plugged(call: Any, place: Any, memory: Path) -> None:
+    card = json.loads((memory / "card.json").read_text())
+    assert (card["kind"], card["config"]["rank"], card["training"][0]["objective"]) == ("LocasGLU", 4, "memorize")
+    said = call("evaluate", "--base", place.base, "--plug", memory, "--on", f"held={place.held_out}", "--json")
+    assert said.code == 0, said.err
+    assert said.json["texts"][0]["difference"]["nats"] < 0
+    shown = call("inspect", memory).out
+    assert "online gain" in shown
+
+
+def test_memorize_takes_any_kind_and_quiet_settings(call: Any, place: Any, tmp_path: Path) -> None:
+    words = f"memorize t --base {place.base} --text {place.corpus} --kind lora --set rank=2 --window 64 --chunk 32 --lr 1e-3"
+    more = f"--replay {place.replay} --local 0.5 --set replay_tokens=16 --no-baseline --passes 2 --out {tmp_path / 't'}"
+    said = call(*words.split(), *more.split())
+    assert said.code == 0, said.err
+    assert "nats per token while it was read" in said.out
+    assert "without it" not in said.out
+    training = json.loads((tmp_path / "t" / "card.json").read_text())["training"][0]
+    assert training["settings"]["local"] == 0.5
+    assert [one["role"] for one in training["data"]] == ["corpus", "replay"]
+
+
+def test_merge_folds_a_memory_into_a_base_that_loads_by_itself(
+    call: Any, place: Any, memory: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "merged"
+    said = call("merge", "--base", place.base, "--plug", memory, "--out", out, "--json")
+    assert said.code == 0, said.err
+    assert said.json["width"] == [96, 128]
+    assert said.json["proof"]["holds"]
+    words = ["generate", "the patients", "--max-tokens", "12", "--json"]
+    plugged = call(*words, "--base", place.base, "--plug", memory).json["prompts"][0]["continuations"]
+    alone = call(*words, "--base", out).json["prompts"][0]["continuations"]
+    assert alone[0]["text"] == plugged[-1]["text"]
+    bare = call(*words, "--base", place.base).json["prompts"][0]["continuations"]
+    assert alone[0]["text"] != bare[0]["text"]
+    shown = call("merge", "--base", place.base, "--modules", f"{memory}=0.5", "--out", out, "--save-dtype", "bfloat16")
+    assert shown.code == 0, shown.err
+    taken = call("merge", "--base", out, "--subtract", "book", "--out", tmp_path / "back", "--json")
+    assert (taken.code, taken.json["restored"], taken.json["width"]) == (0, True, [128, 96])
+    told = " ".join(shown.out.split())
+    assert "bfloat16; FFN 96 -> 128 units" in told
+    assert "largest difference" in told
+
+
 def test_alongside_takes_plugged_modules(call: Any, place: Any, trained: Path, tmp_path: Path) -> None:
     said = call(*train_words(place, tmp_path / "m", "--plug", trained, "--alongside", "med=0.5"))
     assert said.code == 0, said.err
@@ -207,6 +267,22 @@ def test_chat_answers_and_obeys(call: Any, place: Any, trained: Path) -> None:
     assert "there is no command /nonsense" in said.err
     assert "/reset" in said.out
     assert call(*words, stdin="hello").code == 0  # the end of input ends it
+
+
+def test_chat_remembers_until_it_is_told_to_forget(call: Any, place: Any, tmp_path: Path) -> None:
+    words = ["chat", "--base", place.base, "--remember", tmp_path / "mine", "--max-tokens", "4"]
+    said = call(*words, stdin="hello there\nhow are you\n/modules\n/off\n/modules")
+    assert said.code == 0, said.err
+    assert "0 turns so far" in said.err
+    states = [line.rsplit(", ", 1)[1] for line in said.out.splitlines() if line.startswith("mine: ")]
+    assert states == ["acts at 1", "off"]
+    card = json.loads((tmp_path / "mine" / "card.json").read_text())
+    assert [run["objective"] for run in card["training"]] == ["memorize", "memorize"]
+    again = call(*words, stdin="/forget")
+    assert "2 turns so far" in again.err
+    assert "is deleted" in again.err
+    assert not (tmp_path / "mine").exists()
+    assert "--remember FOLDER" in call("chat", "--base", place.base, stdin="/forget").err
 
 
 def test_demo_quick(call: Any, place: Any, tmp_path: Path) -> None:

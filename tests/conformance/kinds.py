@@ -15,6 +15,8 @@ import pytest
 from addenda.core.contracts import Kind
 from addenda.core.site import Anatomy, Seam
 from addenda.kinds.cartridge import Cartridge
+from addenda.kinds.locas_glu import LocasGLU
+from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.kinds.parallel_adapter import ParallelAdapter
@@ -53,6 +55,7 @@ MAIN: dict[str, Case] = {
     "neutral-context": _fixed(NeutralResidues(width=8, gate="context"), gate="context"),
     "parallel": _fixed(ParallelAdapter(width=8)),
     "lora": _fixed(LoRA(rank=2)),
+    "locas-glu": _fixed(LocasGLU(rank=8, scale=8.0), text=True),
 }
 
 EXTRA: dict[str, Case] = {
@@ -76,15 +79,27 @@ EXTRA: dict[str, Case] = {
     "neutral-context-first": _fixed(NeutralResidues(width=8, gate="context", read_at=0), gate="context"),
     "parallel-share": _fixed(ParallelAdapter(extra=0.1)),
     "lora-targets": Case(lambda anatomy: LoRA(rank=2, alpha=3.0, targets=_targets(anatomy))),
+    "locas-mlp": _fixed(LocasMLP(rank=8, scale=8.0), text=True),
+    "locas-mlp-relu": _fixed(LocasMLP(rank=4, init="random", scale=16.0, activation="relu", layers=(1,))),
+    "locas-glu-random": _fixed(LocasGLU(rank=4, init="random", scale=16.0, layers=(0, 2))),
+    "locas-glu-activation": _fixed(LocasGLU(rank=4, init="activation", scale=16.0), text=True),
     "rslora": _fixed(LoRA(rank=4, rslora=True)),
 }
 
 CASES: dict[str, Case] = MAIN | EXTRA
 
-#: what Qwen3-MoE cannot host: its experts are not one FFN
+#: what Qwen3-MoE cannot host, its experts being no one FFN, and what plain FFNs cannot
+PLAIN = ("gpt2", "gpt_neox", "opt")
 REFUSED: frozenset[tuple[str, str]] = frozenset(
-    ("qwen3_moe", case) for case in CASES if case.startswith(("neutral", "parallel"))
+    [("qwen3_moe", case) for case in CASES if case.startswith(("neutral", "parallel", "locas"))]
+    + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-glu") and arch in PLAIN]
+    + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-mlp") and arch not in PLAIN]
 )
+
+
+def home(case: str) -> str:
+    """The architecture for what is tested on one alone."""
+    return "llama" if ("llama", case) not in REFUSED else "gpt2"
 
 
 def pairs(extra_each: int = 1) -> list[Any]:
@@ -94,7 +109,8 @@ def pairs(extra_each: int = 1) -> list[Any]:
         hosts = [arch for arch in ARCHS if (arch, case) not in REFUSED]
         chosen = {hosts[(number * 5 + 4 * n) % len(hosts)] for n in range(extra_each)}
         for arch in hosts:
-            default = case in MAIN or arch in chosen
+            # no main case, for what runs over main cases runs on a Llama too; on plain FFNs it is one
+            default = case in MAIN or case == "locas-mlp" or arch in chosen
             marks = () if default else (pytest.mark.slow,)
             found.append(pytest.param(arch, case, id=f"{arch}-{case}", marks=marks))
     return found

@@ -10,7 +10,7 @@ import torch
 from addenda import AddendaError
 from addenda.core import gates
 from addenda.kinds import neutral_residues, registers
-from conformance.kinds import CASES, REFUSED, TEXT, pairs
+from conformance.kinds import CASES, REFUSED, TEXT, home, pairs
 from conformance.world import Subject, assert_alive, bare, batch, fresh, logits, subject_of, throwaway
 
 
@@ -48,14 +48,14 @@ def test_fresh_is_neutral(subject: Subject) -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case].text])
 def test_a_module_that_awaits_its_text_is_a_valid_fresh_one(case: str) -> None:
-    with subject_of("llama", case) as subject:
+    with subject_of(home(case), case) as subject:
         base = subject.base
         module = base.new("m", CASES[case].make(base.anatomy))
         assert module.awaits_text
         with base.using("m"):
             before = logits(base.model, *batch())
         assert torch.isfinite(before).all()
-        assert torch.equal(before, bare("llama")) == module.kind.fresh_is_neutral
+        assert torch.equal(before, bare(home(case))) == module.kind.fresh_is_neutral
         base.start_from_text("m", base.tokenize(TEXT))
         assert not module.awaits_text
         with pytest.raises(AddendaError, match="tokens of text"):
@@ -68,7 +68,7 @@ def test_a_module_that_awaits_its_text_is_a_valid_fresh_one(case: str) -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case].text])
 def test_a_text_is_read_by_the_bare_base(case: str) -> None:
     """Whatever is selected, in this block or by default, while a module starts from its text."""
-    with subject_of("llama", case) as subject:
+    with subject_of(home(case), case) as subject:
         expected = fresh(subject.base, "bare", case).tensors()
         subject.plug("m", case="lora")
         subject.plug("n", case="registers")

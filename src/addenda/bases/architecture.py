@@ -11,10 +11,26 @@ from addenda.core.site import Seam
 
 
 @dataclass(frozen=True)
+class Units:
+    """The linear layers that hold an FFN's hidden units, by path inside the layer, and where the config speaks of them.
+
+    `gate`, activated, multiplies `up`; it is None in a plain MLP, and the path of `up` itself where one product gives
+    both, gate first. `down` has a column for each unit. `activation` and `size` are fields of the config.
+    """
+
+    up: str = "mlp.up_proj"
+    gate: str | None = "mlp.gate_proj"
+    down: str = "mlp.down_proj"
+    activation: str = "hidden_act"
+    size: str = "intermediate_size"
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Paths inside a causal language model; those of a layer's parts are relative to the layer.
 
     `ffn` is the submodule that is the FFN, or a pair (entry, exit) where the layer has no module of its own for it.
+    `units` are the linear layers inside the FFN, None where it is no single block of units.
     `input_norm` is the norm before attention, None where attention reads the residual stream itself.
     `inner` is the decoder that every forward passes through, None for transformers' `base_model`.
     `rotary` is True where positions enter by rotation alone, so that text can be read at negative positions.
@@ -25,6 +41,7 @@ class Architecture:
     attention: str = "self_attn"
     input_norm: str | None = "input_layernorm"
     ffn: str | tuple[str, str] = "mlp"
+    units: Units | None = Units()
     inner: str | None = None
     rotary: bool = True
     refuses: dict[Seam, str] = field(default_factory=dict)
@@ -49,5 +66,5 @@ def architectures() -> tuple[str, ...]:
     """The model types with a table."""
     import addenda.bases as package
 
-    own = {"architecture", "host", "hooks", "attention", "fingerprint", "load", "reading", "cache"}
+    own = {"architecture", "host", "hooks", "attention", "fingerprint", "folding", "load", "reading", "cache"}
     return tuple(info.name for info in pkgutil.iter_modules(package.__path__) if info.name not in own)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from addenda.bases.architecture import Architecture, architecture_of
 from addenda.core.errors import AddendaError, UnsupportedError
-from addenda.core.site import Anatomy, Seam, Site
+from addenda.core.site import Anatomy, FFNShape, Seam, Site
+from addenda.core.units import Units
 
 
 class Host:
@@ -55,6 +57,18 @@ class Host:
     def attention_of(self, layer: int) -> nn.Module:
         """The attention module of a layer."""
         return self.layers[layer].get_submodule(self.table.attention)
+
+    def units(self, layer: int) -> Units:
+        """The hidden units of a layer's FFN, as they are in the base: views of its weights where that is possible."""
+        named, block = self.table.units, self.layers[layer]
+        assert named is not None
+        down = _weight(block.get_submodule(named.down)).T
+        if named.gate == named.up:
+            gate, up = _weight(block.get_submodule(named.up)).chunk(2)
+        else:
+            up = _weight(block.get_submodule(named.up))
+            gate = None if named.gate is None else _weight(block.get_submodule(named.gate))
+        return Units(up, down, gate)
 
     def input_norm(self, layer: int) -> nn.Module | None:
         """The norm before a layer's attention; None where there is none."""
@@ -107,6 +121,18 @@ class Host:
             head_dim=getattr(config, "head_dim", None) or width // heads,
             parameters=sum(p.numel() for p in self.model.parameters()),
             sites=tuple(self._sites(width)),
+            ffn=self._ffn(),
+        )
+
+    def _ffn(self) -> FFNShape | None:
+        named = self.table.units
+        if named is None:
+            return None
+        sizes = _linear_sizes(self.layers[0].get_submodule(named.down))
+        return (
+            None
+            if sizes is None
+            else FFNShape(sizes[0], named.gate is not None, getattr(self.config, named.activation))
         )
 
     def _sites(self, width: int) -> list[Site]:
@@ -132,3 +158,17 @@ def _linear_sizes(module: nn.Module) -> tuple[int, int] | None:
     if isinstance(module, Conv1D):  # GPT-2 keeps its weights as [in, out]
         return module.weight.shape[0], module.weight.shape[1]
     return None
+
+
+def _weight(module: nn.Module) -> Tensor:
+    """The weight [D_out, D_in] of a linear layer, whole, where its inputs are computed."""
+    with align_module_device(module), torch.no_grad():
+        weight: Any = module.weight
+        if type(weight.data) is not Tensor:  # torchao's weights are of classes of their own
+            weight = weight.dequantize()
+        if not weight.is_floating_point():
+            raise UnsupportedError(
+                f"the weights of its FFN are quantised to {weight.dtype} and cannot be read as numbers"
+            )
+        weight = weight.detach()
+        return weight.T if isinstance(module, Conv1D) else weight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -15,6 +15,10 @@ from addenda.core.contracts import AttentionAdapter
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
 from addenda.core.state import RUNTIME, KeyValues, running
+from addenda.core.units import Units
+
+#: tokens read at a time where a text is longer
+ROW = 512
 
 
 class _Enough(Exception):
@@ -44,21 +48,43 @@ class BaseReader:
         return seen
 
     @torch.no_grad()
-    def entry(self, site: Site, ids: Tensor) -> Tensor:
-        """What enters a site [R, T, D], for rows of token ids [R, T]; the layers above are not run."""
-        seen: list[Tensor] = []
+    def entries(self, sites: Sequence[Site], ids: Tensor) -> dict[str, Tensor]:
+        """What enters each of some sites [R, T, D], by key, for rows of token ids [R, T].
 
-        def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            seen.append(args[0] if args else kwargs["hidden_states"])
-            raise _Enough
+        The layers above the last site are not run.
+        """
+        seen: dict[str, Tensor] = {}
+
+        def note(key: str) -> Any:
+            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                x = args[0] if args else kwargs["hidden_states"]
+                seen[key] = x.reshape(*ids.shape, -1)  # OPT flattens rows
+                if len(seen) == len(sites):
+                    raise _Enough
+
+            return hook
 
         # eagerly: compiled code sees no hook that came after it
         with ExitStack() as stack, running(None), _evaluating(self.host.model):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.callback(self.host.submodule(site.entry).register_forward_pre_hook(note, with_kwargs=True).remove)
+            for site in sites:
+                entry = self.host.submodule(site.entry)
+                stack.callback(entry.register_forward_pre_hook(note(site.key), with_kwargs=True).remove)
             stack.enter_context(suppress(_Enough))
-            self.host.inner(input_ids=ids, use_cache=False)
-        return seen[0].reshape(*ids.shape, -1)  # OPT flattens rows
+            self.host.inner(input_ids=ids.to(self._device()), use_cache=False)
+        return seen
+
+    def inputs(self, sites: Sequence[str], ids: Tensor) -> dict[str, Tensor]:
+        """What enters each of some sites [T, D], by key, for token ids [T], read in rows that fit the base's context."""
+        longest = getattr(self.host.config, "max_position_embeddings", None) or ROW
+        found = [
+            self.entries([self.host.site(key) for key in sites], row[None]) for row in ids.split(min(ROW, longest))
+        ]
+        return {key: torch.cat([part[key][0] for part in found]) for key in sites}
+
+    def units(self, layer: int) -> Units:
+        """The hidden units of a layer's FFN, as they are in the base."""
+        return self.host.units(layer)
 
     @torch.no_grad()
     def key_values(self, ids: Tensor) -> list[KeyValues]:

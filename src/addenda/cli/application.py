@@ -104,7 +104,7 @@ def verbs() -> list[str]:
     return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
-_SHARED = frozenset({"answers", "application", "options"})
+_SHARED = frozenset({"answers", "application", "options", "written"})
 
 
 def _version(wanted: bool) -> None:

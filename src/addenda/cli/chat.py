@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,11 +16,13 @@ from addenda.cli.answers import answering, note
 
 if TYPE_CHECKING:
     from addenda.showing.conversation import Conversation
+    from addenda.showing.remembering import Memory
 
 HELP = """/modules          what is plugged and what acts
 /use NAMES        which modules act: /use pubmed,law=0.5 (a folder is plugged)
 /off              none: the bare base
 /reset            forget the conversation
+/forget           delete what --remember has kept, on disk too
 /help             this
 /quit             leave (so does the end of input)"""
 
@@ -28,6 +32,10 @@ def chat(
     plug: o.Plug = None,
     base: o.BaseName = "tiny",
     system: Annotated[str | None, typer.Option("--system", help="What the base is told before the first turn.")] = None,
+    remember: Annotated[
+        Path | None,
+        typer.Option("--remember", help="Keep what is said in this memory, a module's folder: an old one goes on."),
+    ] = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="No chat template: what you write is text that the base goes on writing.")
     ] = False,
@@ -40,10 +48,11 @@ def chat(
     dtype: o.DtypeName = o.Dtype.AUTO,
     device: o.Device = None,
 ) -> None:
-    """Talk with the base; /modules, /use, /off, /reset, /help and /quit work at the prompt.
+    """Talk with the base; /modules, /use, /off, /reset, /forget, /help and /quit work at the prompt.
 
     History goes through the tokenizer's chat template; without one, and with --plain, the base goes on
-    writing what you wrote.
+    writing what you wrote. With --remember every turn is written into a memory that outlives the process; it is a module
+    like any other: /off turns it off, /forget deletes it, `addenda inspect` shows it.
 
     Example: `addenda chat --plug runs/pubmed --plain`
     """
@@ -62,18 +71,27 @@ def chat(
             repetition_penalty=repetition_penalty,
             seed=seed,
         )
+        memory = None
+        if remember is not None:
+            from addenda.showing.remembering import Memory
+
+            memory = Memory(loaded.base, remember)
+            note(f"remembering in {remember} ({memory.turns} turns so far)")
         how = "chat template" if talk.templated else "plain text, which the base goes on writing"
-        note(f"{loaded.base.name}, {o.selection_text(loaded.selected)} ({how}). /help lists the commands.")
+        note(
+            f"{loaded.base.name}, {o.selection_text(loaded.base.selection.everyone)} ({how}). /help lists the commands."
+        )
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - input() then has a history
-        loop(talk, input if sys.stdin.isatty() else _piped)
+        loop(talk, input if sys.stdin.isatty() else _piped, memory)
 
 
-def loop(talk: Conversation, ask: Callable[[str], str]) -> None:
+def loop(talk: Conversation, ask: Callable[[str], str], memory: Memory | None = None) -> None:
     """Ask and answer until the end of input; a mistake is told and the conversation goes on."""
     from addenda.core.errors import AddendaError
 
     commands = {"/modules": _modules, "/use": _use, "/off": _off, "/reset": _reset, "/help": _help}
+    commands["/forget"] = partial(_forget, memory)
     while True:
         try:
             line = ask("you> ").strip()
@@ -87,8 +105,10 @@ def loop(talk: Conversation, ask: Callable[[str], str]) -> None:
             if word.startswith("/"):
                 commands.get(word, _unknown)(talk, rest.strip() if word in commands else word)
             elif line:
-                talk.say(line, _write)
+                answer = talk.say(line, _write)
                 typer.echo()
+                if memory is not None:
+                    memory.take(f"{line}\n{answer}")
                 if talk.forgotten:
                     note(f"(the oldest {talk.forgotten} messages no longer fit the base's context)")
         except AddendaError as error:
@@ -132,6 +152,15 @@ def _off(talk: Conversation, rest: str) -> None:
 def _reset(talk: Conversation, rest: str) -> None:
     talk.reset()
     note("forgotten")
+
+
+def _forget(memory: Memory | None, talk: Conversation, rest: str) -> None:
+    if memory is None:
+        note("nothing is remembered; start with --remember FOLDER")
+        return
+    memory.forget()
+    talk.reset()
+    note(f"forgotten, and {memory.folder} is deleted")
 
 
 def _help(talk: Conversation, rest: str) -> None:

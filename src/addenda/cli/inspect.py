@@ -73,6 +73,9 @@ def show_base(out: Console, found: BaseInspection) -> None:
         "parameters": f"{anatomy.parameters:,} ({found.dtype} on {found.device})",
         "layers": f"{anatomy.layers}, width {anatomy.width}, {anatomy.heads} heads of {anatomy.head_dim}, "
         f"{anatomy.kv_heads} key-value heads",
+        "FFN": "no single block of units"
+        if anatomy.ffn is None
+        else f"{anatomy.ffn.units:,} {'gated' if anatomy.ffn.gated else 'plain'} units, {anatomy.ffn.activation}",
         "fingerprint": found.fingerprint,
     }
     _facts(out, f"Base {found.name}", facts)

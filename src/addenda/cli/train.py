@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -11,20 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from addenda.cli import options as o
+from addenda.cli import written as w
 from addenda.cli.answers import answering
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from addenda.plugging import Base
     from addenda.writing.report import TrainReport
-
-
-class Precision(StrEnum):
-    """Arithmetic of a training step."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
 
 
 class Objective(StrEnum):
@@ -40,17 +31,6 @@ Tokens = Annotated[int, typer.Option("--tokens", min=1, help="Tokens to train on
 Replay = Annotated[str | None, typer.Option("--replay", help="Text that stands for what the base knew before.")]
 Share = Annotated[float, typer.Option("--replay-share", help="Share of the tokens that are replay.")]
 KindName = Annotated[str, typer.Option("--kind", help=f"What kind of module: {', '.join(o.kinds())}.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="An option of the kind, or a setting of addenda.train, e.g. width=64; an unknown one is answered with all "
-        "there are. Repeatable.",
-        metavar="KEY=VALUE",
-    ),
-]
-Out = Annotated[Path | None, typer.Option("--out", help="The module's folder; default: runs/NAME.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
 Learning = Annotated[
     list[str] | None,
     typer.Option("--learning", help="Held-out text to measure learning on. Repeatable.", metavar="NAME=FILE"),
@@ -67,7 +47,6 @@ Local = Annotated[
     float | None, typer.Option("--local", help="Weight of the local neutrality loss; default: the kind's own.")
 ]
 Goal = Annotated[Objective, typer.Option("--objective", help="Learn tokens, or what the base says with more context.")]
-Arithmetic = Annotated[Precision, typer.Option("--precision", help="bf16: autocast.")]
 Checkpointing = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Recompute each layer: slower, far less memory.")
 ]
@@ -86,9 +65,9 @@ def train(
     replay: Replay = None,
     replay_share: Share = 0.1,
     kind: KindName = "NeutralResidues",
-    set_: Settings = None,
-    out: Out = None,
-    resume: Resume = False,
+    set_: w.Pairs = None,
+    out: w.Out = None,
+    resume: w.Resume = False,
     learning: Learning = None,
     forgetting: Forgetting = None,
     lr: Rate = None,
@@ -98,7 +77,7 @@ def train(
     accumulate: Accumulate = 1,
     local: Local = None,
     objective: Goal = Objective.LM,
-    precision: Arithmetic = Precision.FP32,
+    precision: w.Arithmetic = w.Precision.FP32,
     gradient_checkpointing: Checkpointing = False,
     validate_every: ValidateEvery = None,
     checkpoint_every: CheckpointEvery = None,
@@ -118,15 +97,19 @@ def train(
     """
     given = dict(locals())
     with answering(json) as answer:
-        options, settings = split(kind, set_)
+        from dataclasses import fields
+
+        from addenda.writing.settings import Settings
+
+        options, settings = w.split(kind, set_, "train", [one.name for one in fields(Settings)], TYPED)
         settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED - {"validation"}}
         settings["validation"] = validation(learning, forgetting) or None
         loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
-        fresh(loaded, name, kind, options, seed)
+        w.fresh(loaded, name, kind, options, seed)
         report = write(loaded, given, settings)
-        answer.give(report.as_dict(), lambda console: show(console, str(report), report.out))
+        answer.give(report.as_dict(), lambda console: w.show(console, str(report), report.out))
 
 
 def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> TrainReport:
@@ -154,38 +137,7 @@ def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> Tra
             **settings,
         )
     except addenda.AddendaError as error:
-        raise spoken(error) from None
-
-
-def split(kind: str, given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`KEY=VALUE` pairs as options of the kind and settings of `train`; a value is JSON where it can be read as such.
-
-    Raises:
-        AddendaError: a pair has no `=`, or its key is known to neither, or has a typed option of its own.
-    """
-    from dataclasses import fields
-
-    from addenda.core.errors import AddendaError, known
-    from addenda.core.registry import kind_named
-    from addenda.writing.settings import Settings
-
-    options = {one.name for one in fields(kind_named(kind))}  # type: ignore[arg-type]
-    settings = {one.name for one in fields(Settings)} - TYPED
-    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for pair in given or []:
-        key, mark, text = pair.partition("=")
-        key = key.strip().replace("-", "_")
-        if not mark or not key:
-            raise AddendaError(f"--set takes KEY=VALUE, e.g. extra=0.2; got '{pair}'")
-        if key in TYPED:
-            raise AddendaError(f"'{key}' has an option of its own; see addenda train --help")
-        if key not in options | settings:
-            raise AddendaError(
-                f"--set: neither {kind} nor train knows '{key}'; {kind} has {known(key, options)}; "
-                f"train has {known(key, settings)}"
-            )
-        found[0 if key in options else 1][key] = value_of(text)
-    return found
+        raise w.spoken(error) from None
 
 
 #: settings of `train` that have an option of their own
@@ -193,14 +145,6 @@ TYPED = frozenset(
     """length batch_rows accumulate local objective precision gradient_checkpointing validate_every checkpoint_every
     tracker validation""".split()
 )
-
-
-def value_of(text: str) -> Any:
-    """A value from the command line: JSON where it can be read as such (0.2, true, null, ["q_proj"]), else text."""
-    try:
-        return jsonlib.loads(text)
-    except ValueError:
-        return {"None": None, "True": True, "False": False}.get(text, text)
 
 
 def validation(learning: list[str] | None, forgetting: list[str] | None) -> dict[str, Any]:
@@ -216,40 +160,3 @@ def validation(learning: list[str] | None, forgetting: list[str] | None) -> dict
         if name.startswith("forgetting"):
             raise AddendaError(f"--learning: a text cannot be called '{name}'; give it with --forgetting, or rename it")
     return found | {f"forgetting-{name}": text for name, text in o.named_texts(forgetting).items()}
-
-
-def fresh(base: Base, name: str, kind: str, options: dict[str, Any], seed: int) -> None:
-    """Make the module, unless it was plugged.
-
-    Raises:
-        AddendaError: options were given for a module that has its own.
-    """
-    from addenda.core.errors import AddendaError
-    from addenda.core.registry import build_kind
-
-    if name not in base.modules:
-        base.new(name, build_kind(kind, options), seed=seed)
-    elif options:
-        raise AddendaError(
-            f"module '{name}' was plugged with options of its own; leave out --set {next(iter(options))}=…"
-        )
-
-
-def spoken(error: Exception) -> Exception:
-    """An error of `train` in the words of the command line."""
-    message = str(error)
-    for python, words in {
-        "the same call with resume=True": "the same command with --resume",
-        "resume=True": "--resume",
-        "another out=": "another --out",
-        "give replay= and a replay_share": "give --replay and a --replay-share",
-    }.items():
-        message = message.replace(python, words)
-    error.args = (message, *error.args[1:])
-    return error
-
-
-def show(out: Console, report: str, folder: Path | None) -> None:
-    """What was done, and what to do next."""
-    out.print(report, markup=False)
-    out.print(f"saved in {folder}; next: addenda generate PROMPT --plug {folder} --side-by-side", markup=False)

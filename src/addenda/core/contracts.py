@@ -10,16 +10,17 @@ is the `nn.Module` that stands at one site. Adapters know nothing of hooks, requ
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from addenda.core.errors import AddendaError
+from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.site import Anatomy, Seam
 from addenda.core.state import KeyValues, compiling
+from addenda.core.units import Units
 
 if TYPE_CHECKING:
     from addenda.core.gates import ContextGate
@@ -32,6 +33,19 @@ class Adapter(nn.Module, ABC):
     """What a module puts at one site."""
 
     seam: ClassVar[Seam]
+
+    def constrain(self) -> None:
+        """Bring parameters back to where the kind allows them; called after every step of any optimizer."""
+
+    def fold(self) -> Units | Tensor:
+        """What the base's own weights must take up to compute what this adapter adds, exactly, in float32.
+
+        FFN kinds give `Units` that stand beside the base's own; linear kinds a matrix [D_out, D_in] to add.
+
+        Raises:
+            UnsupportedError: no plain weight computes it; says why.
+        """
+        raise UnsupportedError("it has no form that the base's own weights could take up")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -133,6 +147,10 @@ class GatedAdapter(AddingAdapter):
     """
 
     threshold: Tensor | None
+
+    def fold(self) -> Units | Tensor:
+        """Refused: a gate that opens and shuts by token has no place in plain weights."""
+        raise UnsupportedError("it has a gate that opens and shuts by token, which plain weights cannot do")
 
     @abstractmethod
     def score(self, x: Tensor) -> Tensor | None:
@@ -260,6 +278,11 @@ class AttentionAdapter(Adapter):
     carries: bool = False
     #: False: states enter attention without the layer's input norm.
     normalise: bool = True
+
+    def fold(self) -> Units | Tensor:
+        """Refused: plain weights have no place for keys and values."""
+        raise UnsupportedError("it adds keys and values to attention, for which plain weights have no place")
+
     #: leading slots that are an attention sink; of all selected modules only the first brings its own.
     sinks: int = 0
 
@@ -293,6 +316,14 @@ class Reader(Protocol):
 
     def key_values(self, ids: Tensor) -> list[KeyValues]:
         """Keys and values [G, T, K] per layer, the text standing just before position zero."""
+        ...
+
+    def inputs(self, sites: Sequence[str], ids: Tensor) -> dict[str, Tensor]:
+        """What enters each of some sites [T, D], by site key."""
+        ...
+
+    def units(self, layer: int) -> Units:
+        """The hidden units of a layer's FFN."""
         ...
 
 
@@ -335,6 +366,9 @@ class Kind(ABC):
     def gate_of(self, anatomy: Anatomy) -> ContextGate | None:
         """The gate of the whole module, for kinds that have one."""
         return None
+
+    def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:  # noqa: B027 - most take nothing
+        """Give new adapters what they take from the base's own weights; a loaded module has it in its file."""
 
     def start(self, adapters: Mapping[str, Adapter], ids: Tensor, reader: Reader) -> None:
         """Start the adapters from text, for kinds where `starts_from_text` holds; `ids` is a LongTensor [T]."""

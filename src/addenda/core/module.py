@@ -55,19 +55,25 @@ def _tensors_in(module: nn.Module) -> Iterator[Tensor]:
             yield from _tensors_in(child)
 
 
-#: every module that lives, for `_count_step`
+#: every module that lives, for `_after_step`
 _made: set[weakref.ref[KnowledgeModule]] = set()
 
 
-def _count_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Count a step of an optimizer in the version of our parameters: fused ones change them and leave it as it was."""
-    ours = {id(p) for made in list(_made) if (module := made()) is not None for p in module.parameters()}
-    stepped = [p for group in optimizer.param_groups for p in group["params"] if id(p) in ours]
-    if stepped:
-        increment_version(stepped)
+def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Follow a step of any optimizer over our parameters.
+
+    The step is counted in their version, which fused optimizers leave as it was; then adapters bring them back to where
+    their kind allows them.
+    """
+    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for module in [one for made in list(_made) if (one := made()) is not None]:
+        stepped = [p for p in module.parameters() if id(p) in moved]
+        if stepped:
+            increment_version(stepped)
+            module.constrain()
 
 
-register_optimizer_step_post_hook(_count_step)
+register_optimizer_step_post_hook(_after_step)
 
 
 class KnowledgeModule(nn.Module):
@@ -140,6 +146,11 @@ class KnowledgeModule(nn.Module):
         waits = self.awaits_text
         self.load_state_dict(state, assign=True)
         self.awaits_text = waits
+
+    def constrain(self) -> None:
+        """Bring every adapter's parameters back to where its kind allows them."""
+        for key in self.sites():
+            self.adapter(key).constrain()
 
     def size(self) -> int:
         """Number of parameters."""

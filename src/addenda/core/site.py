@@ -33,6 +33,19 @@ class Site:
 
 
 @dataclass(frozen=True)
+class FFNShape:
+    """What the FFNs of a base are made of.
+
+    Each has `units` hidden units; in a gated one (GLU) an activated gate multiplies every unit, in a plain one (MLP)
+    the unit itself is activated. `activation` is transformers' name of the function.
+    """
+
+    units: int
+    gated: bool
+    activation: str
+
+
+@dataclass(frozen=True)
 class Anatomy:
     """What a kind may know of a base: sizes and sites, nothing of its code."""
 
@@ -44,6 +57,8 @@ class Anatomy:
     head_dim: int
     parameters: int
     sites: tuple[Site, ...]
+    #: None where the FFNs are no such blocks of units
+    ffn: FFNShape | None = None
 
     def at(self, seam: Seam) -> tuple[Site, ...]:
         """The sites of one seam, first layer first."""

@@ -32,6 +32,10 @@ class LoRAAdapter(AddingAdapter):
         """The contribution [..., D_out]."""
         return F.linear(F.linear(into(x, self.a), self.a), self.b) * self.scale
 
+    def fold(self) -> Tensor:
+        """scale * B A, [D_out, D_in]."""
+        return self.b.float() @ self.a.float() * self.scale
+
 
 @dataclass(frozen=True)
 class LoRA(Kind):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from addenda.core.contracts import AddingAdapter, Kind, into, width_for
 from addenda.core.site import Anatomy, Seam
+from addenda.core.units import Units
 
 
 class SideFFN(AddingAdapter):
@@ -28,6 +29,11 @@ class SideFFN(AddingAdapter):
         """The contribution [..., D]."""
         gate, value = F.linear(into(x, self.up), self.up).chunk(2, dim=-1)
         return F.linear(F.silu(gate) * value, self.down)
+
+    def fold(self) -> Units:
+        """The adapter's units, activated by silu."""
+        gate, value = self.up.detach().float().chunk(2)
+        return Units(value, self.down.detach().float().T, gate, activation="silu")
 
 
 @dataclass(frozen=True)

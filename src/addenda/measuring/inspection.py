@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,7 @@ class BaseInspection:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        anatomy = {key: value for key, value in vars(self.anatomy).items() if key != "sites"}
+        anatomy = {key: value for key, value in asdict(self.anatomy).items() if key != "sites"}
         sites = {seam.value: [site.key for site in self.anatomy.at(seam)] for seam in Seam}
         plain = {key: getattr(self, key) for key in ("name", "fingerprint", "dtype", "device", "refusals")}
         return {"base": plain.pop("name"), **plain, "anatomy": anatomy, "sites": sites}

@@ -33,9 +33,15 @@ class Head:
 
     def hidden(self, ids: Tensor, **inputs: Any) -> Tensor:
         """The decoder's last states [B, T, D] for token ids [B, T]; the logits themselves [B, T, V] where `whole`."""
+        inputs = {"use_cache": False} | inputs
         if self.whole:
-            return self.model(input_ids=ids, use_cache=False, **inputs).logits
-        return self.decoder(input_ids=ids, use_cache=False, **inputs).last_hidden_state
+            return self.model(input_ids=ids, **inputs).logits
+        return self.decoder(input_ids=ids, **inputs).last_hidden_state
+
+    @torch.no_grad()
+    def cache(self, ids: Tensor) -> Any:
+        """The decoder's cache after token ids [B, T], for `hidden(..., past_key_values=)` of those that follow."""
+        return self.decoder(input_ids=ids, use_cache=True).past_key_values
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [n, V], float32, of states [n, D], in memory of their own."""

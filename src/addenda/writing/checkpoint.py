@@ -39,6 +39,36 @@ def run_folder(out: str | Path) -> Path:
     return out.with_name(out.name + ".run")
 
 
+def begin(out: Path | None, resume: bool) -> Path | None:
+    """The run folder of a run that begins or goes on, made and cleared; None where nothing is to be written.
+
+    Raises:
+        TrainingError: there is nothing to resume without `out`, an earlier run stands there, or it cannot be written.
+    """
+    if out is None:
+        if resume:
+            raise TrainingError("there is nothing to resume without out=: give the folder of the interrupted run")
+        return None
+    run = run_folder(out)
+    if not resume and folders(run):
+        raise TrainingError(
+            f"{run} holds the checkpoints of an earlier run: resume=True goes on with it; "
+            "another out=, or removing that folder, starts anew"
+        )
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot write to {run}: {error.strerror or error}") from None
+    clear(run)
+    return run
+
+
+def last_good(run: Path) -> str:
+    """The end of a sentence on a failure: which checkpoint is the last good one."""
+    kept = folders(run)
+    return f". The last good checkpoint is {kept[-1]}" if kept else ". There is no checkpoint yet"
+
+
 def write(run: Path, step: int, state: Mapping[str, Any], tensors: Mapping[str, Tensor], keep: int) -> Path:
     """Write a checkpoint, then remove all but the last `keep`.
 

@@ -56,7 +56,8 @@ def _terms(base: Base, gate: ContextGate, rows: list[Item], plan: Plan) -> tuple
     """Terms [n, D + 1] and offsets [n] of the gate's score on some rows, float64 on the CPU."""
     embedding = base.model.get_input_embeddings().weight
     batch = stack(rows, embedding.device, context=plan.context, dtype=embedding.dtype)
-    x = base.reader.entry(base.host.site(gate.site), batch.student()["ids"])
+    site = base.host.site(gate.site)
+    x = base.reader.entries([site], batch.student()["ids"])[site.key]
     terms, offset = gate.terms(x, batch.seen_documents.to(x.device))
     every = slice(EVERY - 1, None, EVERY)
     return terms[:, every].flatten(0, 1).double().cpu(), offset[:, every].flatten().double().cpu()

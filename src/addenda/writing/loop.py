@@ -7,14 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from addenda.core.errors import TrainingError
 from addenda.objectives.head import Head
-from addenda.optimizers.adamw import load_optimizer_tensors, optimizer_tensors
 from addenda.writing import checkpoint
 from addenda.writing.distributed import Processes
+from addenda.writing.keeping import kept_tensors, part, put_back
 from addenda.writing.plan import Plan
 from addenda.writing.progress import Progress
 from addenda.writing.settings import compare
@@ -129,10 +128,7 @@ class Run:
         raise TrainingStopped(f"{after}; the same call with resume=True goes on from {self.folder}", signal)
 
     def _kept(self) -> str:
-        if self.folder is None:
-            return ""
-        kept = checkpoint.folders(self.folder)
-        return f". The last good checkpoint is {kept[-1]}" if kept else ". There is no checkpoint yet"
+        return "" if self.folder is None else checkpoint.last_good(self.folder)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 
@@ -182,34 +178,14 @@ class Run:
         }
 
     def _tensors(self) -> dict[str, Tensor]:
-        # modules go by number: their names may hold what a tensor's name must not
-        found: dict[str, Tensor] = {"rng.torch": torch.get_rng_state()}
+        found = kept_tensors(self.base, self.plan.names, self.stepper.optimizers)
         for number, name in enumerate(self.plan.names):
-            module = self.base.modules[name]
-            found |= {f"value.{number}.{key}": tensor for key, tensor in module.tensors().items()}
-            moments = optimizer_tensors(self.stepper.optimizers[name], self._names(name))
-            found |= {f"optimizer.{number}.{key}": tensor for key, tensor in moments.items()}
             found |= {f"best.{number}.{key}": tensor for key, tensor in self.best.get(name, {}).items()}
         return found
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
-        def part(front: str) -> dict[str, Tensor]:
-            return {key.removeprefix(front): tensor for key, tensor in tensors.items() if key.startswith(front)}
-
+        put_back(self.base, self.plan.names, self.stepper.optimizers, tensors)
         for number, name in enumerate(self.plan.names):
-            module = self.base.modules[name]
-            module.load_tensors(part(f"value.{number}."))
-            module.awaits_text = False
-            load_optimizer_tensors(self.stepper.optimizers[name], part(f"optimizer.{number}."), self._names(name))
-            best = part(f"best.{number}.")
+            best = part(tensors, f"best.{number}.")
             if best:
                 self.best[name] = {key: tensor.to(self.stepper.device) for key, tensor in best.items()}
-        torch.set_rng_state(tensors["rng.torch"])
-
-    def _names(self, name: str) -> dict[torch.nn.Parameter, str]:
-        module = self.base.modules[name]
-        return {
-            p: key.removeprefix("adapters.").replace("/", ".")
-            for key, p in module.named_parameters()
-            if p.requires_grad
-        }

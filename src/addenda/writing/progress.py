@@ -16,13 +16,26 @@ class Progress:
     """Tells how a run goes. `history` holds every record since the run began, resumptions included."""
 
     def __init__(
-        self, run: Path | None, steps: int, *, show: bool, tracker: Any, name: str, config: dict[str, Any]
+        self,
+        run: Path | None,
+        steps: int,
+        *,
+        show: bool,
+        tracker: Any,
+        name: str,
+        config: dict[str, Any],
+        task: str = "training",
     ) -> None:
         self.file = None if run is None else run / LOG
         self.history: list[dict[str, Any]] = []
         self.trackers = _trackers(tracker, run, name, config)
-        self._bar = _Bar(steps) if show else None
+        self._bar = _Bar(steps, task) if show else None
         self._first: tuple[float, int] | None = None
+
+    def steps(self, steps: int) -> None:
+        """Say how many steps there are, where that was not known at first."""
+        if self._bar is not None:
+            self._bar.lines.update(self._bar.task, total=steps)
 
     def resume(self, step: int) -> None:
         """Take up the log of the run, up to `step`; what was logged after the checkpoint is dropped."""
@@ -72,7 +85,7 @@ class Progress:
 class _Bar:
     """A line with share, loss, tokens per second and time left."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, task: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Lines
@@ -85,7 +98,7 @@ class _Bar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self.task = self.lines.add_task("training", total=steps, loss="-", speed="-")
+        self.task = self.lines.add_task(task, total=steps, loss="-", speed="-")
 
     def start(self, step: int) -> None:
         self.lines.update(self.task, completed=step)

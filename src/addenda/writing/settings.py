@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from addenda.core.errors import AddendaError, TrainingError, known
+
+T = TypeVar("T")
 
 #: what may differ between a run and its resumption: it changes nothing that is learned
 FREE = frozenset({"checkpoint_every", "keep", "tracker", "run_name", "log", "probe"})
@@ -107,20 +109,29 @@ class Settings:
 
 
 def settings_from(given: Mapping[str, Any]) -> Settings:
-    """Settings from keywords, checked.
+    """Settings of `train` from keywords, checked.
 
     Raises:
         AddendaError: there is no such setting (with the nearest name), or a value has the wrong type or range.
     """
-    names = [f.name for f in fields(Settings)]
+    return checked(Settings, "train", given)
+
+
+def checked(record: type[T], verb: str, given: Mapping[str, Any]) -> T:
+    """The record of a verb's settings from keywords.
+
+    Raises:
+        AddendaError: there is no such setting (with the nearest name), or a value has the wrong type or range.
+    """
+    names = [f.name for f in fields(record)]  # type: ignore[arg-type]
     unknown = [name for name in given if name not in names]
     if unknown:
-        raise AddendaError(f"train has no setting '{unknown[0]}'; its settings are {known(unknown[0], names)}")
+        raise AddendaError(f"{verb} has no setting '{unknown[0]}'; its settings are {known(unknown[0], names)}")
     try:
-        return TypeAdapter(Settings).validate_python(dict(given))
+        return TypeAdapter(record).validate_python(dict(given))
     except ValidationError as error:
         wrong = "; ".join(f"'{'.'.join(map(str, e['loc'])) or 'settings'}': {e['msg']}" for e in error.errors())
-        raise AddendaError(f"settings of train: {wrong}") from None
+        raise AddendaError(f"settings of {verb}: {wrong}") from None
 
 
 def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

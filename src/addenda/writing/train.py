@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from addenda.core.card import TrainingRecord
@@ -23,6 +22,7 @@ from addenda.writing.gate_fit import fit_gate
 from addenda.writing.loop import Run
 from addenda.writing.plan import Plan, make_plan
 from addenda.writing.prepare import prepared
+from addenda.writing.probe import probe_of
 from addenda.writing.progress import Progress
 from addenda.writing.report import TrainReport
 from addenda.writing.settings import settings_from
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 #: tokens from which a module that starts from text may take its start
 START_TOKENS = 2**14
-#: rows tried, and tokens kept, for a probe on which a module shows itself
-PROBE_ROWS, PROBE_TOKENS = 8, 32
+#: rows tried for a probe on which a module shows itself
+PROBE_ROWS = 8
 
 
 def train(
@@ -105,7 +105,7 @@ def train(
     places = {} if folder is None else {n: folder if len(plan.names) == 1 else folder / n for n in plan.names}
     for place in places.values():
         check_place(place, MEMBERS)
-    run_folder = _run_folder(folder, resume)
+    run_folder = checkpoint.begin(folder, resume)
     with ExitStack() as block:
         processes = block.enter_context(Processes())
         if chosen.batch_rows % processes.size:
@@ -134,25 +134,6 @@ def train(
                 base.modules[module_name].save(place)
         processes.wait()
     return report
-
-
-def _run_folder(out: Path | None, resume: bool) -> Path | None:
-    if out is None:
-        if resume:
-            raise TrainingError("there is nothing to resume without out=: give the folder of the interrupted run")
-        return None
-    run = checkpoint.run_folder(out)
-    if not resume and checkpoint.folders(run):
-        raise TrainingError(
-            f"{run} holds the checkpoints of an earlier run: resume=True goes on with it; "
-            "another out=, or removing that folder, starts anew"
-        )
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"cannot write to {run}: {error.strerror or error}") from None
-    checkpoint.clear(run)
-    return run
 
 
 def _start(base: Base, plan: Plan, processes: Processes) -> None:
@@ -214,22 +195,9 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
     new = run.validation.measures(run.changes.get(name, {}))
     replaced = {(measure.name, measure.on) for measure in new}
     card.measures = [m for m in card.measures if (m.name, m.on) not in replaced] + new
-    module.probe = _probe(base, plan, name) if plan.settings.probe else None
-
-
-@torch.no_grad()
-def _probe(base: Base, plan: Plan, name: str) -> list[int] | None:
-    """The first tokens of some corpus row on which the module changes the logits; None where it is silent on all."""
     corpus = plan.mixture(base).corpora[name]
-    device = base.model.get_input_embeddings().weight.device
-    for _ in range(PROBE_ROWS):
-        ids = torch.from_numpy(corpus.take().ids[:PROBE_TOKENS].astype(np.int64))[None].to(device)
-        with base.off():
-            bare = base.model(input_ids=ids, use_cache=False).logits
-        with base.using({name: 1.0}):
-            if not torch.equal(bare, base.model(input_ids=ids, use_cache=False).logits):
-                return ids[0].tolist()
-    return None
+    rows = (corpus.take().ids for _ in range(PROBE_ROWS))
+    module.probe = probe_of(base, name, rows) if plan.settings.probe else None
 
 
 __all__ = ["TrainReport", "train"]

@@ -1,0 +1,57 @@
+"""Records of a study: one JSON file for each run, named by the hash of its configuration; a run that has one is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recipes.common import keep_pages, precision
+
+
+def name_of(run: Any, *front: str | int) -> str:
+    """A short name of a run, a dataclass, that changes with every option."""
+    text = json.dumps(asdict(run), sort_keys=True)
+    return "-".join(map(str, (*front, hashlib.sha256(text.encode()).hexdigest()[:8])))
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1, default=float) + "\n")
+    temporary.replace(path)
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Every record of a folder, by name."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def device() -> str:
+    """What a run was computed on."""
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s), {precision()}"
+
+
+def in_processes(work: Callable[..., str], tasks: Sequence[tuple[Any, ...]], workers: int) -> None:
+    """Call `work(*task)` for every task, `workers` at a time, each in a process with its share of the cores."""
+    if not tasks:
+        return
+    threads = max(1, multiprocessing.cpu_count() // workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool:
+        waiting = [pool.submit(work, *task) for task in tasks]
+        for number, done in enumerate(as_completed(waiting), 1):
+            print(f"{number} of {len(tasks)}: {done.result()}", flush=True)
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    keep_pages()

@@ -1,0 +1,228 @@
+"""Folding: how a base's own tensors and configuration change when they take up what modules add."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from addenda.bases.host import Host
+from addenda.core.errors import UnsupportedError
+from addenda.core.units import Units
+
+Change = Callable[[Tensor], Tensor]
+#: makes a matrix [D_out, D_in] when its turn has come
+Matrix = Callable[[], Tensor]
+
+
+@dataclass
+class Folding:
+    """What is folded into a host: units by layer, matrices [D_out, D_in] by the path of their linear layer.
+
+    Units of all layers are padded with zeros to one number, such that the FFN's width is a multiple of `multiple`: engines
+    know one width for all layers, and kernels like round ones.
+    """
+
+    host: Host
+    multiple: int = 64
+    #: of what is written; None: the base's own. Sums are rounded once, to it
+    dtype: torch.dtype | None = None
+    units: dict[int, list[Units]] = field(default_factory=dict[int, list[Units]])
+    #: whose units they are, by layer: (name, first, last + 1) among the units of the folded FFN
+    spans: dict[int, list[tuple[str, int, int]]] = field(default_factory=dict[int, list[tuple[str, int, int]]])
+    matrices: dict[str, list[Matrix]] = field(default_factory=dict[str, list[Matrix]])
+
+    def add_units(self, name: str, layer: int, units: Units) -> None:
+        """Put the hidden units of a module beside those of a layer.
+
+        Raises:
+            UnsupportedError: the layer's units are gated and these are not or the reverse, or use another activation.
+        """
+        shape = self.host.anatomy.ffn
+        assert shape is not None
+        if shape.gated != (units.gate is not None):
+            raise UnsupportedError(
+                f"its units are {'plain' if units.gate is None else 'gated'}, and those of this base are not"
+            )
+        if units.activation not in (None, shape.activation):
+            raise UnsupportedError(
+                f"its units are activated by '{units.activation}', and those of this base by '{shape.activation}'"
+            )
+        spans = self.spans.setdefault(layer, [])
+        first = spans[-1][2] if spans else shape.units
+        spans.append((name, first, first + len(units.up)))
+        self.units.setdefault(layer, []).append(units)
+
+    def add_matrix(self, path: str, matrix: Matrix) -> None:
+        """Add a matrix [D_out, D_in] to a linear layer's."""
+        self.matrices.setdefault(path, []).append(matrix)
+
+    @property
+    def width(self) -> int:
+        """Hidden units of each layer afterwards."""
+        shape = self.host.anatomy.ffn
+        if shape is None or not self.units:
+            return 0 if shape is None else shape.units
+        most = max(sum(len(one.up) for one in units) for units in self.units.values())
+        return -(-(shape.units + most) // self.multiple) * self.multiple
+
+    def size_in_config(self) -> int | None:
+        """What the base's configuration says of its FFN's size; None where it says nothing, as GPT-2's may."""
+        named = self.host.table.units
+        return None if named is None else getattr(self.host.config, named.size, None)
+
+    def config(self) -> Any:
+        """The configuration of the folded model."""
+        return config_with(self.host, self.width if self.units else self.size_in_config())
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor of the folded model's checkpoint by name, one at a time; tied ones once."""
+        return checkpoint_tensors(self.host, self._changes())
+
+    def _changes(self) -> dict[str, list[Change]]:
+        found: dict[str, list[Change]] = {}
+        for path, matrices in self.matrices.items():
+            turned = isinstance(self.host.submodule(path), Conv1D)
+            found.setdefault(f"{path}.weight", []).append(_adding(matrices, turned, self.dtype))
+        named, shape = self.host.table.units, self.host.anatomy.ffn
+        if named is None or shape is None or not self.units:
+            return found
+        extra = self.width - shape.units
+        for layer in range(self.host.anatomy.layers):
+            units, here = self.units.get(layer, []), f"{self.host.table.layers}.{layer}"
+            parts = {named.up: [one.up for one in units], named.down: [one.values for one in units]}
+            if named.gate is not None and named.gate != named.up:
+                parts[named.gate] = [one.gate for one in units if one.gate is not None]
+            fused = [one.gate for one in units if one.gate is not None] if named.gate == named.up else None
+            for path, rows in parts.items():
+                module = self.host.submodule(f"{here}.{path}")
+                down, turned = path == named.down, isinstance(module, Conv1D)
+                # a Conv1D keeps [in, out]: its units are columns where a Linear's are rows, and the reverse for `down`
+                axis = 0 if down == turned else 1
+                gates = fused if path == named.up else None
+                found.setdefault(f"{here}.{path}.weight", []).append(_widening(rows, gates, extra, axis, self.dtype))
+                if not down and getattr(module, "bias", None) is not None:
+                    found.setdefault(f"{here}.{path}.bias", []).append(_lengthening(extra, gates is not None))
+        return found
+
+
+@dataclass
+class Narrowing:
+    """A host of which some units of each layer are left out: those not among `kept` [n], by layer, in that order.
+
+    All layers are padded with zeros to `width` units.
+    """
+
+    host: Host
+    kept: dict[int, Tensor]
+    width: int
+    #: what the configuration is to say of it; None: nothing
+    said: int | None
+
+    def config(self) -> Any:
+        """The configuration of the narrowed model."""
+        return config_with(self.host, self.said)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor of the narrowed model's checkpoint by name, one at a time; tied ones once."""
+        named, changes = self.host.table.units, dict[str, list[Change]]()
+        assert named is not None
+        for layer, kept in self.kept.items():
+            for path in {named.up, named.down} | ({named.gate} if named.gate is not None else set()):
+                name = f"{self.host.table.layers}.{layer}.{path}"
+                module = self.host.submodule(name)
+                down, fused = path == named.down, named.gate == named.up == path
+                axis = 0 if down == isinstance(module, Conv1D) else 1
+                changes[f"{name}.weight"] = [_narrowing(kept, self.width, axis, fused)]
+                if not down and getattr(module, "bias", None) is not None:
+                    changes[f"{name}.bias"] = [_narrowing(kept, self.width, 0, fused)]
+        return checkpoint_tensors(self.host, changes)
+
+
+def config_with(host: Host, said: int | None) -> Any:
+    """A copy of a host's configuration that says so of its FFN's size."""
+    config, named = copy.deepcopy(host.config), host.table.units
+    if named is not None:
+        setattr(config, named.size, said)
+    return config
+
+
+def checkpoint_tensors(host: Host, changes: dict[str, list[Change]]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a host's checkpoint by name, changed, one at a time; tied ones once.
+
+    Raises:
+        UnsupportedError: the weights are quantised, or not in memory.
+    """
+    left, seen = dict(changes), set[tuple[int, Any]]()
+    for name, tensor in host.model.state_dict(keep_vars=True).items():
+        tensor = tensor.detach()
+        if tensor.device.type == "meta":
+            raise UnsupportedError(f"'{name}' is not in memory; load the base without offloading to merge into it")
+        if type(tensor) is not Tensor or not (tensor.is_floating_point() or tensor.dtype == torch.bool):
+            raise UnsupportedError(f"'{name}' is quantised; load the base in plain numbers to merge into it")
+        same = (tensor.data_ptr(), tuple(tensor.shape))
+        if same in seen and tensor.numel():
+            continue
+        seen.add(same)
+        for change in left.pop(name, ()):
+            tensor = change(tensor)
+        yield name, tensor
+    assert not left, f"no tensor is called {sorted(left)}"
+
+
+def _narrowing(kept: Tensor, width: int, axis: int, fused: bool) -> Change:
+    def narrow(weight: Tensor) -> Tensor:
+        chosen = weight.index_select(axis, kept.to(weight.device))
+        shape = list(chosen.shape)
+        shape[axis] = width - len(kept)
+        return torch.cat([chosen, chosen.new_zeros(shape)], dim=axis)
+
+    def change(weight: Tensor) -> Tensor:
+        return torch.cat([narrow(part) for part in weight.chunk(2, dim=axis)], dim=axis) if fused else narrow(weight)
+
+    return change
+
+
+def _adding(matrices: list[Matrix], turned: bool, dtype: torch.dtype | None) -> Change:
+    def change(weight: Tensor) -> Tensor:
+        total = weight.float()
+        for make in matrices:
+            matrix = make()
+            total = total + (matrix.T if turned else matrix).to(weight.device)
+        return total.to(dtype or weight.dtype)
+
+    return change
+
+
+def _widening(
+    rows: list[Tensor], gates: list[Tensor] | None, extra: int, axis: int, dtype: torch.dtype | None
+) -> Change:
+    """Concatenate units, then zeros up to `extra`; where `gates` are given, the weight holds gates first, then units."""
+
+    def widen(weight: Tensor, units: list[Tensor]) -> Tensor:
+        own = [one.to(weight) for one in units]
+        missing = extra - sum(map(len, own))
+        zeros = weight.new_zeros(missing, weight.shape[1 - axis])
+        return torch.cat([weight, *((one if axis == 0 else one.T) for one in (*own, zeros))], dim=axis)
+
+    def change(weight: Tensor) -> Tensor:
+        weight = weight.to(dtype or weight.dtype)
+        if gates is None:
+            return widen(weight, rows)
+        gate, up = weight.chunk(2, dim=axis)
+        return torch.cat([widen(gate, gates), widen(up, rows)], dim=axis)
+
+    return change
+
+
+def _lengthening(extra: int, fused: bool) -> Change:
+    def change(bias: Tensor) -> Tensor:
+        parts = bias.chunk(2) if fused else (bias,)
+        return torch.cat([torch.cat([part, part.new_zeros(extra)]) for part in parts])
+
+    return change

@@ -1,0 +1,87 @@
+"""`addenda memorize`: read a text once, and carry it from then on in a memory beside the frozen base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from addenda.cli import options as o
+from addenda.cli import written as w
+from addenda.cli.answers import answering
+
+#: settings of `memorize` that have an option of their own
+TYPED = frozenset("window chunk lr passes replay local seed precision baseline checkpoint_every".split())
+
+
+def memorize(
+    name: Annotated[str, typer.Argument(help="The memory's name: a new one, or one that --plug brought.")],
+    text: Annotated[str, typer.Option("--text", help=f"The text: {o.TEXTS}.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind", help=f"What kind of memory: {', '.join(o.kinds())}; default: the Locas that fits the base."
+        ),
+    ] = None,
+    set_: w.Pairs = None,
+    out: w.Out = None,
+    resume: w.Resume = False,
+    window: Annotated[
+        int | None, typer.Option("--window", min=2, help="Tokens read at a time; default 2048, or the base's context.")
+    ] = None,
+    chunk: Annotated[int, typer.Option("--chunk", min=1, help="Fresh tokens of each write.")] = 256,
+    passes: Annotated[int, typer.Option("--passes", min=1, help="How often the text is read.")] = 1,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; default: the kind's own.")] = None,
+    replay: Annotated[
+        str | None, typer.Option("--replay", help="General text on which the memory should stay silent.")
+    ] = None,
+    local: Annotated[float, typer.Option("--local", help="Weight of the local neutrality loss on --replay.")] = 0.1,
+    baseline: Annotated[
+        bool, typer.Option("--baseline/--no-baseline", help="Score the text with the bare base too, for comparison.")
+    ] = True,
+    precision: w.Arithmetic = w.Precision.FP32,
+    checkpoint_every: Annotated[
+        int | None, typer.Option("--checkpoint-every", min=1, help="Chunks between checkpoints.")
+    ] = None,
+    seed: o.Seed = 0,
+    plug: o.Plug = None,
+    base: o.BaseName = "tiny",
+    dtype: o.DtypeName = o.Dtype.AUTO,
+    device: o.Device = None,
+    json: o.Json = False,
+) -> None:
+    """Read a text once in a stream; every chunk is predicted first, then written into the memory.
+
+    Ctrl-C ends the run after its chunk, with a checkpoint; the same command with --resume goes on to the same bits.
+
+    Example: `addenda memorize book --text moby-dick.txt`
+    """
+    given = dict(locals())
+    with answering(json) as answer:
+        from dataclasses import fields
+
+        import addenda
+        from addenda.writing.memorize import default_kind
+        from addenda.writing.memory_settings import MemorySettings
+
+        loaded = o.load_base(base, dtype, device)
+        kind = type(default_kind(loaded)).__name__ if kind is None else kind
+        options, settings = w.split(kind, set_, "memorize", [one.name for one in fields(MemorySettings)], TYPED)
+        settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED}
+        for module in plug or []:
+            o.plug_one(loaded, module)
+        w.fresh(loaded, name, kind, options, seed)
+        place = Path("runs") / name if out is None else out
+        try:
+            report = addenda.memorize(loaded, name, text=file_of(text), out=place, resume=resume, **settings)
+        except addenda.AddendaError as error:
+            raise w.spoken(error) from None
+        answer.give(report.as_dict(), lambda console: w.show(console, str(report), report.out))
+
+
+def file_of(text: str) -> str | Path:
+    """A file's path, or the name of a sample: on a command line a text itself would be a slip of the hand."""
+    from addenda.tiny import SAMPLES
+
+    return text if text in SAMPLES else Path(text)

@@ -1,0 +1,67 @@
+"""`addenda merge`: fold modules into a plain checkpoint that any engine of the architecture loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from addenda.cli import options as o
+from addenda.cli.answers import answering
+
+
+def merge(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint.")],
+    plug: o.Plug = None,
+    modules: o.Modules = None,
+    save_dtype: Annotated[
+        o.Dtype, typer.Option("--save-dtype", help="Precision of the checkpoint; auto: the loaded base's.")
+    ] = o.Dtype.AUTO,
+    multiple: Annotated[
+        int, typer.Option("--multiple", min=1, help="Round the FFN's width up to a multiple of this.")
+    ] = 64,
+    probe: Annotated[
+        str, typer.Option("--probe", help="Text on which the merged and the plugged model are compared.")
+    ] = "general_valid",
+    subtract: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--subtract", help="Take this module out of --base, a merged checkpoint. Repeatable.", metavar="NAME"
+        ),
+    ] = None,
+    base: o.BaseName = "tiny",
+    dtype: o.DtypeName = o.Dtype.AUTO,
+    device: o.Device = None,
+    json: o.Json = False,
+) -> None:
+    """Fold modules into a plain checkpoint, with the proof beside it that it computes the same.
+
+    Units of side FFNs (Locas memories, parallel adapters) stand beside the base's own, LoRA is added to its matrices.
+    What has a gate, or adds keys and values, cannot be folded and is refused. Nothing is written unless the proof holds.
+
+    `--subtract NAME` takes units out of a merged checkpoint again, bit for bit.
+
+    Example: `addenda merge --plug runs/book --out runs/with-book`
+    """
+    with answering(json) as answer:
+        import addenda
+
+        if subtract:
+            if plug or modules:
+                raise addenda.AddendaError(
+                    "--subtract takes modules out; --plug and --modules put them in: do one at a time"
+                )
+            removed = addenda.subtract(base, subtract, out=out)
+            answer.give(removed.as_dict(), lambda console: console.print(str(removed), markup=False))
+            return
+        loaded = o.load(base, dtype, device, plug, modules)
+        report = addenda.merge(
+            loaded.base,
+            loaded.selected,
+            out=out,
+            dtype=None if save_dtype is o.Dtype.AUTO else save_dtype.value,
+            multiple=multiple,
+            probe=probe,
+        )
+        answer.give(report.as_dict(), lambda console: console.print(str(report), markup=False))

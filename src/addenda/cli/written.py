@@ -1,0 +1,114 @@
+"""What the verbs that write share: `--set` pairs, the module to write into, errors in the command line's words."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from addenda.plugging import Base
+
+
+class Precision(StrEnum):
+    """Arithmetic of a step."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="An option of the kind, or a setting of the verb, e.g. width=64; an unknown one is answered with all there "
+        "are. Repeatable.",
+        metavar="KEY=VALUE",
+    ),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="The module's folder; default: runs/NAME.")]
+Arithmetic = Annotated[Precision, typer.Option("--precision", help="bf16: autocast.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+
+
+def split(
+    kind: str, given: list[str] | None, verb: str, settings: Iterable[str], typed: Iterable[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`KEY=VALUE` pairs as options of the kind and settings of a verb; a value is JSON where it can be read as such.
+
+    Raises:
+        AddendaError: a pair has no `=`, or its key is known to neither, or is `typed`: it has an option of its own.
+    """
+    from dataclasses import fields
+
+    from addenda.core.errors import AddendaError, known
+    from addenda.core.registry import kind_named
+
+    options = {one.name for one in fields(kind_named(kind))}  # type: ignore[arg-type]
+    untyped, typed = set(settings) - set(typed), set(typed)
+    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for pair in given or []:
+        key, mark, text = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not mark or not key:
+            raise AddendaError(f"--set takes KEY=VALUE, e.g. extra=0.2; got '{pair}'")
+        if key in typed:
+            raise AddendaError(f"'{key}' has an option of its own; see addenda {verb} --help")
+        if key not in options | untyped:
+            raise AddendaError(
+                f"--set: neither {kind} nor {verb} knows '{key}'; {kind} has {known(key, options)}; "
+                f"{verb} has {known(key, untyped)}"
+            )
+        found[0 if key in options else 1][key] = value_of(text)
+    return found
+
+
+def value_of(text: str) -> Any:
+    """A value from the command line: JSON where it can be read as such (0.2, true, null, ["q_proj"]), else text."""
+    try:
+        return jsonlib.loads(text)
+    except ValueError:
+        return {"None": None, "True": True, "False": False}.get(text, text)
+
+
+def fresh(base: Base, name: str, kind: str, options: dict[str, Any], seed: int) -> None:
+    """Make the module, unless it was plugged.
+
+    Raises:
+        AddendaError: options were given for a module that has its own.
+    """
+    from addenda.core.errors import AddendaError
+    from addenda.core.registry import build_kind
+
+    if name not in base.modules:
+        base.new(name, build_kind(kind, options), seed=seed)
+    elif options:
+        raise AddendaError(
+            f"module '{name}' was plugged with options of its own; leave out --set {next(iter(options))}=…"
+        )
+
+
+def spoken(error: Exception) -> Exception:
+    """An error of a writing verb in the words of the command line."""
+    message = str(error)
+    for python, words in {
+        "the same call with resume=True": "the same command with --resume",
+        "resume=True": "--resume",
+        "another out=": "another --out",
+        "give replay= and a replay_share": "give --replay and a --replay-share",
+    }.items():
+        message = message.replace(python, words)
+    error.args = (message, *error.args[1:])
+    return error
+
+
+def show(out: Console, report: str, folder: Path | None) -> None:
+    """What was done, and what to do next."""
+    out.print(report, markup=False)
+    out.print(f"saved in {folder}; next: addenda generate PROMPT --plug {folder} --side-by-side", markup=False)

@@ -1,0 +1,1 @@
+"""Combining modules with the base and with one another."""

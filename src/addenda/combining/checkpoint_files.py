@@ -1,0 +1,117 @@
+"""The files of a plain checkpoint: weights in shards, index, configuration, tokenizer, manifest; whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from addenda.combining.manifest import MANIFEST, Manifest
+from addenda.files import check_place, read_json, replace_folder, write_text
+from addenda.tensorfile import write_tensors
+
+INDEX = "model.safetensors.index.json"
+#: transformers asks a checkpoint where it comes from
+METADATA = {"format": "pt"}
+
+
+def check_out(out: Path) -> None:
+    """Find out before any work whether a checkpoint can be put there.
+
+    Raises:
+        FileError: it holds something else than an earlier merge.
+    """
+    check_place(out, _members(out), "merged checkpoint")
+
+
+def _members(out: Path) -> set[str]:
+    """The files of the merge that stands there, which a new one replaces."""
+    told = read_json(out, MANIFEST, []) if (out / MANIFEST).is_file() else None
+    files = told.get("files") if told is not None else None
+    return {MANIFEST, *(str(name) for name in files)} if isinstance(files, list) else {MANIFEST}
+
+
+class Source(Protocol):
+    """What a checkpoint is written from: a `Folding` or `Narrowing`."""
+
+    def config(self) -> Any:
+        """Its configuration."""
+        ...
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Its tensors by name, one at a time."""
+        ...
+
+
+def write_checkpoint(
+    model: Any,
+    tokenizer: Any,
+    source: Source,
+    out: Path,
+    dtype: torch.dtype,
+    shard_bytes: int,
+    finish: Callable[[Path], Manifest],
+) -> tuple[tuple[str, ...], int]:
+    """Write a checkpoint changed from that of `model`; returns its files and the size of its weights in bytes.
+
+    `finish` looks at the folder before it is put in its place, and gives what the manifest says; if it raises, nothing
+    is left.
+    """
+    names: tuple[str, ...] = ()
+    size = 0
+
+    def fill(folder: Path) -> None:
+        nonlocal names, size
+        size = _write_weights(source, folder, dtype, shard_bytes)
+        config = source.config()
+        config.dtype = dtype
+        config.architectures = [type(model).__name__]
+        config.save_pretrained(folder)
+        if getattr(model, "generation_config", None) is not None:
+            model.generation_config.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        manifest = finish(folder)
+        names = (*sorted(entry.name for entry in folder.iterdir()), MANIFEST)
+        manifest.files = list(names)
+        write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+
+    about = sum(p.numel() for p in model.parameters()) * dtype.itemsize
+    replace_folder(out, _members(out), fill, about, "merged checkpoint")
+    return names, size
+
+
+def _write_weights(source: Source, folder: Path, dtype: torch.dtype, shard_bytes: int) -> int:
+    """Write tensors shard by shard, never more than one shard in memory; returns their bytes."""
+    held: dict[str, Tensor] = {}
+    size, total, shards, where = 0, 0, 0, dict[str, int]()
+
+    def flush() -> None:
+        nonlocal size, shards
+        shards += 1
+        write_tensors(folder / f"shard-{shards}", held, METADATA)
+        held.clear()
+        size = 0
+
+    for name, tensor in source.tensors():
+        tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        bytes_ = tensor.numel() * tensor.dtype.itemsize
+        if held and size + bytes_ > shard_bytes:
+            flush()
+        held[name] = tensor
+        where[name] = shards + 1
+        size, total = size + bytes_, total + bytes_
+    flush()
+    if shards == 1:
+        (folder / "shard-1").rename(folder / "model.safetensors")
+        return total
+    files = {n: f"model-{n:05d}-of-{shards:05d}.safetensors" for n in range(1, shards + 1)}
+    for number, file in files.items():
+        (folder / f"shard-{number}").rename(folder / file)
+    index = {"metadata": {"total_size": total}, "weight_map": {name: files[n] for name, n in sorted(where.items())}}
+    write_text(folder / INDEX, json.dumps(index, indent=1) + "\n")
+    return total

@@ -1,0 +1,158 @@
+"""The proof of a merge: the merged checkpoint, loaded by transformers alone, against the base with its modules plugged."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from addenda.core.errors import DataError
+from addenda.encoding import Encoder
+from addenda.scoring import evaluating
+from addenda.texts import texts
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+#: rows and tokens of the probe text
+ROWS, LENGTH = 8, 128
+#: allowed difference in float32, relative to the largest logit
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Merged against plugged logits on `tokens` tokens of `text`.
+
+    `difference` is the largest, relative to the largest logit; `allowed` the most that is let through: 1e-4 in float32,
+    in half precision twice the base's own difference from its float32 run. `changed` is how far the modules move the
+    logits, by the same measure: a merge that lost them would differ by that much.
+    """
+
+    text: str
+    tokens: int
+    difference: float
+    allowed: float
+    changed: float
+    same_first_choice: float
+    dtype: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the merged model computes what the plugged one does, and not only what the bare one does."""
+        return self.difference <= self.allowed < math.inf and self.tells
+
+    @property
+    def tells(self) -> bool:
+        """Whether the difference is so small beside what the modules change that a merge without them would not pass."""
+        return self.changed == 0.0 or 2 * self.difference <= self.changed
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self) | {"holds": self.holds}
+
+
+Rows = tuple[list[Tensor], str]
+
+
+@torch.no_grad()
+def prove(base: Base, selection: Mapping[str, float], folder: Path, dtype: torch.dtype, probe: Rows) -> Proof:
+    """Compare a written checkpoint with the base and its modules.
+
+    Args:
+        base: with the modules plugged.
+        selection: what was merged, by weight.
+        folder: the checkpoint.
+        dtype: in which it was written.
+        probe: as `probe_rows` gives it.
+    """
+    rows, name = probe
+    with base.off():
+        bare = _logits(base.model, rows)
+    with base.using(dict(selection)):
+        plugged = _logits(base.model, rows)
+    merged_model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=base.model.config._attn_implementation
+    )
+    merged = _logits(merged_model, rows)
+    del merged_model
+    allowed = TOLERANCE
+    if dtype != torch.float32 or base.host.dtype() != torch.float32:
+        allowed = 2 * max(_apart(_cast_logits(base, rows, one), _cast_logits(base, rows, torch.float32))
+                          for one in {dtype, base.host.dtype()})  # fmt: skip
+    agree = [(a.argmax(-1) == b.argmax(-1)).float().mean() for a, b in zip(merged, plugged, strict=True)]
+    return Proof(
+        text=name,
+        tokens=sum(len(row) for row in rows),
+        difference=_apart(merged, plugged),
+        allowed=allowed,
+        changed=_apart(plugged, bare),
+        same_first_choice=float(torch.stack(agree).mean()),
+        dtype=str(dtype).removeprefix("torch."),
+    )
+
+
+def probe_rows(base: Base, probe: Any) -> Rows:
+    """Rows of token ids [T] to compare on, T at most LENGTH, and what they are called.
+
+    They come from a text, whatever `addenda.texts.texts` reads, and from the probes that plugged modules keep; without a
+    tokenizer they are random tokens.
+
+    Raises:
+        DataError: the text cannot be read, or is empty.
+    """
+    vocabulary = base.model.get_input_embeddings().weight.shape[0]
+    if base.tokenizer is None:
+        generator = torch.Generator().manual_seed(0)
+        return [torch.randint(vocabulary, (LENGTH,), generator=generator) for _ in range(ROWS)], "random tokens"
+    source = texts(probe)
+    found = [
+        torch.from_numpy(document.ids[:LENGTH].astype("int64"))
+        for document in islice(Encoder(base.tokenizer, vocabulary).documents(source), ROWS)
+    ]
+    kept = [torch.tensor(module.probe) for module in base.modules.values() if module.probe]
+    rows = [row for row in (*found, *kept) if len(row)]
+    if not rows:
+        raise DataError(f"'{source.name}' holds no text to compare the merged model on")
+    return rows, source.name
+
+
+def _logits(model: Any, rows: Sequence[Tensor]) -> list[Tensor]:
+    device = model.get_input_embeddings().weight.device
+    with evaluating(model):
+        return [model(input_ids=row[None].to(device), use_cache=False).logits[0].float().cpu() for row in rows]
+
+
+def _cast_logits(base: Base, rows: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Logits of the bare base in another dtype."""
+    if dtype == base.host.dtype():
+        with base.off():
+            return _logits(base.model, rows)
+    with _copy(base, dtype) as model:
+        return _logits(model, rows)
+
+
+@contextlib.contextmanager
+def _copy(base: Base, dtype: torch.dtype) -> Iterator[Any]:
+    """The bare base once more, in another dtype."""
+    config = copy.deepcopy(base.model.config)
+    implementation = base.model.config._attn_implementation
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=implementation)
+    model.load_state_dict(base.model.state_dict())
+    yield model.to(base.host.device_at(base.host.table.layers + ".0")).eval()
+
+
+def _apart(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """The largest difference of two lists of logits, relative to the largest logit; infinite where one is no number."""
+    largest = torch.stack([b.abs().max() for b in other]).max()
+    apart = torch.stack([(a - b).abs().max() for a, b in zip(one, other, strict=True)]).max() / largest.clamp(min=1e-12)
+    return float(apart) if bool(apart.isfinite()) else math.inf  # not Python's max, which may step over a NaN

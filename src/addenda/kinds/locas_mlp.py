@@ -1,0 +1,265 @@
+"""Locas-MLP: slots beside each plain FFN, written in closed form from activations and gradients, and compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from addenda.core.activations import Activation, activation
+from addenda.core.contracts import Adapter, AddingAdapter, Reader, into
+from addenda.core.errors import UnsupportedError
+from addenda.core.site import Anatomy, Seam
+from addenda.core.units import Units
+from addenda.kinds.locas_glu import (
+    FROM_TEXT,
+    Slots,
+    check_slots,
+    layer_of,
+    ranked,
+    slot_sites,
+    spread,
+    tau,
+    text_inputs,
+)
+
+#: eigenvalues below this share of the largest are dropped
+SMALLEST = 1e-6
+#: ridge of the least-squares refit, relative to the mean square of a term
+RIDGE = 1e-4
+
+
+class PlainSlotAdapter(AddingAdapter):
+    """delta(x) = tau * V^T phi(K x), K and V being `keys` and `values` [r, D].
+
+    A slot whose value is zero is free. No row is ever longer than 1. `tau` is a buffer, as the base gave it.
+    """
+
+    seam = Seam.FFN
+
+    def __init__(self, width: int, rank: int, phi: Activation, own: str | None) -> None:
+        super().__init__()
+        self.keys = nn.Parameter(F.normalize(torch.randn(rank, width), dim=-1))
+        self.values = nn.Parameter(torch.zeros(rank, width))
+        self.register_buffer("tau", torch.ones(()))
+        self.tau: Tensor
+        self.phi = phi
+        self.own = own
+        self._tapped: list[tuple[Tensor, Tensor]] | None = None
+
+    def delta(self, x: Tensor) -> Tensor:
+        """The contribution [..., D]."""
+        out = self.phi(F.linear(into(x, self.keys), self.keys)) @ (self.values * self.tau)
+        if self._tapped is None or not torch.is_grad_enabled():
+            return out
+        tap = torch.zeros_like(out, requires_grad=True)
+        self._tapped.append((x.detach(), tap))
+        return out + tap
+
+    @contextmanager
+    def tapped(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """For forwards of a block: what enters the site, and a zero [..., D] whose gradient is that of its output."""
+        self._tapped = []
+        try:
+            yield self._tapped
+        finally:
+            self._tapped = None
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """w / max(|w|, 1) for every row of K and V."""
+        for rows in (self.keys, self.values):
+            rows.div_(rows.norm(dim=-1, keepdim=True).clamp(min=1.0))
+
+    def fold(self) -> Units:
+        """The slots as units of the base's FFN, tau in their values."""
+        return Units(self.keys.detach().float(), self.values.detach().float() * self.tau.float(), activation=self.own)
+
+    @torch.no_grad()
+    def write(self, keys: Tensor, values: Tensor, compress: Compression, text: Tensor | None = None) -> None:
+        """Write new slots [n, D], compressing those there are whenever none is free; `text` [T, D] as for `compress`."""
+        while len(keys):
+            free = (self.values.norm(dim=-1) == 0).nonzero().squeeze(-1)
+            if len(free) == 0:
+                self.compress(compress, text=text)
+                free = (self.values.norm(dim=-1) == 0).nonzero().squeeze(-1)
+            taken = min(len(free), len(keys))
+            self.keys[free[:taken]] = keys[:taken].to(self.keys)
+            self.values[free[:taken]] = values[:taken].to(self.values)
+            keys, values = keys[taken:], values[taken:]
+        self.constrain()
+
+    @torch.no_grad()
+    def compress(self, how: Compression, keep: int | None = None, text: Tensor | None = None) -> None:
+        """Compress the slots to `keep` (default: half), freeing the others.
+
+        `text` [T, D] are activations as they enter the site, to refit on beside those that the keys were once, at the
+        length that they have here.
+        """
+        keep = len(self.keys) // 2 if keep is None else keep
+        if text is None:
+            text = self.keys
+        else:
+            text = text.to(self.keys)
+            text = torch.cat([text, self.keys * text.norm(dim=-1).mean()])
+        keys, values = nl_svd(self.keys, self.values, self.phi, keep, how, text)
+        self.values.zero_()
+        self.keys[: len(keys)] = keys
+        self.values[: len(values)] = values
+        self.constrain()
+
+
+Compression = Literal["published", "oriented", "refit"]
+
+
+def nl_svd(
+    keys: Tensor, values: Tensor, phi: Activation, keep: int, how: Compression = "refit", text: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Fewer slots that compute nearly what `keys` and `values` [r, D] do: NL-SVD, as published or corrected.
+
+    With s_i = |K_i| |V_i|, the eigenvectors p_j of sum_i s_i^2 k_i k_i^T (k_i = K_i/|K_i|) to the `keep` largest
+    eigenvalues are the new keys, and f(p_j) = V^T phi(K p_j) the new values. Source: Locas 2026, arXiv:2602.05085.
+
+    That is exact on each positive ray c p_j alone, for relu features are not additive, and an eigenvector has no sign.
+    `oriented` turns each p_j to the side on which the slots lie (ours). `refit` also takes its negative where slots lie
+    on both sides, and then finds the values by least squares on activations `text` [T, D] (ours).
+
+    Returns:
+        Keys [n, D] of length 1 and values [n, D], n at most `keep`; in the dtype of `keys`.
+    """
+    k, v = keys.double(), values.double()
+    strength = k.norm(dim=-1) * v.norm(dim=-1)
+    weighted = F.normalize(k, dim=-1) * strength[:, None]
+    found = torch.linalg.svd(weighted, full_matrices=False)
+    large = SMALLEST * found.S[:1] ** 2 < found.S**2
+    probes = found.Vh[large][:keep]
+    if how != "published":
+        along = F.normalize(k, dim=-1) @ probes.T
+        towards, away = (
+            (strength[:, None] * along.clamp(min=0)).sum(0),
+            (strength[:, None] * (-along).clamp(min=0)).sum(0),
+        )
+        probes = probes * torch.where(towards >= away, 1.0, -1.0)[:, None]
+
+    def f(x: Tensor) -> Tensor:
+        return phi(x @ k.T) @ v
+
+    if how == "refit" and text is not None:
+        text = text.double()
+        both = torch.cat([probes, -probes])
+        drive = phi(text @ both.T).norm(dim=0) * torch.cat([found.S[large][:keep]] * 2)
+        probes = both[drive.argsort(descending=True, stable=True)[:keep].sort().values]
+        terms = phi(text @ probes.T)
+        normal = terms.T @ terms
+        ridge = RIDGE * normal.diagonal().mean().clamp(min=1e-12) * torch.eye(len(normal), dtype=normal.dtype)
+        fitted = torch.linalg.solve(normal + ridge.to(normal.device), terms.T @ f(text))
+        return probes.to(keys.dtype), fitted.to(values.dtype)
+    return probes.to(keys.dtype), f(probes).to(values.dtype)
+
+
+@dataclass(frozen=True)
+class LocasMLP(Slots):
+    """A memory of `rank` slots beside each plain FFN, for `addenda.memorize`; `addenda.merge` folds it into the base.
+
+    `memorize` writes it in closed form: a slot for each token and layer, whose key is what enters the FFN there and whose
+    value is the gradient of the chunk's log-probability there, `eps` long over all layers; when no slot is free, those there are
+    get compressed to half (`compress`: `published` NL-SVD, `oriented`, or `refit` by least squares). It can be trained by
+    gradient steps as well; `init` says from which keys, as for `LocasGLU`; values start at zero. `activation` is the
+    base's own, or `relu`.
+
+    Source: Locas 2026, arXiv:2602.05085, "Locas-MLP" and "NL-SVD". Differs: the compressions `oriented` and `refit`; and
+    one backward pass over a whole chunk, so that a token's gradient counts the later tokens of the chunk as well.
+    """
+
+    rank: int = 64
+    init: Literal["top", "bottom", "random", "activation", "gaussian"] = "activation"
+    scale: float = 1.0
+    layers: tuple[int, ...] | None = None
+    activation: Literal["base", "relu"] = "base"
+    eps: float = 1.0
+    compress: Compression = "refit"
+
+    seam: ClassVar[Seam] = Seam.FFN
+    default_lr: ClassVar[float] = 4e-3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", check_slots(self))
+        self.check(self.activation in ("base", "relu"), f"activation is 'base' or 'relu'; got {self.activation!r}")
+        self.check(0 < self.eps <= 1, f"eps is a length above 0, at most 1; got {self.eps}")
+        known = ("published", "oriented", "refit")
+        self.check(self.compress in known, f"compress is one of {', '.join(known)}; got {self.compress!r}")
+
+    @property
+    def starts_from_text(self) -> bool:
+        """All starts but `random` and `gaussian` look at what the text does in the base."""
+        return self.init in FROM_TEXT
+
+    def adapters(self, anatomy: Anatomy) -> Mapping[str, PlainSlotAdapter]:
+        """One adapter beside the FFN of each chosen layer.
+
+        Raises:
+            UnsupportedError: the base has no plain FFN, or its activation is not known here.
+        """
+        shape = anatomy.ffn
+        if shape is None or shape.gated:
+            raise UnsupportedError(
+                f"LocasMLP needs plain FFNs; those of {anatomy.model_type} are "
+                + ("no single block of units" if shape is None else "gated: LocasGLU fits them")
+            )
+        own = None if self.activation == "base" else self.activation
+        phi = activation(own or shape.activation)
+        if phi is None:
+            raise UnsupportedError(f"LocasMLP does not know the activation '{shape.activation}' of this base")
+        return {site.key: PlainSlotAdapter(anatomy.width, self.rank, phi, own) for site in slot_sites(self, anatomy)}
+
+    @torch.no_grad()
+    def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:
+        """Set tau = scale/r * mean_j |W_down[j]|, layer by layer; clone random rows where that is the start."""
+        for key, adapter in adapters.items():
+            assert isinstance(adapter, PlainSlotAdapter)
+            units = reader.units(layer_of(key))
+            adapter.tau.copy_(tau(self, units))
+            if self.init == "random":
+                _clone(adapter, units, torch.randperm(len(units.values))[: self.rank])
+
+    @torch.no_grad()
+    def start(self, adapters: Mapping[str, Adapter], ids: Tensor, reader: Reader) -> None:
+        """Take keys from the base's most (or least) active rows on the text, or from its activations.
+
+        Raises:
+            AddendaError: the text is shorter than what is taken from it.
+        """
+        inputs = text_inputs(self, list(adapters), ids, reader)
+        for key, adapter in adapters.items():
+            assert isinstance(adapter, PlainSlotAdapter)
+            x = inputs[key].float()
+            if self.init == "activation":
+                adapter.keys.copy_(spread(x, self.rank))
+                continue
+            units = reader.units(layer_of(key))
+            _clone(adapter, units, ranked(self, x, units, adapter.phi))
+
+
+def _clone(adapter: PlainSlotAdapter, units: Units, chosen: Tensor) -> None:
+    adapter.keys.copy_(F.normalize(units.up[chosen].float(), dim=-1))
+
+
+def closed_form(kind: LocasMLP, adapters: Sequence[PlainSlotAdapter], tapped: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Write one slot for each token and layer: k = a/|a|, v = eps g/|g|, |g| being taken over width and layers.
+
+    Args:
+        kind: the options.
+        adapters: of each layer.
+        tapped: for each layer the activations a [T, D] that enter it, and the gradients g [T, D] of the tokens' summed
+            log-probability for its output.
+
+    Source: Locas 2026, arXiv:2602.05085, the write rule of Locas-MLP.
+    """
+    norm = torch.stack([g.float().square().sum(-1) for _, g in tapped]).sum(0).sqrt().clamp(min=1e-12)
+    for adapter, (x, g) in zip(adapters, tapped, strict=True):
+        adapter.write(F.normalize(x.float(), dim=-1), kind.eps * g.float() / norm[:, None], kind.compress, x.float())

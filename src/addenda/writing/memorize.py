@@ -1,0 +1,234 @@
+"""Memorize: read a text once in a stream, and carry it from then on in a memory beside the frozen base."""
+
+# budget: the docstring of `memorize` is the reference of the whole call
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from addenda.core.card import TrainingRecord
+from addenda.core.contracts import Kind
+from addenda.core.errors import DataError, TrainingError
+from addenda.core.gates import PRIOR
+from addenda.encoding import Encoder
+from addenda.files import check_place
+from addenda.kinds.locas_glu import START_TOKENS, LocasGLU
+from addenda.kinds.locas_mlp import LocasMLP
+from addenda.storage import MEMBERS
+from addenda.texts import Texts, texts
+from addenda.writing import checkpoint
+from addenda.writing.memory_report import MemorizeReport, Online
+from addenda.writing.memory_run import MemoryRun
+from addenda.writing.memory_settings import MemorySettings, memory_settings
+from addenda.writing.packing import Feed, Stream
+from addenda.writing.prepare import prepared
+from addenda.writing.probe import probe_of
+from addenda.writing.progress import Progress
+from addenda.writing.reading import Reading, text_of
+from addenda.writing.signals import Interrupts
+from addenda.writing.writer import Writer
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+#: tokens that the model reads at a time, where its context is not shorter
+WINDOW = 2048
+#: chunks tried for a probe
+PROBE_CHUNKS = 4
+REPLAY = 1
+
+
+def memorize(
+    base: Base,
+    name: str | Iterable[str],
+    *,
+    text: Any,
+    kind: Kind | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    **settings: Any,
+) -> MemorizeReport:
+    """Read a text once, chunk by chunk, and write each chunk into a module after it was scored; the base is frozen.
+
+    Each chunk is first predicted from the window before it and from what the memory holds by then (the online loss), and
+    then written: one step of AdamW on its loss. Memory in use does not grow with the text. Any kind can be written so;
+    `LoRA` gives the rival TempLoRA. Several names read several texts at once, as rows of one batch.
+
+    Args:
+        base: as `addenda.attach` gives it, with a tokenizer.
+        name: of a module, or several names. One that is not plugged is made new, as `kind` says.
+        text: the text itself, a path, or whatever `addenda.texts.texts` reads. For several names a mapping of names to
+            texts.
+        kind: of modules that are not plugged; default: `LocasGLU()`, or `LocasMLP()` where FFNs are plain.
+        out: folder for the module (for several a folder in it for each). Beside it, `<out>.run` keeps log and
+            checkpoints. Without `out` nothing is written to disk.
+        resume: go on from the last checkpoint in `<out>.run`, with the same settings; gives the same bits as a run that
+            was never interrupted.
+        settings: see `writing.memory_settings.MemorySettings`.
+
+    Returns:
+        What was read and how well it was predicted, with the memory and without; the curve by position.
+
+    Source: the streaming of Locas, arXiv:2602.05085, and of TempLoRA (Wang et al. 2024, arXiv:2401.11504). Ours: the
+    local neutrality loss on replay text.
+
+    Raises:
+        TrainingError: a module is frozen; loss not finite; resumed with other settings; a checkpoint cannot be written.
+            `TrainingStopped` after SIGINT or SIGTERM, with a checkpoint and how to go on.
+        FileError: `out` holds something else than a module.
+        DataError: a text cannot be read or is empty, or the tokenizer does not match the base.
+        AddendaError: an unknown setting, or one out of range.
+    """
+    chosen = memory_settings(settings)
+    names = (name,) if isinstance(name, str) else tuple(name)
+    sources = _sources(names, text)
+    folder = None if out is None else Path(out)
+    places = {} if folder is None else {n: folder if len(names) == 1 else folder / n for n in names}
+    for place in places.values():
+        check_place(place, MEMBERS)
+    run_folder = checkpoint.begin(folder, resume)
+    window = _window(base, chosen)
+    made: list[str] = []
+    try:
+        for new in [n for n in names if n not in base.modules]:
+            base.new(new, kind or default_kind(base), seed=chosen.seed)
+            made.append(new)
+        with ExitStack() as block:
+            block.enter_context(prepared(base, names, seed=chosen.seed, gradient_checkpointing=False))
+            run = _run(base, names, sources, chosen, window, run_folder)
+            block.callback(run.progress.close)
+            if resume:
+                run.resume()
+            if run.resumed_from is None:
+                _start(base, run)
+            run.go(block.enter_context(Interrupts()))
+            report = _report(base, run, folder)
+            for n in names:
+                _describe(base, run, n, report.texts[n])
+            for n, place in places.items():
+                base.modules[n].save(place)
+    except BaseException:
+        for new in made:
+            base.unplug(new)
+        raise
+    return report
+
+
+def default_kind(base: Base) -> Kind:
+    """The memory that fits the base's FFNs."""
+    shape = base.anatomy.ffn
+    return LocasGLU() if shape is None or shape.gated else LocasMLP()
+
+
+def _sources(names: tuple[str, ...], text: Any) -> dict[str, Texts]:
+    if not names or len(set(names)) < len(names):
+        raise TrainingError(f"memorize takes one module, or several different ones; got {list(names)}")
+    by_name = isinstance(text, Mapping) and set(text) == set(names)
+    if len(names) == 1 and not by_name:
+        return {names[0]: text_of(text)}
+    if not by_name:
+        raise DataError(f"several memories take one text each: text={{{', '.join(f'{n!r}: ...' for n in names)}}}")
+    return {name: text_of(text[name]) for name in names}
+
+
+def _window(base: Base, settings: MemorySettings) -> int:
+    most = getattr(base.model.config, "max_position_embeddings", None) or WINDOW
+    window = min(WINDOW, most) if settings.window is None else settings.window
+    if window > most:
+        raise TrainingError(f"a window of {window} tokens does not fit the base's context of {most}")
+    if settings.chunk >= window:
+        raise TrainingError(
+            f"chunks of {settings.chunk} tokens leave no room for context in a window of {window}; give a smaller chunk"
+        )
+    return window
+
+
+def _run(
+    base: Base,
+    names: tuple[str, ...],
+    sources: dict[str, Texts],
+    settings: MemorySettings,
+    window: int,
+    run_folder: Path | None,
+) -> MemoryRun:
+    vocabulary = base.model.get_input_embeddings().weight.shape[0]
+    encoder = Encoder(base.tokenizer, vocabulary)
+    readings = {n: Reading(s, encoder, chunk=settings.chunk, window=window) for n, s in sources.items()}
+    replay = None
+    if settings.replay is not None:
+        closing = Encoder(base.tokenizer, vocabulary, close=True)
+        replay = Feed(
+            Stream(texts(settings.replay), closing, length=settings.replay_tokens, seed=settings.seed, code=REPLAY)
+        )
+    for n in names:
+        if settings.in_closed_form(base.modules[n].kind) and replay is not None:
+            raise TrainingError(
+                f"'{n}' is written in closed form, where nothing is learned from replay; leave replay out, or take gradient "
+                "steps with write='gradient'"
+            )
+        if not any(p.requires_grad for p in base.modules[n].parameters()):
+            raise TrainingError(f"module '{n}' is frozen: none of its parameters wants a gradient")
+    rates = {n: base.modules[n].kind.default_lr if settings.lr is None else settings.lr for n in names}
+    writer = Writer(base, names, rates, settings, replay)
+    progress = Progress(
+        run_folder, 0, show=settings.log, tracker=None, name="-".join(names), config=settings.plain(), task="memorizing"
+    )
+    return MemoryRun(base, readings, writer, settings, progress, run_folder)
+
+
+def _start(base: Base, run: MemoryRun) -> None:
+    """Start modules that await text from the first tokens of theirs."""
+    for name, reading in run.readings.items():
+        module = base.modules[name]
+        if module.awaits_text:
+            if run.settings.in_closed_form(module.kind):  # it writes keys of its own
+                module.awaits_text = False
+                continue
+            chunks = islice(reading.chunks(), -(-START_TOKENS // reading.chunk))
+            first = np.concatenate([chunk.ids[-chunk.fresh :] for chunk in chunks])
+            base.start_from_text(name, torch.from_numpy(first).long())
+        if module.gate is not None and not bool(module.gate.prior) and run.writer.replay is not None:
+            module.gate.prior.fill_(PRIOR)
+
+
+def _report(base: Base, run: MemoryRun, out: Path | None) -> MemorizeReport:
+    return MemorizeReport(
+        names=run.writer.names,
+        texts={
+            name: Online(curve, run.readings[name].source.name, run.settings.baseline)
+            for name, curve in run.curves.items()
+        },
+        seconds=run.seconds,
+        bare_seconds=run.bare_seconds,
+        parameters={name: base.modules[name].size() for name in run.writer.names},
+        resumed_from=run.resumed_from,
+        out=out,
+        settings={"window": run.window, "lr": run.writer.lr}
+        | {k: v for k, v in run.settings.plain().items() if k not in ("window", "lr")},
+    )
+
+
+def _describe(base: Base, run: MemoryRun, name: str, online: Online) -> None:
+    """Write the run into the module's card, and keep a probe."""
+    module, reading = base.modules[name], run.readings[name]
+    replay = run.writer.replay
+    record = TrainingRecord(
+        objective="memorize",
+        tokens=online.tokens,
+        steps=run.step,
+        seed=run.settings.seed,
+        lr=run.writer.lr[name],
+        settings=run.settings.plain() | {"window": run.window},
+        data=[reading.source.record("corpus")] + ([] if replay is None else [replay.stream.source.record("replay")]),
+    )
+    module.card.training = [*module.card.training, record]
+    replaced = {(one.name, one.on) for one in online.measures()}
+    module.card.measures = [m for m in module.card.measures if (m.name, m.on) not in replaced] + online.measures()
+    if run.settings.probe:
+        module.probe = probe_of(base, name, (chunk.ids for chunk in islice(reading.chunks(), PROBE_CHUNKS)))

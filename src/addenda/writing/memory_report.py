@@ -1,0 +1,97 @@
+"""The report of what was memorized, and what of it goes into the module's card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from addenda.core.card import Measure
+from addenda.writing.curve import Curve
+
+
+@dataclass(frozen=True)
+class Online:
+    """How one text was predicted while it was read: each chunk before it was written.
+
+    `curve` has nats by position; `compared` says whether the bare base read it too.
+    """
+
+    curve: Curve = field(repr=False)
+    on: str
+    compared: bool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens predicted."""
+        return int(self.curve.totals()[0])
+
+    @property
+    def nats(self) -> float:
+        """Mean loss with the memory, nats per token."""
+        tokens, nats, _ = self.curve.totals()
+        return nats / max(1, tokens)
+
+    @property
+    def bare(self) -> float | None:
+        """Mean loss of the bare base from the same windows, where it was measured."""
+        tokens, _, bare = self.curve.totals()
+        return bare / max(1, tokens) if self.compared else None
+
+    def gain(self, start: float = 0.0, end: float = 1.0) -> float | None:
+        """Nats per token taken off, over a part of the text: `gain(0.75)` is that of its last quarter."""
+        nats, bare = self.curve.between(start, end)
+        return bare - nats if self.compared else None
+
+    def measures(self) -> list[Measure]:
+        """For the card."""
+        found = [Measure(name="online loss", value=self.nats, n=self.tokens, on=self.on)]
+        gain = self.gain()
+        return found if gain is None else [*found, Measure(name="online gain", value=gain, n=self.tokens, on=self.on)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        plain = {"on": self.on, "tokens": self.tokens, "nats": self.nats, "bare": self.bare, "gain": self.gain()}
+        return plain | {"gain_last_quarter": self.gain(0.75), "curve": self.curve.points(self.compared)}
+
+
+@dataclass(frozen=True)
+class MemorizeReport:
+    """What was memorized.
+
+    `texts` has the online loss by module; `seconds` are those of reading and writing alone, `bare_seconds` those of
+    scoring the same windows with the bare base.
+    """
+
+    names: tuple[str, ...]
+    texts: dict[str, Online]
+    seconds: float
+    bare_seconds: float
+    parameters: dict[str, int]
+    resumed_from: int | None
+    out: Path | None
+    settings: dict[str, Any]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read, of all texts."""
+        return sum(one.tokens for one in self.texts.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        plain = {k: getattr(self, k) for k in ("tokens", "seconds", "bare_seconds", "parameters", "resumed_from")}
+        plain |= {"names": list(self.names), "out": None if self.out is None else str(self.out)}
+        return plain | {"settings": self.settings, "texts": {name: one.as_dict() for name, one in self.texts.items()}}
+
+    def __str__(self) -> str:
+        speed = self.tokens / self.seconds if self.seconds else 0.0
+        lines = [
+            f"{', '.join(self.names)}: {self.tokens:,} tokens read in {self.seconds:,.0f} s ({speed:,.0f} tokens/s)"
+        ]
+        for name, one in self.texts.items():
+            told = f"  {name} on {one.on}: {one.nats:.3f} nats per token while it was read"
+            gain, late = one.gain(), one.gain(0.75)
+            if gain is not None and late is not None:
+                told += f", {one.bare:.3f} without it (gain {gain:+.3f}, over the last quarter {late:+.3f})"
+            lines.append(told)
+        return "\n".join(lines)

@@ -1,0 +1,102 @@
+"""Settings of `memorize`: one frozen record, checked before anything is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from addenda.core.contracts import Kind
+from addenda.core.errors import AddendaError
+from addenda.kinds.locas_mlp import LocasMLP
+from addenda.writing.settings import checked
+
+#: what may differ between a run and its resumption: it changes nothing that is learned
+FREE = frozenset({"checkpoint_every", "keep", "log", "probe", "replay"})
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """How a text is memorized; every field may be given to `addenda.memorize` by name."""
+
+    window: int | None = None
+    """tokens that the model reads at a time, context and fresh ones; default 2048, or the base's context if shorter"""
+    chunk: int = 256
+    """fresh tokens of each write"""
+    steps: int = 1
+    """optimizer steps on each chunk"""
+    write: Literal["auto", "closed", "gradient"] = "auto"
+    """`gradient`: steps of AdamW; `closed`: `LocasMLP`'s slots from activations and gradients; `auto`: closed where it can"""
+    every: int = 1
+    """write every so many chunks, and only score those between"""
+    passes: int = 1
+    """how often the text is read; the online loss is that of the first time"""
+    lr: float | None = None
+    """learning rate, constant; default: the kind's own tested one"""
+    replay: Any = None
+    """general text on which the memory should stay silent; a few tokens of it are read at each write"""
+    replay_tokens: int = 128
+    """tokens of replay read at each write"""
+    local: float = 0.1
+    """weight of the local neutrality loss on replay tokens; no other loss is taken on them"""
+    gate_weight: float = 1.0
+    """weight of the context gate's hinges (shut on replay, open on the text), for modules that have such a gate"""
+    clip: float | None = 1.0
+    """largest norm of a module's gradient; None: no clipping"""
+    weight_decay: float = 0.0
+    """decoupled decay of matrices"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: autocast; the module's own parameters stay float32"""
+    loss_chunk: int | None = None
+    """tokens whose logits exist at a time; default: what fits 32 MiB"""
+    baseline: bool = True
+    """score each chunk with the bare base too, for comparison"""
+    seed: int = 0
+    """of a new module's random part and of the replay's order"""
+    checkpoint_every: int | None = None
+    """chunks between checkpoints; default: a twentieth of the text"""
+    keep: int = 2
+    """checkpoints kept"""
+    log: bool = True
+    """show progress on standard error"""
+    probe: bool = True
+    """keep a few token ids with the module by which others can check that it is really on"""
+
+    def __post_init__(self) -> None:
+        for name in ("window", "loss_chunk", "checkpoint_every", "chunk", "steps", "every", "passes", "keep"):
+            value = getattr(self, name)
+            self._check(value is None or value >= 1, name, "at least 1")
+        self._check(self.replay_tokens >= 2, "replay_tokens", "at least 2")
+        self._check(self.lr is None or 0 < self.lr < math.inf, "lr", "a positive number")
+        for name in ("local", "gate_weight", "weight_decay"):
+            self._check(0 <= getattr(self, name) < math.inf, name, "not negative, and finite")
+        self._check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
+        self._check(0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2**63 - 1")
+
+    def _check(self, holds: bool, name: str, wanted: str) -> None:
+        if not holds:
+            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
+
+    def in_closed_form(self, kind: Kind) -> bool:
+        """Whether a module of this kind is written in closed form.
+
+        Raises:
+            AddendaError: that was asked for, and the kind has no such rule.
+        """
+        if self.write == "closed" and not isinstance(kind, LocasMLP):
+            raise AddendaError(f"write='closed' is for LocasMLP; {type(kind).__name__} takes gradient steps")
+        return self.write != "gradient" and isinstance(kind, LocasMLP)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings that decide what is learned, as plain data: for cards and checkpoints."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE}
+
+
+def memory_settings(given: Mapping[str, Any]) -> MemorySettings:
+    """Settings of `memorize` from keywords, checked.
+
+    Raises:
+        AddendaError: there is no such setting (with the nearest name), or a value has the wrong type or range.
+    """
+    return checked(MemorySettings, "memorize", given)

@@ -1,0 +1,219 @@
+"""The streaming writer: scores each chunk of its texts with what is known so far, then writes it into the memories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from addenda.core.errors import TrainingError
+from addenda.core.state import Collector
+from addenda.kinds.locas_mlp import LocasMLP, PlainSlotAdapter, closed_form
+from addenda.objectives.head import Head
+from addenda.objectives.lm import LanguageModelling
+from addenda.optimizers.adamw import adamw
+from addenda.penalties.gate import gate_penalty
+from addenda.penalties.local import local_penalty
+from addenda.scoring import cast
+from addenda.writing.memory_settings import MemorySettings
+from addenda.writing.packing import Feed, Row
+from addenda.writing.reading import Chunk
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+#: a chunk of each of some memories, all of one shape: they ride in one batch
+Rows = Sequence[tuple[str, Chunk]]
+
+
+@dataclass
+class Writer:
+    """Writes chunks into plugged modules, each with an optimizer of its own.
+
+    The context of a chunk is read first, without a gradient, into a cache; the fresh tokens are then read once, and the
+    same pass gives their score and the gradient of the write. So a write costs little more than reading the window.
+    """
+
+    base: Base
+    names: tuple[str, ...]
+    lr: dict[str, float]
+    settings: MemorySettings
+    replay: Feed | None
+
+    def __post_init__(self) -> None:
+        with self.base.off():
+            self.head = Head(self.base.model, self.settings.loss_chunk)
+        self.device: torch.device = self.base.model.get_input_embeddings().weight.device
+        self.optimizers = {
+            name: adamw(
+                self._learning(name),
+                lr=self.lr[name],
+                weight_decay=self.settings.weight_decay,
+            )
+            for name in self.names
+        }
+
+    def take(self, rows: Rows, write: bool) -> dict[str, float]:
+        """Score the fresh tokens of each chunk, then write them; nats by name, as they were before the write.
+
+        Raises:
+            TrainingError: a loss or a gradient is not finite; that memory is then as it was before the step.
+        """
+        if not write:
+            with torch.no_grad():
+                return self._read(rows)[1]
+        closed = [row for row in rows if self.settings.in_closed_form(self.base.modules[row[0]].kind)]
+        stepped = [row for row in rows if row not in closed]
+        return {**self._closed(closed), **self._stepped(stepped)}
+
+    def _stepped(self, rows: Rows) -> dict[str, float]:
+        """Optimizer steps on the loss of the fresh tokens."""
+        first: dict[str, float] = {}
+        for _ in range(self.settings.steps if rows else 0):
+            loss, nats = self._read(rows)
+            first = first or nats
+            with cast(self.device, self.settings.precision):
+                loss = loss + self._quiet([name for name, _ in rows])
+            self._check(rows, nats)
+            if loss.requires_grad:  # not where every gate is shut: then nothing learns from this chunk
+                loss.backward()
+            for name, _ in rows:
+                self._update(name)
+        return first
+
+    def _closed(self, rows: Rows) -> dict[str, float]:
+        """Slots of the kind that writes in closed form, from one backward pass and no step."""
+        if not rows:
+            return {}
+        adapters = {name: [self._plain(name, key) for key in self.base.modules[name].sites()] for name, _ in rows}
+        with ExitStack() as stack:
+            tapped = {name: [stack.enter_context(one.tapped()) for one in ours] for name, ours in adapters.items()}
+            loss, nats = self._read(rows)
+        self._check(rows, nats)
+        loss.backward()
+        for name, chunk in rows:
+            kind = self.base.modules[name].kind
+            assert isinstance(kind, LocasMLP)
+            # the loss is a mean of negative log-probabilities over the fresh tokens
+            pairs = [(x[0], -chunk.fresh * _gradient(tap)[0]) for ((x, tap),) in tapped[name]]
+            if not all(bool(torch.isfinite(g).all()) for _, g in pairs):
+                raise TrainingError(f"the gradient of '{name}' is not finite; precision='fp32' may help")
+            closed_form(kind, adapters[name], pairs)
+            self.optimizers[name].zero_grad(set_to_none=True)
+        return nats
+
+    def _plain(self, name: str, key: str) -> PlainSlotAdapter:
+        adapter = self.base.modules[name].adapter(key)
+        assert isinstance(adapter, PlainSlotAdapter)
+        return adapter
+
+    @torch.no_grad()
+    def bare(self, rows: Rows) -> dict[str, float]:
+        """Nats of the fresh tokens by name, as the bare base predicts them from the same window."""
+        ids, fresh = self._ids(rows)
+        with self.base.off(), cast(self.device, self.settings.precision):
+            hidden = self.head.hidden(ids[:, :-1])[:, -fresh:]
+            _, costs = self._costs(hidden, ids[:, -fresh:])
+        return dict(zip((name for name, _ in rows), costs.double().sum(1).tolist(), strict=True))
+
+    def _read(self, rows: Rows) -> tuple[Tensor, dict[str, float]]:
+        """The sum over rows of the mean loss of their fresh tokens, and each row's nats."""
+        ids, fresh = self._ids(rows)
+        before = ids.shape[1] - 1 - fresh
+        collector = self._collector(len(rows), fresh)
+        with cast(self.device, self.settings.precision), self._selected([name for name, _ in rows]):
+            given = {"past_key_values": self.head.cache(ids[:, :before]), "use_cache": True} if before else {}
+            with self.base.watching(collector=collector):
+                hidden = self.head.hidden(ids[:, before:-1], **given)
+            loss, costs = self._costs(hidden, ids[:, -fresh:])
+        if collector is not None:
+            for name, _ in rows:
+                loss = loss + self._gate(name, collector, torch.tensor([0.0, float(len(rows))], device=self.device))
+        return loss, dict(zip((name for name, _ in rows), costs.double().sum(1).tolist(), strict=True))
+
+    def _costs(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        weights = torch.full(targets.shape, 1.0 / targets.shape[1], device=self.device)
+        total, costs = self.head.costs(LanguageModelling(), hidden.flatten(0, 1), targets.flatten(), weights.flatten())
+        return total, costs.view(targets.shape)
+
+    def _quiet(self, names: list[str]) -> Tensor:
+        """What the memories do to replay text, weighted; zero where there is none."""
+        total = torch.zeros((), device=self.device)
+        if self.replay is None:
+            return total
+        row: Row = self.replay.take()
+        ids = torch.from_numpy(row.ids.astype(np.int64)).to(self.device).expand(len(names), -1)
+        documents = torch.from_numpy(row.documents.astype(np.int64)).to(self.device).expand(len(names), -1)
+        collector = Collector(torch.ones(ids.shape, device=self.device))
+        with self._selected(names), self.base.watching(collector=collector, documents=documents):
+            self.head.decoder(input_ids=ids, use_cache=False)
+        for name in names:
+            module = self.base.modules[name]
+            local = local_penalty(collector.deltas.get(name, ()), len(module.adapters)).to(self.device)
+            total = total + self.settings.local * local * len(names)  # the collector means over all rows
+            total = total + self._gate(name, collector, torch.tensor([float(len(names)), 0.0], device=self.device))
+        return total
+
+    def _gate(self, name: str, collector: Collector, shares: Tensor) -> Tensor:
+        if self.base.modules[name].gate is None:
+            return torch.zeros((), device=self.device)
+        return self.settings.gate_weight * gate_penalty(collector.gates.get(name, ()), shares).to(self.device)
+
+    def _collector(self, rows: int, fresh: int) -> Collector | None:
+        """A collector of what context gates do on the text, where there are any to hold open."""
+        gated = self.replay is not None and any(self.base.modules[name].gate is not None for name in self.names)
+        if not gated or not torch.is_grad_enabled():
+            return None
+        ones = torch.ones(rows, fresh, device=self.device)
+        return Collector(torch.zeros_like(ones), ones)
+
+    def _ids(self, rows: Rows) -> tuple[Tensor, int]:
+        """Token ids [N, C + T] and T, the number of fresh ones."""
+        ids = torch.from_numpy(np.stack([chunk.ids for _, chunk in rows]).astype(np.int64)).to(self.device)
+        return ids, rows[0][1].fresh
+
+    def _selected(self, names: list[str]) -> Any:
+        return self.base.using({names[0]: 1.0}) if len(names) == 1 else self.base.rows([{name: 1.0} for name in names])
+
+    def _check(self, rows: Rows, nats: dict[str, float]) -> None:
+        for name, _ in rows:
+            if not math.isfinite(nats[name]):
+                raise TrainingError(
+                    f"the loss of '{name}' is not finite; its memory is as it was before this step. A smaller lr "
+                    f"(now {self.lr[name]:g}) or precision='fp32' may help"
+                )
+
+    def _update(self, name: str) -> None:
+        parameters = self._learning(name)
+        clip = math.inf if self.settings.clip is None else self.settings.clip
+        norm = float(nn.utils.clip_grad_norm_(parameters, clip))
+        if not math.isfinite(norm):
+            for parameter in parameters:
+                parameter.grad = None
+            raise TrainingError(
+                f"the gradient of '{name}' is not finite; its memory is as it was before this step. A smaller lr "
+                f"(now {self.lr[name]:g}) or precision='fp32' may help"
+            )
+        self.optimizers[name].step()
+        self.optimizers[name].zero_grad(set_to_none=True)
+
+    def _learning(self, name: str) -> list[nn.Parameter]:
+        return [p for p in self.base.modules[name].parameters() if p.requires_grad]
+
+
+def _gradient(tap: Tensor) -> Tensor:
+    return torch.zeros_like(tap) if tap.grad is None else tap.grad
+
+
+def together(chunks: Sequence[tuple[str, Chunk]]) -> Iterator[Rows]:
+    """Chunks in groups of one shape, in the order of the first of each."""
+    shapes: dict[tuple[int, int], list[tuple[str, Chunk]]] = {}
+    for name, chunk in chunks:
+        shapes.setdefault((len(chunk.ids), chunk.fresh), []).append((name, chunk))
+    yield from shapes.values()
