@@ -201,7 +201,7 @@ def randomised(module: KnowledgeModule, seed: int = 0) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure trained modules and write the file."""
+    """Measure trained modules and write the file; kinds that are not measured now stay as they are in it."""
     import addenda
     from benchmarks.models import text_ids
 
@@ -212,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=DEFAULT)
     options = parser.parse_args(argv)
     base = addenda.load_base(options.base, dtype=torch.float32)
-    found = {}
+    found = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
     for folder in options.folders:
         module = base.plug(folder)
         both = {w: measure(base, module.name, text_ids(w, 512 * options.rows).view(-1, 512)) for w in ("on", "off")}

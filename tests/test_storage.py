@@ -27,6 +27,8 @@ from addenda.core.errors import AddendaError, FileError, UnsupportedError
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import kinds
 from addenda.kinds.cartridge import Cartridge
+from addenda.kinds.locas_glu import LocasGLU
+from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.kinds.parallel_adapter import ParallelAdapter
@@ -44,6 +46,8 @@ KINDS: list[Kind] = [
     NeutralResidues(width=4),
     NeutralResidues(extra=0.3, gate="context", read_at=1),
     ParallelAdapter(extra=0.25),
+    LocasGLU(rank=2),
+    LocasMLP(rank=2, activation="relu", layers=(1,)),
     LoRA(rank=2),
     LoRA(rank=3, alpha=1.5, targets=("q_proj",), rslora=True),
 ]
@@ -64,10 +68,11 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
 @pytest.mark.parametrize("kind", KINDS, ids=kind_id)
 def test_every_kind_comes_back_bit_for_bit(kind: Kind, dtype: torch.dtype, tmp_path: Path) -> None:
-    module = module_of(kind, anatomy(layers=3)).to(dtype)
+    gated = not isinstance(kind, LocasMLP)
+    module = module_of(kind, anatomy(layers=3, gated=gated)).to(dtype)
     module.probe, module.awaits_text = [1, 2, 3], kind.starts_from_text
     save_module(module, tmp_path / "m")
-    back = load_module(tmp_path / "m", paper_base(layers=3))
+    back = load_module(tmp_path / "m", paper_base(layers=3, gated=gated))
     before, after = module.tensors(), back.tensors()
     assert before.keys() == after.keys()
     for name, tensor in before.items():
@@ -314,7 +319,7 @@ KILLED = """
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
     from addenda import files
-    from addenda.kinds.lora import LoRA
+from addenda.kinds.lora import LoRA
     from addenda.storage import save_module
     from hostile.forge import anatomy, module_of
 

@@ -15,7 +15,7 @@ from addenda.core.card import BaseRecord, Card
 from addenda.core.contracts import Kind
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import options_of
-from addenda.core.site import Anatomy, Seam, Site
+from addenda.core.site import Anatomy, FFNShape, Seam, Site
 from addenda.kinds.lora import LoRA
 from addenda.storage import save_module
 
@@ -27,7 +27,7 @@ def _site(key: str, seam: Seam, layer: int, path: str, d_in: int, d_out: int) ->
     return Site(key, seam, layer, path, path, d_in, d_out)
 
 
-def anatomy(layers: int = 1, width: int = 4) -> Anatomy:
+def anatomy(layers: int = 1, width: int = 4, *, gated: bool = True) -> Anatomy:
     """The anatomy of a base that exists on paper alone."""
     sites = []
     for n in range(layers):
@@ -38,13 +38,16 @@ def anatomy(layers: int = 1, width: int = 4) -> Anatomy:
             _site(f"layers.{n}.self_attn.q_proj", Seam.LINEAR, n, f"{here}.self_attn.q_proj", width, width),
             _site(f"layers.{n}.mlp.up_proj", Seam.LINEAR, n, f"{here}.mlp.up_proj", width, 2 * width),
         ]
-    return Anatomy("llama", layers, width, 2, 1, width // 2, 1000, tuple(sites))
+    shape = FFNShape(64 * width, gated, "silu" if gated else "gelu")
+    return Anatomy("llama", layers, width, 2, 1, width // 2, 1000, tuple(sites), shape)
 
 
-def paper_base(layers: int = 1, width: int = 4, fingerprint: str = FINGERPRINT) -> Any:
+def paper_base(layers: int = 1, width: int = 4, fingerprint: str = FINGERPRINT, *, gated: bool = True) -> Any:
     """What `load_module` asks of a base."""
     host = SimpleNamespace(refusal=lambda seam: None)
-    return SimpleNamespace(anatomy=anatomy(layers, width), fingerprint=fingerprint, name="paper", host=host)
+    return SimpleNamespace(
+        anatomy=anatomy(layers, width, gated=gated), fingerprint=fingerprint, name="paper", host=host
+    )
 
 
 def module_of(kind: Kind, on: Anatomy, name: str = "note") -> KnowledgeModule:

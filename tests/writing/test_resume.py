@@ -182,13 +182,13 @@ def test_two_modules_are_taken_up(
 def test_the_mutant_a_checkpoint_without_moments_is_caught(
     whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import addenda.writing.loop as loop
+    import addenda.writing.keeping as keeping
 
     stopped_at(monkeypatch, 6)
     with pytest.raises(Enough):
         addenda.train(child.make(), "a", out=tmp_path / "a", **child.RUN)
     monkeypatch.undo()
-    monkeypatch.setattr(loop, "load_optimizer_tensors", lambda *_: None)
+    monkeypatch.setattr(keeping, "load_optimizer_tensors", lambda *_: None)
     base = child.make()
     addenda.train(base, "a", out=tmp_path / "a", resume=True, **child.RUN)
     with pytest.raises(AssertionError):

@@ -16,9 +16,10 @@ import addenda
 from addenda.core.errors import AddendaError, DataError, FileError, TrainingError
 from addenda.writing import checkpoint
 from addenda.writing.plan import make_plan
+from addenda.writing.probe import probe_of
 from addenda.writing.settings import settings_from
 from addenda.writing.step import Stepper
-from addenda.writing.train import PROBE_ROWS, _probe
+from addenda.writing.train import PROBE_ROWS, _probe_rows
 
 Make = Callable[..., addenda.Base]
 KINDS: dict[str, Any] = {
@@ -110,7 +111,7 @@ def test_a_probe_is_looked_for_in_the_corpus_alone(base: addenda.Base, quick: di
     hook = base.model.register_forward_pre_hook(
         lambda _, __, given: read.append(base.tokenizer.decode(given["input_ids"][0])), with_kwargs=True
     )
-    assert _probe(base, plan, "a") is None
+    assert probe_of(base, "a", _probe_rows(base, plan, "a")) is None
     hook.remove()
     assert len(read) == 2 * PROBE_ROWS
     assert not set("".join(read).replace("<eos>", "")) - set("0123456789 ")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from addenda.cli import options as o
 from addenda.cli import written as w
 from addenda.cli.answers import answering
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
 
 #: settings of `memorize` that have an option of their own
 TYPED = frozenset("window chunk lr passes replay local seed precision baseline checkpoint_every".split())
@@ -59,25 +62,32 @@ def memorize(
     """
     given = dict(locals())
     with answering(json) as answer:
-        from dataclasses import fields
-
         import addenda
-        from addenda.writing.memorize import default_kind
-        from addenda.writing.memory_settings import MemorySettings
 
         loaded = o.load_base(base, dtype, device)
-        kind = type(default_kind(loaded)).__name__ if kind is None else kind
-        options, settings = w.split(kind, set_, "memorize", [one.name for one in fields(MemorySettings)], TYPED)
-        settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED}
         for module in plug or []:
             o.plug_one(loaded, module)
-        w.fresh(loaded, name, kind, options, seed)
+        settings = prepared(loaded, name, kind, set_, seed)
+        settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED}
         place = Path("runs") / name if out is None else out
         try:
             report = addenda.memorize(loaded, name, text=file_of(text), out=place, resume=resume, **settings)
         except addenda.AddendaError as error:
             raise w.spoken(error) from None
         answer.give(report.as_dict(), lambda console: w.show(console, str(report), report.out))
+
+
+def prepared(base: Base, name: str, kind: str | None, pairs: list[str] | None, seed: int) -> dict[str, Any]:
+    """Make the memory, unless it was plugged; returns the settings among the `--set` pairs."""
+    from dataclasses import fields
+
+    from addenda.writing.memorize import default_kind
+    from addenda.writing.memory_settings import MemorySettings
+
+    kind = type(default_kind(base)).__name__ if kind is None else kind
+    options, settings = w.split(kind, pairs, "memorize", [one.name for one in fields(MemorySettings)], TYPED)
+    w.fresh(base, name, kind, options, seed)
+    return settings
 
 
 def file_of(text: str) -> str | Path:

@@ -100,15 +100,8 @@ def subtract(
             }
         )
 
-    write_checkpoint(
-        model,
-        tokenizer,
-        Narrowing(host, kept, width, manifest.width.config if width == before else width),
-        Path(out),
-        host.dtype(),
-        shard_bytes,
-        finish,
-    )
+    narrow = Narrowing(host, kept, width, manifest.width.config if width == before else width)
+    write_checkpoint(model, tokenizer, narrow, Path(out), host.dtype(), shard_bytes, finish)
     exact = manifest.base_dtype == manifest.dtype
     return SubtractReport(wanted, remaining, Path(out), (manifest.width.after, width), not remaining, exact)
 

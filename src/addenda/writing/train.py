@@ -3,11 +3,12 @@
 # budget: the docstring of `train` is the reference of the whole call
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from addenda.core.card import TrainingRecord
@@ -195,9 +196,14 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
     new = run.validation.measures(run.changes.get(name, {}))
     replaced = {(measure.name, measure.on) for measure in new}
     card.measures = [m for m in card.measures if (m.name, m.on) not in replaced] + new
+    module.probe = probe_of(base, name, _probe_rows(base, plan, name)) if plan.settings.probe else None
+
+
+def _probe_rows(base: Base, plan: Plan, name: str) -> Iterator[np.ndarray]:
+    """The first rows of a module's corpus, to look for a probe in."""
     corpus = plan.mixture(base).corpora[name]
-    rows = (corpus.take().ids for _ in range(PROBE_ROWS))
-    module.probe = probe_of(base, name, rows) if plan.settings.probe else None
+    for _ in range(PROBE_ROWS):
+        yield corpus.take().ids
 
 
 __all__ = ["TrainReport", "train"]
