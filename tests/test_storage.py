@@ -319,7 +319,7 @@ KILLED = """
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
     from addenda import files
-from addenda.kinds.lora import LoRA
+    from addenda.kinds.lora import LoRA
     from addenda.storage import save_module
     from hostile.forge import anatomy, module_of
 

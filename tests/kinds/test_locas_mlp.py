@@ -47,7 +47,7 @@ def test_one_write_raises_the_written_token_as_theory_says(arch: str) -> None:
     """d log p / d eps at 0 is the sum over layers of tau phi(|a|) <g, g/|g|>."""
     base, adapters = made(arch, rank=4, scale=4.0, eps=1e-3)
     at = 17
-    before = float(log_probability(base, at))
+    before = float(log_probability(base, at).detach())
     pairs = activations_and_gradients(base, adapters, at)
     norm = float(torch.stack([g.square().sum() for _, g in pairs]).sum().sqrt())
     slope = sum(
@@ -58,7 +58,7 @@ def test_one_write_raises_the_written_token_as_theory_says(arch: str) -> None:
     kind = base.modules["m"].kind
     assert isinstance(kind, addenda.LocasMLP)
     closed_form(kind, adapters, pairs)
-    gained = float(log_probability(base, at)) - before
+    gained = float(log_probability(base, at).detach()) - before
     assert gained > 0
     assert gained == pytest.approx(kind.eps * slope, rel=0.05)
 
