@@ -12,21 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addenda.core.activations import Activation, activation
-from addenda.core.contracts import Adapter, AddingAdapter, Reader, into
+from addenda.core.contracts import into
 from addenda.core.errors import UnsupportedError
 from addenda.core.site import Anatomy, Seam
 from addenda.core.units import Units
-from addenda.kinds.locas_glu import (
-    FROM_TEXT,
-    Slots,
-    check_slots,
-    layer_of,
-    ranked,
-    slot_sites,
-    spread,
-    tau,
-    text_inputs,
-)
+from addenda.kinds.locas_glu import Slots, Slotted
 
 #: eigenvalues below this share of the largest are dropped
 SMALLEST = 1e-6
@@ -34,21 +24,16 @@ SMALLEST = 1e-6
 RIDGE = 1e-4
 
 
-class PlainSlotAdapter(AddingAdapter):
+class PlainSlotAdapter(Slotted):
     """delta(x) = tau * V^T phi(K x), K and V being `keys` and `values` [r, D].
 
-    A slot whose value is zero is free. No row is ever longer than 1. `tau` is a buffer, as the base gave it.
+    A slot whose value is zero is free.
     """
 
-    seam = Seam.FFN
-
     def __init__(self, width: int, rank: int, phi: Activation, own: str | None) -> None:
-        super().__init__()
+        super().__init__(phi)
         self.keys = nn.Parameter(F.normalize(torch.randn(rank, width), dim=-1))
         self.values = nn.Parameter(torch.zeros(rank, width))
-        self.register_buffer("tau", torch.ones(()))
-        self.tau: Tensor
-        self.phi = phi
         self.own = own
         self._tapped: list[tuple[Tensor, Tensor]] | None = None
 
@@ -70,11 +55,13 @@ class PlainSlotAdapter(AddingAdapter):
         finally:
             self._tapped = None
 
-    @torch.no_grad()
-    def constrain(self) -> None:
-        """w / max(|w|, 1) for every row of K and V."""
-        for rows in (self.keys, self.values):
-            rows.div_(rows.norm(dim=-1, keepdim=True).clamp(min=1.0))
+    def aim(self, directions: Tensor) -> None:
+        """The keys themselves."""
+        self.keys.copy_(directions)
+
+    def clone(self, units: Units, chosen: Tensor) -> None:
+        """Keys from what the units read."""
+        self.keys.copy_(F.normalize(units.up[chosen].float(), dim=-1))
 
     def fold(self) -> Units:
         """The slots as units of the base's FFN, tau in their values."""
@@ -188,16 +175,11 @@ class LocasMLP(Slots):
     default_lr: ClassVar[float] = 4e-3
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", check_slots(self))
+        super().__post_init__()
         self.check(self.activation in ("base", "relu"), f"activation is 'base' or 'relu'; got {self.activation!r}")
         self.check(0 < self.eps <= 1, f"eps is a length above 0, at most 1; got {self.eps}")
         known = ("published", "oriented", "refit")
         self.check(self.compress in known, f"compress is one of {', '.join(known)}; got {self.compress!r}")
-
-    @property
-    def starts_from_text(self) -> bool:
-        """All starts but `random` and `gaussian` look at what the text does in the base."""
-        return self.init in FROM_TEXT
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, PlainSlotAdapter]:
         """One adapter beside the FFN of each chosen layer.
@@ -215,38 +197,7 @@ class LocasMLP(Slots):
         phi = activation(own or shape.activation)
         if phi is None:
             raise UnsupportedError(f"LocasMLP does not know the activation '{shape.activation}' of this base")
-        return {site.key: PlainSlotAdapter(anatomy.width, self.rank, phi, own) for site in slot_sites(self, anatomy)}
-
-    @torch.no_grad()
-    def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:
-        """Set tau = scale/r * mean_j |W_down[j]|, layer by layer; clone random rows where that is the start."""
-        for key, adapter in adapters.items():
-            assert isinstance(adapter, PlainSlotAdapter)
-            units = reader.units(layer_of(key))
-            adapter.tau.copy_(tau(self, units))
-            if self.init == "random":
-                _clone(adapter, units, torch.randperm(len(units.values))[: self.rank])
-
-    @torch.no_grad()
-    def start(self, adapters: Mapping[str, Adapter], ids: Tensor, reader: Reader) -> None:
-        """Take keys from the base's most (or least) active rows on the text, or from its activations.
-
-        Raises:
-            AddendaError: the text is shorter than what is taken from it.
-        """
-        inputs = text_inputs(self, list(adapters), ids, reader)
-        for key, adapter in adapters.items():
-            assert isinstance(adapter, PlainSlotAdapter)
-            x = inputs[key].float()
-            if self.init == "activation":
-                adapter.keys.copy_(spread(x, self.rank))
-                continue
-            units = reader.units(layer_of(key))
-            _clone(adapter, units, ranked(self, x, units, adapter.phi))
-
-
-def _clone(adapter: PlainSlotAdapter, units: Units, chosen: Tensor) -> None:
-    adapter.keys.copy_(F.normalize(units.up[chosen].float(), dim=-1))
+        return {site.key: PlainSlotAdapter(anatomy.width, self.rank, phi, own) for site in self.sites(anatomy)}
 
 
 def closed_form(kind: LocasMLP, adapters: Sequence[PlainSlotAdapter], tapped: Sequence[tuple[Tensor, Tensor]]) -> None:
