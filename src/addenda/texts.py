@@ -118,7 +118,7 @@ def texts(source: Any, *, name: str | None = None, field: str = "text") -> Texts
 def _open(source: Any) -> Texts:
     if isinstance(source, str | Path):
         path = Path(source)
-        if _exists(path):
+        if exists(path):
             return _Files(path)
         if source in SAMPLES:
             return _Files(sample(str(source)))
@@ -145,7 +145,8 @@ def _open(source: Any) -> Texts:
     raise DataError(f"texts come from a path, a hub name, a data set or a list; got {type(source).__name__}")
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; False too for what can be no path."""
     try:
         return path.exists()
     except (OSError, ValueError):  # too long, or with a zero byte: a text, not a path

@@ -115,6 +115,24 @@ class Stop(Exception):
     pass
 
 
+def stop() -> None:
+    raise Stop
+
+
+def at_chunk(monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[], None]) -> None:
+    """Let something happen just before a writer takes its chunk of that number, counted from 1."""
+    original, taken = Writer.take, 0
+
+    def take(self: Writer, *args: Any, **kwargs: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        if taken == number:
+            do()
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Writer, "take", take)
+
+
 RESUMED: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("llama", {}),
     "replay": ("llama", {"replay": general(30), "replay_tokens": 32}),
@@ -133,16 +151,8 @@ def test_resume_is_exact(
     whole = make_base(arch)
     first = addenda.memorize(whole, "m", text=TEXT, out=tmp_path / "whole", **given)
 
-    base, original, taken = make_base(arch), Writer.take, 0
-
-    def take(self: Writer, *args: Any, **kwargs: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == 8:
-            raise Stop
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(Writer, "take", take)
+    base = make_base(arch)
+    at_chunk(monkeypatch, 8, stop)
     with pytest.raises(Stop):
         addenda.memorize(base, "m", text=TEXT, out=tmp_path / "cut", **given)
     assert not base.modules  # nothing half-written stays plugged
@@ -163,16 +173,8 @@ def test_several_texts_resume_exactly_and_in_their_order(
     given = QUICK | {"checkpoint_every": 2}
     whole = make_base()
     addenda.memorize(whole, list(stories), text=stories, out=tmp_path / "whole", **given)
-    base, original, taken = make_base(), Writer.take, 0
-
-    def take(self: Writer, *args: Any, **kwargs: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == 15:
-            raise Stop
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(Writer, "take", take)
+    base = make_base()
+    at_chunk(monkeypatch, 15, stop)
     with pytest.raises(Stop):
         addenda.memorize(base, list(stories), text=stories, out=tmp_path / "cut", **given)
     with pytest.raises(TrainingError, match="names"):
@@ -211,16 +213,7 @@ def test_a_signal_stops_after_a_whole_chunk(
     import os
     import signal
 
-    original, taken = Writer.take, 0
-
-    def take(self: Writer, *args: Any, **kwargs: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(Writer, "take", take)
+    at_chunk(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(TrainingStopped, match="after chunk 4 of"):
         addenda.memorize(base, "m", text=TEXT, out=tmp_path / "m", **QUICK)
     report = addenda.memorize(base, "m", text=TEXT, out=tmp_path / "m", resume=True, **QUICK)

@@ -93,21 +93,16 @@ class Folding:
         if named is None or shape is None or not self.units:
             return found
         extra = self.width - shape.units
-        for layer in range(self.host.anatomy.layers):
-            units, here = self.units.get(layer, []), f"{self.host.table.layers}.{layer}"
-            parts = {named.up: [one.up for one in units], named.down: [one.values for one in units]}
-            if named.gate is not None and named.gate != named.up:
-                parts[named.gate] = [one.gate for one in units if one.gate is not None]
-            fused = [one.gate for one in units if one.gate is not None] if named.gate == named.up else None
-            for path, rows in parts.items():
-                module = self.host.submodule(f"{here}.{path}")
-                down, turned = path == named.down, isinstance(module, Conv1D)
-                # a Conv1D keeps [in, out]: its units are columns where a Linear's are rows, and the reverse for `down`
-                axis = 0 if down == turned else 1
-                gates = fused if path == named.up else None
-                found.setdefault(f"{here}.{path}.weight", []).append(_widening(rows, gates, extra, axis, self.dtype))
-                if not down and getattr(module, "bias", None) is not None:
-                    found.setdefault(f"{here}.{path}.bias", []).append(_lengthening(extra, gates is not None))
+        for part in _parts(self.host):
+            units = self.units.get(part.layer, [])
+            gates = [one.gate for one in units if one.gate is not None]
+            rows = {named.down: [one.values for one in units], named.up: [one.up for one in units]}.get(
+                part.path, gates
+            )
+            change = _widening(rows, gates if part.fused else None, extra, part.axis, self.dtype)
+            found.setdefault(f"{part.name}.weight", []).append(change)
+            if part.biased:
+                found.setdefault(f"{part.name}.bias", []).append(_lengthening(extra, part.fused))
         return found
 
 
@@ -130,18 +125,43 @@ class Narrowing:
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of the narrowed model's checkpoint by name, one at a time; tied ones once."""
-        named, changes = self.host.table.units, dict[str, list[Change]]()
-        assert named is not None
-        for layer, kept in self.kept.items():
-            for path in {named.up, named.down} | ({named.gate} if named.gate is not None else set()):
-                name = f"{self.host.table.layers}.{layer}.{path}"
-                module = self.host.submodule(name)
-                down, fused = path == named.down, named.gate == named.up == path
-                axis = 0 if down == isinstance(module, Conv1D) else 1
-                changes[f"{name}.weight"] = [_narrowing(kept, self.width, axis, fused)]
-                if not down and getattr(module, "bias", None) is not None:
-                    changes[f"{name}.bias"] = [_narrowing(kept, self.width, 0, fused)]
+        changes: dict[str, list[Change]] = {}
+        for part in _parts(self.host):
+            kept = self.kept[part.layer]
+            changes[f"{part.name}.weight"] = [_narrowing(kept, self.width, part.axis, part.fused)]
+            if part.biased:
+                changes[f"{part.name}.bias"] = [_narrowing(kept, self.width, 0, part.fused)]
         return checkpoint_tensors(self.host, changes)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One linear layer of an FFN.
+
+    `path` is that inside its layer, `name` the whole; `axis` is the one of its weight that the units lie along, gates first
+    where it is `fused`; `biased` says whether it has a bias by unit.
+    """
+
+    layer: int
+    path: str
+    name: str
+    axis: int
+    fused: bool
+    biased: bool
+
+
+def _parts(host: Host) -> Iterator[_Part]:
+    """The linear layers that hold the hidden units of a host, layer by layer."""
+    named = host.table.units
+    assert named is not None
+    for layer in range(host.anatomy.layers):
+        for path in dict.fromkeys(one for one in (named.up, named.gate, named.down) if one is not None):
+            name = f"{host.table.layers}.{layer}.{path}"
+            module, down = host.submodule(name), path == named.down
+            # a Conv1D keeps [in, out]: its units are columns where a Linear's are rows, and the reverse for `down`
+            axis = 0 if down == isinstance(module, Conv1D) else 1
+            biased = not down and getattr(module, "bias", None) is not None
+            yield _Part(layer, path, name, axis, named.gate == named.up == path, biased)
 
 
 def config_with(host: Host, said: int | None) -> Any:

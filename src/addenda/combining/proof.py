@@ -87,8 +87,8 @@ def prove(base: Base, selection: Mapping[str, float], folder: Path, dtype: torch
     del merged_model
     allowed = TOLERANCE
     if dtype != torch.float32 or base.host.dtype() != torch.float32:
-        allowed = 2 * max(_apart(_cast_logits(base, rows, one), _cast_logits(base, rows, torch.float32))
-                          for one in {dtype, base.host.dtype()})  # fmt: skip
+        exact = _cast_logits(base, rows, torch.float32)
+        allowed = 2 * max(_apart(_cast_logits(base, rows, one), exact) for one in {dtype, base.host.dtype()})
     agree = [(a.argmax(-1) == b.argmax(-1)).float().mean() for a, b in zip(merged, plugged, strict=True)]
     return Proof(
         text=name,

@@ -7,7 +7,7 @@ import pkgutil
 import re
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -59,6 +59,12 @@ def build_kind(name: str, options: dict[str, Any]) -> Kind:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
         raise AddendaError(f"{kind.__name__}: {wrong}") from None
+
+
+def plain_options(kind: Kind) -> dict[str, Any]:
+    """The options of a kind as JSON gives them back: lists for tuples."""
+    found = options_of(kind)
+    return found | {name: list(cast("tuple[Any, ...]", one)) for name, one in found.items() if isinstance(one, tuple)}
 
 
 def options_of(kind: Kind) -> dict[str, Any]:

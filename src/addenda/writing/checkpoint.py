@@ -63,8 +63,10 @@ def begin(out: Path | None, resume: bool) -> Path | None:
     return run
 
 
-def last_good(run: Path) -> str:
-    """The end of a sentence on a failure: which checkpoint is the last good one."""
+def last_good(run: Path | None) -> str:
+    """The end of a sentence on a failure: which checkpoint is the last good one; nothing where none is written."""
+    if run is None:
+        return ""
     kept = folders(run)
     return f". The last good checkpoint is {kept[-1]}" if kept else ". There is no checkpoint yet"
 

@@ -81,7 +81,7 @@ class Run:
         try:
             found = self.stepper.take(self.step, passes)
         except TrainingError as error:
-            raise TrainingError(f"{error}{self._kept()}") from None
+            raise TrainingError(f"{error}{checkpoint.last_good(self.folder)}") from None
         self.step += 1
         for name, sums in found.items():
             self.recent[name].add(sums)
@@ -122,13 +122,7 @@ class Run:
 
     def _leave(self, signal: str) -> None:
         self.save()
-        after = f"stopped by {signal} after step {self.step} of {self.plan.steps}"
-        if self.folder is None:
-            raise TrainingStopped(f"{after}; without out= nothing was written, and this run cannot be resumed", signal)
-        raise TrainingStopped(f"{after}; the same call with resume=True goes on from {self.folder}", signal)
-
-    def _kept(self) -> str:
-        return "" if self.folder is None else checkpoint.last_good(self.folder)
+        raise TrainingStopped.after(f"step {self.step} of {self.plan.steps}", signal, self.folder)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from addenda.core.errors import TrainingError
-from addenda.core.registry import options_of
+from addenda.core.registry import plain_options
 from addenda.writing import checkpoint
 from addenda.writing.curve import Curve
 from addenda.writing.keeping import kept_tensors, put_back
@@ -92,7 +92,7 @@ class MemoryRun:
             try:
                 nats = self.writer.take(rows, write=(self.step + 1) % self.settings.every == 0)
             except TrainingError as error:
-                raise TrainingError(f"{error}{self._kept()}") from None
+                raise TrainingError(f"{error}{checkpoint.last_good(self.folder)}") from None
             written = time.perf_counter()
             bare = self.writer.bare(rows) if self.settings.baseline and first else dict.fromkeys(nats, 0.0)
             self.seconds += written - began
@@ -115,13 +115,7 @@ class MemoryRun:
 
     def _leave(self, signal: str) -> None:
         self.save()
-        after = f"stopped by {signal} after chunk {self.step} of {self.steps}"
-        if self.folder is None:
-            raise TrainingStopped(f"{after}; without out= nothing was written, and this run cannot be resumed", signal)
-        raise TrainingStopped(f"{after}; the same call with resume=True goes on from {self.folder}", signal)
-
-    def _kept(self) -> str:
-        return "" if self.folder is None else checkpoint.last_good(self.folder)
+        raise TrainingStopped.after(f"chunk {self.step} of {self.steps}", signal, self.folder)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 
@@ -164,7 +158,7 @@ class MemoryRun:
         replay = self.writer.replay
         return {
             "names": list(self.readings),
-            "modules": {name: [type(kind).__name__, _plain(options_of(kind))] for name, kind in kinds.items()},
+            "modules": {name: [type(kind).__name__, plain_options(kind)] for name, kind in kinds.items()},
             "base": self.base.fingerprint,
             "text": {name: reading.source.sha256() for name, reading in self.readings.items()},
             "replay": None if replay is None else replay.stream.source.sha256(),
@@ -172,7 +166,3 @@ class MemoryRun:
             **{k: v for k, v in self.settings.plain().items() if k not in ("lr", "window")},
             "window": self.window,
         }
-
-
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}

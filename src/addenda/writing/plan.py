@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from addenda.core.card import DataRecord
 from addenda.core.errors import AddendaError, DataError, TrainingError, known
-from addenda.core.registry import options_of
+from addenda.core.registry import plain_options
 from addenda.encoding import Encoder
 from addenda.objectives.objective import Objective, objective_named
 from addenda.scoring import default_length
@@ -94,7 +94,7 @@ class Plan:
         """What a resumption must agree with, as plain data."""
         modules = {name: base.modules[name].kind for name in self.names}
         return {
-            "modules": {name: [type(kind).__name__, _plain(options_of(kind))] for name, kind in modules.items()},
+            "modules": {name: [type(kind).__name__, plain_options(kind)] for name, kind in modules.items()},
             "base": base.fingerprint,
             "corpus": {name: source.sha256() for name, source in self.corpora.items()},
             "replay": None if self.replay is None else self.replay.sha256(),
@@ -260,7 +260,3 @@ def _whole(value: Any) -> bool:
 
 def _number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from addenda.core.errors import DataError
 from addenda.encoding import Encoder
 from addenda.scoring import opener_of
-from addenda.texts import SUFFIXES, Texts, texts
+from addenda.texts import SUFFIXES, Texts, exists, texts
 from addenda.tiny import SAMPLES
 
 
@@ -22,11 +22,6 @@ class Chunk:
 
     ids: np.ndarray
     fresh: int
-
-    @property
-    def context(self) -> int:
-        """Tokens that were read before."""
-        return len(self.ids) - self.fresh
 
 
 class Reading:
@@ -93,15 +88,8 @@ def text_of(text: Any) -> Texts:
     if not isinstance(text, str):
         return texts(text)
     path_like = not any(c.isspace() for c in text) and (text.endswith(SUFFIXES) or text.startswith(("/", "./", "../")))
-    if path_like or text in SAMPLES or _exists(text):
+    if path_like or text in SAMPLES or exists(Path(text)):
         return texts(text)
     if not text.strip():
         raise DataError("the text to memorize is empty")
     return texts([text])
-
-
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):  # too long, or with a zero byte: a text, not a path
-        return False

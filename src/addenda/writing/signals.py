@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -16,6 +17,14 @@ class TrainingStopped(TrainingError):
     def __init__(self, message: str, signal: str) -> None:
         super().__init__(message)
         self.signal = signal
+
+    @classmethod
+    def after(cls, done: str, signal: str, folder: Path | None) -> TrainingStopped:
+        """The error after what was done ("step 3 of 8"), with how to go on from the run's folder, where it has one."""
+        after = f"stopped by {signal} after {done}"
+        if folder is None:
+            return cls(f"{after}; without out= nothing was written, and this run cannot be resumed", signal)
+        return cls(f"{after}; the same call with resume=True goes on from {folder}", signal)
 
 
 class Interrupts:
