@@ -284,7 +284,7 @@ def _draw_thresholds(by_seed: BySeed, folder: Path) -> None:
         axes.set_xlim(0, 1.02)
     np.atleast_1d(panels)[0].set_ylabel("gain on medical text, nats per token")
     handles, names = np.atleast_1d(panels)[0].get_legend_handles_labels()
-    figure.legend(handles, names, frameon=False, fontsize=9, loc="outside lower center", ncol=len(names))
+    figure.legend(handles, names, frameon=False, fontsize=9, loc="outside lower center", ncol=min(3, len(names)))
     save(figure, folder / "thresholds")
 
 
@@ -302,6 +302,8 @@ def save(figure: Any, path: Path) -> None:
     """Write a figure as SVG and PNG."""
     from matplotlib import pyplot as plt
 
-    for ending in ("svg", "png"):
-        figure.savefig(path.with_suffix(f".{ending}"), dpi=130, metadata={"Date": None} if ending == "svg" else None)
+    # the same bytes every time, so that a change in the file is a change in the picture
+    with plt.rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    figure.savefig(path.with_suffix(".png"), dpi=130)
     plt.close(figure)
