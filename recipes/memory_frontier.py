@@ -59,8 +59,10 @@ def at_equal_forgetting(ours: Curve, theirs: Curve, steps: int = 41) -> float | 
     """Gain of ours over theirs at equal forgetting, a mean over the range in which both were measured.
 
     The range begins at the larger of the two least amounts of forgetting measured: below it a curve is but a straight line
-    to the base, which would do it wrong. None where the two share no range.
+    to the base, which would do it wrong. None where the two share no range, or one of them gained nothing anywhere.
     """
+    if min(len(ours.costs), len(theirs.costs)) < 2:
+        return None
     first, last = max(curve.costs[1] for curve in (ours, theirs)), min(ours.costs.max(), theirs.costs.max())
     if last <= 0 or first > last:
         return None

@@ -51,6 +51,8 @@ def test_gain_is_compared_at_equal_forgetting() -> None:
     assert report.at_equal_forgetting(theirs, ours) == pytest.approx(0.5)
     far = report.curve_of([record("templora", 0.9, 0.6)])
     assert report.at_equal_forgetting(ours, far) is None  # below its one point nothing is known of it
+    useless = report.curve_of([record("templora", -0.1, 0.1)])
+    assert report.at_equal_forgetting(ours, useless) is None
 
 
 def test_only_settings_that_none_betters_go_on() -> None:

@@ -81,7 +81,7 @@ EXTRA: dict[str, Case] = {
     "lora-targets": Case(lambda anatomy: LoRA(rank=2, alpha=3.0, targets=_targets(anatomy))),
     "locas-mlp": _fixed(LocasMLP(rank=8, scale=8.0), text=True),
     "locas-mlp-relu": _fixed(LocasMLP(rank=4, init="random", scale=16.0, activation="relu", layers=(1,))),
-    "locas-glu-random": _fixed(LocasGLU(rank=4, init="random", scale=16.0, layers=(0, 2))),
+    "locas-glu-random": _fixed(LocasGLU(rank=4, init="random", scale=16.0, layers=(0, 1))),
     "locas-glu-activation": _fixed(LocasGLU(rank=4, init="activation", scale=16.0), text=True),
     "rslora": _fixed(LoRA(rank=4, rslora=True)),
 }
