@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the same as `python -m benchmarks.speed`, which is the one benchmark there is."""
+"""`python -m benchmarks`: the same as `python -m benchmarks.speed`; `python -m benchmarks.memorize` is the other one."""
 
 from benchmarks.speed import main
 

@@ -63,6 +63,15 @@ def read_shares(file: Path | None) -> dict[str, Shares]:
     return ASSUMED | {kind: Shares(**shares) for kind, shares in measured.items()}
 
 
+def source_of(record: dict[str, Any], shares: dict[str, Shares]) -> str | None:
+    """Where the live shares that a benchmark's record was taken under come from; None where they play no part."""
+    section, named = record["section"], record.get("kind") or record.get("b", "")
+    if section in ("off", "noise"):
+        return None
+    kind = "neutral" if section == "plugged" else max((k for k in GATED if k in named), key=len, default=None)
+    return None if kind is None else f"{kind}: {shares[kind].source}"
+
+
 def kind_of(module: KnowledgeModule) -> str:
     """The benchmark's name for a module's kind, of those in `GATED`."""
     options = asdict(module.kind)  # type: ignore[call-overload]

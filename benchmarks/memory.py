@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     import torch
 
     import addenda
-    from benchmarks import models, steps
+    from benchmarks import live, models, steps
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--model", choices=models.MODELS, default="tiny")
@@ -62,6 +62,10 @@ def main(argv: list[str] | None = None) -> int:
     elif name != "bare":
         base = addenda.attach(model)
         models.plugged(base, name, models.kinds(base)[name])
+        if name in live.GATED:
+            live.randomised(base.modules[name])
+            shares = live.read_shares(None)[name].at("on", base.anatomy.layers)
+            live.set_live(base, name, shares, ids, options.length - 8 if options.what == "decode" else 0)
         under = lambda: base.using(name)  # noqa: E731
     if options.what == "decode":
         step = steps.decode(model, ids, options.length - 8, under)

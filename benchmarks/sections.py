@@ -132,7 +132,8 @@ def _use_one(b: Bodies, name: str) -> None:
     if b.bench.wanted("peft-lora") and b.bench.dtype == torch.float32:
         if gated:
             live.set_live(b.base, name, b.shares(name, "on"), b.taught)
-        for replay, what in ((0, name), (1, f"{name}, local loss"))[: 1 + (module.kind.default_local > 0)]:
+        penalised = module.kind.default_local > 0 or module.gate is not None
+        for replay, what in ((0, name), (1, f"{name}, with penalties on replay"))[: 1 + penalised]:
             ours = steps.train_module(b.base, name, b.taught, replay)
             target = b.target(TRAINING) if judged else None
             b.bench.pair("use", "train", _peft_train(b), ours, target, a="peft-lora", b=what)

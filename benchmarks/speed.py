@@ -25,8 +25,8 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import live, models, sections
-from benchmarks.timing import CLOCKS, Others, Ratio, Step, compare
+from benchmarks import live, models, sections, speed_page
+from benchmarks.timing import CLOCKS, QUIET, Others, Ratio, Step, compare
 
 #: the smallest number of pairs that an interval of a median is worth printing for
 LEAST = 7
@@ -68,17 +68,21 @@ class Bench:
         }
         record |= labels | ratio.plain() | {"others": others.cores(), "target": target}
         record["noise"] = None if noise is None else [round(noise.low, 4), round(noise.high, 4)]
-        record["verdict"] = verdict(section, ratio, noise, target)
+        record["verdict"] = verdict(section, ratio, noise, target, record["others"])
         self.done(record)
 
 
-def verdict(section: str, ratio: Ratio, noise: Ratio | None, target: float | None) -> str | None:
-    """`held`, `missed`, or `open` where the interval reaches over the target.
+def verdict(
+    section: str, ratio: Ratio, noise: Ratio | None, target: float | None, others: float | None = None
+) -> str | None:
+    """`held`, `missed`, `open` where the interval reaches over the target, `disturbed` where other processes took part.
 
     Being off is held to a stricter rule: the upper bound may be over the noise's own upper bound by the target alone.
     """
     if target is None:
         return None
+    if others is not None and others > QUIET:
+        return "disturbed"
     if section == "off":
         above = 1.0 if noise is None else max(1.0, noise.high)
         return "held" if ratio.high <= above + target - 1.0 else "missed" if ratio.low > target else "open"
@@ -110,57 +114,6 @@ def memory_table(records: list[dict[str, Any]]) -> Table:
         if r["section"] == "memory":
             shown.add_row(f"{r['model']} {r['dtype']}", r["kind"], r["what"], str(r["before"]), str(r["peak"]))
     return shown
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """The report as a page's tables: ratios, then memory, then what they were taken on."""
-    lines = [
-        "| model | section | step | A | B | B over A [95% interval] | base against base | target |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for r in (r for r in report["records"] if r["section"] not in ("memory", "noise")):
-        floor = "" if r["noise"] is None else "[{:.3f}, {:.3f}]".format(*r["noise"])
-        mark = "" if r["target"] is None else f"at most {r['target']:.2f}: {r['verdict']}"
-        ratio = f"{r['median']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
-        names = f"{r['model']} | {r['section']} | {r['step']} | {r['a']} | {r['b']}"
-        lines.append(f"| {names} | {ratio} | {floor} | {mark} |")
-    memory = [r for r in report["records"] if r["section"] == "memory"]
-    if memory:
-        lines += [
-            "",
-            "| model | kind | step | resident before, MiB | at the peak, MiB |",
-            "| --- | --- | --- | --- | --- |",
-        ]
-        lines += [f"| {r['model']} | {r['kind']} | {r['what']} | {r['before']} | {r['peak']} |" for r in memory]
-    on, shares = report["machine"], "; ".join(f"{kind}: {source}" for kind, source in report["live"].items())
-    pairs = sorted({r["pairs"] for r in report["records"] if "pairs" in r})
-    busy = max((r.get("others") or 0.0 for r in report["records"]), default=0.0)
-    lines += [
-        "",
-        f"Taken on {on['cpu']}, {on['threads']} of {on['cores']} cores, torch {on['torch']}, {on['date']}; medians of "
-        f"{' or '.join(map(str, pairs))} interleaved pairs; other processes kept at most {busy:.2f} cores busy during any of "
-        f"them. Live shares: {shares}.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def publish(report: dict[str, Any], folder: Path) -> None:
-    """Write speed.json and speed.md; what was not measured now stays as it was, if taken on the same machine."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "speed.json"
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"records": [], "machine": {}}
-    same = all(before["machine"].get(key) == report["machine"][key] for key in ("cpu", "cores", "threads", "torch"))
-    names = ("model", "dtype", "section", "step", "a", "b", "kind", "what")
-    measured = {tuple(r.get(name) for name in names) for r in report["records"]}
-    kept = [r for r in before["records"] if same and tuple(r.get(name) for name in names) not in measured]
-    order = ["noise", *sections.ALL]
-    report = report | {
-        "records": sorted(
-            kept + report["records"], key=lambda r: (models.MODELS.index(r["model"]), order.index(r["section"]))
-        )
-    }
-    file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (folder / "speed.md").write_text(markdown(report), encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:
@@ -212,9 +165,10 @@ def main(argv: list[str] | None = None) -> int:
     shares = live.read_shares(options.live)
     report = {"machine": machine(), "live": {kind: s.source for kind, s in shares.items()}, "records": records}
     whole = Others()
+    ran = {key: report["machine"][key] for key in ("date", "command")}
 
     def done(record: dict[str, Any]) -> None:
-        records.append(record)
+        records.append(record | ran | {"live_source": live.source_of(record, shares)})
         report["others_used_cores"] = whole.cores()
         if "median" in record:
             line = f"{record['section']}: {record['step']}, {record['a']} -> {record['b']}: {record['median']:.3f}"
@@ -239,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             sections.run(bench, options.sections)
     if options.docs is not None:
-        publish(report, options.docs)
+        speed_page.publish(report, shares, options.docs)
     if options.json:
         print(json.dumps(report))
         return 0
@@ -248,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     console.print("live shares: " + "; ".join(f"{kind}: {s.source}" for kind, s in shares.items()), highlight=False)
     busy = whole.cores()
     if busy is not None:
-        quiet = "a quiet machine" if busy < 0.1 else "a loaded machine: make no claim from these numbers"
+        quiet = "a quiet machine" if busy < QUIET else "a loaded machine: make no claim from these numbers"
         console.print(f"others kept {busy:.2f} of {os.cpu_count()} cores busy: {quiet}", highlight=False)
     return 0
 

@@ -13,6 +13,7 @@ from transformers import DynamicCache
 
 from addenda.core.state import Collector
 from addenda.optimizers.adamw import adamw
+from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
 from addenda.plugging import Base
 from benchmarks.timing import Step
@@ -51,16 +52,22 @@ def train(model: Any, parameters: Iterable[nn.Parameter], ids: Tensor) -> Step:
 
 
 def train_module(base: Base, name: str, ids: Tensor, replay: int = 0) -> Step:
-    """The same for a plugged module; the last `replay` rows of `ids` [B, T] are replay, with the local neutrality loss."""
+    """The same for a plugged module; the last `replay` rows of `ids` [B, T] are replay.
+
+    On these the penalties are put that `addenda.train` puts by default: the kind's local loss, and the gate's hinges.
+    """
     module = base.modules[name]
     share, sites = torch.zeros(ids.shape), len(list(module.sites()))
     share[len(ids) - replay :] = 1.0
 
     def loss() -> Tensor:
-        collector = Collector(share) if replay else None
+        collector = Collector(share, 1.0 - share) if replay else None
         with base.using(name), base.watching(collector=collector):
             value = base.model(input_ids=ids, labels=ids, use_cache=False).loss
-        return value if collector is None else value + 0.1 * local_penalty(collector.deltas.get(name, []), sites)
+        if collector is None:
+            return value
+        value = value + module.kind.default_local * local_penalty(collector.deltas.get(name, []), sites)
+        return value + gate_penalty(collector.gates.get(name, ()), torch.ones(2))
 
     return _training(list(module.parameters()), loss)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+#: no claim is made from a ratio during which other processes kept more cores busy than this
+QUIET = 0.1
 #: draws of the bootstrap behind every interval
 DRAWS = 4000
 #: what is read for the time: `wall` is what a user waits; `cpu`, this process's own time, is less disturbed by others

@@ -56,6 +56,8 @@ def test_verdicts(bench: Any) -> None:
     ratio = lambda low, high: Ratio((low + high) / 2, low, high, 9, 1.0, 1.0)  # noqa: E731
     assert verdict("use", ratio(1.1, 1.2), None, None) is None
     assert verdict("use", ratio(1.1, 1.2), None, 1.3) == "held"
+    assert verdict("use", ratio(1.1, 1.2), None, 1.3, 0.05) == "held"
+    assert verdict("use", ratio(1.1, 1.2), None, 1.3, 0.5) == "disturbed"  # by other processes
     assert verdict("use", ratio(1.1, 1.4), None, 1.3) == "open"
     assert verdict("use", ratio(1.4, 1.5), None, 1.3) == "missed"
     # off: the upper bound may lie two per cent over the noise's own
@@ -143,15 +145,26 @@ def test_one_small_run_gives_json_and_tables(
     assert page.count("\n| pico | ") == len(shown)
     assert all(f"{r['median']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" in page for r in shown)
     before = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
-    speed.publish(report | {"records": report["records"][:1]}, tmp_path)  # what was not run again stays
+    page_of, shares = bench("speed_page"), bench("live").read_shares(None)
+    assert all(one["date"] == report["machine"]["date"] for one in report["records"])
+    assert f"- {report['machine']['date']}: `python -m benchmarks" in page
+    assert {r["live_source"] is not None for r in report["records"] if r["section"] in ("off", "noise")} == {False}
+    assert {r["live_source"] for r in report["records"] if r["section"] == "use"} == {
+        f"neutral: {shares['neutral'].source}"
+    }
+    page_of.publish(report | {"records": report["records"][:1]}, shares, tmp_path)  # what was not run again stays
     after = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
     assert [r for r in after["records"] if r["section"] != "noise"] == [
         r for r in before["records"] if r["section"] != "noise"
     ]
     assert speed.main([*asked, "--sections", "off", "--steps", "prefill", "--out", str(out)]) == 0
     assert {r["step"] for r in json.loads(out.read_text(encoding="utf-8"))["records"]} == {"prefill"}
+    moved = shares | {"neutral": bench("live").Shares([0.5], [0.5], "measured anew")}
+    page_of.publish(report | {"records": report["records"][:1]}, moved, tmp_path)  # but what rests on old live shares
+    after = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
+    assert {r["section"] for r in after["records"]} == {"noise", "off"}
     other = report | {"machine": report["machine"] | {"cpu": "another"}, "records": report["records"][:1]}
-    speed.publish(other, tmp_path)  # on another machine nothing does
+    page_of.publish(other, shares, tmp_path)  # on another machine nothing does
     assert json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["records"] == report["records"][:1]
 
 
@@ -164,6 +177,25 @@ def test_targets_belong_to_the_large_model_in_float32(bench: Any) -> None:
     ):
         bodies = SimpleNamespace(bench=SimpleNamespace(model=model, dtype=dtype))
         assert sections.Bodies.target(bodies, 1.02) == held
+
+
+@pytest.mark.parametrize("kind", ["neutral", "neutral-context"])
+def test_a_timed_training_step_has_the_penalties_of_a_real_one(
+    bench: Any, pico_base: addenda.Base, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, steps = bench("models"), bench("steps")
+    ids = torch.randint(0, 8192, (4, 16), generator=torch.Generator().manual_seed(1))
+    module = models.plugged(pico_base, "m", models.kinds(pico_base)[kind])
+    bench("live").randomised(module)
+    watched, watching = [], pico_base.watching
+    monkeypatch.setattr(
+        pico_base, "watching", lambda **given: watched.append(given["collector"]) or watching(**given), raising=False
+    )
+    for replay in (0, 1):
+        steps.train_module(pico_base, "m", ids, replay).seconds()
+    assert watched[0] is None
+    assert float(watched[1].token_weight.sum()) == 16
+    assert bool(watched[1].gates if module.gate is not None else watched[1].deltas)
 
 
 @pytest.mark.slow
