@@ -43,6 +43,11 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "more than the FFN's 96 units",
     ),
     "nothing to merge": ("merge --base {base} --out {root}/merged", "at least one plugged module"),
+    "numbers of no GGUF": ("merge --base {base} --out {root}/merged --gguf-type f16", "is for --format gguf"),
+    "a GGUF of what is left": (
+        "merge --base {base} --out {root}/merged --subtract x --format gguf",
+        "--subtract writes a checkpoint",
+    ),
     "a merge into a full folder": ("merge --base {base} --plug {trained} --out {root}", "is left as it is"),
     "a merge of what cannot be": ("merge --base {base} --plug {trained} --out {root}/merged", "cannot be folded"),
     "nothing to resume with": (
@@ -61,6 +66,22 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a device that computes nothing": ("generate hi --base {base} --device meta", "device 'meta' cannot be used"),
     "a device without its package": ("generate hi --base {base} --device hpu", "device 'hpu' cannot be used"),
     "a rate below zero": ("train x --base {base} --corpus {corpus} --tokens 4096 --lr -1", "lr is a positive number"),
+    "a share of no replay": (
+        "train x --base {base} --corpus {corpus} --tokens 4096 --replay-share 0.5",
+        "a replay share of 0.5 has no replay",
+    ),
+    "validations on nothing": (
+        "train x --base {base} --corpus {corpus} --tokens 4096 --validate-every 1",
+        "validate_every=1 has nothing to validate on",
+    ),
+    "a gate's weight without a gate": (
+        "train x --base {base} --corpus {corpus} --tokens 4096 --kind lora --set gate_weight=5",
+        "gate_weight=5.0 is for a context gate, which 'x' (LoRA) lacks",
+    ),
+    "a teacher's context without a teacher": (
+        "train x --base {base} --corpus {corpus} --tokens 4096 --set context=64",
+        "context=64 is for the objective 'distill'",
+    ),
     "a rate that is none": (
         "train x --base {base} --corpus {corpus} --tokens 4096 --lr nan",
         "lr is a positive number",
@@ -87,6 +108,12 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "not enough memory",
     ),
     "a picture of no known form": ("demo --base {base} --picture x.gif", "a picture is a .png or .svg file"),
+    "a text for a base": ("inspect {base} --text hi", "--text shows where a module acts"),
+    "a file for the base": ("inspect --base {base} --file {corpus}", "is a base: name the module's folder"),
+    "two texts to watch": (
+        "inspect {trained} --base {base} --text hi --file {corpus}",
+        "--text and --file are two texts",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,21 @@ import typer
 
 from addenda.cli import options as o
 from addenda.cli.answers import answering
+
+
+class Format(StrEnum):
+    """What is written."""
+
+    CHECKPOINT = "checkpoint"
+    GGUF = "gguf"
+
+
+class GGUFType(StrEnum):
+    """Numbers of a GGUF file."""
+
+    F32 = "f32"
+    F16 = "f16"
+    Q8_0 = "q8_0"
 
 
 def merge(
@@ -21,6 +37,12 @@ def merge(
     multiple: Annotated[
         int, typer.Option("--multiple", min=1, help="Round the FFN's width up to a multiple of this.")
     ] = 64,
+    format: Annotated[
+        Format, typer.Option("--format", help="A checkpoint, or one GGUF file for llama.cpp and its relatives.")
+    ] = Format.CHECKPOINT,
+    gguf_type: Annotated[
+        GGUFType | None, typer.Option("--gguf-type", help="Numbers of the GGUF file.", show_default="f16")
+    ] = None,
     probe: Annotated[
         str, typer.Option("--probe", help="Text on which the merged and the plugged model are compared.")
     ] = "general_valid",
@@ -42,16 +64,15 @@ def merge(
 
     `--subtract NAME` takes units out of a merged checkpoint again, bit for bit.
 
+    `--format gguf` writes `model.gguf` for llama.cpp and its relatives, tokenizer included, and says what its numbers cost.
+
     Example: `addenda merge --plug runs/book --out runs/with-book`
     """
     with answering(json) as answer:
         import addenda
 
+        _check(subtract, bool(plug or modules), format, gguf_type)
         if subtract:
-            if plug or modules:
-                raise addenda.AddendaError(
-                    "--subtract takes modules out; --plug and --modules put them in: do one at a time"
-                )
             removed = addenda.subtract(base, subtract, out=out)
             answer.give(removed.as_dict(), lambda console: console.print(str(removed), markup=False))
             return
@@ -63,5 +84,19 @@ def merge(
             dtype=None if save_dtype is o.Dtype.AUTO else save_dtype.value,
             multiple=multiple,
             probe=probe,
+            format=format.value,
+            gguf_type=(gguf_type or GGUFType.F16).value,
         )
         answer.give(report.as_dict(), lambda console: console.print(str(report), markup=False))
+
+
+def _check(subtract: list[str] | None, plugs: bool, format: Format, gguf_type: GGUFType | None) -> None:
+    """Refuse options that go against each other."""
+    from addenda import AddendaError
+
+    if subtract and plugs:
+        raise AddendaError("--subtract takes modules out; --plug and --modules put them in: do one at a time")
+    if subtract and format is Format.GGUF:
+        raise AddendaError("--subtract writes a checkpoint; leave --format out")
+    if gguf_type is not None and format is not Format.GGUF:
+        raise AddendaError("--gguf-type is for --format gguf; add it, or leave --gguf-type out")

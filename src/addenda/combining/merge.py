@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from addenda.bases.folding import Folding
 from addenda.combining.checkpoint_files import check_out, write_checkpoint
+from addenda.combining.gguf.write import Written, convert
+from addenda.combining.gguf.write import check as check_gguf
 from addenda.combining.manifest import Manifest, Merged, Width
-from addenda.combining.proof import Proof, probe_rows, prove
+from addenda.combining.proof import Proof, Rows, probe_rows, prove
 from addenda.core.contracts import Adapter
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule
@@ -25,6 +27,7 @@ from addenda.selection import weights_of
 if TYPE_CHECKING:
     from addenda.plugging import Base
 
+FORMATS = ("checkpoint", "gguf")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -39,11 +42,13 @@ class MergeReport:
     files: tuple[str, ...]
     width: tuple[int, int]
     proof: Proof
+    gguf: Written | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         plain = {k: getattr(self, k) for k in ("weights", "bytes")}
         plain |= {"names": list(self.names), "out": str(self.out), "files": list(self.files), "width": list(self.width)}
+        plain |= {"gguf": self.gguf.as_dict()} if self.gguf is not None else {}
         return plain | {"proof": self.proof.as_dict()}
 
     def __str__(self) -> str:
@@ -54,6 +59,7 @@ class MergeReport:
             f"  merged against plugged on {proof.tokens:,} tokens of {proof.text}: largest difference "
             f"{proof.difference:.1e} of the largest logit (allowed {proof.allowed:.1e}; the modules move it by "
             f"{proof.changed:.1e}), first choice equal for {proof.same_first_choice:.1%}"
+            + (f"\n  {self.gguf}" if self.gguf is not None else "")
         )
 
 
@@ -66,6 +72,8 @@ def merge(
     multiple: int = 64,
     probe: Any = "general_valid",
     shard_bytes: int = 2**31,
+    format: Literal["checkpoint", "gguf"] = "checkpoint",
+    gguf_type: str = "f16",
 ) -> MergeReport:
     """Fold plugged modules into a plain checkpoint that transformers, and any engine of the architecture, loads.
 
@@ -81,40 +89,73 @@ def merge(
         multiple: the FFN's width is rounded up to a multiple of it.
         probe: text on which merged and plugged logits are compared.
         shard_bytes: largest size of one file of weights.
+        format: `checkpoint`, or `gguf`: the one file `model.gguf` in that folder, for llama.cpp and its relatives.
+        gguf_type: numbers of that file: `f32`, `f16` or `q8_0`. What they cost on the probe text is measured and reported.
 
     Raises:
-        UnsupportedError: a module cannot be folded, or not into this base; says why.
-        AddendaError: no such module is plugged, the dtype is none, or the merged model computes something else than
+        UnsupportedError: a module cannot be folded, or not into this base; or no GGUF is written for it; says why.
+        AddendaError: no such module is plugged, the dtype or format is none, or the merged model computes something else than
             the plugged one.
         FileError: `out` holds something else, or cannot be written.
     """
+    weights = _checked(base, names)
+    if multiple < 1 or shard_bytes < 1:
+        raise AddendaError(f"multiple and shard_bytes are positive; got {multiple} and {shard_bytes}")
+    if format not in FORMATS:
+        raise AddendaError(f"format is one of {known(format, FORMATS)}; got {format!r}")
+    if format == "gguf":
+        check_gguf(base.model.config, base.tokenizer, gguf_type)
+    written = _dtype(dtype) or base.host.dtype()
+    check_out(Path(out))
+    folding = Folding(base.host, multiple, written)
+    finish = _Finish(base, weights, folding, written, probe_rows(base, probe), gguf_type if format == "gguf" else None)
+    for name in sorted(weights):
+        _fold(base, folding, base.modules[name], weights[name])
+    files, size = write_checkpoint(base.model, base.tokenizer, folding, Path(out), written, shard_bytes, finish)
+    assert finish.proof is not None
+    shape = base.anatomy.ffn
+    before = 0 if shape is None else shape.units
+    return MergeReport(
+        tuple(sorted(weights)), weights, Path(out), size if finish.gguf is None else finish.gguf.bytes, files,
+        (before, folding.width), finish.proof, finish.gguf,
+    )  # fmt: skip
+
+
+@dataclass
+class _Finish:
+    """Proves a checkpoint that was written, and turns it into a GGUF where one is asked for."""
+
+    base: Base
+    weights: Mapping[str, float]
+    folding: Folding
+    dtype: torch.dtype
+    rows: Rows
+    gguf_type: str | None
+    proof: Proof | None = None
+    gguf: Written | None = None
+
+    def __call__(self, folder: Path) -> Manifest:
+        found = prove(self.base, self.weights, folder, self.dtype, self.rows)
+        self.proof = found
+        if not found.holds:
+            raise AddendaError(_unproven(found))
+        manifest = _manifest(self.base, self.weights, self.folding, found)
+        if self.gguf_type is not None:
+            notes = manifest.model_dump(mode="json", exclude={"files", "gguf"})
+            self.gguf = convert(folder, self.base.tokenizer, self.gguf_type, self.rows[0], notes)
+            manifest.gguf = self.gguf.as_dict()
+        return manifest
+
+
+def _checked(base: Base, names: str | Iterable[str] | Mapping[str, float]) -> dict[str, float]:
+    """Weights by name, of modules that are plugged."""
     weights = weights_of(names)
     if not weights:
         raise AddendaError("merge takes the name of at least one plugged module")
     for name in weights:
         if name not in base.modules:
             raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
-    if multiple < 1 or shard_bytes < 1:
-        raise AddendaError(f"multiple and shard_bytes are positive; got {multiple} and {shard_bytes}")
-    written = _dtype(dtype) or base.host.dtype()
-    check_out(Path(out))
-    rows = probe_rows(base, probe)
-    folding = Folding(base.host, multiple, written)
-    for name in sorted(weights):
-        _fold(base, folding, base.modules[name], weights[name])
-    proofs: list[Proof] = []
-
-    def finish(folder: Path) -> Manifest:
-        found = prove(base, weights, folder, written, rows)
-        proofs.append(found)
-        if not found.holds:
-            raise AddendaError(_unproven(found))
-        return _manifest(base, weights, folding, found)
-
-    files, size = write_checkpoint(base.model, base.tokenizer, folding, Path(out), written, shard_bytes, finish)
-    shape = base.anatomy.ffn
-    before = 0 if shape is None else shape.units
-    return MergeReport(tuple(sorted(weights)), weights, Path(out), size, files, (before, folding.width), proofs[0])
+    return weights
 
 
 def _unproven(proof: Proof) -> str:

@@ -77,25 +77,25 @@ def prove(base: Base, selection: Mapping[str, float], folder: Path, dtype: torch
     """
     rows, name = probe
     with base.off():
-        bare = _logits(base.model, rows)
+        bare = logits_of(base.model, rows)
     with base.using(dict(selection)):
-        plugged = _logits(base.model, rows)
+        plugged = logits_of(base.model, rows)
     merged_model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation=base.model.config._attn_implementation
     )
-    merged = _logits(merged_model, rows)
+    merged = logits_of(merged_model, rows)
     del merged_model
     allowed = TOLERANCE
     if dtype != torch.float32 or base.host.dtype() != torch.float32:
         exact = _cast_logits(base, rows, torch.float32)
-        allowed = 2 * max(_apart(_cast_logits(base, rows, one), exact) for one in {dtype, base.host.dtype()})
+        allowed = 2 * max(apart(_cast_logits(base, rows, one), exact) for one in {dtype, base.host.dtype()})
     agree = [(a.argmax(-1) == b.argmax(-1)).float().mean() for a, b in zip(merged, plugged, strict=True)]
     return Proof(
         text=name,
         tokens=sum(len(row) for row in rows),
-        difference=_apart(merged, plugged),
+        difference=apart(merged, plugged),
         allowed=allowed,
-        changed=_apart(plugged, bare),
+        changed=apart(plugged, bare),
         same_first_choice=float(torch.stack(agree).mean()),
         dtype=str(dtype).removeprefix("torch."),
     )
@@ -126,7 +126,8 @@ def probe_rows(base: Base, probe: Any) -> Rows:
     return rows, source.name
 
 
-def _logits(model: Any, rows: Sequence[Tensor]) -> list[Tensor]:
+def logits_of(model: Any, rows: Sequence[Tensor]) -> list[Tensor]:
+    """A model's logits [T, V] on each row of token ids [T]."""
     device = model.get_input_embeddings().weight.device
     with evaluating(model):
         return [model(input_ids=row[None].to(device), use_cache=False).logits[0].float().cpu() for row in rows]
@@ -136,9 +137,9 @@ def _cast_logits(base: Base, rows: Sequence[Tensor], dtype: torch.dtype) -> list
     """Logits of the bare base in another dtype."""
     if dtype == base.host.dtype():
         with base.off():
-            return _logits(base.model, rows)
+            return logits_of(base.model, rows)
     with _copy(base, dtype) as model:
-        return _logits(model, rows)
+        return logits_of(model, rows)
 
 
 @contextlib.contextmanager
@@ -151,7 +152,7 @@ def _copy(base: Base, dtype: torch.dtype) -> Iterator[Any]:
     yield model.to(base.host.device_at(base.host.table.layers + ".0")).eval()
 
 
-def _apart(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+def apart(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     """The largest difference of two lists of logits, relative to the largest logit; infinite where one is no number."""
     largest = torch.stack([b.abs().max() for b in other]).max()
     apart = torch.stack([(a - b).abs().max() for a, b in zip(one, other, strict=True)]).max() / largest.clamp(min=1e-12)

@@ -69,6 +69,8 @@ def subtract(
         FileError: `folder` is no merge of ours, or `out` holds something else.
     """
     manifest = read_manifest(folder)
+    if manifest.gguf is not None:
+        raise UnsupportedError(f"'{folder}' is a GGUF file; take modules out of a merged checkpoint, and merge anew")
     wanted = (names,) if isinstance(names, str) else tuple(names)
     modules = {one.name: one for one in manifest.modules}
     _check(folder, wanted, modules)
