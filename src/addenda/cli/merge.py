@@ -38,7 +38,7 @@ def merge(
         int, typer.Option("--multiple", min=1, help="Round the FFN's width up to a multiple of this.")
     ] = 64,
     format: Annotated[
-        Format, typer.Option("--format", help="A checkpoint, or one GGUF file for llama.cpp and its relatives.")
+        Format, typer.Option("--format", help="A checkpoint, or model.gguf for llama.cpp and its relatives.")
     ] = Format.CHECKPOINT,
     gguf_type: Annotated[
         GGUFType | None, typer.Option("--gguf-type", help="Numbers of the GGUF file.", show_default="f16")
@@ -63,8 +63,6 @@ def merge(
     What has a gate, or adds keys and values, cannot be folded and is refused. Nothing is written unless the proof holds.
 
     `--subtract NAME` takes units out of a merged checkpoint again, bit for bit.
-
-    `--format gguf` writes `model.gguf` for llama.cpp and its relatives, tokenizer included, and says what its numbers cost.
 
     Example: `addenda merge --plug runs/book --out runs/with-book`
     """
