@@ -99,8 +99,23 @@ def keep_pages() -> None:
         library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
+_asked: list[str] = []
+
+
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Let `precision` say so within this block, whatever the CPU is best at."""
+    _asked.append(precision)
+    try:
+        yield
+    finally:
+        _asked.pop()
+
+
 def precision() -> str:
     """What this CPU has instructions for: bf16, or else fp32, which is then many times faster."""
+    if _asked:
+        return _asked[-1]
     able = torch.cpu.get_capabilities()
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") or able.get("bf16") else "fp32"
 

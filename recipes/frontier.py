@@ -85,14 +85,14 @@ def at_equal_gain(ours: Curve, theirs: Curve, steps: int = 41) -> tuple[float, f
 
 def report(records: Records, folder: Path) -> str:
     """The tables as Markdown, written with the plots to `folder`."""
-    runs = [record for record in records if record["run"]["part"] != "sweep"]
+    runs = [record for record in records if record["run"]["part"] in ("study", "knobs")]
     by_seed: BySeed = defaultdict(lambda: defaultdict(list))
     for record in runs:
         by_seed[record["run"]["method"]][record["run"]["seed"]].append(record)
     if not by_seed:
         return "no runs yet"
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [_ends(runs), _ratios(by_seed), _thresholds(runs), _sweep(records)]
+    parts = [_ends(runs), _ratios(by_seed), _thresholds(runs), _sweep(records), _precisions(records)]
     text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
     (folder / "learning_forgetting.md").write_text(text)
     _draw(by_seed, folder)
@@ -122,8 +122,8 @@ def _ends(runs: Records) -> list[str]:
         )
         groups[run["part"] != "study", run["method"], run["lr"], told].append(record)
     lines = [
-        "| method | settings | lr | seeds | gain, nats | forgotten, nats | general tokens left bit-equal | parameters |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| method | settings | lr | seeds | gain, nats | forgotten, nats | general tokens left bit-equal | parameters | in |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for (_, method, lr, told), group in sorted(groups.items(), key=lambda one: one[0][:3]):
         ends = [next(p for p in record["points"] if p["origin"] == "end") for record in group]
@@ -131,14 +131,15 @@ def _ends(runs: Records) -> list[str]:
         shares = [record["alone"]["share"] for record in group if "alone" in record]
         alone = f"{np.mean(shares):.1%}" if shares else "not measured"
         size = f"{group[0].get('parameters', 0):,}" if "parameters" in group[0] else "all"
-        lines.append(f"| {method} | {told or '-'} | {lr:g} | {len(group)} | {gain} | {lost} | {alone} | {size} |")
+        told = f"{method} | {told or '-'} | {lr:g}"
+        lines.append(f"| {told} | {len(group)} | {gain} | {lost} | {alone} | {size} | {computed_in(group)} |")
     return lines
 
 
 def _ratios(by_seed: BySeed) -> list[str]:
     lines = [
-        "| forgetting of | over that of | weights | at gains of, nats | mean ratio [95% interval] | worst point | by seed |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| forgetting of | over that of | weights | at gains of, nats | mean ratio [95% interval] | worst point | by seed | in |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for weights, told in ((False, "1"), (True, "1 and below")):
         for ours, theirs in PAIRS:
@@ -147,8 +148,9 @@ def _ratios(by_seed: BySeed) -> list[str]:
                 ratios, worst = [one[0] for one in kept], max(one[1] for one in kept)
                 reach = f"{np.mean([one[2] for one in kept]):.2f} to {np.mean([one[3] for one in kept]):.2f}"
                 each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+                both = " / ".join(computed_in([r for rs in by_seed[m].values() for r in rs]) for m in (ours, theirs))
                 lines.append(
-                    f"| {ours} | {theirs} | {told} | {reach} | {with_t_interval(ratios)} | {worst:.2f} | {each} |"
+                    f"| {ours} | {theirs} | {told} | {reach} | {with_t_interval(ratios)} | {worst:.2f} | {each} | {both} |"
                 )
     return lines
 
@@ -203,6 +205,31 @@ def _sweep(records: Records) -> list[str]:
                 f"| {_with_interval(end['forgetting'])} |"
             )
     return lines if len(lines) > 2 else []
+
+
+def _precisions(records: Records) -> list[str]:
+    """Short runs made again in float32, beside those of the sweep."""
+    lines = [
+        "| method | lr | gain in bf16, nats | in fp32 | forgotten in bf16, nats | in fp32 |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+
+    def same(run: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(str(run[key]) for key in ("method", "options", "settings", "lr", "tokens", "seed"))
+
+    sweeps = {same(record["run"]): record for record in records if record["run"]["part"] == "sweep"}
+    for record in records:
+        other = sweeps.get(same(record["run"])) if record["run"]["part"] == "precision" else None
+        if other is not None and (computed_in([other]), computed_in([record])) == ("bf16", "fp32"):
+            pair = [next(p for p in one["points"] if p["origin"] == "end") for one in (other, record)]
+            found = " | ".join(_with_interval(end[key]) for key in ("gain", "forgetting") for end in pair)
+            lines.append(f"| {record['run']['method']} | {record['run']['lr']:g} | {found} |")
+    return lines if len(lines) > 2 else []
+
+
+def computed_in(records: Records) -> str:
+    """The precisions that runs were computed in."""
+    return " and ".join(sorted({record.get("device", "unknown").rsplit(" ", 1)[-1] for record in records}))
 
 
 def over(values: list[float], places: int = 3) -> str:

@@ -7,10 +7,11 @@
 The base is `tiny`, the subject PubMed, the old domain general English that the base was trained on. First a sweep:
 each method at several learning rates on a short run, until the best has one on either side. Then the study itself:
 each method at the rate that learned most in the sweep, for every seed. Then its knobs: other local weights and gate
-weights, lower learning rates. Each run gives a curve: points along training, and the module at smaller weights; gated
-kinds also give thresholds calibrated after it. A run's record is a JSON file named by the hash of its configuration;
-a run that has one is not made again (but for what a record lacks and its module, no longer there, must be
-made for), an interrupted one resumes. Numbers are nats per token on held-out documents:
+weights, lower learning rates. Runs are computed in bfloat16 where the CPU has instructions for it, else in float32; what
+that changes is seen on short runs of some methods, made again in float32. Each run gives a curve: points along training,
+and the module at smaller weights; gated kinds also give thresholds calibrated after it. A run's record is a JSON file
+named by the hash of its configuration; a run that has one is not made again (but for what a record lacks and its module,
+no longer there, must be made for), an interrupted one resumes. Numbers are nats per token on held-out documents:
 gain = base - module on medical text, forgetting = module - base on general text.
 """
 
@@ -28,7 +29,7 @@ import torch
 
 import addenda
 from addenda.core.registry import build_kind
-from recipes.common import Texts, point, precision, scores, study_texts
+from recipes.common import Texts, computing_in, point, precision, scores, study_texts
 from recipes.frontier import LENGTH
 from recipes.full_finetuning import FullFinetuning
 from recipes.records import device, in_processes, name_of, read_records, write_record
@@ -96,6 +97,19 @@ KNOBS: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
 ]
 
 
+#: methods whose run of the sweep, at the chosen rate, is made again in float32
+COMPARED = ("lora", "adapter", "neutral-token", "registers-joint")
+
+
+def in_float32(rates: dict[str, float], tokens: int) -> list[Run]:
+    """Short runs that tell what the precision of the others changes."""
+    runs = []
+    for method in (m for m in COMPARED if m in rates):
+        kind, options, settings, _ = METHODS[method]
+        runs.append(Run("precision", method, kind, options, settings, rates[method], tokens, SWEEP_SEED))
+    return runs
+
+
 def sweep(methods: Iterable[str], tokens: int) -> list[Run]:
     """Short runs at several learning rates a method."""
     return [
@@ -107,11 +121,11 @@ def sweep(methods: Iterable[str], tokens: int) -> list[Run]:
 
 
 def chosen_rates(records: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """The learning rate of each method that learned most in the sweep."""
+    """The learning rate of each method that learned most in the sweep, with the method's options and settings of now."""
     best: dict[str, tuple[float, float]] = {}
     for record in records:
         run = record["run"]
-        if run["part"] == "sweep":
+        if run["part"] == "sweep" and (run["options"], run["settings"]) == METHODS[run["method"]][1:3]:
             gain = next(p["gain"][0] for p in record["points"] if p["origin"] == "end")
             best[run["method"]] = max(best.get(run["method"], (float("-inf"), 0.0)), (gain, run["lr"]))
     return {method: lr for method, (_, lr) in best.items()}
@@ -160,7 +174,8 @@ def _module_points(
     report = addenda.train(
         base, "m", corpus=texts.corpus, replay=texts.replay, replay_share=0.1, tokens=run.tokens, lr=run.lr,
         seed=run.seed, out=work, resume=work.with_name(f"{work.name}.run").exists(), log=False, precision=precision(),
-        batch_rows=ROWS, length=LENGTH, validate_every=max(1, run.tokens // (ROWS * LENGTH) // (1 if run.part == "sweep" else 5)),
+        batch_rows=ROWS, length=LENGTH,
+        validate_every=max(1, run.tokens // (ROWS * LENGTH) // (5 if run.part in ("study", "knobs") else 1)),
         validation={"medical": texts.medical_valid, "forgetting-general": texts.general_valid},
         validation_tokens=ALONG, **run.settings,
     )  # fmt: skip
@@ -247,6 +262,11 @@ def _texts() -> Texts:
 
 
 def _work(run: Run, out: Path, records: Path) -> str:
+    with computing_in("fp32" if run.part == "precision" else precision()):
+        return _made(run, out, records)
+
+
+def _made(run: Run, out: Path, records: Path) -> str:
     path = records / f"{run.id}.json"
     if not path.exists() or not (out / run.id).exists():  # what is missing from a record is measured on its module
         execute(run, _texts(), out, records)
@@ -258,7 +278,7 @@ def _work(run: Run, out: Path, records: Path) -> str:
 
 def _added(run: Run) -> dict[str, Callable[[Run, Texts, Path, Path], None]]:
     """What is measured of a run's module after training, by its key in the record."""
-    if run.part == "sweep" or run.kind == "full":
+    if run.part in ("sweep", "precision") or run.kind == "full":
         return {}
     return {"weights": weighted} | ({"thresholds": calibrated} if run.part == "study" and gated(run) else {})
 
@@ -295,7 +315,8 @@ def main() -> None:
     if not (given.report or given.dry_run):
         perform(first, given.out, records, given.workers)
     rates = chosen_rates(read_records(records))
-    runs = study({m: lr for m, lr in rates.items() if m in given.methods}, given.tokens, given.seeds)
+    rates = {m: lr for m, lr in rates.items() if m in given.methods}
+    runs = study(rates, given.tokens, given.seeds) + in_float32(rates, given.sweep_tokens)
     if given.dry_run:
         for run in first + runs:
             print("done " if _done(run, records) else "to do", run)

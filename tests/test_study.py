@@ -89,12 +89,32 @@ def test_the_rate_that_learned_most_goes_on() -> None:
     study = module("learning_forgetting")
     records = [record("sweep", "lora", lr, gain) for lr, gain in ((1e-3, 0.2), (3e-3, 0.3), (1e-2, 0.1))]
     records.append(record("study", "lora", 1.0, 9.0))
+    old = record("sweep", "lora", 1.0, 9.0)  # of settings that are no longer the method's
+    old["run"]["settings"] = {"local": 5.0}
+    records.append(old)
     rates = study.chosen_rates(records)
     assert rates == {"lora": 3e-3}
     runs = study.study(rates, 1000, [0, 1])
     assert [run.lr for run in runs if run.part == "study"] == [3e-3, 3e-3]
     assert {run.lr for run in runs if run.part == "knobs"} == {1e-3}
     assert len({run.id for run in runs}) == len(runs)
+
+
+def test_precision_is_told_and_compared(tmp_path: Path) -> None:
+    study, frontier = module("learning_forgetting"), module("frontier")
+    coarse, fine, main = (record(part, "lora", 1e-3, 0.2) for part in ("sweep", "precision", "study"))
+    for one, told in ((coarse, "bf16"), (fine, "fp32"), (main, "fp32")):
+        one["device"] = f"x86_64 CPU, 1 thread(s), {told}"
+    fine["points"][0]["gain"] = [0.25] * 3
+    main["points"] += points((0.2, 0.1), (0.3, 0.2))
+    text = frontier.report([coarse, fine, main], tmp_path)
+    assert "| lora | 0.001 | 0.200 [0.200, 0.200] | 0.250 [0.250, 0.250] |" in text
+    assert "| all | fp32 |" in text
+    common = module("common")
+    with common.computing_in("fp32"):
+        assert common.precision() == "fp32"
+    runs = study.in_float32({"lora": 1e-3, "full": 1.0}, 1000)
+    assert [(run.part, run.method, run.lr) for run in runs] == [("precision", "lora", 1e-3)]
 
 
 def test_every_method_of_the_plan_has_a_colour() -> None:
