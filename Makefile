@@ -85,7 +85,7 @@ ci:
 
 clean:
 	rm -rf docs/_build dist build .pytest_cache .ruff_cache .hypothesis
-	find src tests tools docs benchmarks examples recipes -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find src tests tools docs benchmarks recipes -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean
 	rm -rf $(VENV)

@@ -55,7 +55,6 @@ BESIDE = {
     "tests": "by the parts of src; conformance/ holds the laws, golden/ what must not change, hostile/ the forged files",
     "benchmarks": "speed and memory, with intervals, against the bare base and PEFT",
     "docs": "these pages; architecture.md and cli.md are generated",
-    "examples": "short programs that run",
     "recipes": "one file per study, outside the package",
     "tools": "what generates the generated pages",
 }

@@ -34,12 +34,22 @@ def test_train_takes_any_kind_and_setting(call: Any, place: Any, tmp_path: Path)
         place, out, "--kind", "lora", "--set", "rank=2", "--set", 'targets=["q_proj"]', "--set", "clip=0.5"
     )
     words = [w for n, w in enumerate(words) if w != "width=8" and not (w == "--set" and words[n + 1] == "width=8")]
-    said = call(*words, "--forgetting", f"general={place.replay}", "--json")
+    said = call(*words, "--forgetting", f"general={place.replay}", "--licence", "cc0-1.0", "--json")
     assert said.code == 0, said.err
     assert said.json["settings"]["clip"] == 0.5
     assert list(said.json["forgetting"]["m"]) == ["forgetting-general"]
     card = json.loads((out / "card.json").read_text())
     assert (card["kind"], card["config"]["rank"], card["config"]["targets"]) == ("LoRA", 2, ["q_proj"])
+    assert card["licence"] == "cc0-1.0"
+    assert said.json["remarks"] == []
+
+
+def test_a_gate_without_replay_is_remarked_upon(call: Any, place: Any, tmp_path: Path) -> None:
+    words = [w for w in train_words(place, tmp_path / "m") if w not in ("--replay", place.replay)]
+    said = call(*words)
+    assert said.code == 0, said.err
+    told = "no replay: the gate was never asked to shut; give --replay general text"
+    assert told in " ".join(said.out.split())
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(
@@ -110,11 +120,13 @@ def test_memorize_writes_a_memory_that_can_be_plugged(call: Any, place: Any, mem
 def test_memorize_takes_any_kind_and_quiet_settings(call: Any, place: Any, tmp_path: Path) -> None:
     words = f"memorize t --base {place.base} --text {place.corpus} --kind lora --set rank=2 --window 64 --chunk 32 --lr 1e-3"
     more = f"--replay {place.replay} --local 0.5 --set replay_tokens=16 --no-baseline --passes 2 --out {tmp_path / 't'}"
-    said = call(*words.split(), *more.split())
+    said = call(*words.split(), *more.split(), "--licence", "cc0-1.0")
     assert said.code == 0, said.err
     assert "nats per token while it was read" in said.out
     assert "without it" not in said.out
-    training = json.loads((tmp_path / "t" / "card.json").read_text())["training"][0]
+    card = json.loads((tmp_path / "t" / "card.json").read_text())
+    training = card["training"][0]
+    assert card["licence"] == "cc0-1.0"
     assert training["settings"]["local"] == 0.5
     assert [one["role"] for one in training["data"]] == ["corpus", "replay"]
 
@@ -215,7 +227,8 @@ def test_calibrate_leaves_a_share_alone_and_saves(call: Any, place: Any, trained
     assert said.json["share"] >= 0.95
     assert said.json["thresholds"].keys() == {"gate"}
     card = json.loads((out / "card.json").read_text(encoding="utf-8"))
-    assert [m["value"] for m in card["measures"] if m["name"] == "left alone"] == [said.json["share"]]
+    (measure,) = [m for m in card["measures"] if m["name"] == "left alone on the calibration text"]
+    assert measure["value"] == said.json["share"]
     shown = call(*words)
     assert (shown.code, f"saved in {trained}" in shown.out.replace("\n", "")) == (0, True)
     again = call("calibrate", trained, "--base", place.base, "--on", place.replay, "--share", "1.5")

@@ -46,6 +46,28 @@ def test_a_weight_too_small_to_show_is_no_accusation(base: addenda.Base) -> None
     assert found.finding == "fresh"  # no training is on record
 
 
+@pytest.fixture
+def dropping() -> addenda.Base:
+    """A base in training mode, with dropout as GPT-2 has it, and a fresh module `m`."""
+    base = addenda.attach(pico("gpt2", resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1), pico_tokenizer())
+    base.new("m", addenda.LoRA(rank=2))
+    base.model.train()
+    return base
+
+
+def test_dropout_is_not_taken_for_the_module(dropping: addenda.Base) -> None:
+    with dropping.using("m"):
+        (found,) = was_on(dropping)
+    assert (found.finding, found.largest_change) == ("fresh", 0.0)
+    assert all(module.training for module in dropping.model.modules())  # every mode is put back
+
+
+def test_dropout_does_not_hide_a_module_that_is_lost(dropping: addenda.Base) -> None:
+    dropping.modules["m"].probe = dropping.tokenize(TEXT[0])[:24].tolist()
+    with dropping.using("m"), pytest.raises(AddendaError, match="not the ones it was written with"):
+        was_on(dropping)
+
+
 def test_calibration_that_shuts_the_gate_on_the_probe_drops_it(base: addenda.Base) -> None:
     addenda.calibrate(base, "m", TEXT, share=0.99, lengths=(8, 24), tokens=200)
     module = base.modules["m"]

@@ -52,6 +52,11 @@ def test_a_base_says_what_it_offers(base: Any) -> None:
     assert found.as_dict()["sites"]["attention"][0] == "layers.0.attention"
 
 
+def test_a_text_for_a_base_is_refused(base: Any) -> None:
+    with pytest.raises(AddendaError, match="give the module's folder"):
+        inspect(base, text="the lane")
+
+
 def test_a_folder_that_is_no_module_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"card\.json"):
         inspect(tmp_path)

@@ -148,7 +148,8 @@ def test_the_card_says_so() -> None:
     for share in (0.9, 0.5):
         found = addenda.calibrate(base, "a", GENERAL, share, lengths=LENGTHS)
     (measure,) = base.modules["a"].card.measures
-    assert (measure.name, measure.unit, measure.value) == ("left alone", "share of tokens", found.measured.share)
+    assert measure.name == "left alone on the calibration text"  # not to be read as one on held-out text
+    assert (measure.unit, measure.value) == ("share of tokens", found.measured.share)
     assert [d.role for d in base.modules["a"].card.training[-1].data] == ["calibration"]
 
 

@@ -38,17 +38,13 @@ def inspect(
     """
     with answering(json) as answer:
         from addenda import storage
-        from addenda.core.errors import AddendaError
         from addenda.measuring.inspection import BaseInspection
         from addenda.measuring.inspection import inspect as look
 
-        if file is not None:
-            try:
-                text = file.read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                raise AddendaError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
         what = base if target is None else target
-        if is_base(what) or target is None:
+        alone = target is None or is_base(what)
+        text = watched(text, file, what if alone else None)
+        if alone:
             found = look(o.load_base(what, dtype, device))
         else:
             needed = text is not None or (Path(what).is_dir() and storage.is_peft_folder(Path(what)))
@@ -57,6 +53,29 @@ def inspect(
             answer.give(found.as_dict(), lambda out: show_base(out, found))
         else:
             answer.give(found.as_dict(), lambda out: show_module(out, found))
+
+
+def watched(text: str | None, file: Path | None, base: str | None) -> str | None:
+    """The one text to watch a module on, from --text or --file; `base` names what is inspected if it is no module.
+
+    Raises:
+        AddendaError: there are two texts, or there is one and no module, or the file is not UTF-8.
+    """
+    from addenda.core.errors import AddendaError
+
+    if base is not None and (text is not None or file is not None):
+        given = "--text" if file is None else "--file"
+        raise AddendaError(
+            f"{given} shows where a module acts, and '{base}' is a base: name the module's folder, or leave {given} out"
+        )
+    if file is None:
+        return text
+    if text is not None:
+        raise AddendaError("--text and --file are two texts, and a module is watched on one: leave one of them out")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise AddendaError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
 def is_base(name: str) -> bool:

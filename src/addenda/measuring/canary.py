@@ -10,6 +10,7 @@ from torch import Tensor
 
 from addenda.core.errors import AddendaError
 from addenda.core.state import Share
+from addenda.scoring import evaluating
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -35,6 +36,8 @@ class WasOn:
 
 def was_on(base: Base, ids: Tensor | None = None) -> list[WasOn]:
     """Run the selected modules on a probe and check that every site of each ran with its weight.
+
+    The probe runs in evaluation mode, whatever mode the model is in.
 
     Args:
         base: with the selection to check: one for all rows, as `use` and `using` make it.
@@ -62,7 +65,8 @@ def _check(base: Base, name: str, weight: float, ids: Tensor | None) -> WasOn:
         if share.name == name and isinstance(share.weight, float):
             ran[site] = share.weight
 
-    with torch.no_grad():
+    # dropout would change the logits of a module that does nothing, and hide one that is lost
+    with torch.no_grad(), evaluating(base.model):
         with base.off():
             bare = base.model(input_ids=row, use_cache=False).logits
         with base.using({name: weight}), base.watching(observer=observer):

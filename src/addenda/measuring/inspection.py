@@ -81,10 +81,12 @@ def inspect(target: Base | str | Path, *, base: Base | None = None, text: str | 
 
     Raises:
         FileError: it is no module's folder, or malformed, or made for another base; lists everything wrong.
-        AddendaError: a base is needed and none is given.
+        AddendaError: a base is needed and none is given, or a text is given for a base.
         DataError: the text has no token.
     """
     if not isinstance(target, str | Path):
+        if text is not None:
+            raise AddendaError("a text shows where a module acts, and a base was given: give the module's folder")
         return _of_base(target)
     folder = storage.resolve(target, None)
     if text is None and not storage.is_peft_folder(folder):

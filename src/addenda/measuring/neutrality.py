@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TOKENS = 20_000
 #: added to a calibrated threshold, relative: the last bits of a score depend on the batch it is computed in
 MARGIN = 1e-5
+#: what a card calls the share: it is of the text that set the thresholds, so other text may well give less
+CALIBRATED = "left alone on the calibration text"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def calibrate(
     """Set a module's thresholds so that at least a share of general tokens is left exactly alone.
 
     The threshold is subtracted from the gate. It is never set below zero: a gate is not opened further than it was
-    trained. The measured share goes into the module's card.
+    trained. The share then measured goes into the module's card, named as one on the calibration text: how much of
+    other text is left alone, `neutral_share` tells.
 
     Args:
         base: with the module plugged.
@@ -353,9 +356,7 @@ def _raised(value: float) -> float:
 
 
 def _record(module: Any, source: Texts, measured: NeutralShare) -> None:
-    measure = Measure(
-        name="left alone", value=measured.share, unit="share of tokens", n=measured.tokens, on=source.name
-    )
+    measure = Measure(name=CALIBRATED, value=measured.share, unit="share of tokens", n=measured.tokens, on=source.name)
     card = module.card
     card.measures = [m for m in card.measures if (m.name, m.on) != (measure.name, measure.on)] + [measure]
     if card.training:
