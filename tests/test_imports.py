@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
+#: imported only where the user has them: asked for by name, or to read another library's objects
+OPTIONAL: dict[str, str] = {}
 
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "huggingface_hub", "matplotlib", "pandas", "numpy")
 
@@ -65,3 +73,34 @@ def test_one_version() -> None:
     import addenda
 
     assert addenda.__version__ == version("addenda")
+
+
+def test_type_checkers_see_every_public_name() -> None:
+    import addenda
+
+    tree = ast.parse(Path(addenda.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+    seen = {
+        (alias.asname, node.module)
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == {(name, f"addenda.{where}") for name, where in addenda._WHERE.items()}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [one for name, found in project["optional-dependencies"].items() if name != "dev" for one in found]
+    declared = {
+        re.split(r"[\[>=<;! ]", one, maxsplit=1)[0].replace("-", "_") for one in (*project["dependencies"], *extras)
+    }
+    found: dict[str, str] = {}
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names.append(str(node.module))
+            found |= {name.split(".")[0]: path.name for name in names}
+    ours = declared | set(sys.stdlib_module_names) | {"addenda"}
+    assert {package: where for package, where in found.items() if package not in ours} == OPTIONAL

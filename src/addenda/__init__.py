@@ -43,9 +43,14 @@ __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
     from addenda.bases.fingerprint import fingerprint as fingerprint
+    from addenda.combining.merge import MergeReport as MergeReport
+    from addenda.combining.merge import merge as merge
+    from addenda.combining.subtract import SubtractReport as SubtractReport
+    from addenda.combining.subtract import subtract as subtract
     from addenda.core.card import Card as Card
     from addenda.core.errors import AddendaError as AddendaError
     from addenda.core.module import KnowledgeModule as KnowledgeModule
+    from addenda.hub import push_to_hub as push_to_hub
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
     from addenda.kinds.locas_mlp import LocasMLP as LocasMLP
@@ -53,9 +58,18 @@ if TYPE_CHECKING:
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter
     from addenda.kinds.registers import Registers as Registers
+    from addenda.measuring.neutrality import calibrate as calibrate
+    from addenda.measuring.neutrality import neutral_share as neutral_share
+    from addenda.measuring.perplexity import Score as Score
+    from addenda.measuring.perplexity import perplexity as perplexity
+    from addenda.peft_format import save_peft as save_peft
     from addenda.plugging import Base as Base
     from addenda.plugging import attach as attach
     from addenda.plugging import load_base as load_base
+    from addenda.writing.memorize import memorize as memorize
+    from addenda.writing.memory_report import MemorizeReport as MemorizeReport
+    from addenda.writing.report import TrainReport as TrainReport
+    from addenda.writing.train import train as train
 
 
 def __getattr__(name: str) -> Any:
