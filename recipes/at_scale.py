@@ -22,6 +22,7 @@ from addenda.core.errors import AddendaError, DataError
 from addenda.core.registry import options_of
 from addenda.core.site import Anatomy
 from addenda.texts import texts
+from addenda.writing.distributed import own_device
 from addenda.writing.settings import settings_from
 from addenda.writing.validation import is_forgetting
 
@@ -259,7 +260,7 @@ def run(study: Study, options: argparse.Namespace) -> list[addenda.TrainReport]:
     show(resolved)
     if options.dry_run:
         return []
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     base = addenda.load_base(options.base, dtype=getattr(torch, options.dtype))
     base.model.to(device)
     study = study.for_base(base.anatomy, resolved["length"])
@@ -272,11 +273,14 @@ def run(study: Study, options: argparse.Namespace) -> list[addenda.TrainReport]:
         base.new(name, study.kind, seed=options.seed)
         told = {key: source for key, source in study.held_out.items() if key == name or is_forgetting(key)}
         held_out = {key: source.find() for key, source in told.items() if _local(source)}
+        settings = study.train_settings()
+        if not held_out:  # then there is nothing to validate on every so many steps
+            settings.pop("validate_every", None)
         report = addenda.train(
             base, name, corpus=study.subjects[name].find(options.corpus), replay=study.general.find(options.general),
             replay_share=study.general_share, tokens=study.tokens, lr=study.lr, seed=options.seed, out=out,
             resume=out.with_name(f"{out.name}.run").exists(), validation=held_out or None,
-            validation_tokens=options.validation_tokens, **study.train_settings(),
+            validation_tokens=options.validation_tokens, **settings,
         )  # fmt: skip
         base.unplug(name)
         out.with_name(f"{out.name}.json").write_text(

@@ -273,7 +273,8 @@ def _draw(by_seed: BySeed, folder: Path) -> None:
                 x, y = ([p[key][0] for p in points] for key in ("forgetting", "gain"))
                 axes.scatter(x, y, s=9, color=colour, alpha=0.35, linewidths=0)
         dress(axes, "forgetting: loss added on general text, nats per token", "")
-        axes.legend(frameon=False, fontsize=9, loc="lower right")
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=9, loc="lower right")
     panels[0].set_ylabel("gain: loss taken off medical text, nats per token")
     panels[0].set_title("points along training, thresholds, other settings", fontsize=10)
     panels[1].set_title("the same, and modules at weights of 0.25, 0.5 and 0.75", fontsize=10)

@@ -13,7 +13,8 @@ import pytest
 
 from addenda import tiny
 from addenda.core.errors import DataError
-from addenda.texts import PIECE, texts
+from addenda.text_files import PIECE
+from addenda.texts import texts
 
 RECORDS = [{"id": n, "text": f"text number {n}"} for n in range(5)]
 WANTED = [{"text": record["text"]} for record in RECORDS]
@@ -80,10 +81,35 @@ def test_lists_and_data_sets() -> None:
         assert list(source) == WANTED == list(source)
         assert source.name == "set"
         assert source.sha256() is None  # hashing would read it whole
+        assert source.identity() == texts(given).identity() != texts(whole.select([1])).identity()
     assert texts(whole).count() == 5
     assert texts(whole.to_iterable_dataset()).count() is None
     with pytest.raises(DataError, match=r"choose one of the splits train"):
         texts(datasets.DatasetDict({"train": whole}))
+
+
+def test_the_licences_of_records_go_into_their_record(tmp_path: Path) -> None:
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    records = [
+        {"text": "a", "license": "CC0"},
+        {"text": "b", "license": " CC BY\n4.0"},
+        {"text": " ", "license": "of no text"},
+        {"text": "c", "license": "CC0"},
+    ]
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
+    for given in (records, write(tmp_path / "a.jsonl", lines(records)), tmp_path / "a.parquet"):
+        found = texts(given).record("corpus")
+        assert (found.licence, found.documents) == ("CC BY 4.0; CC0", 3)
+    assert texts(datasets.Dataset.from_list(records[:2])).record("corpus").licence == "CC BY 4.0; CC0"
+    assert texts([{"text": "a", "licence": "CC0"}]).record("corpus").licence == "CC0"
+    assert texts([{"text": "a", "licence": "CC0"}, "b"]).record("corpus").licence == "CC0; some not stated"
+    assert texts(["a"]).record("corpus").licence is None
+    assert texts(["a"]).record("corpus", "CC0").licence == "CC0"
+    many = texts([{"text": "a", "license": f"L{n}"} for n in range(7)]).record("corpus").licence
+    assert many == "L0; L1; L2; L3; L4; 2 more"
 
 
 def test_a_hub_name_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +122,9 @@ def test_a_hub_name_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
         return datasets.Dataset.from_list(RECORDS).to_iterable_dataset()
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert list(texts("owner/name")) == WANTED
-    texts("owner/name:validation")
+    whole = texts("owner/name")
+    assert list(whole) == WANTED
+    assert texts("owner/name:validation").identity() != whole.identity()
     texts("owner/name:de:test")
     assert asked == [
         (("owner/name", None), {"split": "train", "streaming": True}),

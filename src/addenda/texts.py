@@ -6,28 +6,26 @@ Knows nothing of models or tokens. Every record is a dict with one of the fields
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import re
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from addenda.core.card import DataRecord
+from addenda.core.card import LICENCE, DataRecord, joined_licences, stated_licence
 from addenda.core.errors import DataError
+from addenda.files import sha256_of
+from addenda.text_files import SUFFIXES, read_values
 from addenda.tiny import SAMPLES, sample
 
 Record = dict[str, Any]
-SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
-#: a text file is one document up to this many characters; a longer one is cut at line ends into documents of that size
-PIECE = 2**20
+#: records that tell a stream from another where nothing else does
+HEAD = 16
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.+-]+){0,2}")
-_BROKEN = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
 class Texts(ABC):
@@ -50,6 +48,18 @@ class Texts(ABC):
     def sha256(self) -> str | None:
         """Hash of the files' bytes, or of the texts in order; None for a stream without a known end."""
 
+    def fingerprint(self) -> str | None:
+        """What equal sources have in common, known without reading a stream; None where nothing is known."""
+        return self.sha256()
+
+    def reads(self, other: Texts) -> bool:
+        """Whether both read one and the same object."""
+        return self is other
+
+    def identity(self) -> str:
+        """What a resumed run must find again: the fingerprint, or else a hash of the first records."""
+        return self.fingerprint() or f"begins with {_sha_of_records(islice(self, HEAD))}"
+
     @property
     def endless(self) -> bool:
         """Whether counting the documents could take for ever."""
@@ -65,8 +75,22 @@ class Texts(ABC):
         return None if self.endless else sum(1 for _ in self)
 
     def record(self, role: Any, licence: str | None = None) -> DataRecord:
-        """What the card keeps of this source."""
-        return DataRecord(name=self.name, role=role, sha256=self.sha256(), documents=self.count(), licence=licence)
+        """What the card keeps of this source; the licence is the one its records state, unless another is given."""
+        documents, stated = self._survey()
+        return DataRecord(
+            name=self.name, role=role, sha256=self.sha256(), documents=documents, licence=licence or stated
+        )
+
+    def _survey(self) -> tuple[int | None, str | None]:
+        """Number of documents and their licences, from one reading; None and None for a stream."""
+        if self.endless:
+            return None, None
+        count, found = 0, set[str | None]()
+        for where, value in self._values():
+            if self._record(where, value) is not None:
+                count += 1
+                found.add(stated_licence(value))
+        return count, joined_licences(found)
 
     field: str = "text"
 
@@ -190,7 +214,7 @@ class _Files(Texts):
         """Hash of the file's bytes; for a folder, of its files' names and hashes."""
         if self._sha is None:
             try:
-                sums = [(p.relative_to(self.path).as_posix(), _sha_of(p)) for p in self.files()]
+                sums = [(p.relative_to(self.path).as_posix(), sha256_of(p)) for p in self.files()]
             except OSError as error:
                 raise DataError(f"{error.filename or self.path}: cannot be read ({error.strerror or error})") from None
             whole = sums[0][1] if not self.path.is_dir() else None
@@ -200,80 +224,11 @@ class _Files(Texts):
     def _values(self) -> Iterator[tuple[str, Any]]:
         for file in self.files():
             try:
-                if file.name.endswith(".parquet"):
-                    yield from _parquet(file, self.field)
-                elif ".jsonl" in file.suffixes[-2:]:
-                    yield from _json_lines(file)
-                else:
-                    yield from _plain(file)
+                yield from read_values(file, self.field)
             except DataError:
                 raise
             except OSError as error:
                 raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
-
-
-def _sha_of(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _binary(file: Path) -> Any:
-    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
-
-
-def _json_lines(file: Path) -> Iterator[tuple[str, Any]]:
-    number = 0
-    with _binary(file) as handle:
-        try:
-            for number, line in enumerate(handle, 1):
-                where = f"{file}, line {number}"
-                if not line.strip():
-                    continue
-                try:
-                    value = json.loads(line.decode("utf-8-sig"))
-                except UnicodeDecodeError as error:
-                    raise DataError(f"{where}: not UTF-8 at byte {error.start + 1}") from None
-                except (json.JSONDecodeError, RecursionError) as error:
-                    raise DataError(f"{where}: not JSON ({error})") from None
-                if not isinstance(value, dict):
-                    raise DataError(f"{where}: expected a JSON object, got {type(value).__name__}")
-                yield where, value
-        except _BROKEN as error:
-            raise DataError(f"{file}, after line {number}: broken gzip ({error})") from None
-
-
-def _plain(file: Path) -> Iterator[tuple[str, Any]]:
-    line = 1
-    with _binary(file) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig") as handle:
-        try:
-            while piece := handle.read(PIECE):
-                start = line
-                if len(piece) == PIECE:
-                    piece += handle.readline(PIECE)
-                line += piece.count("\n")
-                yield f"{file}, line {start}", piece
-        except UnicodeDecodeError as error:
-            at = line + bytes(error.object[: error.start]).count(b"\n")
-            raise DataError(f"{file}, at or after line {at}: not UTF-8 ({error.reason})") from None
-        except _BROKEN as error:
-            raise DataError(f"{file}, after line {line}: broken gzip ({error})") from None
-
-
-def _parquet(file: Path, field: str) -> Iterator[tuple[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(file) as table:
-            names = table.schema_arrow.names
-            wanted = [n for n in (field, "messages", "prompt", "completion") if n in names] or names
-            number = 0
-            for batch in table.iter_batches(batch_size=256, columns=wanted):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield f"{file}, row {number}", value
-    except pa.ArrowException as error:
-        raise DataError(f"{file}: broken parquet ({error})") from None
 
 
 class _Listed(Texts):
@@ -287,10 +242,7 @@ class _Listed(Texts):
 
     def sha256(self) -> str:
         """Hash of the records in order."""
-        total = hashlib.sha256()
-        for record in self:
-            total.update(json.dumps(record, sort_keys=True).encode() + b"\n")
-        return total.hexdigest()
+        return _sha_of_records(self)
 
 
 class _Streamed(Texts):
@@ -310,9 +262,28 @@ class _Streamed(Texts):
         """The length that the source states."""
         return len(self.values) if _sized(self.values) else None  # type: ignore[arg-type]
 
+    def reads(self, other: Texts) -> bool:
+        """Whether both read one and the same object."""
+        return isinstance(other, _Streamed) and other.values is self.values
+
     def sha256(self) -> None:
         """None: hashing would read it whole."""
         return
+
+    def fingerprint(self) -> str | None:
+        """The fingerprint that a `datasets.Dataset` keeps of itself, with its length."""
+        own = getattr(self.values, "_fingerprint", None)
+        return f"data set {own}, {self.count()} records" if isinstance(own, str) else None
+
+    def _survey(self) -> tuple[int | None, str | None]:
+        """The length that the source states, and the licences in a data set's own column."""
+        columns: Any = getattr(self.values, "column_names", None) or ()
+        unique: Any = getattr(self.values, "unique", None)
+        column = next((name for name in LICENCE if name in columns), None)
+        if column is None or not callable(unique):
+            return self.count(), None
+        values: Iterable[Any] = unique(column)  # type: ignore[assignment]
+        return self.count(), joined_licences({stated_licence({column: one}) for one in values})
 
     def _values(self) -> Iterator[tuple[str, Any]]:
         return ((f"{self.name}, record {number}", value) for number, value in enumerate(self.values, 1))
@@ -329,6 +300,7 @@ class _Hub(_Streamed):
     """A data set on the hub, streamed: `owner/name[:config][:split]`; the split is "train" unless named."""
 
     def __init__(self, name: str) -> None:
+        self.name_on_hub = name
         path, *rest = name.split(":")
         config, split = (rest[0], rest[1]) if len(rest) == 2 else (None, rest[0] if rest else "train")
         try:
@@ -340,6 +312,17 @@ class _Hub(_Streamed):
                 f"no file or folder, and no data set on the hub, can be read as '{name}': {error}"
             ) from None
         super().__init__(values, name)
+
+    def fingerprint(self) -> str:
+        """Its name: what lies under it on the hub is taken to stay."""
+        return f"hub {self.name_on_hub}"
+
+
+def _sha_of_records(records: Iterable[Record]) -> str:
+    total = hashlib.sha256()
+    for record in records:
+        total.update(json.dumps(record, sort_keys=True).encode() + b"\n")
+    return total.hexdigest()
 
 
 def _check_unicode(where: str, text: str) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import nn
 
 import addenda
-from addenda.writing.distributed import Processes
+from addenda.core.errors import TrainingError
+from addenda.writing.distributed import Processes, own_device
 
 from . import child
 
@@ -84,6 +86,45 @@ def test_two_processes_resume(tmp_path: Path) -> None:
     first = run(tmp_path, tmp_path / "two", "plain")
     again = run(tmp_path, tmp_path / "two", "resume")
     assert [one["total"] for one in again] == [one["total"] for one in first]
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Two GPUs that only seem to be there; what was made the current one."""
+    current: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    return current
+
+
+def test_each_process_of_torchrun_has_a_gpu_of_its_own(gpus: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert own_device("cuda") == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_device("cpu") == torch.device("cpu")
+    assert own_device("cuda:0") == torch.device("cuda:0")  # a number is meant
+    assert gpus == []
+    assert own_device("cuda") == torch.device("cuda:1")
+    assert gpus == [1]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(TrainingError, match="process 2 has no GPU of its own, 2 can be seen; start no more processes"):
+        own_device("cuda")
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda:1", "nccl")])
+def test_the_base_s_device_decides_how_processes_talk(
+    device: str, backend: str, gpus: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(dist, "init_process_group", chosen.append)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    with Processes(torch.device(device)):
+        pass
+    assert chosen == [backend]
+    assert gpus == ([torch.device(device)] if backend == "nccl" else [])
 
 
 def test_a_single_process_needs_no_group() -> None:

@@ -99,9 +99,10 @@ def test_any_kind_can_be_written_in_a_stream(base: addenda.Base, kind: Any) -> N
 
 def test_the_module_is_plain_to_use_after(base: addenda.Base, tmp_path: Path) -> None:
     out = tmp_path / "book"
-    report = addenda.memorize(base, "m", text=TEXT, out=out, **QUICK)
+    report = addenda.memorize(base, "m", text=TEXT, out=out, licence="cc0-1.0", **QUICK)
     assert base.selection.empty
     card = base.modules["m"].card
+    assert card.licence == "cc0-1.0"
     assert card.training[0].objective == "memorize"
     assert {measure.name for measure in card.measures} == {"online loss", "online gain"}
     assert report.out == out

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import addenda
 from addenda.core.errors import AddendaError, DataError, TrainingError
-from addenda.writing.plan import Plan, make_plan
-from addenda.writing.settings import settings_from
+from addenda.writing.plan import Plan, folder_of, make_plan
+from addenda.writing.settings import compare, settings_from
 
 
 def plan(base: addenda.Base, names: Any = "a", **asked: Any) -> Plan:
     given: dict[str, Any] = {
         "corpus": ["a corpus"],
         "replay": None,
-        "replay_share": 0.1,
+        "replay_share": None,
         "tokens": 100_000,
         "lr": None,
         "seed": 0,
@@ -41,12 +42,14 @@ def test_defaults_come_from_the_kind_and_the_base(plugged: addenda.Base) -> None
     assert found.length == 256  # the base's context
     assert found.tokens_per_step == 8 * 256
     assert found.steps == 100_000 // (8 * 256)
+    assert found.replay_share == 0.1
 
 
 def test_without_replay_there_is_no_local_loss(plugged: addenda.Base) -> None:
     found = plan(plugged)
     assert (found.local, found.replay_share) == ({"a": 0.0}, 0.0)
     assert plan(plugged, replay=["z"], replay_share=0.0).replay is None
+    assert plan(plugged, replay_share=0.0).replay_share == 0.0  # no share of nothing is no mistake
 
 
 def test_distillation_leaves_room_for_its_context(plugged: addenda.Base) -> None:
@@ -65,6 +68,7 @@ def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
         {"lr": 1.0},
         {"batch_rows": 2},
         {"local": 3.0},
+        {"validation": {"x": ["v"]}},
     ):
         assert plan(plugged, **({"replay": ["z"]} | other)).identity(plugged, 1) != first
 
@@ -83,6 +87,22 @@ def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
         ({"replay": ["z"], "replay_share": 1.0}, TrainingError, "replay_share is a share from 0 up to"),
         ({"replay": ["z"], "replay_share": "much"}, TrainingError, "replay_share is a share .*got 'much'"),
         ({"replay": ["z"], "replay_share": math.nan}, TrainingError, "replay_share is a share"),
+        ({"replay_share": 0.5}, TrainingError, "a replay share of 0.5 has no replay .*: give replay too"),
+        ({"validate_every": 1}, TrainingError, "validate_every=1 has nothing to validate on: give validation texts"),
+        (
+            {"top_k": 9},
+            TrainingError,
+            "top_k=9 is for the objective 'distill', and this is 'lm': choose that, or leave",
+        ),
+        ({"context": 64}, TrainingError, "context=64 is for the objective 'distill', and this is 'lm'"),
+        (
+            {"names": "b", "gate_weight": 5.0},
+            TrainingError,
+            r"gate_weight=5.0 is .* context gate, which 'b' \(LoRA\) lacks",
+        ),
+        ({"names": "b", "gate_fit": False}, TrainingError, "gate_fit=False is for a context gate, which 'b'"),
+        ({"names": "b", "gate_lr": 1.0}, TrainingError, "gate_lr=1.0 is for a context gate, which 'b'"),
+        ({"names": "b", "gate_lr": 1.0, "top_k": 9}, TrainingError, "top_k=9 .*; gate_lr=1.0"),
         ({"lr": -1.0}, TrainingError, "lr is a positive number, or one for each name; got -1.0"),
         ({"lr": 0}, TrainingError, "lr is a positive number"),
         ({"lr": math.nan}, TrainingError, "lr is a positive number.*nan"),
@@ -106,6 +126,47 @@ def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
 def test_what_cannot_be_done(plugged: addenda.Base, asked: dict[str, Any], error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         plan(plugged, **asked)
+
+
+def test_what_is_used_may_be_asked(plugged: addenda.Base) -> None:
+    assert plan(plugged, validation={"x": ["v"]}, validate_every=1).validate_every == 1
+    assert plan(plugged, objective="distill", context=64, top_k=9).context == 64
+    assert plan(plugged, gate_weight=5.0, gate_fit=False, gate_lr=1.0).settings.gate_lr == 1.0
+    corpora = {"a": ["x"], "b": ["y"]}  # one of several has such a gate
+    assert plan(plugged, ["b", "a"], corpus=corpora, gate_weight=5.0).settings.gate_weight == 5.0
+    assert plan(plugged, "b", gate_weight=1.0, top_k=64).settings.top_k == 64  # the defaults ask for nothing
+
+
+def test_another_text_of_the_same_name_is_another_run(plugged: addenda.Base) -> None:
+    first = plan(plugged, validation={"x": ["v"]}).identity(plugged, 1)
+    assert plan(plugged, validation={"x": ["v"]}).identity(plugged, 1) == first
+    with pytest.raises(TrainingError, match="cannot be resumed with other settings.*: validation: {'x': "):
+        compare(first, plan(plugged, validation={"x": ["w"]}).identity(plugged, 1))
+
+
+def test_data_sets_are_told_apart(plugged: addenda.Base) -> None:
+    import datasets
+
+    one, two = (datasets.Dataset.from_list([{"text": text}]) for text in ("one", "two"))
+    for form in (lambda data: data, lambda data: data.to_iterable_dataset()):
+        first = plan(plugged, corpus=form(one)).identity(plugged, 1)
+        assert plan(plugged, corpus=form(one)).identity(plugged, 1) == first
+        with pytest.raises(TrainingError, match="cannot be resumed with other settings.*: corpus: "):
+            compare(first, plan(plugged, corpus=form(two)).identity(plugged, 1))
+        same = form(one)
+        with pytest.raises(DataError, match="corpus and replay are the same text"):
+            plan(plugged, corpus=same, replay=same)
+        assert plan(plugged, corpus=same, replay=form(two)).replay_share == 0.1
+    copy = datasets.Dataset.from_list([{"text": "one"}])
+    with pytest.raises(DataError, match="corpus and replay are the same text"):
+        plan(plugged, corpus=one, replay=copy)
+
+
+def test_out_is_a_path(tmp_path: Path) -> None:
+    assert folder_of(None) is None
+    assert folder_of(str(tmp_path)) == folder_of(tmp_path) == tmp_path
+    with pytest.raises(TrainingError, match="out is the path of the module's folder, or None to write nothing; got 5"):
+        folder_of(5)
 
 
 def test_a_rate_for_each_name(plugged: addenda.Base) -> None:

@@ -40,6 +40,18 @@ def test_as_dict_is_json_and_has_no_history() -> None:
     assert "history" not in plain
 
 
+def test_the_speed_of_a_resumed_run_is_that_of_this_call() -> None:
+    report = TrainReport(**FIELDS | {"resumed_from": 8, "seconds": 4.0, "seconds_here": 0.5})
+    assert report.tokens_per_second == 2 / 10 * 1000 / 0.5
+    assert TrainReport(**FIELDS | {"resumed_from": 10, "seconds_here": 0.0}).tokens_per_second == 0.0
+
+
+def test_remarks_are_told() -> None:
+    report = TrainReport(**FIELDS | {"remarks": ("no replay: give some",)})
+    assert str(report).splitlines()[-1] == "  no replay: give some"
+    assert json.loads(json.dumps(report.as_dict()))["remarks"] == ["no replay: give some"]
+
+
 def test_in_words() -> None:
     assert str(TrainReport(**FIELDS)).splitlines() == [
         "a, b: 1,000 tokens in 10 steps, 4 s (250 tokens/s), last loss 2.000",

@@ -158,6 +158,9 @@ def test_every_kind_is_taken_up(
     resumed = addenda.train(again, "a", **given, out=tmp_path / "cut", resume=True)
     assert_equal(tensors(again), tensors(straight))
     assert (resumed.resumed_from, resumed.data_crc) == (3, report.data_crc)
+    assert resumed.seconds_here is not None
+    assert 0 < resumed.seconds_here < resumed.seconds  # those before the interruption are not this call's
+    assert resumed.tokens_per_second == pytest.approx(5 / 8 * resumed.tokens / resumed.seconds_here)
 
 
 def test_two_modules_are_taken_up(
@@ -218,6 +221,7 @@ def test_nothing_to_resume_starts_at_the_beginning(whole: Any, tmp_path: Path) -
         ({"lr": 3e-2}, r"lr: {'a': 0.01} then, {'a': 0.03} now"),
         ({"batch_rows": 2, "tokens": 12 * 2 * 32}, "batch_rows: 4 then, 2 now"),
         ({"seed": 5}, "seed: 0 then, 5 now"),
+        ({"validation": child.RUN["validation"] | {"learning": ["other words. "] * 9}}, "validation: "),
         ({"corpus": ["other words to learn. "] * 99}, "corpus: "),
         ({"tokens": 24 * 4 * 32}, "steps: 12 then, 24 now"),
     ],

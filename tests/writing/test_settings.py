@@ -31,6 +31,7 @@ def test_an_unknown_setting_names_the_nearest() -> None:
         ({"warmup": 2.0}, "'warmup' must be a share"),
         ({"clip": 0.0}, "'clip' must be positive, or None"),
         ({"patience": 3}, "'patience' must be None where there is no validation"),
+        ({"licence": " "}, "'licence' must be words, or None"),
         ({"validation": ["a"]}, "'validation' must be texts by name"),
     ],
 )
@@ -40,11 +41,11 @@ def test_a_value_out_of_range(wrong: dict[str, Any], told: str) -> None:
 
 
 def test_plain_settings_hold_what_decides_what_is_learned() -> None:
-    given = {"clip": None, "validation": {"b": ["text"], "a": ["text"]}, "log": False, "keep": 9}
+    given = {"clip": None, "validation": {"b": ["text"], "a": ["text"]}, "log": False, "keep": 9, "licence": "cc0-1.0"}
     plain = settings_from(given).plain()
     assert plain["validation"] == ["a", "b"]
     assert plain["clip"] is None
-    assert not {"log", "keep", "tracker", "checkpoint_every"} & plain.keys()
+    assert not {"log", "keep", "tracker", "checkpoint_every", "licence"} & plain.keys()
 
 
 def test_a_resumption_says_what_differs() -> None:

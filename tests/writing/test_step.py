@@ -49,6 +49,9 @@ class Caught:
 
     def __init__(self, base: addenda.Base, names: Any, texts: dict[str, Any], corpus: Any, **settings: Any) -> None:
         settings = {"length": 32, "batch_rows": 4, "clip": None, **settings}
+        modules = [base.modules[name] for name in ([names] if isinstance(names, str) else names)]
+        if all(module.gate is None for module in modules):  # such a weight is refused where there is no gate
+            settings.pop("gate_weight", None)
         alongside, lr = settings.pop("alongside", ()), settings.pop("lr", 1e-2)
         self.base, self.texts = base, texts
         self.plan = make_plan(

@@ -297,9 +297,32 @@ def test_a_full_disk_stops_the_run_in_one_sentence(
     assert addenda.train(base, "a", **quick, out=tmp_path / "a", resume=True).resumed_from == 2
 
 
+@pytest.mark.parametrize("kind", ["token", "context", "neutral", "lora", "joint"])
+def test_a_gate_without_replay_is_remarked_upon(base: addenda.Base, quick: dict[str, Any], kind: str) -> None:
+    base.new("a", KINDS[kind])
+    one_step = quick | {"tokens": 4 * 32}
+    assert addenda.train(base, "a", **one_step).remarks == ()
+    report = addenda.train(base, "a", **one_step | {"replay": None, "replay_share": None})
+    gated = kind in ("token", "context", "neutral")
+    told = "no replay: the gate was never asked to shut; give replay= general text"
+    assert report.remarks == ((told,) if gated else ())
+    assert (told in str(report)) == gated
+
+
+def test_the_licence_goes_into_the_card(base: addenda.Base, quick: dict[str, Any]) -> None:
+    module = base.new("a", KINDS["lora"])
+    corpus = [{"text": text, "license": "CC0"} for text in quick["corpus"]]
+    short = quick | {"tokens": 4 * 32, "corpus": corpus}
+    addenda.train(base, "a", **short, licence="cc-by-4.0")
+    assert (module.card.licence, module.card.training[0].data[0].licence) == ("cc-by-4.0", "CC0")
+    addenda.train(base, "a", **short)
+    assert module.card.licence == "cc-by-4.0"  # who says nothing takes nothing back
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "told"),
     [
+        ({"out": 5}, TrainingError, "out is the path of the module's folder, or None to write nothing; got 5"),
         ({"corpus": []}, DataError, "'texts' is empty"),
         ({"corpus": ["too short"]}, DataError, "'texts' is shorter than one sequence: it has 8 tokens, a row takes 32"),
         ({"corpus": [{"title": "no text"}]}, DataError, "text 1: no field 'text'"),

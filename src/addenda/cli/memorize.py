@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from addenda.plugging import Base
 
 #: settings of `memorize` that have an option of their own
-TYPED = frozenset("window chunk lr passes replay local seed precision baseline checkpoint_every".split())
+TYPED = frozenset("window chunk lr passes replay local seed precision baseline checkpoint_every licence".split())
 
 
 def memorize(
@@ -47,6 +47,7 @@ def memorize(
     checkpoint_every: Annotated[
         int | None, typer.Option("--checkpoint-every", min=1, help="Chunks between checkpoints.")
     ] = None,
+    licence: o.Licence = None,
     seed: o.Seed = 0,
     plug: o.Plug = None,
     base: o.BaseName = "tiny",

@@ -69,6 +69,7 @@ Modules = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one line of JSON on standard output.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", callback=_seed)]
+Licence = Annotated[str | None, typer.Option("--licence", help="Licence of the module, for its card, e.g. cc-by-4.0.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens to write at most.")]
 Temperature = Annotated[
     float,
@@ -133,10 +134,11 @@ def _place(device: str) -> torch.device:
     import torch
 
     from addenda.core.errors import AddendaError
+    from addenda.writing.distributed import own_device
 
     try:
         with warnings.catch_warnings(action="ignore"):
-            place = torch.device(device)
+            place = own_device(device)
             torch.zeros(1, device=place).item()
     except Exception as error:  # every backend has its own way to be absent, and some go on for pages about it
         reason = textwrap.shorten(str(error).split(". ")[0], 160, placeholder="…")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +30,9 @@ Name = Annotated[str, typer.Argument(help="The module's name: a new one, or one 
 Corpus = Annotated[str, typer.Option("--corpus", help=f"Text to learn: {o.TEXTS}.")]
 Tokens = Annotated[int, typer.Option("--tokens", min=1, help="Tokens to train on, both streams counted.")]
 Replay = Annotated[str | None, typer.Option("--replay", help="Text that stands for what the base knew before.")]
-Share = Annotated[float, typer.Option("--replay-share", help="Share of the tokens that are replay.")]
+Share = Annotated[
+    float | None, typer.Option("--replay-share", help="Share of the tokens that are replay; default 0.1.")
+]
 KindName = Annotated[str, typer.Option("--kind", help=f"What kind of module: {', '.join(o.kinds())}.")]
 Learning = Annotated[
     list[str] | None,
@@ -63,7 +66,7 @@ def train(
     corpus: Corpus,
     tokens: Tokens,
     replay: Replay = None,
-    replay_share: Share = 0.1,
+    replay_share: Share = None,
     kind: KindName = "NeutralResidues",
     set_: w.Pairs = None,
     out: w.Out = None,
@@ -83,6 +86,7 @@ def train(
     checkpoint_every: CheckpointEvery = None,
     alongside: Alongside = None,
     tracker: Tracker = None,
+    licence: o.Licence = None,
     plug: o.Plug = None,
     base: o.BaseName = "tiny",
     dtype: o.DtypeName = o.Dtype.AUTO,
@@ -120,14 +124,14 @@ def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> Tra
     """
     import addenda
 
-    replay, alongside = given["replay"], given["alongside"]
+    alongside = given["alongside"]
     try:
-        return addenda.train(
+        report = addenda.train(
             base,
             given["name"],
             corpus=given["corpus"],
-            replay=replay,
-            replay_share=given["replay_share"] if replay is not None else 0.0,
+            replay=given["replay"],
+            replay_share=given["replay_share"],
             tokens=given["tokens"],
             lr=given["lr"],
             seed=given["seed"],
@@ -138,12 +142,13 @@ def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> Tra
         )
     except addenda.AddendaError as error:
         raise w.spoken(error) from None
+    return replace(report, remarks=tuple(remark.replace("replay=", "--replay") for remark in report.remarks))
 
 
 #: settings of `train` that have an option of their own
 TYPED = frozenset(
     """length batch_rows accumulate local objective precision gradient_checkpointing validate_every checkpoint_every
-    tracker validation""".split()
+    tracker licence validation""".split()
 )
 
 

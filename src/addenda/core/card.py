@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA = 1
+#: fields in which a record of text may state its licence
+LICENCE = ("license", "licence")
+#: licences of a text named in a card; of more the rest is counted
+LICENCES = 5
 
 
 class _Record(BaseModel):
@@ -32,7 +37,7 @@ class DataRecord(_Record):
     role: Literal["corpus", "replay", "alongside", "start", "validation", "calibration"] = "corpus"
     sha256: str | None = Field(default=None, description="hash of the file's bytes, or of the texts in order")
     documents: int | None = None
-    licence: str | None = None
+    licence: str | None = Field(default=None, description="what its records state, joined by '; '")
 
 
 class TrainingRecord(_Record):
@@ -79,3 +84,22 @@ class Card(_Record):
     awaits_text: bool = Field(default=False, description="still to be started from text by the first train call")
     versions: dict[str, str] = Field(default_factory=dict, description="library versions at saving")
     sha256: str | None = Field(default=None, description="hash of module.safetensors, filled at saving")
+
+
+def stated_licence(record: Any) -> str | None:
+    """The licence that a record of text states in a field of its own."""
+    if not isinstance(record, Mapping):
+        return None
+    fields = cast("Mapping[Any, Any]", record)
+    stated = [fields[name] for name in LICENCE if name in fields]
+    words = [" ".join(one.split())[:100] for one in stated if isinstance(one, str) and one.strip()]
+    return words[0] if words else None
+
+
+def joined_licences(found: set[str | None]) -> str | None:
+    """Licences as one line, in the order of the alphabet; None where no record states one."""
+    named = sorted(one for one in found if one is not None)
+    if not named:
+        return None
+    more = [f"{len(named) - LICENCES} more"] if len(named) > LICENCES else []
+    return "; ".join([*named[:LICENCES], *more, *(["some not stated"] if None in found else [])])

@@ -14,11 +14,38 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from addenda.core.errors import TrainingError
+
+
+def own_device(device: str | torch.device) -> torch.device:
+    """The device that a name stands for in this process: under torchrun, plain `cuda` is a GPU of its own.
+
+    That GPU also becomes the current one, on which NCCL works and everything put on plain `cuda` later lands. A device
+    with a number is taken as it is. To be called before the base is loaded or moved.
+
+    Raises:
+        TrainingError: this machine has fewer GPUs than processes.
+    """
+    place, rank = torch.device(device), os.environ.get("LOCAL_RANK")
+    if place.type != "cuda" or place.index is not None or rank is None:
+        return place
+    found = torch.cuda.device_count()
+    if int(rank) >= found:
+        raise TrainingError(
+            f"process {rank} has no GPU of its own, {found} can be seen; start no more processes than GPUs, or name one"
+        )
+    torch.cuda.set_device(int(rank))
+    return torch.device("cuda", int(rank))
+
 
 class Processes:
-    """The processes of a run. As a context manager it joins the group that torchrun describes, and leaves it after."""
+    """The processes of a run. As a context manager it joins the group that torchrun describes, and leaves it after.
 
-    def __init__(self) -> None:
+    `device` is the base's: what is sent lies there, so it decides between NCCL and gloo.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cpu")
         self.rank, self.size = 0, 1
         self._own = False
 
@@ -26,7 +53,9 @@ class Processes:
         if not dist.is_available():
             return self
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ and not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            if self.device.type == "cuda":
+                torch.cuda.set_device(self.device)
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
             self._own = True
         if dist.is_initialized():
             self.rank, self.size = dist.get_rank(), dist.get_world_size()

@@ -40,7 +40,7 @@ class Run:
         self.step = 0
         self.resumed_from: int | None = None
         self.stopped_early = False
-        self.seconds = 0.0
+        self.seconds = self.seconds_here = 0.0  # of all calls of a resumed run; of this one
         self.saved = -1
         self.recent = {name: Sums() for name in plan.names}  # since the last record in the log
         self.tail = {name: Sums() for name in plan.names}  # over the last tenth of the run
@@ -63,7 +63,7 @@ class Run:
         while self.step < self.plan.steps and not self.stopped_early:
             self._one()
             elapsed = time.perf_counter() - began
-            self.seconds = before + elapsed
+            self.seconds, self.seconds_here = before + elapsed, elapsed
             speed = (self.step - first) * self.plan.tokens_per_step * len(self.plan.names) / elapsed
             self.progress.step(self.step, sum(s.loss for s in self.recent.values()) / len(self.recent), speed)
             self._after(speed)

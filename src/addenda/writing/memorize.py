@@ -27,6 +27,7 @@ from addenda.writing.memory_report import MemorizeReport, Online
 from addenda.writing.memory_run import MemoryRun
 from addenda.writing.memory_settings import MemorySettings, memory_settings
 from addenda.writing.packing import Feed, Stream
+from addenda.writing.plan import folder_of
 from addenda.writing.prepare import prepared
 from addenda.writing.probe import probe_of
 from addenda.writing.progress import Progress
@@ -83,12 +84,12 @@ def memorize(
             `TrainingStopped` after SIGINT or SIGTERM, with a checkpoint and how to go on.
         FileError: `out` holds something else than a module.
         DataError: a text cannot be read or is empty, or the tokenizer does not match the base.
-        AddendaError: an unknown setting, or one out of range.
+        AddendaError: an unknown setting, or one out of range; `out` is no path.
     """
     chosen = memory_settings(settings)
     names = (name,) if isinstance(name, str) else tuple(name)
     sources = _sources(names, text)
-    folder = None if out is None else Path(out)
+    folder = folder_of(out)
     places = {} if folder is None else {n: folder if len(names) == 1 else folder / n for n in names}
     for place in places.values():
         check_place(place, MEMBERS)
@@ -228,6 +229,7 @@ def _describe(base: Base, run: MemoryRun, name: str, online: Online) -> None:
         data=[reading.source.record("corpus")] + ([] if replay is None else [replay.stream.source.record("replay")]),
     )
     module.card.training = [*module.card.training, record]
+    module.card.licence = run.settings.licence or module.card.licence
     replaced = {(one.name, one.on) for one in online.measures()}
     module.card.measures = [m for m in module.card.measures if (m.name, m.on) not in replaced] + online.measures()
     if run.settings.probe:

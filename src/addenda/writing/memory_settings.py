@@ -13,7 +13,7 @@ from addenda.kinds.locas_mlp import LocasMLP
 from addenda.writing.settings import checked
 
 #: what may differ between a run and its resumption: it changes nothing that is learned
-FREE = frozenset({"checkpoint_every", "keep", "log", "probe", "replay"})
+FREE = frozenset({"checkpoint_every", "keep", "log", "probe", "replay", "licence"})
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class MemorySettings:
     """show progress on standard error"""
     probe: bool = True
     """keep a few token ids with the module by which others can check that it is really on"""
+    licence: str | None = None
+    """of the module, for its card, e.g. `cc-by-4.0`"""
 
     def __post_init__(self) -> None:
         for name in ("window", "loss_chunk", "checkpoint_every", "chunk", "steps", "every", "passes", "keep"):
@@ -72,6 +74,7 @@ class MemorySettings:
         for name in ("local", "gate_weight", "weight_decay"):
             self._check(0 <= getattr(self, name) < math.inf, name, "not negative, and finite")
         self._check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
+        self._check(self.licence is None or bool(self.licence.strip()), "licence", "words, or None")
         self._check(0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2**63 - 1")
 
     def _check(self, holds: bool, name: str, wanted: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.card import DataRecord
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from addenda.plugging import Base
 
 CORPUS, REPLAY = 0, 1
+#: share of the tokens that are replay, where there is replay and no share was given
+REPLAY_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ class Plan:
         return {
             "modules": {name: [type(kind).__name__, plain_options(kind)] for name, kind in modules.items()},
             "base": base.fingerprint,
-            "corpus": {name: source.sha256() for name, source in self.corpora.items()},
-            "replay": None if self.replay is None else self.replay.sha256(),
+            "corpus": {name: source.identity() for name, source in self.corpora.items()},
+            "replay": None if self.replay is None else self.replay.identity(),
             "replay_share": self.replay_share,
             "alongside": self.alongside,
             "lr": self.lr,
@@ -106,6 +109,7 @@ class Plan:
             "seed": self.seed,
             "processes": processes,
             **{k: v for k, v in self.settings.plain().items() if k != "local"},
+            "validation": {name: source.identity() for name, source in self.validation.items()},
             "length": self.length,
             "context": self.context,
         }
@@ -125,7 +129,7 @@ def make_plan(
     *,
     corpus: Any,
     replay: Any,
-    replay_share: float,
+    replay_share: float | None,
     tokens: int,
     lr: float | Mapping[str, float] | None,
     seed: int,
@@ -136,7 +140,7 @@ def make_plan(
 
     Raises:
         TrainingError: a module is not plugged, is frozen, or the tokens do not make one step; a rate, share or seed is
-            none.
+            none; something was asked that would be ignored.
         DataError: a source is of no known form, or corpus and replay are the same.
         AddendaError: a setting does not fit the base.
     """
@@ -144,18 +148,13 @@ def make_plan(
     _check_modules(base, names)
     corpora = _corpora(names, corpus)
     again = None if replay is None else texts(replay)
-    _check_streams(corpora, again, replay_share)
+    share = _share(again, replay_share)
+    _check_streams(corpora, again)
+    _check_used({n: base.modules[n] for n in names}, settings)
     objective, length = _lengths(base, settings)
     if not _whole(seed) or not 0 <= seed < 2**63:
         raise TrainingError(f"seed is a whole number from 0 to 2**63 - 1; got {seed!r}")
-    if not _whole(tokens):
-        raise TrainingError(f"tokens is a whole number, both streams counted; got {tokens!r}")
-    per_step = settings.batch_rows * settings.accumulate * length
-    if tokens < per_step:
-        raise TrainingError(
-            f"{tokens:,} tokens do not make one step of {per_step:,} (batch_rows {settings.batch_rows} x accumulate "
-            f"{settings.accumulate} x length {length}); give more tokens, or smaller rows or batches"
-        )
+    steps = _steps(tokens, settings, length)
     others = weights_of(alongside)
     for other in others:
         if other not in base.modules or other in names:
@@ -167,18 +166,42 @@ def make_plan(
     return Plan(
         names=names,
         corpora=corpora,
-        replay=again if replay_share > 0 else None,
-        replay_share=replay_share if again is not None else 0.0,
+        replay=again if share > 0 else None,
+        replay_share=share,
         validation={n: texts(source) for n, source in (settings.validation or {}).items()},
         alongside=others,
         lr=_rates(kinds, lr),
-        local=_local(kinds, settings, again is not None and replay_share > 0),
+        local=_local(kinds, settings, share > 0),
         seed=seed,
         settings=settings,
         objective=objective,
         length=length,
-        steps=tokens // per_step,
+        steps=steps,
     )
+
+
+def folder_of(out: Any) -> Path | None:
+    """The folder that `out` names.
+
+    Raises:
+        TrainingError: it is no path.
+    """
+    try:
+        return None if out is None else Path(out)
+    except TypeError:
+        raise TrainingError(f"out is the path of the module's folder, or None to write nothing; got {out!r}") from None
+
+
+def _steps(tokens: Any, settings: Settings, length: int) -> int:
+    if not _whole(tokens):
+        raise TrainingError(f"tokens is a whole number, both streams counted; got {tokens!r}")
+    per_step = settings.batch_rows * settings.accumulate * length
+    if tokens < per_step:
+        raise TrainingError(
+            f"{tokens:,} tokens do not make one step of {per_step:,} (batch_rows {settings.batch_rows} x accumulate "
+            f"{settings.accumulate} x length {length}); give more tokens, or smaller rows or batches"
+        )
+    return tokens // per_step
 
 
 def _check_modules(base: Base, names: tuple[str, ...]) -> None:
@@ -205,13 +228,47 @@ def _corpora(names: tuple[str, ...], corpus: Any) -> dict[str, Texts]:
     return {name: texts(corpus[name]) for name in names}
 
 
-def _check_streams(corpora: Mapping[str, Texts], replay: Texts | None, share: float) -> None:
-    if not _number(share) or not 0 <= share < 1:
-        raise TrainingError(f"replay_share is a share from 0 up to, not including, 1; got {share!r}")
+def _share(replay: Texts | None, asked: Any) -> float:
+    """The share that replay gets; 0 without replay."""
+    if asked is None:
+        return 0.0 if replay is None else REPLAY_SHARE
+    if not _number(asked) or not 0 <= asked < 1:
+        raise TrainingError(f"replay_share is a share from 0 up to, not including, 1; got {asked!r}")
+    if replay is None and asked > 0:
+        raise TrainingError(f"a replay share of {asked:g} has no replay to take it from: give replay too, or no share")
+    return asked
+
+
+def _check_used(modules: Mapping[str, Any], settings: Settings) -> None:
+    """Refuse what was asked and would be ignored; a setting at its default is not taken as asked."""
+    changed = {f.name for f in fields(Settings) if f.name != "validation" and getattr(settings, f.name) != f.default}
+    told = {name: f"{name}={getattr(settings, name)!r}" for name in changed}
+    wrong = []
+    if "validate_every" in changed and not settings.validation:
+        wrong.append(f"{told['validate_every']} has nothing to validate on: give validation texts, or leave it out")
+    if settings.objective != "distill":
+        wrong += [
+            f"{told[name]} is for the objective 'distill', and this is '{settings.objective}': choose that, or leave it out"
+            for name in ("top_k", "context")
+            if name in changed
+        ]
+    if all(module.gate is None for module in modules.values()):
+        whose = ", ".join(f"'{name}' ({type(module.kind).__name__})" for name, module in modules.items())
+        wrong += [
+            f"{told[name]} is for a context gate, which {whose} lacks: take a kind with gate='context', or leave it out"
+            for name in ("gate_weight", "gate_fit", "gate_lr")
+            if name in changed
+        ]
+    if wrong:
+        raise TrainingError("; ".join(wrong))
+
+
+def _check_streams(corpora: Mapping[str, Texts], replay: Texts | None) -> None:
     if replay is None:
         return
     for source in corpora.values():
-        if source is replay or (source.sha256() is not None and source.sha256() == replay.sha256()):
+        known_as = source.fingerprint()
+        if source.reads(replay) or (known_as is not None and known_as == replay.fingerprint()):
             raise DataError(
                 f"corpus and replay are the same text ('{source.name}'): replay stands for what the base knew before"
             )

@@ -12,7 +12,8 @@ import numpy as np
 from addenda.core.errors import DataError
 from addenda.encoding import Encoder
 from addenda.scoring import opener_of
-from addenda.texts import SUFFIXES, Texts, exists, texts
+from addenda.text_files import SUFFIXES
+from addenda.texts import Texts, exists, texts
 from addenda.tiny import SAMPLES
 
 

@@ -13,6 +13,8 @@ class TrainReport:
 
     `losses` are each module's mean corpus loss over the last tenth of the run; `learning` and `forgetting` map a
     module's name to its changes by validation text, in nats per token with 95% intervals; `history` is the log.
+    `seconds` are those of all calls of a resumed run, `seconds_here` those of this one. `remarks` say what the run left
+    undone, and how to do it.
     """
 
     names: tuple[str, ...]
@@ -29,6 +31,8 @@ class TrainReport:
     data_crc: int
     settings: dict[str, Any]
     history: list[dict[str, Any]] = field(repr=False)
+    seconds_here: float | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def loss(self) -> float:
@@ -39,13 +43,15 @@ class TrainReport:
     def tokens_per_second(self) -> float:
         """Speed of this call, validation and checkpoints included."""
         done = self.tokens - (self.resumed_from or 0) * self.tokens // max(1, self.steps)
-        return done / self.seconds if self.seconds > 0 else 0.0
+        seconds = self.seconds if self.seconds_here is None else self.seconds_here
+        return done / seconds if seconds > 0 else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; without the history."""
         plain = {key: value for key, value in asdict(self).items() if key != "history"}
         plain["out"] = None if self.out is None else str(self.out)
-        return plain | {"names": list(self.names), "loss": self.loss, "tokens_per_second": self.tokens_per_second}
+        plain |= {"names": list(self.names), "remarks": list(self.remarks)}
+        return plain | {"loss": self.loss, "tokens_per_second": self.tokens_per_second}
 
     def __str__(self) -> str:
         lines = [
@@ -57,4 +63,4 @@ class TrainReport:
                 for on, one in texts.items():
                     value = f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}] nats per token"
                     lines.append(f"  {word} of {name} on {on}: {value}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks)])

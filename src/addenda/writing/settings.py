@@ -14,7 +14,7 @@ from addenda.core.errors import AddendaError, TrainingError, known
 T = TypeVar("T")
 
 #: what may differ between a run and its resumption: it changes nothing that is learned
-FREE = frozenset({"checkpoint_every", "keep", "tracker", "run_name", "log", "probe"})
+FREE = frozenset({"checkpoint_every", "keep", "tracker", "run_name", "log", "probe", "licence"})
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ class Settings:
     """keep a few token ids with the module by which others can check that it is really on"""
     run_name: str | None = None
     """what the run is called in a tracker"""
+    licence: str | None = None
+    """of the module, for its card, e.g. `cc-by-4.0`"""
 
     def __post_init__(self) -> None:
         at_least = {"batch_rows": 1, "accumulate": 1, "top_k": 1, "shuffle_tokens": 1, "keep": 1}
@@ -96,6 +98,7 @@ class Settings:
             self._check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
         self._check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
         self._check(self.validation is None or isinstance(self.validation, Mapping), "validation", "texts by name")
+        self._check(self.licence is None or bool(self.licence.strip()), "licence", "words, or None")
         self._check(self.patience is None or bool(self.validation), "patience", "None where there is no validation")
 
     def _check(self, holds: bool, name: str, wanted: str) -> None:

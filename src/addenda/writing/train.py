@@ -21,7 +21,7 @@ from addenda.writing import checkpoint
 from addenda.writing.distributed import Processes
 from addenda.writing.gate_fit import fit_gate
 from addenda.writing.loop import Run
-from addenda.writing.plan import Plan, make_plan
+from addenda.writing.plan import Plan, folder_of, make_plan
 from addenda.writing.prepare import prepared
 from addenda.writing.probe import probe_of
 from addenda.writing.progress import Progress
@@ -45,7 +45,7 @@ def train(
     *,
     corpus: Any,
     replay: Any = None,
-    replay_share: float = 0.1,
+    replay_share: float | None = None,
     tokens: int,
     lr: float | Mapping[str, float] | None = None,
     seed: int = 0,
@@ -66,7 +66,7 @@ def train(
         corpus: text to learn, whatever `addenda.texts.texts` reads: a file or folder of text, JSON lines or parquet, a
             `datasets` object, a hub name, a list. For several modules a mapping of names to texts.
         replay: text that stands for what the base knew before. Penalties are taken on it.
-        replay_share: share of the tokens that are replay, from 0 up to 1.
+        replay_share: share of the tokens that are replay, from 0 up to 1; default 0.1 where there is replay.
         tokens: to train on, both streams counted (for each module). Whole steps are taken, so a few may be left over.
         lr: peak learning rate, or one for each name; default: the kind's own tested one.
         seed: of the data's order. Same seed, machine, threads and versions: same bits.
@@ -83,7 +83,8 @@ def train(
     Raises:
         TrainingError: a module is not plugged or is frozen; a rate, share or seed is none; too few tokens for one step;
             loss not finite; resumed with other settings; a checkpoint cannot be written. `TrainingStopped` after SIGINT
-            or SIGTERM, with a checkpoint and how to go on.
+            or SIGTERM, with a checkpoint and how to go on. Also where something was asked that would be ignored: a
+            share of no replay, validations without a text, a gate's settings for modules that have none.
         FileError: `out` holds something else than a module.
         DataError: a source cannot be read (which file, which line), is empty, shorter than a row, the same as the
             other stream, or the tokenizer does not match the base.
@@ -102,13 +103,13 @@ def train(
         alongside=alongside,
         settings=chosen,
     )
-    folder = None if out is None else Path(out)
+    folder = folder_of(out)
     places = {} if folder is None else {n: folder if len(plan.names) == 1 else folder / n for n in plan.names}
     for place in places.values():
         check_place(place, MEMBERS)
     run_folder = checkpoint.begin(folder, resume)
     with ExitStack() as block:
-        processes = block.enter_context(Processes())
+        processes = block.enter_context(Processes(base.model.get_input_embeddings().weight.device))
         if chosen.batch_rows % processes.size:
             raise TrainingError(f"batch_rows {chosen.batch_rows} cannot be shared by {processes.size} processes")
         block.enter_context(prepared(base, plan.names, seed=seed, gradient_checkpointing=chosen.gradient_checkpointing))
@@ -164,6 +165,7 @@ def _report(base: Base, plan: Plan, run: Run, out: Path | None) -> TrainReport:
         steps=run.step,
         tokens=run.step * plan.tokens_per_step,
         seconds=run.seconds,
+        seconds_here=run.seconds_here,
         losses={name: sums.loss for name, sums in tails.items()},
         learning=split[False],
         forgetting=split[True],
@@ -175,7 +177,22 @@ def _report(base: Base, plan: Plan, run: Run, out: Path | None) -> TrainReport:
         settings={"length": plan.length, "context": plan.context, "lr": plan.lr, "local": plan.local}
         | {k: v for k, v in plan.settings.plain().items() if k not in ("length", "context", "local")},
         history=run.progress.history,
+        remarks=_remarks(base, plan),
     )
+
+
+def _remarks(base: Base, plan: Plan) -> tuple[str, ...]:
+    """What the run could not do for want of replay."""
+    modules = {name: base.modules[name] for name in plan.names}
+    gated = [
+        name
+        for name, module in modules.items()
+        if module.gate is not None or any(getattr(a, "threshold", None) is not None for a in module.adapters.values())
+    ]
+    if plan.replay is not None or not gated:
+        return ()
+    whose = "the gate" if len(plan.names) == 1 else f"the gate of {', '.join(gated)}"
+    return (f"no replay: {whose} was never asked to shut; give replay= general text",)
 
 
 def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
@@ -193,6 +210,7 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
         data=plan.data(name),
     )
     card.training = [*card.training, record]
+    card.licence = plan.settings.licence or card.licence
     new = run.validation.measures(run.changes.get(name, {}))
     replaced = {(measure.name, measure.on) for measure in new}
     card.measures = [m for m in card.measures if (m.name, m.on) not in replaced] + new
