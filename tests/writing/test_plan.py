@@ -18,7 +18,7 @@ def plan(base: addenda.Base, names: Any = "a", **asked: Any) -> Plan:
     given: dict[str, Any] = {
         "corpus": ["a corpus"],
         "replay": None,
-        "replay_share": None,
+        "replay_share": 0.1,
         "tokens": 100_000,
         "lr": None,
         "seed": 0,

@@ -31,7 +31,7 @@ Corpus = Annotated[str, typer.Option("--corpus", help=f"Text to learn: {o.TEXTS}
 Tokens = Annotated[int, typer.Option("--tokens", min=1, help="Tokens to train on, both streams counted.")]
 Replay = Annotated[str | None, typer.Option("--replay", help="Text that stands for what the base knew before.")]
 Share = Annotated[
-    float | None, typer.Option("--replay-share", help="Share of the tokens that are replay; default 0.1.")
+    float, typer.Option("--replay-share", help="Share of the tokens that are replay, where there is replay.")
 ]
 KindName = Annotated[str, typer.Option("--kind", help=f"What kind of module: {', '.join(o.kinds())}.")]
 Learning = Annotated[
@@ -66,7 +66,7 @@ def train(
     corpus: Corpus,
     tokens: Tokens,
     replay: Replay = None,
-    replay_share: Share = None,
+    replay_share: Share = 0.1,
     kind: KindName = "NeutralResidues",
     set_: w.Pairs = None,
     out: w.Out = None,

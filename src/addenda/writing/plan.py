@@ -129,7 +129,7 @@ def make_plan(
     *,
     corpus: Any,
     replay: Any,
-    replay_share: float | None,
+    replay_share: float,
     tokens: int,
     lr: float | Mapping[str, float] | None,
     seed: int,
@@ -229,8 +229,8 @@ def _corpora(names: tuple[str, ...], corpus: Any) -> dict[str, Texts]:
 
 
 def _share(replay: Texts | None, asked: Any) -> float:
-    """The share that replay gets; 0 without replay."""
-    if asked is None:
+    """The share that replay gets; 0 without replay. The default is not taken as asked."""
+    if asked == REPLAY_SHARE:
         return 0.0 if replay is None else REPLAY_SHARE
     if not _number(asked) or not 0 <= asked < 1:
         raise TrainingError(f"replay_share is a share from 0 up to, not including, 1; got {asked!r}")

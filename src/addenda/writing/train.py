@@ -45,7 +45,7 @@ def train(
     *,
     corpus: Any,
     replay: Any = None,
-    replay_share: float | None = None,
+    replay_share: float = 0.1,
     tokens: int,
     lr: float | Mapping[str, float] | None = None,
     seed: int = 0,
@@ -66,7 +66,7 @@ def train(
         corpus: text to learn, whatever `addenda.texts.texts` reads: a file or folder of text, JSON lines or parquet, a
             `datasets` object, a hub name, a list. For several modules a mapping of names to texts.
         replay: text that stands for what the base knew before. Penalties are taken on it.
-        replay_share: share of the tokens that are replay, from 0 up to 1; default 0.1 where there is replay.
+        replay_share: share of the tokens that are replay, from 0 up to 1, where there is replay.
         tokens: to train on, both streams counted (for each module). Whole steps are taken, so a few may be left over.
         lr: peak learning rate, or one for each name; default: the kind's own tested one.
         seed: of the data's order. Same seed, machine, threads and versions: same bits.
