@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.memory import RESET, STATUS, resident
-from benchmarks.timing import Step, compare
+from benchmarks.timing import compare, whole
 
 WINDOWS, CHUNK = (512, 1024, 2048), 256
 #: tokens of a text, and how many times as many
@@ -64,7 +64,7 @@ def times(pairs: int) -> list[dict[str, Any]]:
             writer = Writer(base, ("m",), {"m": kind.default_lr}, settings, replay)
             base.modules["m"].float().train()
             rows = [("m", chunk)]
-            plain, write = Step(partial(_plain, writer, rows)), Step(partial(_write, writer, rows))
+            plain, write = whole(partial(_plain, writer, rows)), whole(partial(_write, writer, rows))
             with base.frozen():
                 if name == "locas r16":
                     found.append({"window": window, "memory": "noise"} | compare(plain, plain, pairs).plain())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,7 +16,7 @@ from addenda.optimizers.adamw import adamw
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
 from addenda.plugging import Base
-from benchmarks.timing import Step
+from benchmarks.timing import Step, whole
 
 #: opens the selection under which a step runs
 Under = Callable[[], AbstractContextManager[Any]]
@@ -28,12 +28,15 @@ def decode(model: Any, ids: Tensor, prompt: int, under: Under = nullcontext) -> 
         start = DynamicCache(config=model.config)
         model(input_ids=ids[:, :prompt], past_key_values=start, use_cache=True, logits_to_keep=1)
 
-    def run(cache: Any) -> None:
-        with torch.no_grad(), under():
-            for at in range(prompt, ids.shape[1]):
+    def tokens(cache: Any, clock: Callable[[], float]) -> Iterator[float]:
+        for at in range(prompt, ids.shape[1]):
+            with torch.no_grad(), under():  # as in `generate`, opening the selection is no part of a step
+                began = clock()
                 model(input_ids=ids[:, at : at + 1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+                took = clock() - began
+            yield took
 
-    return Step(run, lambda: copy.deepcopy(start), ids.shape[1] - prompt)
+    return Step(tokens, lambda: copy.deepcopy(start), ids.shape[1] - prompt)
 
 
 def prefill(model: Any, ids: Tensor, under: Under = nullcontext) -> Step:
@@ -43,7 +46,7 @@ def prefill(model: Any, ids: Tensor, under: Under = nullcontext) -> Step:
         with torch.no_grad(), under():
             model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
-    return Step(run, lambda: DynamicCache(config=model.config))
+    return whole(run, lambda: DynamicCache(config=model.config))
 
 
 def train(model: Any, parameters: Iterable[nn.Parameter], ids: Tensor) -> Step:
@@ -82,4 +85,4 @@ def _training(parameters: list[nn.Parameter], loss: Callable[[], Tensor]) -> Ste
         optimizer.step()
         optimizer.zero_grad()
 
-    return Step(run)
+    return whole(run)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,24 +40,40 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Step:
-    """Something to time: `run` does `units` units of work on what `prepare` made, which is not timed."""
+    """Something to time: `slices` does `units` units of work on what `prepare` made, which is not timed.
 
-    run: Callable[[Any], Any]
+    It gets a clock and gives the seconds of one slice after another; between two slices something else may be timed.
+    """
+
+    slices: Callable[[Any, Callable[[], float]], Iterator[float]]
     prepare: Callable[[], Any] = lambda: None
     units: int = 1
 
+    def begin(self, clock: str = "wall") -> Iterator[float]:
+        """Seconds of each slice in turn, by one of `CLOCKS`."""
+        return self.slices(self.prepare(), CLOCKS[clock])
+
     def seconds(self, clock: str = "wall") -> float:
-        """Seconds for one unit, by one of `CLOCKS`."""
-        made, now = self.prepare(), CLOCKS[clock]
-        start = now()
-        self.run(made)
-        return (now() - start) / self.units
+        """Seconds for one unit."""
+        return sum(self.begin(clock)) / self.units
+
+
+def whole(run: Callable[[Any], Any], prepare: Callable[[], Any] = lambda: None, units: int = 1) -> Step:
+    """A step in one slice."""
+
+    def slices(made: Any, clock: Callable[[], float]) -> Iterator[float]:
+        start = clock()
+        run(made)
+        yield clock() - start
+
+    return Step(slices, prepare, units)
 
 
 def compare(a: Step, b: Step, pairs: int, clock: str = "wall", seed: int = 0) -> Ratio:
     """Time A and B in turn, `pairs` times each after one untimed round.
 
-    The order inside a pair alternates (A B, B A, ...), so that a machine that slows down steadily favours neither.
+    Inside a pair their slices take turns, so that a machine that is slow for a second is slow for both; and the order
+    alternates from pair to pair (A B, B A, ...), so that one that slows down steadily favours neither.
     """
     a.seconds(), b.seconds()
     taken: list[tuple[float, float]] = []
@@ -65,17 +82,22 @@ def compare(a: Step, b: Step, pairs: int, clock: str = "wall", seed: int = 0) ->
     try:
         for number in range(pairs):
             if number % 2 == 0:
-                first = a.seconds(clock)
-                taken.append((first, b.seconds(clock)))
+                taken.append(_in_turn(a, b, clock))
             else:
-                first = b.seconds(clock)
-                taken.append((a.seconds(clock), first))
+                second, first = _in_turn(b, a, clock)
+                taken.append((first, second))
             gc.collect(0)
     finally:
         gc.enable()
     ratios = [b / a for a, b in taken]
     low, high = interval(ratios, seed)
     return Ratio(median(ratios), low, high, pairs, median(a for a, _ in taken), median(b for _, b in taken))
+
+
+def _in_turn(first: Step, second: Step, clock: str) -> tuple[float, float]:
+    """Seconds for one unit of each, slice by slice."""
+    both = list(zip_longest(first.begin(clock), second.begin(clock), fillvalue=0.0))
+    return sum(a for a, _ in both) / first.units, sum(b for _, b in both) / second.units
 
 
 def interval(values: list[float], seed: int = 0) -> tuple[float, float]:

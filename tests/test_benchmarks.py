@@ -36,13 +36,29 @@ def test_pairs_are_interleaved_and_their_order_alternates(bench: Any) -> None:
             order.append(name)
             now[0] += seconds
 
-        return timing.Step(run, units=2)
+        return timing.whole(run, units=2)
 
     timing.CLOCKS["fake"] = lambda: now[0]
     ratio = timing.compare(takes("a", 2.0), takes("b", 3.0), 4, "fake")
     assert order == ["a", "b", *"ab", *"ba", *"ab", *"ba"]
     assert (ratio.median, ratio.low, ratio.high, ratio.pairs) == (1.5, 1.5, 1.5, 4)
     assert (ratio.seconds_a, ratio.seconds_b) == (1.0, 1.5)
+
+
+def test_slices_of_a_pair_take_turns(bench: Any) -> None:
+    timing, order = bench("timing"), []
+
+    def takes(name: str, count: int) -> Any:
+        def slices(_: Any, clock: Any) -> Any:
+            for number in range(count):
+                order.append(f"{name}{number}")
+                yield 1.0
+
+        return timing.Step(slices)
+
+    ratio = timing.compare(takes("a", 2), takes("b", 3), 1)
+    assert order[5:] == ["a0", "b0", "a1", "b1", "b2"]
+    assert ratio.median == 1.5
 
 
 def test_interval_holds_the_median_of_the_source_about_as_often_as_it_says(bench: Any) -> None:
