@@ -4,6 +4,7 @@
 #   make lint     ruff                                  make types  pyright, strict on core/
 #   make docs     the documentation, warnings are errors
 #   make bench    speed and memory against the bare base and PEFT
+#   make engines  a merged model in other engines, each in a virtual environment of its own
 #   make ci       everything that .ci/run runs
 #   make generated  rewrite the generated pages and the README's tree from the code
 
@@ -16,6 +17,7 @@ STAMP   := $(VENV)/.installed
 WORKERS ?= 2
 TESTS   ?=
 BENCH   ?=
+ENGINES ?=
 
 # One thread a worker: threads that share cores wait for each other longer than they work. The demo takes all cores.
 test slow: export OMP_NUM_THREADS ?= 1
@@ -31,10 +33,10 @@ export ADDENDA_MODELS ?= $(abspath ../shared/models)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint format types docs bench generated ci clean distclean
+.PHONY: help setup demo test slow lint format types docs bench engines generated ci clean distclean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n 1,8p
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n 1,9p
 
 setup: $(STAMP)
 
@@ -80,12 +82,15 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(PY) -m benchmarks $(BENCH)
 
+engines: $(STAMP)
+	$(PY) -m engines $(if $(ENGINES),--engines $(ENGINES))
+
 ci:
 	.ci/run
 
 clean:
 	rm -rf docs/_build dist build .pytest_cache .ruff_cache .hypothesis
-	find src tests tools docs benchmarks recipes -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find src tests tools docs benchmarks engines recipes -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) .engines

@@ -22,6 +22,8 @@ OFF, USE_DECODE, OFF_DOMAIN, SIXTEEN, MIXED, TRAINING = 1.02, 1.30, 1.10, 1.05, 
 #: the kinds that these targets are set for
 JUDGED = ("neutral", "neutral-context")
 PROMPT, STEPS = 64, 16
+#: tokens of a short prefill, where the few live tokens of a gated module weigh most
+SHORT = 128
 ROWS, MODULES = 8, 4
 
 
@@ -35,6 +37,7 @@ class Bodies:
         self.base = addenda.attach(models.twin(self.bare))
         self.ids = {which: models.text_ids(which, ROWS * bench.length) for which in ("on", "off")}
         self.row = {which: ids[: bench.length][None] for which, ids in self.ids.items()}
+        self.short = {which: ids[:SHORT][None] for which, ids in self.ids.items()}
         self.few = {which: ids[: PROMPT + STEPS][None] for which, ids in self.ids.items()}
         self.rows = {which: ids[: ROWS * (PROMPT + STEPS)].view(ROWS, -1) for which, ids in self.ids.items()}
         count = max(2, bench.length // 128)
@@ -88,16 +91,18 @@ def noise(b: Bodies, chosen: list[str]) -> None:
 
 def off(b: Bodies) -> None:
     """A module unplugged, plugged but not selected, and every kind plugged and none in use."""
-    target = b.target(OFF)
     b.kind("neutral")
     for step, make in _single(b, "on").items():
+        target = b.target(OFF) if step == "decode" else None
         b.bench.pair("off", step, make(b.bare), make(b.base.model), target, a="bare", b="neutral plugged, none in use")
     b.base.unplug("neutral")
     for step, make in _single(b, "on").items():
+        target = b.target(OFF) if step == "decode" else None
         b.bench.pair("off", step, make(b.bare), make(b.base.model), target, a="bare", b="unplugged")
     for name in models.kinds(b.base):
         b.kind(name)
     for step, make in _single(b, "on").items():
+        target = b.target(OFF) if step == "decode" else None
         steps_ = make(b.bare), make(b.base.model, b.base.off)
         b.bench.pair("off", step, *steps_, target, a="bare", b="every kind plugged, off")
     _unplug_all(b.base)
@@ -121,7 +126,10 @@ def _use_one(b: Bodies, name: str) -> None:
         for step, make in _single(b, where).items():
             facts: dict[str, Any] = {"a": "bare", "b": name + f", {where} domain" * gated}
             if gated:
-                ids, start = (b.few[where], PROMPT) if step == "decode" else (b.row[where], 0)
+                ids, start = {
+                    "decode": (b.few[where], PROMPT),
+                    "prefill": (b.row[where], 0),
+                }.get(step, (b.short[where], 0))
                 live.set_live(b.base, name, b.shares(name, where), ids, start)
                 facts["live"] = [round(share, 3) for share in live.measure(b.base, name, ids, start)]
             limit = (
@@ -204,6 +212,7 @@ def _single(b: Bodies, where: str) -> dict[str, Callable[..., Step]]:
     return {
         "decode": lambda model, *under: steps.decode(model, b.few[where], PROMPT, *under),
         "prefill": lambda model, *under: steps.prefill(model, b.row[where], *under),
+        f"prefill, {SHORT} tokens": lambda model, *under: steps.prefill(model, b.short[where], *under),
     }
 
 

@@ -146,7 +146,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", help="kinds in section use, mixed and memory; default all")
     parser.add_argument("--steps", nargs="+", choices=["decode", "prefill", "train"], help="only these; default all")
     parser.add_argument("--pairs", type=int, default=9, help=f"pairs per ratio; below {LEAST} only to try things out")
-    parser.add_argument("--length", type=int, default=512, help="tokens of a prefill and of a training step")
+    parser.add_argument("--length", type=int, default=512, help="tokens of a prefill and a training step")
     parser.add_argument("--live", type=Path, help="live shares by kind and layer, as benchmarks.live writes them")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, to develop on a loaded machine")
     parser.add_argument("--threads", type=int, default=1)

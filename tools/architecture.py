@@ -55,6 +55,7 @@ ROOT_FILE, TINY = "__init__.py", "tiny"
 BESIDE = {
     "tests": "by the parts of src; conformance/ holds the laws, golden/ what must not change, hostile/ the forged files",
     "benchmarks": "speed and memory, with intervals, against the bare base and PEFT",
+    "engines": "a merged model in other engines: greedy tokens compared, each in an environment of its own",
     "docs": "these pages; architecture.md and cli.md are generated",
     "recipes": "one file per study, outside the package",
     "tools": "what generates the generated pages",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addenda.core.contracts import AddingAdapter, Kind, into
 from addenda.core.errors import known
+from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam, Site
 
 
@@ -30,7 +30,7 @@ class LoRAAdapter(AddingAdapter):
 
     def delta(self, x: Tensor) -> Tensor:
         """The contribution [..., D_out]."""
-        return F.linear(F.linear(into(x, self.a), self.a), self.b) * self.scale
+        return product(product(into(x, self.a), self.a), self.b) * self.scale
 
     def fold(self) -> Tensor:
         """scale * B A, [D_out, D_in]."""

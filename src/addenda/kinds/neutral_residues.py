@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from addenda.core.contracts import GatedAdapter, Kind, into, width_for
 from addenda.core.gates import ContextGate
+from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
 
 
@@ -40,8 +41,8 @@ class NeutralAdapter(GatedAdapter):
 
     def ungated(self, x: Tensor) -> Tensor:
         """W_o( silu(W_g x) * (W_i x) ) [..., D]."""
-        gate, value = F.linear(into(x, self.up), self.up).chunk(2, dim=-1)
-        return F.linear(F.silu(gate) * value, self.down)
+        gate, value = product(into(x, self.up), self.up).chunk(2, dim=-1)
+        return product(F.silu(gate) * value, self.down)
 
 
 @dataclass(frozen=True)

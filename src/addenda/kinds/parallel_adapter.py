@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addenda.core.contracts import AddingAdapter, Kind, into, width_for
+from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
 from addenda.core.units import Units
 
@@ -27,8 +28,8 @@ class SideFFN(AddingAdapter):
 
     def delta(self, x: Tensor) -> Tensor:
         """The contribution [..., D]."""
-        gate, value = F.linear(into(x, self.up), self.up).chunk(2, dim=-1)
-        return F.linear(F.silu(gate) * value, self.down)
+        gate, value = product(into(x, self.up), self.up).chunk(2, dim=-1)
+        return product(F.silu(gate) * value, self.down)
 
     def fold(self) -> Units:
         """The adapter's units, activated by silu."""
