@@ -174,7 +174,10 @@ def test_one_small_run_gives_json_and_tables(
         r for r in before["records"] if r["section"] != "noise"
     ]
     assert speed.main([*asked, "--sections", "off", "--steps", "prefill", "--out", str(out)]) == 0
-    assert {r["step"] for r in json.loads(out.read_text(encoding="utf-8"))["records"]} == {"prefill"}
+    assert {r["step"] for r in json.loads(out.read_text(encoding="utf-8"))["records"]} == {
+        "prefill",
+        "prefill, 128 tokens",
+    }
     moved = shares | {"neutral": bench("live").Shares([0.5], [0.5], "measured anew")}
     page_of.publish(report | {"records": report["records"][:1]}, moved, tmp_path)  # but what rests on old live shares
     after = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))

@@ -196,14 +196,14 @@ def test_closed_form_learns_nothing_from_replay_and_says_so(make_base: Callable[
 
 def test_a_long_file_is_one_text(base: addenda.Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pieces begin with no token of their own."""
-    from addenda import texts
+    from addenda import text_files
 
     (tmp_path / "long.txt").write_text("\n".join(medical(12)))
     template = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", base.tokenizer.bos_token_id)])
     base.tokenizer.backend_tokenizer.post_processor = template
     assert base.tokenizer("a")["input_ids"][0] == base.tokenizer.bos_token_id
     whole = addenda.memorize(base, "a", text=tmp_path / "long.txt", **QUICK)
-    monkeypatch.setattr(texts, "PIECE", 300)
+    monkeypatch.setattr(text_files, "PIECE", 300)
     pieces = addenda.memorize(base, "b", text=tmp_path / "long.txt", **QUICK)
     assert pieces.texts["b"].tokens == whole.texts["a"].tokens
 

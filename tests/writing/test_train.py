@@ -302,7 +302,7 @@ def test_a_gate_without_replay_is_remarked_upon(base: addenda.Base, quick: dict[
     base.new("a", KINDS[kind])
     one_step = quick | {"tokens": 4 * 32}
     assert addenda.train(base, "a", **one_step).remarks == ()
-    report = addenda.train(base, "a", **one_step | {"replay": None, "replay_share": None})
+    report = addenda.train(base, "a", **one_step | {"replay": None, "replay_share": 0.0})
     gated = kind in ("token", "context", "neutral")
     told = "no replay: the gate was never asked to shut; give replay= general text"
     assert report.remarks == ((told,) if gated else ())
