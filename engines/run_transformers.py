@@ -10,8 +10,11 @@ model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=tor
 prompts, steps = json.loads(sys.argv[2]), int(sys.argv[3])
 tokens = []
 for prompt in prompts:
+    ids = torch.tensor([prompt])
+    # the mask is given: generate would take what it pads with for padding, wherever it stands
     out = model.generate(
-        torch.tensor([prompt]),
+        ids,
+        attention_mask=torch.ones_like(ids),
         do_sample=False,
         max_new_tokens=steps,
         min_new_tokens=steps,
