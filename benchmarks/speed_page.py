@@ -61,9 +61,6 @@ def publish(report: dict[str, Any], shares: dict[str, live.Shares], folder: Path
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "speed.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"records": [], "machine": {}}
-    for record in before["records"]:
-        for key in ("date", "command"):
-            record.setdefault(key, before["machine"][key])
     same = all(before["machine"].get(key) == report["machine"][key] for key in ("cpu", "cores", "threads", "torch"))
     names = ("model", "dtype", "section", "step", "a", "b", "kind", "what")
     measured = {tuple(r.get(name) for name in names) for r in report["records"]}
@@ -80,8 +77,5 @@ def publish(report: dict[str, Any], shares: dict[str, live.Shares], folder: Path
             kept + report["records"], key=lambda r: (models.MODELS.index(r["model"]), order.index(r["section"]))
         )
     }
-    for record in report["records"]:  # those of before the rule too
-        if record.get("target") is not None and (record.get("others") or 0.0) > QUIET:
-            record["verdict"] = "disturbed"
     file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (folder / "speed.md").write_text(markdown(report), encoding="utf-8")

@@ -172,6 +172,9 @@ def test_what_llama_cpp_has_no_name_for_is_refused(tmp_path: Path) -> None:
     base.new("lora", addenda.LoRA(2))
     with pytest.raises(UnsupportedError, match="no GGUF is written for 'gemma2'; for gpt2"):
         addenda.merge(base, "lora", out=tmp_path / "x", format="gguf")
+    base = plugged("gpt2", activation_function="relu")
+    with pytest.raises(UnsupportedError, match="runs GPT-2 with gelu_new; this base has 'relu'"):
+        addenda.merge(base, "lora", out=tmp_path / "x", format="gguf")
     base = plugged("llama")
     with pytest.raises(AddendaError, match="one of f16, f32, q8_0"):
         addenda.merge(base, "lora", out=tmp_path / "x", format="gguf", gguf_type="q4")

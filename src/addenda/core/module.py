@@ -124,6 +124,15 @@ class KnowledgeModule(nn.Module):
         """The keys of the sites this module touches."""
         return (key.replace("/", ".") for key in self.adapters)
 
+    def gates(self) -> dict[str, Any]:
+        """What has a threshold: the module's context gate under the key "gate", or adapters under their sites' keys."""
+        if self.gate is not None:
+            return {"gate": self.gate}
+        found = {key: self.adapter(key) for key in self.sites()}
+        return {
+            key: one for key, one in found.items() if isinstance(dict(one.named_buffers()).get("threshold"), Tensor)
+        }
+
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers under the names they have in a file: `layers.3.ffn.down`, `gate.weight`."""
         return {_public(key): tensor for key, tensor in self.state_dict().items()}

@@ -228,20 +228,13 @@ class _Live:
 
 # --- calibrating -----------------------------------------------------------------------------------------------------
 
-#: what has a threshold: the module's context gate under the key "gate", or adapters under their sites' keys
+#: as `KnowledgeModule.gates` gives them
 Gates = dict[str, Any]
 
 
 def _gates(base: Base, name: str) -> Gates:
     module = base.modules[name]
-    if module.gate is not None:
-        return {"gate": module.gate}
-    found = {key: module.adapter(key) for key in module.sites()}
-    found = {
-        key: adapter
-        for key, adapter in found.items()
-        if isinstance(adapter.__dict__["_buffers"].get("threshold"), Tensor)
-    }
+    found = module.gates()
     if not found:
         raise AddendaError(f"'{name}' is of the kind {type(module.kind).__name__}, which has no gate to calibrate")
     return found

@@ -183,12 +183,7 @@ def _report(base: Base, plan: Plan, run: Run, out: Path | None) -> TrainReport:
 
 def _remarks(base: Base, plan: Plan) -> tuple[str, ...]:
     """What the run could not do for want of replay."""
-    modules = {name: base.modules[name] for name in plan.names}
-    gated = [
-        name
-        for name, module in modules.items()
-        if module.gate is not None or any(getattr(a, "threshold", None) is not None for a in module.adapters.values())
-    ]
+    gated = [name for name in plan.names if base.modules[name].gates()]
     if plan.replay is not None or not gated:
         return ()
     whose = "the gate" if len(plan.names) == 1 else f"the gate of {', '.join(gated)}"

@@ -21,11 +21,12 @@ Array = np.ndarray[Any, Any]
 class Layout:
     """One architecture.
 
-    `name` is GGUF's, `context` the number of tokens that may be read, `keys` writes the hyperparameters, `change` turns
-    what lies otherwise.
+    `name` is GGUF's, `refusal` says why a configuration cannot be written, `context` the number of tokens that may be read,
+    `keys` writes the other hyperparameters, `change` turns what lies otherwise.
     """
 
     name: str
+    refusal: Callable[[Any], str | None]
     context: Callable[[Any], int]
     keys: Callable[[Any, Any], None]
     change: Callable[[str, Array, Any], Array]
@@ -35,7 +36,7 @@ def layout_of(config: Any) -> Layout:
     """The layout of a model's configuration.
 
     Raises:
-        UnsupportedError: no GGUF is written for this architecture, or not for these positions; says why.
+        UnsupportedError: no GGUF is written for this architecture, or not for this configuration of it; says why.
     """
     found = LAYOUTS.get(config.model_type)
     if found is None:
@@ -43,10 +44,8 @@ def layout_of(config: Any) -> Layout:
             f"no GGUF is written for '{config.model_type}'; for {', '.join(sorted(LAYOUTS))} it is. "
             "Write a checkpoint (format='checkpoint') and convert it with the tools of llama.cpp"
         )
-    if "rotary" in _positions(config):
-        kind = rope(config)["rope_type"]
-        if kind not in ("default", "linear", "llama3"):
-            raise UnsupportedError(f"no GGUF is written for rotary positions of type '{kind}'")
+    if (why := found.refusal(config)) is not None:
+        raise UnsupportedError(why)
     return found
 
 
@@ -61,8 +60,6 @@ def rope_factors(config: Any) -> Array | None:
     Short waves stay, long ones are stretched by `factor`, those between are blended ("The Llama 3 Herd of Models", 2024;
     the constants are the configuration's).
     """
-    if config.model_type == "gpt2":
-        return None
     given = rope(config)
     if given["rope_type"] != "llama3":
         return None
@@ -79,8 +76,17 @@ def head_size(config: Any) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-def _positions(config: Any) -> str:
-    return "learned" if config.model_type == "gpt2" else "rotary"
+def _rotary_refusal(config: Any) -> str | None:
+    kind = rope(config)["rope_type"]
+    if kind in ("default", "linear", "llama3"):
+        return None
+    return f"no GGUF is written for rotary positions of type '{kind}'"
+
+
+def _gpt2_refusal(config: Any) -> str | None:
+    if config.activation_function in ("gelu_new", "gelu_pytorch_tanh"):
+        return None
+    return f"llama.cpp runs GPT-2 with gelu_new; this base has '{config.activation_function}'"
 
 
 def _context(config: Any) -> int:
@@ -95,7 +101,6 @@ def _learned_context(config: Any) -> int:
 
 
 def _llama_keys(writer: Any, config: Any) -> None:
-    writer.add_context_length(_context(config))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
@@ -116,9 +121,6 @@ def _llama_keys(writer: Any, config: Any) -> None:
 
 
 def _gpt2_keys(writer: Any, config: Any) -> None:
-    if config.activation_function not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise UnsupportedError(f"llama.cpp runs GPT-2 with gelu_new; this base has '{config.activation_function}'")
-    writer.add_context_length(_learned_context(config))
     writer.add_embedding_length(config.n_embd)
     writer.add_block_count(config.n_layer)
     writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
@@ -151,9 +153,9 @@ def _turned(name: str, tensor: Array, config: Any) -> Array:
 
 
 LAYOUTS = {
-    "llama": Layout("llama", _context, _llama_keys, _interleaved),
-    "mistral": Layout("llama", _context, _llama_keys, _interleaved),
-    "qwen2": Layout("qwen2", _context, _llama_keys, _as_it_is),
-    "qwen3": Layout("qwen3", _context, _llama_keys, _as_it_is),
-    "gpt2": Layout("gpt2", _learned_context, _gpt2_keys, _turned),
+    "llama": Layout("llama", _rotary_refusal, _context, _llama_keys, _interleaved),
+    "mistral": Layout("llama", _rotary_refusal, _context, _llama_keys, _interleaved),
+    "qwen2": Layout("qwen2", _rotary_refusal, _context, _llama_keys, _as_it_is),
+    "qwen3": Layout("qwen3", _rotary_refusal, _context, _llama_keys, _as_it_is),
+    "gpt2": Layout("gpt2", _gpt2_refusal, _learned_context, _gpt2_keys, _turned),
 }

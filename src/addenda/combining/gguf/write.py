@@ -102,6 +102,7 @@ def write(folder: Path, config: Any, tokenizer: Any, path: Path, kind: str, note
     writer.add_type("model")
     writer.add_name("base with " + " + ".join(one["name"] for one in notes["modules"]))
     writer.add_file_type({"f32": 0, "f16": 1, "q8_0": 7}[kind])
+    writer.add_context_length(layout.context(config))
     layout.keys(writer, config)
     if tokenizer is None:
         writer.add_tokenizer_model("no_vocab")
