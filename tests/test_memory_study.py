@@ -93,3 +93,84 @@ def test_every_method_reads_a_little_and_is_reported(tmp_path: Path, monkeypatch
         [record("locas", 0.2, 0.1), record("locas", 0.3, 0.3), record("templora", 0.3, 0.2)], tmp_path
     )
     assert "| locas | templora |" in shown
+
+
+SAMPLE: dict[str, Any] = {
+    "sample_id": "conv-0",
+    "conversation": {
+        "session_1_date_time": "8 May",
+        "session_1": [{"speaker": "Ann", "text": f"I have {n} hens."} for n in range(20)],
+        "session_2_date_time": "9 May",
+        "session_2": [{"speaker": "Bob", "text": "I have none."}],
+    },
+    "qa": [{"question": f"How many on day {n}?", "answer": n, "category": 1 + n % 4} for n in range(24)]
+    + [{"question": "Never said?", "adversarial_answer": "x", "category": 5}],
+}
+
+
+def test_questions_have_nine_other_answers_of_their_kind() -> None:
+    recall = module("locas_recall")
+    text = recall.text_of(SAMPLE)
+    assert text.startswith("8 May\n\nAnn: I have 0 hens.")
+    assert text.endswith("9 May\n\nBob: I have none.\n")
+    questions = recall.questions_of(SAMPLE, 100)
+    assert len(questions) == 24
+    for one in questions:
+        assert len({one.answer, *one.others}) == recall.OPTIONS
+        alike = [other for other in one.others if int(other) % 4 == int(one.answer) % 4]
+        assert len(alike) == 5  # six answers are of its kind
+    assert questions == recall.questions_of(SAMPLE, 100)
+    assert [one.answer for one in recall.questions_of(SAMPLE, 6)] == ["0", "4", "8", "12", "16", "20"]
+
+
+def test_recall_is_reported_against_no_memory() -> None:
+    recall = module("locas_recall")
+
+    def told(method: str, right: list[int]) -> dict[str, Any]:
+        answers = [{"chosen": one, "chosen_by_mean": one, "f1": one / 2, "category": 1} for one in right]
+        return {"run": {"method": method, "conversation": "conv-0"}, "answers": answers}
+
+    text = recall.report([told(recall.NOBODY, [0, 0, 1, 0]), told("locas", [1, 1, 1, 0])])
+    assert "| no memory | 1 | 4 | 25.0% |  |" in text
+    assert "| locas | 1 | 4 | 75.0% | +50.0% [" in text
+    twice = recall.report([told(recall.NOBODY, [0, 1, 0, 0]), *[told("locas", [1, 1, 0, 0])] * 3])
+    once = recall.report([told(recall.NOBODY, [0, 1, 0, 0]), told("locas", [1, 1, 0, 0])])
+    assert (
+        twice.splitlines()[-1].split("|")[5] == once.splitlines()[-1].split("|")[5]
+    )  # more seeds are not more questions
+    same = recall.report([told(recall.NOBODY, [0, 1]), told("locas", [0, 1])])
+    assert "+0.0% [+0.0%, +0.0%]" in same
+
+
+def test_an_oracle_is_right_and_a_constant_answer_at_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    recall, options = module("locas_recall"), importlib.import_module("addenda.measuring.options")
+    base = addenda.load_base("tiny")
+    questions = recall.questions_of(SAMPLE, 8)
+    truth = {one.prompt: one.answer for one in questions}
+    monkeypatch.setattr(recall, "generate", lambda base, prompts, **_: [type("C", (), {"text": truth[prompts[0]]})])
+
+    def scored(right: bool) -> Any:
+        return lambda base, prompt, answers: [
+            options.Option(a, -1.0 if right and a == truth[prompt] else -2.0, 1) for a in answers
+        ]
+
+    monkeypatch.setattr(recall, "likelihoods", scored(True))
+    assert all(one["chosen"] == one["chosen_by_mean"] == one["f1"] == 1.0 for one in recall.ask(base, questions, {}))
+    monkeypatch.setattr(recall, "likelihoods", scored(False))
+    assert all(one["chosen"] == pytest.approx(1 / recall.OPTIONS) for one in recall.ask(base, questions, {}))
+
+
+@pytest.mark.slow
+def test_a_conversation_is_read_and_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recall = module("locas_recall")
+    with pytest.raises(addenda.AddendaError, match=r"no '.*locomo7"):
+        recall.conversations()
+    monkeypatch.setattr(recall, "conversations", lambda: {"conv-0": SAMPLE})
+    sweep = [record("locas", 0.1, 0.0, part="sweep", kind="LocasGLU", options={"rank": 4}, settings={"lr": 4e-3})]
+    runs = recall.plan(sweep, ["conv-0"], [0], 3)
+    assert [run.method for run in runs] == [recall.NOBODY, "locas"]
+    for run in runs:
+        recall.execute(run, tmp_path)
+    found = module("records").read_records(tmp_path)
+    assert [len(one["answers"]) for one in found] == [3, 3]
+    assert "| locas | 1 | 3 |" in recall.report(found)

@@ -1,0 +1,255 @@
+"""Study: what is recalled of a conversation that was read once and is not in the window; Locas, quiet Locas, TempLoRA.
+
+    python -m recipes.locas_recall            # every run that has no record yet, then the table
+    python -m recipes.locas_recall --report   # the table of the records there are
+
+Each of LoCoMo's conversations (from `ADDENDA_DATA`; non-commercial, nothing of it is shipped) is read once, then asked
+about: the true answer against nine others, given to other questions about the same conversation, of the same kind as far
+as there are nine, by likelihood (chance 10%), and the F1 of an answer written greedily. Settings are those of each method
+that gained most in the sweep of `recipes.locas`. Questions that have no answer in the text (LoCoMo's category 5) are left
+out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import addenda
+from addenda.core.registry import build_kind
+from addenda.measuring.options import f1, first_wins, likelihoods
+from addenda.showing.generating import generate
+from recipes.common import precision, study_texts
+from recipes.locas import CHUNK, WINDOW, grids
+from recipes.records import device, in_processes, name_of, read_records, write_record
+
+CATEGORIES = {1: "several sessions", 2: "time", 3: "open domain", 4: "one session"}
+OPTIONS = 10
+#: tokens of a written answer
+ANSWER = 16
+DRAWS = 2000
+NOBODY = "no memory"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One conversation read by one method, and asked about."""
+
+    method: str
+    conversation: str
+    kind: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    questions: int = 100
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """A short name that changes with every option."""
+        return name_of(self, self.method.replace(" ", "-"), self.conversation, self.seed)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, its answer, and others to choose among; the order is that of the text."""
+
+    text: str
+    answer: str
+    others: tuple[str, ...]
+    category: int
+
+    @property
+    def prompt(self) -> str:
+        """How it is asked."""
+        return f"Question: {self.text}\nAnswer:"
+
+
+def conversations() -> dict[str, dict[str, Any]]:
+    """LoCoMo's conversations by name.
+
+    Raises:
+        AddendaError: they are not there.
+    """
+    path = Path(os.environ.get("ADDENDA_DATA", "../shared/data")) / "locomo" / "locomo7.json.gz"
+    if not path.exists():
+        raise addenda.AddendaError(f"no '{path}'; ADDENDA_DATA names the folder of the data")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return {one["sample_id"]: one for one in json.load(file)}
+
+
+def text_of(sample: dict[str, Any]) -> str:
+    """A conversation as running text: sessions with their dates, one line for each turn."""
+    said, lines = sample["conversation"], []
+    number = 1
+    while f"session_{number}_date_time" in said:
+        if turns := said.get(f"session_{number}"):
+            lines.append(f"\n{said[f'session_{number}_date_time']}\n")
+            lines += [f"{turn['speaker']}: {turn['text']}" for turn in turns]
+        number += 1
+    return "\n".join(lines).strip() + "\n"
+
+
+def questions_of(sample: dict[str, Any], most: int) -> list[Question]:
+    """At most so many questions, evenly over the conversation, each with nine other answers, of its category where it has them.
+
+    Raises:
+        AddendaError: the conversation has fewer than ten different answers.
+    """
+    asked = [one for one in sample["qa"] if one.get("category") in CATEGORIES and "answer" in one]
+    by_category: dict[int, list[str]] = {}
+    for one in asked:
+        by_category.setdefault(one["category"], []).append(str(one["answer"]))
+    every = sorted({str(one["answer"]) for one in asked})
+    found: list[Question] = []
+    for one in asked:
+        answer, draw = str(one["answer"]), random.Random(f"{sample['sample_id']} {one['question']}")
+        alike = sorted({a for a in by_category[one["category"]] if a.lower() != answer.lower()})
+        spare = [a for a in every if a.lower() != answer.lower() and a not in alike]
+        others = draw.sample(alike, min(OPTIONS - 1, len(alike)))
+        if len(others) + len(spare) < OPTIONS - 1:
+            raise addenda.AddendaError(
+                f"'{sample['sample_id']}' has fewer than {OPTIONS} different answers to choose among"
+            )
+        others += draw.sample(spare, OPTIONS - 1 - len(others))
+        found.append(Question(one["question"], answer, tuple(others), one["category"]))
+    step = max(1.0, len(found) / most)
+    return [found[int(n * step)] for n in range(min(most, len(found)))]
+
+
+def ask(base: addenda.Base, questions: Iterable[Question], selection: dict[str, float]) -> list[dict[str, Any]]:
+    """For each question: whether the true answer was found likeliest, by nats and by nats per token, and the F1."""
+    found: list[dict[str, Any]] = []
+    for question in questions:
+        with base.using(selection):
+            options = likelihoods(base, question.prompt, (question.answer, *question.others))
+            (written,) = generate(base, [question.prompt], max_tokens=ANSWER)
+        answer = written.text.strip().split("\n")[0]
+        found.append(
+            {
+                "category": question.category,
+                "chosen": first_wins([one.nats for one in options]),
+                "chosen_by_mean": first_wins([one.mean for one in options]),
+                "f1": f1(answer, question.answer),
+            }
+        )
+    return found
+
+
+def execute(run: Run, records: Path) -> str:
+    """Read the conversation, ask, and write the record."""
+    base, sample = addenda.load_base("tiny", dtype=torch.float32), conversations()[run.conversation]
+    facts: dict[str, Any] = {"parameters": 0}
+    selection: dict[str, float] = {}
+    if run.kind:
+        settings = dict(run.settings)
+        if settings.pop("replay", False):
+            settings["replay"] = study_texts().replay
+        report = addenda.memorize(
+            base, "m", text=text_of(sample), kind=build_kind(run.kind, run.options), seed=run.seed,
+            window=WINDOW, chunk=CHUNK, precision=precision(), log=False, **settings,
+        )  # fmt: skip
+        facts = {"parameters": report.parameters["m"], "gain": report.texts["m"].gain()}
+        selection = {"m": 1.0}
+    answers = ask(base, questions_of(sample, run.questions), selection)
+    write_record(
+        records / f"{run.id}.json",
+        {"run": asdict(run), **facts, "answers": answers, "base": base.fingerprint, "device": device()},
+    )
+    return run.id
+
+
+def plan(sweep: list[dict[str, Any]], names: Iterable[str], seeds: Iterable[int], questions: int) -> list[Run]:
+    """Every method at the setting that gained most in the sweep, on every conversation."""
+    runs = [Run(NOBODY, name, questions=questions) for name in names]
+    for method in grids():
+        mine = [one for one in sweep if one["run"]["part"] == "sweep" and one["run"]["method"] == method]
+        if not mine:
+            continue
+        best = max(mine, key=lambda one: one["gain"])["run"]
+        runs += [
+            Run(method, name, best["kind"], best["options"], best["settings"], questions, seed)
+            for seed in seeds
+            for name in names
+        ]
+    return runs
+
+
+def report(records: list[dict[str, Any]]) -> str:
+    """The table as Markdown: each measure, and its difference from no memory on the same questions, with 95% intervals."""
+    bare = {_asked(one): one["answers"] for one in records if one["run"]["method"] == NOBODY}
+    lines = [
+        "| method | runs | answers | chosen (chance 10%) | more than without | by nats per token | more | F1 | more |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for method in (NOBODY, *grids()):
+        mine = [r for r in records if r["run"]["method"] == method and _asked(r) in bare]
+        if not mine:
+            continue
+        cells: list[str] = []
+        for key in ("chosen", "chosen_by_mean", "f1"):
+            values = [_column(r["answers"], key) for r in mine]
+            deltas: dict[Any, list[np.ndarray]] = {}
+            for value, r in zip(values, mine, strict=True):
+                deltas.setdefault(_asked(r), []).append(value - _column(bare[_asked(r)], key))
+            # seeds answer the same questions: they are one observation of a question, not several
+            by_conversation = [np.mean(seeds, axis=0) for seeds in deltas.values()]
+            cells += [f"{np.concatenate(values).mean():.1%}", _difference(by_conversation) if method != NOBODY else ""]
+        lines.append(f"| {method} | {len(mine)} | {sum(len(r['answers']) for r in mine)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _asked(record: dict[str, Any]) -> tuple[str, int]:
+    """Which questions a record answers."""
+    return record["run"]["conversation"], len(record["answers"])
+
+
+def _column(answers: list[dict[str, Any]], key: str) -> np.ndarray:
+    return np.array([one[key] for one in answers], float)
+
+
+def _difference(deltas: list[np.ndarray]) -> str:
+    """Mean over questions, and a bootstrap over conversations and then over their questions."""
+    draw = np.random.default_rng(0)
+    means = []
+    for _ in range(DRAWS):
+        chosen = [deltas[n] for n in draw.integers(len(deltas), size=len(deltas))]
+        means.append(np.concatenate([one[draw.integers(len(one), size=len(one))] for one in chosen]).mean())
+    low, high = np.quantile(means, [0.025, 0.975])
+    return f"{np.concatenate(deltas).mean():+.1%} [{low:+.1%}, {high:+.1%}]"
+
+
+def main() -> None:
+    """Run what is not done yet, then report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, default=100, help="asked of each conversation at most")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time")
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="records and table")
+    parser.add_argument("--report", action="store_true", help="read nothing")
+    given = parser.parse_args()
+    records = given.docs / "locas_recall"
+    records.mkdir(parents=True, exist_ok=True)
+    if not given.report:
+        sweep = read_records(given.docs / "locas") if (given.docs / "locas").is_dir() else []
+        if not sweep:
+            raise addenda.AddendaError("the settings come from a sweep; run `python -m recipes.locas` before")
+        runs = plan(sweep, list(conversations()), given.seeds, given.questions)
+        todo = [(run, records) for run in runs if not (records / f"{run.id}.json").exists()]
+        in_processes(execute, todo, given.workers)
+    text = report(read_records(records))
+    (given.docs / "locas_recall.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
