@@ -17,6 +17,8 @@ from addenda.texts import texts
 
 #: share of the base's parameters that modules of FFN and linear kinds add: the paper's for neutral residues
 EXTRA = 0.2
+#: slots of a memory beside each FFN
+MEMORY = 64
 #: slots of registers and cartridges
 SLOTS = 128
 
@@ -82,6 +84,11 @@ def kinds(base: Base) -> dict[str, Kind]:
         "registers-context": addenda.Registers(count=SLOTS, gate="context"),
         "cartridge": addenda.Cartridge(count=SLOTS),
     }
+
+
+def folding(base: Base) -> dict[str, Kind]:
+    """Kinds that fold: a LoRA of the size above, and a memory as `memorize` makes it."""
+    return {"lora": kinds(base)["lora"], "locas": addenda.LocasGLU(rank=MEMORY, init="random")}
 
 
 def plugged(base: Base, name: str, kind: Kind, seed: int = 0) -> KnowledgeModule:

@@ -193,6 +193,20 @@ def mixed(b: Bodies) -> None:
         _unplug_all(b.base)
 
 
+def fused(b: Bodies) -> None:
+    """What folds, plain and fused into copies of the base's matrices, beside the bare base."""
+    for name, kind in models.folding(b.base).items():
+        if not b.bench.wanted(name):
+            continue
+        models.plugged(b.base, name, kind)
+        for step, make in _single(b, "on").items():
+            plain = make(b.base.model, partial(b.base.using, name))
+            b.bench.pair("fused", step, make(b.bare), plain, a="bare", b=name)
+            with b.base.fused(name):  # once, as in `generate`: making the copies is no part of a step
+                b.bench.pair("fused", step, make(b.bare), make(b.base.model), a="bare", b=f"{name}, fused")
+        b.base.unplug(name)
+
+
 def peaks(b: Bodies) -> None:
     """Peak memory of each kind, in processes of their own."""
     bench = b.bench
@@ -205,7 +219,14 @@ def peaks(b: Bodies) -> None:
 
 
 #: sections by name, in the order in which they run
-ALL: dict[str, Callable[[Bodies], None]] = {"off": off, "use": use, "plugged": plugged, "mixed": mixed, "memory": peaks}
+ALL: dict[str, Callable[[Bodies], None]] = {
+    "off": off,
+    "use": use,
+    "plugged": plugged,
+    "mixed": mixed,
+    "fused": fused,
+    "memory": peaks,
+}
 
 
 def _single(b: Bodies, where: str) -> dict[str, Callable[..., Step]]:

@@ -187,6 +187,16 @@ def test_one_small_run_gives_json_and_tables(
     assert json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["records"] == report["records"][:1]
 
 
+def test_what_folds_is_timed_plain_and_fused(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speed, sections = bench("speed"), bench("sections")
+    monkeypatch.setattr(sections, "PROMPT", 4)
+    monkeypatch.setattr(sections, "STEPS", 2)
+    asked = ["--models", "pico", "--pairs", "1", "--length", "128", "--steps", "decode"]
+    assert speed.main([*asked, "--sections", "fused", "--docs", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["records"]
+    assert [r["b"] for r in found if r["section"] == "fused"] == ["lora", "lora, fused", "locas", "locas, fused"]
+
+
 def test_targets_belong_to_the_large_model_in_float32(bench: Any) -> None:
     sections = bench("sections")
     for model, dtype, held in (

@@ -71,3 +71,9 @@ def test_what_is_no_seed_is_refused(seed: Any) -> None:
     with pytest.raises(AddendaError, match="seed is a whole number"):
         base.new("a", addenda.LoRA(rank=2), seed=seed)
     assert not base.modules
+
+
+@pytest.mark.parametrize(("kind", "said"), [(addenda.LoRA, "the class LoRA"), ("lora", "'lora'"), (None, "None")])
+def test_what_is_no_kind_is_told(kind: Any, said: str) -> None:
+    with pytest.raises(AddendaError, match=f"kind is one with its options, .*; got {said}"):
+        addenda.attach(pico("llama")).new("m", kind)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from addenda.bases.attention import AttentionSwitch
 from addenda.bases.cache import keep_states, states_in
+from addenda.bases.fusing import Fusion, hook_fused
 from addenda.bases.hooks import (
     Forward,
     Replaced,
@@ -46,6 +47,8 @@ class Machinery:
         self._slots: dict[str, tuple[Any, dict[str, KeyValues]]] = {}
         # made in any thread or task, and not given up there: some context or block still holds them
         self._alive: weakref.WeakSet[Selection] = weakref.WeakSet()
+        #: fusions that some block, or a context copied inside it, still holds
+        self.fusions: weakref.WeakSet[Fusion] = weakref.WeakSet()
         self._closed = False
         self._refitting = threading.RLock()
 
@@ -61,10 +64,17 @@ class Machinery:
         if not self.base.modules and bool(self._alive) != bool(self._fitted):
             self.refit()
 
+    def fuse(self, fusion: Fusion) -> None:
+        """Hook the matrices that a fusion has copies of, for as long as anything holds it."""
+        with self._refitting:
+            self.fusions.add(fusion)
+            self._refit()
+
     def close(self) -> None:
         """Take every hook off, whatever is selected anywhere."""
         self._closed = True
         self._alive.clear()
+        self.fusions.clear()
         self.refit()
 
     def refit(self) -> None:
@@ -99,7 +109,8 @@ class Machinery:
     def _wanted(self) -> dict[tuple[str, str], Any]:
         host, wanted = self.host, {}
         modules = self.base.modules.values()
-        if not modules and not self._alive:
+        fused = dict.fromkeys(path for fusion in list(self.fusions) for path in fusion.matrices)
+        if not modules and not self._alive and not fused:
             return {}
         wanted["call", ""] = lambda: Replaced(host.inner, self._around_forward)
         wanted["generate", ""] = lambda: Replaced(host.model, self._around_generate, "generate")
@@ -125,6 +136,8 @@ class Machinery:
             sites.sort(key=lambda site: site.seam is Seam.FFN)
             keys = "+".join(site.key for site in sites)
             wanted["output", keys] = partial(hook_output, host.submodule(path), sites)
+        for path in fused:
+            wanted["fused", path] = partial(hook_fused, host.submodule(path), path, lambda: self.base.fusion)
         return wanted
 
     # -- calls -------------------------------------------------------------------------------------------------
@@ -138,7 +151,12 @@ class Machinery:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             chosen = self.base.selection
-            if not me.live or RUNTIME.call is not None or RUNTIME.bare or chosen.empty:
+            if not me.live or RUNTIME.call is not None or RUNTIME.bare:
+                return original(*args, **kwargs)
+            fusion = self.base.fusion
+            if fusion is not None and not compiling():
+                fusion.refresh()
+            if fusion is not None or chosen.empty:
                 return original(*args, **kwargs)
             tokens = find("input_ids", args, kwargs)
             tokens = find("inputs_embeds", args, kwargs) if tokens is None else tokens
@@ -179,8 +197,7 @@ class Machinery:
         if torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()):
             self.place(module)
             return self.base.reader.materialise(module)  # not kept: that would hold the graph
-        base = self.host.model.get_input_embeddings().weight  # type: ignore[operator]
-        version = (module.version(), base.dtype, base.device)
+        version = (module.version(), self.host.dtype(), self.host.device())
         kept = self._slots.get(module.name)
         if kept is None or kept[0] != version:
             self.place(module)

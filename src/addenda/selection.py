@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -237,14 +238,19 @@ class Current(ModuleType):
     as in the guards before each call, which run in the caller's context.
     """
 
-    def __init__(self, selected: ContextVar[Selection]) -> None:
+    def __init__(self, selected: ContextVar[Selection], fused: ContextVar[Any]) -> None:
         super().__init__("addenda.current")
-        self._selected = selected
+        self._selected, self._fused = selected, fused
 
     @property
     def selection(self) -> Selection:
         """What the context variable holds."""
         return self._selected.get()
+
+    @property
+    def fusion(self) -> Any:
+        """The `Fusion` at work, or None."""
+        return self._fused.get()
 
 
 #: the empty selection: the bare base

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,10 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from addenda.bases.host import Host
+from addenda.core.contracts import Adapter
 from addenda.core.errors import UnsupportedError
+from addenda.core.module import KnowledgeModule
+from addenda.core.site import Seam
 from addenda.core.units import Units
 
 Change = Callable[[Tensor], Tensor]
@@ -25,17 +29,37 @@ class Folding:
     """What is folded into a host: units by layer, matrices [D_out, D_in] by the path of their linear layer.
 
     Units of all layers are padded with zeros to one number, such that the FFN's width is a multiple of `multiple`: engines
-    know one width for all layers, and kernels like round ones.
+    know one width for all layers, and kernels like round ones. Without `multiple` each layer is as wide as it needs to be.
     """
 
     host: Host
-    multiple: int = 64
+    multiple: int | None = 64
     #: of what is written; None: the base's own. Sums are rounded once, to it
     dtype: torch.dtype | None = None
     units: dict[int, list[Units]] = field(default_factory=dict[int, list[Units]])
     #: whose units they are, by layer: (name, first, last + 1) among the units of the folded FFN
     spans: dict[int, list[tuple[str, int, int]]] = field(default_factory=dict[int, list[tuple[str, int, int]]])
     matrices: dict[str, list[Matrix]] = field(default_factory=dict[str, list[Matrix]])
+
+    @torch.no_grad()
+    def add(self, module: KnowledgeModule, weight: float, refitted: Mapping[str, Units] | None = None) -> None:
+        """Fold all of a module in; `refitted` units, by the keys of their sites and with the weight in their values, for its own.
+
+        Raises:
+            UnsupportedError: no plain weight computes what it adds, or not in this base; says why.
+        """
+        if refitted is None and module.gate is not None:
+            raise UnsupportedError("it has a gate that reads the document so far, which plain weights cannot do")
+        for key in module.sites():
+            site, adapter = self.host.site(key), module.adapter(key)
+            if site.seam is Seam.LINEAR:  # when its turn has come: all matrices together would be as large as the base
+                self.add_matrix(site.path, partial(_matrix, adapter, weight))
+                continue
+            found = refitted[key] if refitted is not None else adapter.fold()
+            assert isinstance(found, Units)
+            if refitted is None:
+                found = replace(found, values=found.values * weight)
+            self.add_units(module.name, site.layer, found)
 
     def add_units(self, name: str, layer: int, units: Units) -> None:
         """Put the hidden units of a module beside those of a layer.
@@ -69,7 +93,8 @@ class Folding:
         if shape is None or not self.units:
             return 0 if shape is None else shape.units
         most = max(sum(len(one.up) for one in units) for units in self.units.values())
-        return -(-(shape.units + most) // self.multiple) * self.multiple
+        multiple = self.multiple or 1
+        return -(-(shape.units + most) // multiple) * multiple
 
     def size_in_config(self) -> int | None:
         """What the base's configuration says of its FFN's size; None where it says nothing, as GPT-2's may."""
@@ -82,9 +107,10 @@ class Folding:
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of the folded model's checkpoint by name, one at a time; tied ones once."""
-        return checkpoint_tensors(self.host, self._changes())
+        return checkpoint_tensors(self.host, self.changes())
 
-    def _changes(self) -> dict[str, list[Change]]:
+    def changes(self) -> dict[str, list[Change]]:
+        """What is done to which tensor, by its name in a checkpoint."""
         found: dict[str, list[Change]] = {}
         for path, matrices in self.matrices.items():
             turned = isinstance(self.host.submodule(path), Conv1D)
@@ -92,9 +118,11 @@ class Folding:
         named, shape = self.host.table.units, self.host.anatomy.ffn
         if named is None or shape is None or not self.units:
             return found
-        extra = self.width - shape.units
         for part in _parts(self.host):
             units = self.units.get(part.layer, [])
+            extra = self.width - shape.units if self.multiple else sum(len(one.up) for one in units)
+            if extra == 0:
+                continue
             gates = [one.gate for one in units if one.gate is not None]
             rows = {named.down: [one.values for one in units], named.up: [one.up for one in units]}.get(
                 part.path, gates
@@ -180,11 +208,7 @@ def checkpoint_tensors(host: Host, changes: dict[str, list[Change]]) -> Iterator
     """
     left, seen = dict(changes), set[tuple[int, Any]]()
     for name, tensor in host.model.state_dict(keep_vars=True).items():
-        tensor = tensor.detach()
-        if tensor.device.type == "meta":
-            raise UnsupportedError(f"'{name}' is not in memory; load the base without offloading to merge into it")
-        if type(tensor) is not Tensor or not (tensor.is_floating_point() or tensor.dtype == torch.bool):
-            raise UnsupportedError(f"'{name}' is quantised; load the base in plain numbers to merge into it")
+        tensor = plain(name, tensor)
         same = (tensor.data_ptr(), tuple(tensor.shape))
         if same in seen and tensor.numel():
             continue
@@ -193,6 +217,27 @@ def checkpoint_tensors(host: Host, changes: dict[str, list[Change]]) -> Iterator
             tensor = change(tensor)
         yield name, tensor
     assert not left, f"no tensor is called {sorted(left)}"
+
+
+def plain(name: str, tensor: Tensor) -> Tensor:
+    """The numbers of a tensor of the base.
+
+    Raises:
+        UnsupportedError: it is quantised, or not in memory.
+    """
+    tensor = tensor.detach()
+    if tensor.device.type == "meta":
+        raise UnsupportedError(f"'{name}' is not in memory; load the base without offloading to fold into it")
+    if type(tensor) is not Tensor or not (tensor.is_floating_point() or tensor.dtype == torch.bool):
+        raise UnsupportedError(f"'{name}' is quantised; load the base in plain numbers to fold into it")
+    return tensor
+
+
+@torch.no_grad()
+def _matrix(adapter: Adapter, weight: float) -> Tensor:
+    found = adapter.fold()
+    assert isinstance(found, Tensor)
+    return found * weight
 
 
 def _narrowing(kept: Tensor, width: int, axis: int, fused: bool) -> Change:
