@@ -60,6 +60,7 @@ FLAGS: dict[str, list[str]] = {
             "--format",
             "--gguf-type",
             "--probe",
+            "--approximate",
             "--subtract",
             *BASE,
             *WHERE,

@@ -1,5 +1,6 @@
 """`addenda merge`: fold modules into a plain checkpoint that any engine of the architecture loads."""
 
+# budget: the signature of `merge` is its command line
 from __future__ import annotations
 
 from enum import StrEnum
@@ -46,6 +47,14 @@ def merge(
     probe: Annotated[
         str, typer.Option("--probe", help="Text on which the merged and the plugged model are compared.")
     ] = "general_valid",
+    approximate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--approximate",
+            help="Fold modules that have a gate as nearly as can be, fitted on this text; say what it loses. Repeatable.",
+            metavar="TEXT",
+        ),
+    ] = None,
     subtract: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,6 +71,9 @@ def merge(
     Units of side FFNs (Locas memories, parallel adapters) stand beside the base's own, LoRA is added to its matrices.
     What has a gate, or adds keys and values, cannot be folded and is refused. Nothing is written unless the proof holds.
 
+    `--approximate TEXT`, once with text of the subject and once with general text, folds gated side FFNs as nearly as can
+    be; what that loses on held-out rows of these texts is measured and told in place of the proof.
+
     `--subtract NAME` takes units out of a merged checkpoint again, bit for bit.
 
     Example: `addenda merge --plug runs/book --out runs/with-book`
@@ -69,7 +81,7 @@ def merge(
     with answering(json) as answer:
         import addenda
 
-        _check(subtract, bool(plug or modules), format, gguf_type)
+        _check(subtract, bool(plug or modules), bool(approximate), format, gguf_type)
         if subtract:
             removed = addenda.subtract(base, subtract, out=out)
             answer.give(removed.as_dict(), lambda console: console.print(str(removed), markup=False))
@@ -84,16 +96,21 @@ def merge(
             probe=probe,
             format=format.value,
             gguf_type=(gguf_type or GGUFType.F16).value,
+            approximate=approximate or (),
         )
         answer.give(report.as_dict(), lambda console: console.print(str(report), markup=False))
 
 
-def _check(subtract: list[str] | None, plugs: bool, format: Format, gguf_type: GGUFType | None) -> None:
+def _check(
+    subtract: list[str] | None, plugs: bool, approximate: bool, format: Format, gguf_type: GGUFType | None
+) -> None:
     """Refuse options that go against each other."""
     from addenda import AddendaError
 
     if subtract and plugs:
         raise AddendaError("--subtract takes modules out; --plug and --modules put them in: do one at a time")
+    if subtract and approximate:
+        raise AddendaError("--approximate is for merging, not for --subtract; leave one out")
     if subtract and format is Format.GGUF:
         raise AddendaError("--subtract writes a checkpoint; leave --format out")
     if gguf_type is not None and format is not Format.GGUF:

@@ -48,6 +48,9 @@ class Manifest(_Record):
     units: dict[int, list[tuple[str, int, int]]] = Field(description="by layer: name, first unit, last + 1")
     width: Width
     proof: dict[str, Any] | None = Field(default=None, description="merged against plugged logits")
+    approximation: dict[str, Any] | None = Field(
+        default=None, description="gated modules: what their nearest fold loses"
+    )
     gguf: dict[str, Any] | None = Field(default=None, description="what the numbers of a GGUF file cost")
     subtracted: list[Merged] = Field(default_factory=list[Merged], description="taken out again")
     files: list[str] = Field(default_factory=list[str])

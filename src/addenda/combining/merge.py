@@ -1,26 +1,25 @@
 """Merge: fold modules into a plain checkpoint of the base's own architecture, with the proof that it computes the same."""
 
+# budget: the docstring of `merge` is the reference of the whole call
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
 
 from addenda.bases.folding import Folding
+from addenda.combining import approximate as nearest
+from addenda.combining.approximate import Approximation
 from addenda.combining.checkpoint_files import check_out, write_checkpoint
 from addenda.combining.gguf.write import Written, convert
 from addenda.combining.gguf.write import check as check_gguf
 from addenda.combining.manifest import Manifest, Merged, Width
 from addenda.combining.proof import Proof, Rows, probe_rows, prove
-from addenda.core.contracts import Adapter
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule
-from addenda.core.site import Seam
 from addenda.core.units import Units
 from addenda.selection import weights_of
 
@@ -33,7 +32,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What was merged. `width` is the FFN's number of hidden units before and after, `proof` stands beside the weights."""
+    """What was merged. `width` is the FFN's number of hidden units before and after, `proof` stands beside the weights.
+
+    Where gated modules were folded as nearly as could be there is no proof, and `approximation` says what it loses.
+    """
 
     names: tuple[str, ...]
     weights: dict[str, float]
@@ -41,26 +43,29 @@ class MergeReport:
     bytes: int
     files: tuple[str, ...]
     width: tuple[int, int]
-    proof: Proof
+    dtype: str
+    proof: Proof | None
     gguf: Written | None = None
+    approximation: Approximation | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        plain = {k: getattr(self, k) for k in ("weights", "bytes")}
+        plain = {k: getattr(self, k) for k in ("weights", "bytes", "dtype")}
         plain |= {"names": list(self.names), "out": str(self.out), "files": list(self.files), "width": list(self.width)}
-        plain |= {"gguf": self.gguf.as_dict()} if self.gguf is not None else {}
-        return plain | {"proof": self.proof.as_dict()}
+        for key in ("proof", "gguf", "approximation"):
+            found = getattr(self, key)
+            plain |= {} if found is None else {key: found.as_dict()}
+        return plain
 
     def __str__(self) -> str:
-        proof, (before, after) = self.proof, self.width
+        before, after = self.width
         wider = f"; FFN {before:,} -> {after:,} units" if before != after else ""
-        return (
-            f"{' + '.join(self.names)} merged into {self.out} ({self.bytes / 2**20:,.1f} MiB, {proof.dtype}{wider})\n"
-            f"  merged against plugged on {proof.tokens:,} tokens of {proof.text}: largest difference "
-            f"{proof.difference:.1e} of the largest logit (allowed {proof.allowed:.1e}; the modules move it by "
-            f"{proof.changed:.1e}), first choice equal for {proof.same_first_choice:.1%}"
-            + (f"\n  {self.gguf}" if self.gguf is not None else "")
-        )
+        lines = [
+            f"{' + '.join(self.names)} merged into {self.out} ({self.bytes / 2**20:,.1f} MiB, {self.dtype}{wider})"
+        ]
+        for found in (self.proof, self.approximation, self.gguf):
+            lines += [f"  {line}" for line in str(found).splitlines()] if found is not None else []
+        return "\n".join(lines)
 
 
 def merge(
@@ -74,6 +79,7 @@ def merge(
     shard_bytes: int = 2**31,
     format: Literal["checkpoint", "gguf"] = "checkpoint",
     gguf_type: str = "f16",
+    approximate: Sequence[Any] = (),
 ) -> MergeReport:
     """Fold plugged modules into a plain checkpoint that transformers, and any engine of the architecture, loads.
 
@@ -91,11 +97,15 @@ def merge(
         shard_bytes: largest size of one file of weights.
         format: `checkpoint`, or `gguf`: the one file `model.gguf` in that folder, for llama.cpp and its relatives.
         gguf_type: numbers of that file: `f32`, `f16` or `q8_0`. What they cost on the probe text is measured and reported.
+        approximate: texts, of the subject and general, for modules with a gate: their units are folded without it, values
+            refitted to what the module adds on these texts. In place of the proof, what that loses is measured on rows
+            of the texts that were not fitted on.
 
     Raises:
         UnsupportedError: a module cannot be folded, or not into this base; or no GGUF is written for it; says why.
-        AddendaError: no such module is plugged, the dtype or format is none, or the merged model computes something else than
-            the plugged one.
+        AddendaError: no such module is plugged, the dtype or format is none, the merged model computes something else than
+            the plugged one, or there is nothing to approximate.
+        DataError: a text cannot be read, or is too short.
         FileError: `out` holds something else, or cannot be written.
     """
     weights = _checked(base, names)
@@ -108,38 +118,71 @@ def merge(
     written = _dtype(dtype) or base.host.dtype()
     check_out(Path(out))
     folding = Folding(base.host, multiple, written)
-    finish = _Finish(base, weights, folding, written, probe_rows(base, probe), gguf_type if format == "gguf" else None)
+    gated = [name for name in sorted(weights) if nearest.can(base.modules[name])] if approximate else []
+    if approximate and not gated:
+        raise AddendaError("none of these modules has a gate beside an FFN to approximate: leave approximate out")
+    fitted = _Fitted(gated, nearest.read(base, approximate))
+    finish = _Finish(
+        base, weights, folding, written, probe_rows(base, probe), fitted, gguf_type if format == "gguf" else None
+    )
+    units = _refitted(base, weights, fitted)
     for name in sorted(weights):
-        _fold(base, folding, base.modules[name], weights[name])
+        _fold(folding, base.modules[name], weights[name], units.get(name))
     files, size = write_checkpoint(base.model, base.tokenizer, folding, Path(out), written, shard_bytes, finish)
-    assert finish.proof is not None
     shape = base.anatomy.ffn
-    before = 0 if shape is None else shape.units
     return MergeReport(
-        tuple(sorted(weights)), weights, Path(out), size if finish.gguf is None else finish.gguf.bytes, files,
-        (before, folding.width), finish.proof, finish.gguf,
-    )  # fmt: skip
+        names=tuple(sorted(weights)),
+        weights=weights,
+        out=Path(out),
+        bytes=size if finish.gguf is None else finish.gguf.bytes,
+        files=files,
+        width=(0 if shape is None else shape.units, folding.width),
+        dtype=str(written).removeprefix("torch."),
+        proof=finish.proof,
+        gguf=finish.gguf,
+        approximation=finish.approximation,
+    )
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Gated modules that are folded as nearly as can be, and the texts for it."""
+
+    names: list[str]
+    texts: list[nearest.Text]
+
+
+def _refitted(base: Base, weights: Mapping[str, float], fitted: _Fitted) -> dict[str, dict[str, Units]]:
+    try:
+        return nearest.fit(base, weights, fitted.names, fitted.texts) if fitted.names else {}
+    except UnsupportedError as error:
+        raise UnsupportedError(f"no fold comes near {', '.join(fitted.names)}: {error}") from None
 
 
 @dataclass
 class _Finish:
-    """Proves a checkpoint that was written, and turns it into a GGUF where one is asked for."""
+    """Proves a checkpoint that was written, or measures how near it comes, and turns it into a GGUF where that is asked for."""
 
     base: Base
     weights: Mapping[str, float]
     folding: Folding
     dtype: torch.dtype
     rows: Rows
+    fitted: _Fitted
     gguf_type: str | None
     proof: Proof | None = None
+    approximation: Approximation | None = None
     gguf: Written | None = None
 
     def __call__(self, folder: Path) -> Manifest:
-        found = prove(self.base, self.weights, folder, self.dtype, self.rows)
-        self.proof = found
-        if not found.holds:
-            raise AddendaError(_unproven(found))
-        manifest = _manifest(self.base, self.weights, self.folding, found)
+        if self.fitted.names:
+            names, texts = self.fitted.names, self.fitted.texts
+            self.approximation = nearest.measure(self.base, self.weights, folder, self.dtype, names, texts)
+        else:
+            self.proof = prove(self.base, self.weights, folder, self.dtype, self.rows)
+            if not self.proof.holds:
+                raise AddendaError(_unproven(self.proof))
+        manifest = _manifest(self)
         if self.gguf_type is not None:
             notes = manifest.model_dump(mode="json", exclude={"files", "gguf"})
             self.gguf = convert(folder, self.base.tokenizer, self.gguf_type, self.rows[0], notes)
@@ -176,39 +219,28 @@ def _dtype(given: torch.dtype | str | None) -> torch.dtype | None:
     return DTYPES[given]
 
 
-def _fold(base: Base, folding: Folding, module: KnowledgeModule, weight: float) -> None:
-    kind = type(module.kind).__name__
+def _fold(folding: Folding, module: KnowledgeModule, weight: float, refitted: Mapping[str, Units] | None) -> None:
     try:
-        if module.gate is not None:
-            raise UnsupportedError("it has a gate that reads the document so far, which plain weights cannot do")
-        for key in module.sites():
-            site, adapter = base.host.site(key), module.adapter(key)
-            if site.seam is Seam.LINEAR:  # when its turn has come: all matrices together would be as large as the base
-                folding.add_matrix(site.path, partial(_matrix, adapter, weight))
-                continue
-            found = adapter.fold()
-            assert isinstance(found, Units)
-            folding.add_units(
-                module.name, site.layer, Units(found.up, found.values * weight, found.gate, found.activation)
-            )
+        folding.add(module, weight, refitted)
     except UnsupportedError as error:
-        raise UnsupportedError(f"'{module.name}' ({kind}) cannot be folded into plain weights: {error}") from None
+        kind = type(module.kind).__name__
+        hint = refitted is None and nearest.can(module)
+        near = (
+            "; --approximate SUBJECT_TEXT --approximate GENERAL_TEXT (approximate=[...]) folds what comes nearest"
+            if hint
+            else ""
+        )
+        raise UnsupportedError(f"'{module.name}' ({kind}) cannot be folded into plain weights: {error}{near}") from None
 
 
-@torch.no_grad()
-def _matrix(adapter: Adapter, weight: float) -> Tensor:
-    found = adapter.fold()
-    assert isinstance(found, Tensor)
-    return found * weight
-
-
-def _manifest(base: Base, weights: Mapping[str, float], folding: Folding, proof: Proof) -> Manifest:
+def _manifest(done: _Finish) -> Manifest:
+    base, weights, folding = done.base, done.weights, done.folding
     shape = base.anatomy.ffn
     beside = {name for spans in folding.spans.values() for name, _, _ in spans}
     return Manifest(
         base=base.record(),
         base_dtype=str(base.host.dtype()).removeprefix("torch."),
-        dtype=proof.dtype,
+        dtype=str(done.dtype).removeprefix("torch."),
         modules=[
             Merged(
                 name=name,
@@ -224,8 +256,9 @@ def _manifest(base: Base, weights: Mapping[str, float], folding: Folding, proof:
         width=Width(
             before=0 if shape is None else shape.units,
             after=folding.width,
-            multiple=folding.multiple,
+            multiple=folding.multiple or 1,
             config=folding.size_in_config(),
         ),
-        proof=proof.as_dict(),
+        proof=None if done.proof is None else done.proof.as_dict(),
+        approximation=None if done.approximation is None else done.approximation.as_dict(),
     )

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from addenda.core.errors import DataError
+from addenda.core.state import evaluating
 from addenda.encoding import Encoder
-from addenda.scoring import evaluating
 from addenda.texts import texts
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ class Proof:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self) | {"holds": self.holds}
+
+    def __str__(self) -> str:
+        return (
+            f"merged against plugged on {self.tokens:,} tokens of {self.text}: largest difference {self.difference:.1e} of "
+            f"the largest logit (allowed {self.allowed:.1e}; the modules move it by {self.changed:.1e}), first choice equal "
+            f"for {self.same_first_choice:.1%}"
+        )
 
 
 Rows = tuple[list[Tensor], str]
@@ -110,7 +118,7 @@ def probe_rows(base: Base, probe: Any) -> Rows:
     Raises:
         DataError: the text cannot be read, or is empty.
     """
-    vocabulary = base.model.get_input_embeddings().weight.shape[0]
+    vocabulary = base.vocabulary
     if base.tokenizer is None:
         generator = torch.Generator().manual_seed(0)
         return [torch.randint(vocabulary, (LENGTH,), generator=generator) for _ in range(ROWS)], "random tokens"
@@ -131,6 +139,12 @@ def logits_of(model: Any, rows: Sequence[Tensor]) -> list[Tensor]:
     device = model.get_input_embeddings().weight.device
     with evaluating(model):
         return [model(input_ids=row[None].to(device), use_cache=False).logits[0].float().cpu() for row in rows]
+
+
+def loss_of(logits: Sequence[Tensor], rows: Sequence[Tensor]) -> float:
+    """Nats per token that logits [T, V] give to the rows of token ids [T] they were computed on."""
+    lost = [cross_entropy(a[:-1], b[1:], reduction="none") for a, b in zip(logits, rows, strict=True)]
+    return float(torch.cat(lost).mean())
 
 
 def _cast_logits(base: Base, rows: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:

@@ -98,6 +98,7 @@ def subtract(
                 "units": spans,
                 "width": manifest.width.model_copy(update={"after": width}),
                 "proof": None,
+                "approximation": None,
                 "subtracted": [*manifest.subtracted, *(modules[name] for name in wanted)],
             }
         )

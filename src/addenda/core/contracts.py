@@ -47,6 +47,12 @@ class Adapter(nn.Module, ABC):
         """
         raise UnsupportedError("it has no form that the base's own weights could take up")
 
+    def units(self) -> Units:
+        """The hidden units that this adapter beside an FFN is made of, whatever gate stands before them; refused as `fold` is."""
+        found = self.fold()
+        assert isinstance(found, Units)
+        return found
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the adapter's parameters."""

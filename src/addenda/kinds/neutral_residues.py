@@ -14,6 +14,7 @@ from addenda.core.contracts import GatedAdapter, Kind, into, width_for
 from addenda.core.gates import ContextGate
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
+from addenda.core.units import Units
 
 
 class NeutralAdapter(GatedAdapter):
@@ -43,6 +44,11 @@ class NeutralAdapter(GatedAdapter):
         """W_o( silu(W_g x) * (W_i x) ) [..., D]."""
         gate, value = product(into(x, self.up), self.up).chunk(2, dim=-1)
         return product(F.silu(gate) * value, self.down)
+
+    def units(self) -> Units:
+        """The adapter's units without their gate, activated by silu."""
+        gate, up = self.up.detach().float().chunk(2)
+        return Units(up, self.down.detach().float().T, gate, activation="silu")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from addenda.combining.gguf.layout import layout_of, rope_factors
 from addenda.combining.gguf.vocabulary import vocabulary
-from addenda.combining.proof import TOLERANCE, apart, logits_of
+from addenda.combining.proof import TOLERANCE, apart, logits_of, loss_of
 from addenda.core.errors import AddendaError, UnsupportedError, known
 
 #: numbers a file can be written in; q8_0: blocks of 32 whole numbers of 8 bits with a common scale
@@ -188,8 +188,8 @@ def convert(folder: Path, tokenizer: Any, kind: str, rows: Sequence[Tensor], not
         bytes=(folder / FILE).stat().st_size,
         tensors=tensors,
         kept=kept,
-        loss=_loss(plain, rows),
-        loss_written=_loss(found, rows),
+        loss=loss_of(plain, rows),
+        loss_written=loss_of(found, rows),
         difference=apart(found, plain),
     )
     if kind == "f32" and config.dtype == torch.float32 and not told.difference <= TOLERANCE:
@@ -207,11 +207,3 @@ def _as_read(config: Any) -> Any:
         return config
     left_out = ("model_type", "architectures", "sliding_window", "transformers_version")
     return AutoConfig.for_model(name, **{k: v for k, v in config.to_dict().items() if k not in left_out})
-
-
-def _loss(logits: Sequence[Tensor], rows: Sequence[Tensor]) -> float:
-    """Nats per token."""
-    lost = [
-        torch.nn.functional.cross_entropy(a[:-1], b[1:], reduction="none") for a, b in zip(logits, rows, strict=True)
-    ]
-    return float(torch.cat(lost).mean())

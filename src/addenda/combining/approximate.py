@@ -1,0 +1,237 @@
+"""The nearest fold of a gated module: its units without their gate, values refitted on text, and what that loses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from addenda.bases.hooks import of_this_thread
+from addenda.combining.proof import logits_of, loss_of
+from addenda.core.activations import activation
+from addenda.core.contracts import Contribution, GatedAdapter
+from addenda.core.errors import AddendaError, DataError, UnsupportedError
+from addenda.core.module import KnowledgeModule
+from addenda.core.site import Seam
+from addenda.core.state import Share, evaluating
+from addenda.core.units import Units
+from addenda.encoding import Encoder
+from addenda.texts import texts
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+#: tokens of a row, rows read of each text, and which of them are only measured on: every eighth
+LENGTH, ROWS, HELD = 256, 256, 8
+#: ridge of the least squares, in shares of the mean square of a unit's activation
+RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Loss in nats per token on rows of a text that were not fitted on: bare base, module plugged, module folded."""
+
+    text: str
+    tokens: int
+    bare: float
+    plugged: float
+    merged: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.text}: base {self.bare:.4f}, plugged {self.plugged:.4f} ({self.plugged - self.bare:+.4f}), merged "
+            f"{self.merged:.4f} ({self.merged - self.bare:+.4f}), on {self.tokens:,} held-out tokens"
+        )
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """What the nearest fold of gated modules loses; `fitted_on` tokens of the same texts their values were refitted."""
+
+    modules: tuple[str, ...]
+    fitted_on: int
+    losses: tuple[Loss, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        first = f"{', '.join(self.modules)} without gates, an approximation fitted on {self.fitted_on:,} tokens; loss:"
+        return "\n".join([first, *(f"  {one}" for one in self.losses)])
+
+
+@dataclass(frozen=True)
+class Text:
+    """Rows of token ids [T] of a text: to fit on, and held out."""
+
+    name: str
+    fit: list[Tensor]
+    held: list[Tensor]
+
+
+def can(module: KnowledgeModule) -> bool:
+    """Whether a module stands beside FFNs, with a gate between it and plain weights."""
+    adapters = [module.adapter(key) for key in module.sites()]
+    gated = module.gate is not None or any(isinstance(one, GatedAdapter) for one in adapters)
+    return gated and all(one.seam is Seam.FFN for one in adapters)
+
+
+def read(base: Base, sources: Sequence[Any]) -> list[Text]:
+    """Rows of the texts to fit on, those of the subject and general ones; nothing for no texts. A lone path is one text.
+
+    Raises:
+        DataError: one cannot be read, or is too short to hold rows out.
+        AddendaError: the base has no tokenizer.
+    """
+    if not sources:
+        return []
+    sources = [sources] if isinstance(sources, str | Path) else sources
+    if base.tokenizer is None:
+        raise AddendaError(
+            "an approximation is fitted on text, and the base has no tokenizer: addenda.attach(model, tokenizer)"
+        )
+    encoder = Encoder(base.tokenizer, base.vocabulary)
+    length = min(LENGTH, base.context or LENGTH)
+    found: list[Text] = []
+    for source in map(texts, sources):
+        rows = list(islice(_rows(encoder, source, length), ROWS))
+        if len(rows) < HELD:
+            raise DataError(
+                f"'{source.name}' has {len(rows)} rows of {length} tokens; an approximation needs {HELD} at least"
+            )
+        held = rows[HELD - 1 :: HELD]
+        found.append(Text(source.name, [row for n, row in enumerate(rows) if n % HELD != HELD - 1], held))
+    return found
+
+
+def _rows(encoder: Encoder, source: Any, length: int) -> Iterator[Tensor]:
+    for document in encoder.documents(source):
+        ids = torch.from_numpy(document.ids.astype("int64"))
+        yield from (row for row in ids.split(length) if len(row) > 1)
+
+
+@torch.no_grad()
+def fit(
+    base: Base, weights: Mapping[str, float], names: Sequence[str], sources: Sequence[Text]
+) -> dict[str, dict[str, Units]]:
+    """Units for each of `names`, by the keys of their sites, that add nearest to what the gated module adds.
+
+    Keys and gates of the units are kept; values V [F, D] minimise the mean over tokens of |V^T h(x) - delta(x)|^2, delta
+    being what the module contributed with its gate and weight, h the units' activations [F] under the base's activation.
+
+    Raises:
+        UnsupportedError: a module is not made of units of an FFN.
+    """
+    shape = base.anatomy.ffn
+    assert shape is not None
+    act = activation(shape.activation)
+    if act is None:
+        raise UnsupportedError(f"the activation '{shape.activation}' of this base's FFNs is not known here")
+    sums = {
+        name: {key: _Sums(base, base.modules[name], key, act) for key in base.modules[name].sites()} for name in names
+    }
+    with ExitStack() as stack:
+        stack.enter_context(base.using(dict(weights)))
+        stack.enter_context(evaluating(base.model))
+        for one in (one for each in sums.values() for one in each.values()):
+            stack.enter_context(one.reading())
+
+        def observe(share: Share, site: str, **facts: Any) -> None:
+            if share.name in sums and site in sums[share.name] and "contribution" in facts:
+                sums[share.name][site].add(facts["contribution"])
+
+        stack.enter_context(base.watching(observer=observe))
+        device = base.device
+        for row in (row for text in sources for row in text.fit):
+            base.model(input_ids=row[None].to(device), use_cache=False)
+    return {name: {key: one.solved() for key, one in each.items()} for name, each in sums.items()}
+
+
+class _Sums:
+    """The least squares of one adapter, gathered as text runs by: h h^T [F, F] and h delta^T [F, D]."""
+
+    def __init__(self, base: Base, module: KnowledgeModule, key: str, act: Any) -> None:
+        site, adapter = base.host.site(key), module.adapter(key)
+        self.units, shape = adapter.units(), base.anatomy.ffn
+        if shape is not None and shape.gated != (self.units.gate is not None):
+            raise UnsupportedError("its units are gated, and those of this base are not, or the reverse")
+        self.act = act
+        self.entry: nn.Module = base.host.submodule(site.entry)
+        self.x: Tensor | None = None
+        slots, width = self.units.values.shape
+        self.squares = torch.zeros(slots, slots, dtype=torch.float64)
+        self.targets = torch.zeros(slots, width, dtype=torch.float64)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Note what enters the site."""
+
+        def note(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.x = (args[0] if args else next(iter(kwargs.values()))).float()
+
+        handle = self.entry.register_forward_pre_hook(of_this_thread(note), with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def add(self, contribution: Contribution | None) -> None:
+        """One row's tokens."""
+        assert self.x is not None
+        x = self.x.flatten(0, -2)
+        read = x @ self.units.up.to(x).T
+        h = self.act(read) if self.units.gate is None else self.act(x @ self.units.gate.to(x).T) * read
+        self.squares += (h.T @ h).cpu()
+        if contribution is not None:
+            delta = contribution.add_to(torch.zeros_like(self.x)).flatten(0, -2)
+            self.targets += (h.T @ delta).cpu()
+
+    def solved(self) -> Units:
+        """The units with their new values."""
+        ridge = RIDGE * self.squares.diagonal().mean().clamp(min=1e-30)
+        eye = torch.eye(len(self.squares), dtype=torch.float64)
+        values = torch.linalg.solve(self.squares + ridge * eye, self.targets)
+        return Units(self.units.up, values.float(), self.units.gate)
+
+
+@torch.no_grad()
+def measure(
+    base: Base,
+    weights: Mapping[str, float],
+    folder: Path,
+    dtype: torch.dtype,
+    names: Sequence[str],
+    sources: Sequence[Text],
+) -> Approximation:
+    """Loss of the bare base, of the plugged modules and of the checkpoint, loaded by transformers alone, on held-out rows."""
+    loader: Any = AutoModelForCausalLM
+    merged = loader.from_pretrained(folder, dtype=dtype, attn_implementation=base.model.config._attn_implementation).to(
+        base.device
+    )
+    losses: list[Loss] = []
+    for text in sources:
+        with base.off():
+            bare = _loss(base.model, text.held)
+        with base.using(dict(weights)):
+            plugged = _loss(base.model, text.held)
+        found = _loss(merged, text.held)
+        if not math.isfinite(found):
+            told = str(dtype).removeprefix("torch.")
+            raise AddendaError(f"nothing was written: the merged model's loss on {text.name} is {found} in {told}")
+        losses.append(Loss(text.name, sum(len(row) - 1 for row in text.held), bare, plugged, found))
+    return Approximation(tuple(names), sum(len(row) for text in sources for row in text.fit), tuple(losses))
+
+
+def _loss(model: Any, rows: Sequence[Tensor]) -> float:
+    """Nats per token, one row's logits in memory at a time."""
+    sums = [loss_of(logits_of(model, [row]), [row]) * (len(row) - 1) for row in rows]
+    return sum(sums) / sum(len(row) - 1 for row in rows)
