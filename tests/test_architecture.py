@@ -31,7 +31,7 @@ BUDGETED = (PACKAGE, "tools", "benchmarks", "engines", "recipes")
 
 CLI_FLOOR = 5
 CORE_MAY_IMPORT = {"torch", "safetensors", "pydantic", "typing_extensions"}
-INSIDES = ("models", "cache_utils", "masking_utils", "modeling_utils", "integrations")
+INSIDES = ("models", "cache_utils", "masking_utils", "modeling_utils", "integrations", "pytorch_utils")
 PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 TORCH_PICKLES = {"torch.load", "torch.save", "torch.serialization"}
 FINDS_BY_NAME = "core/registry.py"

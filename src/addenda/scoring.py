@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from addenda.core.errors import AddendaError, DataError
+from addenda.core.state import evaluating
 from addenda.encoding import Encoded, Encoder
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
@@ -132,9 +133,7 @@ def score(
 
 def default_length(base: Base) -> int:
     """512 tokens, or the base's context where that is shorter."""
-    config = base.model.config
-    context = getattr(config, "max_position_embeddings", None) or 512
-    return min(512, int(context))
+    return min(512, base.context or 512)
 
 
 def opened(encoder: Encoder, found: Any, limit: int | None) -> Iterator[Encoded]:
@@ -187,7 +186,7 @@ def _run(base: Base, head: Head, windows: list[Any], sums: dict[int, float], bat
 
 @torch.no_grad()
 def _nats(base: Base, head: Head, batch: list[Any], precision: str) -> list[float]:
-    device = base.model.get_input_embeddings().weight.device
+    device = base.device
     width = len(batch[0][2])
     ids = torch.zeros(len(batch), width + 1, dtype=torch.long)
     weights = torch.zeros(len(batch), width)
@@ -201,18 +200,6 @@ def _nats(base: Base, head: Head, batch: list[Any], precision: str) -> list[floa
         hidden = head.hidden(ids[:, :-1], attention_mask=mask)
         _, costs = head.costs(LanguageModelling(), hidden.flatten(0, 1), ids[:, 1:].flatten(), weights.flatten())
     return costs.view(weights.shape).double().sum(1).tolist()
-
-
-@contextlib.contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode for a block; every submodule's mode is put back after."""
-    before = [(module, module.training) for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in before:
-            module.training = flag
 
 
 def cast(device: torch.device, precision: str) -> Any:

@@ -158,6 +158,17 @@ def it_reports_and_does_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hooks, "apply_adding", nothing)
 
 
+@pytest.mark.parametrize("mutant", [a_site_is_not_hooked, weights_are_one, only_the_first_module_runs])
+def test_the_canary_catches_it_too(
+    mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+    subject = throwaway("llama", "lora")
+    subject.plug("n", seed=1)
+    with subject.base.using({"m": 0.5, "n": 2.0}), pytest.raises(AddendaError, match="but did not run so at layers"):
+        was_on(subject.base)
+
+
 @pytest.mark.parametrize("case", ["neutral", "lora"])
 def test_tensors_lost_on_the_way_are_caught(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant: what a module adds is zero once it was loaded."""

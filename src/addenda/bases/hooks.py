@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,17 @@ from addenda.core.site import Site
 from addenda.core.state import RUNTIME, Call, Piece, RowStates, Share, compiling, running
 
 Forward = Callable[..., Any]
+
+
+def of_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
+    """A pre-forward hook that forwards of other threads pass by: they share the base, and are not what is read."""
+    mine = threading.get_ident()
+
+    def only(*given: Any) -> None:
+        if threading.get_ident() == mine:
+            hook(*given)
+
+    return only
 
 
 class Replaced:

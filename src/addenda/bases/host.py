@@ -106,7 +106,18 @@ class Host:
 
     def dtype(self) -> torch.dtype:
         """The dtype of the residual stream."""
-        return self.model.get_input_embeddings().weight.dtype  # type: ignore[operator, union-attr, return-value]
+        return self._embedding().dtype
+
+    def device(self) -> torch.device:
+        """Where token ids go in."""
+        return self._embedding().device
+
+    def vocabulary(self) -> int:
+        """How many token ids the model has embeddings for."""
+        return self._embedding().shape[0]
+
+    def _embedding(self) -> Tensor:
+        return self.model.get_input_embeddings().weight  # type: ignore[operator, union-attr, return-value]
 
     def _anatomy(self) -> Anatomy:
         config = self.config

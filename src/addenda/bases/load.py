@@ -11,11 +11,15 @@ import torch
 from addenda import tiny
 from addenda.core.errors import AddendaError
 
+#: options that say where and how files are fetched: the tokenizer's are to be the model's
+HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
+
 
 def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **options: Any) -> tuple[Any, Any, str]:
     """The model, its tokenizer and the name under which cards will know it.
 
-    `name` is `tiny`, a folder, or a hub id; `dtype` as transformers takes it, None for the checkpoint's own.
+    `name` is `tiny`, a folder, or a hub id; `dtype` as transformers takes it, None for the checkpoint's own, of `tiny` for
+    float32, which every CPU computes fast.
 
     Raises:
         AddendaError: nothing can be loaded under that name, its weights are not all there, or it has no tokenizer.
@@ -24,10 +28,13 @@ def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **optio
 
     source = tiny.path() if str(name) == "tiny" else name
     folder = Path(source).is_dir()
+    dtype = torch.float32 if dtype is None and str(name) == "tiny" else dtype
     label = "tiny" if str(name) == "tiny" else Path(name).name if folder else str(name)
     loader: Any = AutoModelForCausalLM
     # wrong shapes are told below, in one error with what is missing
     options = {"ignore_mismatched_sizes": True, **options, "output_loading_info": True}
+    if folder and (Path(source) / "module.safetensors").exists() and not (Path(source) / "config.json").exists():
+        raise AddendaError(f"cannot load the base '{name}': that folder is a module's; plug it into a base (--plug)")
     try:
         model, found = loader.from_pretrained(source, dtype="auto" if dtype is None else dtype, **options)
     except Exception as error:  # a foreign config.json or weight file can make transformers raise anything
@@ -41,7 +48,7 @@ def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **optio
         raise AddendaError(f"cannot load the base '{name}': {where} ({_reason(error)})") from error
     _check_weights(name, found)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, **{k: v for k, v in options.items() if k in HUB})
     except Exception as error:
         raise AddendaError(
             f"cannot load the tokenizer of the base '{name}': its model is there, but no tokenizer that transformers "

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from addenda.bases.hooks import of_this_thread
 from addenda.bases.host import Host
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
-from addenda.core.state import RUNTIME, KeyValues, running
+from addenda.core.state import RUNTIME, KeyValues, evaluating, running
 from addenda.core.units import Units
 
 #: tokens read at a time where a text is longer
@@ -41,9 +42,9 @@ class BaseReader:
         def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             seen.append((args[0] if args else kwargs["hidden_states"])[0])
 
-        with ExitStack() as stack, running(None), _evaluating(self.host.model):
+        with ExitStack() as stack, running(None), evaluating(self.host.model):
             for layer in self.host.layers:
-                stack.callback(layer.register_forward_pre_hook(note, with_kwargs=True).remove)
+                stack.callback(layer.register_forward_pre_hook(of_this_thread(note), with_kwargs=True).remove)
             self.host.inner(input_ids=self._row(ids), attention_mask=self._row(torch.ones_like(ids)), use_cache=False)
         return seen
 
@@ -65,11 +66,11 @@ class BaseReader:
             return hook
 
         # eagerly: compiled code sees no hook that came after it
-        with ExitStack() as stack, running(None), _evaluating(self.host.model):
+        with ExitStack() as stack, running(None), evaluating(self.host.model):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             for site in sites:
                 entry = self.host.submodule(site.entry)
-                stack.callback(entry.register_forward_pre_hook(note(site.key), with_kwargs=True).remove)
+                stack.callback(entry.register_forward_pre_hook(of_this_thread(note(site.key)), with_kwargs=True).remove)
             stack.enter_context(suppress(_Enough))
             self.host.inner(input_ids=ids.to(self._device()), use_cache=False)
         return seen
@@ -95,7 +96,7 @@ class BaseReader:
         cache, extra = DynamicCache(), {}
         if self.host.table.rotary:
             extra["position_ids"] = torch.arange(-len(ids), 0, device=self._device())[None]
-        with running(None), _evaluating(self.host.model):
+        with running(None), evaluating(self.host.model):
             self.host.inner(input_ids=self._row(ids), past_key_values=cache, use_cache=True, **extra)
         layers: list[Any] = cache.layers
         return [(layer.keys[0], layer.values[0]) for layer in layers]
@@ -165,7 +166,7 @@ class BaseReader:
 
             return hook
 
-        with ExitStack() as stack, torch.no_grad(), running(None), _evaluating(self.host.model):
+        with ExitStack() as stack, torch.no_grad(), running(None), evaluating(self.host.model):
             for number, layer in enumerate(self.host.layers):
                 handle = layer.register_forward_pre_hook(note(number, "layer"), with_kwargs=True)
                 stack.callback(handle.remove)
@@ -181,9 +182,9 @@ class BaseReader:
         return ids.to(self._device())[None]
 
     def _device(self) -> torch.device:
-        embedding: Any = self.host.model.get_input_embeddings()  # type: ignore[operator]
-        weight = embedding.weight
-        return weight.device if weight.device.type != "meta" else torch.device("cpu")
+        """Where token ids go in; the CPU where the embedding is not in memory."""
+        device = self.host.device()
+        return device if device.type != "meta" else torch.device("cpu")
 
 
 def _causal(x: Tensor) -> Tensor:
@@ -191,18 +192,6 @@ def _causal(x: Tensor) -> Tensor:
     slots = x.shape[1]
     mask = torch.full((slots, slots), torch.finfo(x.dtype).min, dtype=x.dtype, device=x.device)
     return mask.triu(1)[None, None]
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Run a block in eval mode, and give every submodule its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

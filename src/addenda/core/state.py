@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from addenda.core.module import KnowledgeModule
@@ -268,3 +269,15 @@ class running:
 def compiling() -> bool:
     """True while torch.compile traces this code."""
     return torch.compiler.is_compiling()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None]:
+    """The model in evaluation mode for a block; every submodule's mode is put back after."""
+    before = [(module, module.training) for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in before:
+            module.training = flag

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from addenda.bases.hooks import of_this_thread
 from addenda.core.contracts import AddingAdapter, Contribution
 from addenda.core.errors import DataError
 from addenda.core.site import Site
-from addenda.core.state import Share
-from addenda.scoring import evaluating
+from addenda.core.state import Share, evaluating
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -106,9 +106,9 @@ def _read(base: Base, text: str) -> tuple[Tensor, tuple[str, ...], int]:
     ids = base.tokenize(text)
     if not len(ids):
         raise DataError("the text has no token")
-    most = getattr(base.model.config, "max_position_embeddings", None) or len(ids)
+    most = base.context or len(ids)
     words = _pieces(base.tokenizer, text, ids.tolist())
-    device = base.model.get_input_embeddings().weight.device
+    device = base.device
     return ids[None, :most].to(device), tuple(words[:most]), max(0, len(ids) - most)
 
 
@@ -156,7 +156,9 @@ class _Watch:
             adapter = self.module.adapter(key)
             if isinstance(adapter, AddingAdapter) and getattr(adapter, "router", None) is not None:
                 entry = self.base.host.submodule(self.sites[key].entry)
-                handles.append(entry.register_forward_pre_hook(self._reader(key, adapter), with_kwargs=True))
+                handles.append(
+                    entry.register_forward_pre_hook(of_this_thread(self._reader(key, adapter)), with_kwargs=True)
+                )
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,8 +10,7 @@ import torch
 from torch import Tensor
 
 from addenda.core.errors import AddendaError
-from addenda.core.state import Share
-from addenda.scoring import evaluating
+from addenda.core.state import Share, evaluating
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -50,38 +50,56 @@ def was_on(base: Base, ids: Tensor | None = None) -> list[WasOn]:
     chosen = base.selection
     if chosen.rows is not None or chosen.index is not None:
         raise AddendaError("the canary checks a selection for all rows; select with use or using")
+    if chosen.everyone:
+        _all_ran(base, chosen.everyone, _probe(base, None, ids))
     return [_check(base, name, weight, ids) for name, weight in sorted(chosen.everyone.items())]
+
+
+def _probe(base: Base, name: str | None, ids: Tensor | None) -> Tensor:
+    """Token ids [1, T] to run on."""
+    kept = None if name is None else base.modules[name].probe
+    default = torch.arange(16) * 7919 % base.model.config.vocab_size
+    probe = ids if ids is not None else default if kept is None else torch.tensor(kept)
+    return probe.to(base.device)[None]
+
+
+@torch.no_grad()
+def _all_ran(base: Base, weights: Mapping[str, float], row: Tensor) -> Tensor:
+    """The logits under some weights, every site of every module having run with its own.
+
+    Raises:
+        AddendaError: one did not.
+    """
+    ran: dict[str, dict[str, float]] = {name: {} for name in weights}
+
+    def observer(share: Share, site: str, **_: Any) -> None:
+        if isinstance(share.weight, float):
+            ran[share.name][site] = share.weight
+
+    with base.using(dict(weights)), base.watching(observer=observer), evaluating(base.model):
+        logits = base.model(input_ids=row, use_cache=False).logits
+    for name, weight in weights.items():
+        lost = sorted(site for site in base.modules[name].sites() if ran[name].get(site) != weight)
+        if lost:
+            raise AddendaError(
+                f"module '{name}' is selected at {weight} but did not run so at {', '.join(lost)}: another library "
+                "may have replaced the base's forwards since it was plugged; unplug and plug it again"
+            )
+    return logits
 
 
 def _check(base: Base, name: str, weight: float, ids: Tensor | None) -> WasOn:
     module = base.modules[name]
     kept = ids is None and module.probe is not None
-    default = torch.arange(16) * 7919 % base.model.config.vocab_size
-    probe = ids if ids is not None else default if module.probe is None else torch.tensor(module.probe)
-    row = probe.to(base.model.get_input_embeddings().weight.device)[None]
-    ran: dict[str, float] = {}
-
-    def observer(share: Share, site: str, **_: Any) -> None:
-        if share.name == name and isinstance(share.weight, float):
-            ran[site] = share.weight
-
+    row = _probe(base, name, ids)
     # dropout would change the logits of a module that does nothing, and hide one that is lost
-    with torch.no_grad(), evaluating(base.model):
-        with base.off():
-            bare = base.model(input_ids=row, use_cache=False).logits
-        with base.using({name: weight}), base.watching(observer=observer):
-            on = base.model(input_ids=row, use_cache=False).logits
-    expected = set(module.sites())
-    missing, wrong = sorted(expected - ran.keys()), sorted(s for s in expected & ran.keys() if ran[s] != weight)
-    if missing or wrong:
-        raise AddendaError(
-            f"module '{name}' is selected at {weight} but did not run so at {', '.join(missing + wrong)}: another library "
-            "may have replaced the base's forwards since it was plugged; unplug and plug it again"
-        )
+    with torch.no_grad(), evaluating(base.model), base.off():
+        bare = base.model(input_ids=row, use_cache=False).logits
+    on = _all_ran(base, {name: weight}, row)
     change = float((on.float() - bare.float()).abs().max())
     if kept and change == 0.0 and weight == 1.0:
         raise AddendaError(
             f"module '{name}' leaves the logits of its own probe as they are: its tensors are not the ones it was written with"
         )
     finding: Finding = "on" if change > 0 else "silent" if module.card.training else "fresh"
-    return WasOn(name, weight, len(ran), finding, change, row.shape[1])
+    return WasOn(name, weight, len(list(module.sites())), finding, change, row.shape[1])

@@ -124,7 +124,7 @@ def _of_module(card: Card, tensors: Mapping[str, Tensor]) -> ModuleInspection:
 def _of_base(base: Base) -> BaseInspection:
     refusals = {seam.value: why for seam in Seam if (why := base.host.refusal(seam)) is not None}
     dtype = str(base.host.dtype()).removeprefix("torch.")
-    device = str(base.model.get_input_embeddings().weight.device)
+    device = str(base.device)
     return BaseInspection(base.name, base.fingerprint, dtype, device, base.anatomy, refusals)
 
 

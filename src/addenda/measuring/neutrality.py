@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from addenda.bases.hooks import of_this_thread
 from addenda.core.card import Measure
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.errors import AddendaError, known
-from addenda.core.state import Share
+from addenda.core.state import Share, evaluating
 from addenda.measuring.pieces import documents_of
 from addenda.objectives.head import Head
-from addenda.scoring import evaluating
 from addenda.texts import Texts, texts
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _kept_on_error(buffers: dict[str, Tensor]) -> Iterator[None]:
 @torch.no_grad()
 def _silent(base: Base, name: str, ids: list[int]) -> bool:
     """Whether a module leaves the logits of some token ids as they are."""
-    row = torch.tensor([ids], device=base.model.get_input_embeddings().weight.device)
+    row = torch.tensor([ids], device=base.device)
     with evaluating(base.model):
         with base.off():
             bare = base.model(input_ids=row, use_cache=False).logits
@@ -287,7 +287,7 @@ def _reading(base: Base, gates: Gates, seen: dict[str, Tensor]) -> Iterator[None
     handles = []
     for key, adapter in gates.items():
         entry = base.host.submodule(base.host.site(key).entry)
-        handles.append(entry.register_forward_pre_hook(_reader(key, adapter, seen), with_kwargs=True))
+        handles.append(entry.register_forward_pre_hook(of_this_thread(_reader(key, adapter, seen)), with_kwargs=True))
     try:
         yield
     finally:

@@ -24,19 +24,18 @@ PASS = 4096
 
 @torch.no_grad()
 def documents_of(base: Base, source: Texts, lengths: Sequence[int] | None, tokens: int) -> Iterator[tuple[int, Tensor]]:
-    """Batches of documents of one length: the length, and ids [B, length], each opened as scored texts are.
+    """Batches of documents of one length: the length, and ids [B, length], cut from texts that are opened as scored ones.
 
     Raises:
         DataError: no text is as long as the shortest length.
     """
-    most = getattr(base.model.config, "max_position_embeddings", None) or max(LENGTHS)
+    most = base.context or max(LENGTHS)
     chosen = sorted(lengths or [length for length in LENGTHS if length <= most])
-    embedding = base.model.get_input_embeddings().weight
     some = False
     for length in chosen:
         documents: list[list[np.ndarray]] = []
         wanted = max(1, tokens // length)
-        for document in opened(Encoder(base.tokenizer, embedding.shape[0]), source, None):
+        for document in opened(Encoder(base.tokenizer, base.vocabulary), source, None):
             pieces = [document.ids[at : at + length] for at in range(0, len(document.ids) - length + 1, length)]
             documents += [pieces] if pieces else []
             if len(documents) >= wanted:
@@ -45,7 +44,7 @@ def documents_of(base: Base, source: Texts, lengths: Sequence[int] | None, token
         size = max(1, PASS // length)
         for at in range(0, len(rows), size):
             some = True
-            yield length, torch.from_numpy(np.stack(rows[at : at + size]).astype(np.int64)).to(embedding.device)
+            yield length, torch.from_numpy(np.stack(rows[at : at + size]).astype(np.int64)).to(base.device)
     if not some:
         raise DataError(f"no text of '{source.name}' has {chosen[0]} tokens, the shortest document length")
 

@@ -58,7 +58,7 @@ class Conversation:
 
     def _fitting(self) -> tuple[torch.Tensor, str]:
         """Token ids of as many of the last turns as leave room for an answer."""
-        most = getattr(self.base.model.config, "max_position_embeddings", None)
+        most = self.base.context
         room = None if most is None else most - min(self.sampling.max_tokens, most // 2)
         for first in range(0, len(self.messages), 2):
             prompt = self._prompt(self.messages[first:])

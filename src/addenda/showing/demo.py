@@ -17,11 +17,12 @@ from addenda import storage, tiny
 from addenda.bases.fingerprint import fingerprint
 from addenda.core.card import Card
 from addenda.core.errors import AddendaError
+from addenda.core.state import evaluating
 from addenda.kinds.lora import LoRA
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.measuring.activity import Activity, activity
 from addenda.plugging import load_base
-from addenda.scoring import Difference, Score, evaluating, score
+from addenda.scoring import Difference, Score, score
 from addenda.showing.generating import side_by_side
 from addenda.showing.texts import held_out, mixed
 from addenda.writing.report import TrainReport
@@ -317,13 +318,13 @@ class _Work:
         for number, row in enumerate(rows):
             ids[number, : len(row)] = row
             mask[number, : len(row)] = 1
-        device = base.model.get_input_embeddings().weight.device
+        device = base.device
         with evaluating(base.model):
             return base.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
 
     def _facts(self, quick: bool, runs: dict[str, TrainReport]) -> dict[str, str]:
         base = self.base
-        device = base.model.get_input_embeddings().weight.device
+        device = base.device
         on = f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
         one = next(iter(runs.values()))
         speeds = ", ".join(f"{name} {run.seconds:.0f} s" for name, run in runs.items())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from addenda.core.errors import AddendaError, known
-from addenda.scoring import evaluating
+from addenda.core.state import evaluating
 from addenda.selection import Names, weights_of
 
 if TYPE_CHECKING:
@@ -131,14 +131,14 @@ def continue_ids(base: Base, ids: torch.Tensor, prompt: str, sampling: Sampling,
     tokenizer, model = base.tokenizer, base.model
     if not len(ids):
         raise AddendaError("the prompt has no token; give a text to continue")
-    most = getattr(model.config, "max_position_embeddings", None)
-    room = sampling.max_tokens if most is None else min(sampling.max_tokens, most - len(ids))
+    room = sampling.max_tokens if base.context is None else min(sampling.max_tokens, base.context - len(ids))
     if room < 1:
-        raise AddendaError(f"the prompt has {len(ids)} tokens and fills the base's context of {most}; shorten it")
-    device = model.get_input_embeddings().weight.device
-    row = ids[None].to(device)
+        raise AddendaError(
+            f"the prompt has {len(ids)} tokens and fills the base's context of {base.context}; shorten it"
+        )
+    row = ids[None].to(base.device)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    drawn_on = [device] if device.type == "cuda" else []
+    drawn_on = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=drawn_on), evaluating(model):
         torch.manual_seed(sampling.seed)
         out = model.generate(

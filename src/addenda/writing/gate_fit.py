@@ -54,8 +54,7 @@ def fit_gate(base: Base, plan: Plan, name: str) -> None:
 
 def _terms(base: Base, gate: ContextGate, rows: list[Item], plan: Plan) -> tuple[Tensor, Tensor]:
     """Terms [n, D + 1] and offsets [n] of the gate's score on some rows, float64 on the CPU."""
-    embedding = base.model.get_input_embeddings().weight
-    batch = stack(rows, embedding.device, context=plan.context, dtype=embedding.dtype)
+    batch = stack(rows, base.device, context=plan.context, dtype=base.host.dtype())
     site = base.host.site(gate.site)
     x = base.reader.entries([site], batch.student()["ids"])[site.key]
     terms, offset = gate.terms(x, batch.seen_documents.to(x.device))

@@ -24,18 +24,17 @@ def way_of(base: Base) -> Way:
     Raises:
         UnsupportedError: neither keeps the documents apart.
     """
-    embedding = base.model.get_input_embeddings().weight
     pad = base.model.config.pad_token_id
-    ids = torch.tensor([[one for one in range(13) if one != pad][:12]], device=embedding.device)
-    documents = torch.tensor([[0] * 5 + [1] * 7], device=embedding.device)
+    ids = torch.tensor([[one for one in range(13) if one != pad][:12]], device=base.device)
+    documents = torch.tensor([[0] * 5 + [1] * 7], device=base.device)
     ways: tuple[Way, ...] = ("positions", "mask")
     with torch.no_grad(), base.off():
         inner = base.model.base_model
         alone = inner(input_ids=ids[:, 5:], use_cache=False).last_hidden_state
         for way in ways:
-            extra = inputs(way, documents, embedding.dtype)
+            extra = inputs(way, documents, base.host.dtype())
             packed = inner(input_ids=ids, use_cache=False, **extra).last_hidden_state[:, 5:]
-            rough = 1e-4 if embedding.dtype == torch.float32 else 5e-2
+            rough = 1e-4 if base.host.dtype() == torch.float32 else 5e-2
             if float((packed - alone).abs().max()) <= rough * float(alone.abs().max()):
                 return way
     raise UnsupportedError(f"isolate=True: {base.name} does not keep packed documents apart")

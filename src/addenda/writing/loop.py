@@ -30,7 +30,7 @@ class Run:
 
     def __init__(self, base: Base, plan: Plan, processes: Processes, progress: Progress, run: Path | None) -> None:
         self.base, self.plan, self.processes, self.progress, self.folder = base, plan, processes, progress, run
-        device = base.model.get_input_embeddings().weight.device
+        device = base.device
         with base.off():
             head = Head(base.model, plan.settings.loss_chunk)
         self.validation = Validation(base, plan.validation, plan.settings, plan.length, head)

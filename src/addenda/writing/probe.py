@@ -18,7 +18,7 @@ PROBE_TOKENS = 32
 @torch.no_grad()
 def probe_of(base: Base, name: str, rows: Iterable[np.ndarray]) -> list[int] | None:
     """The first tokens of some row of ids on which the module changes the logits; None where it is silent on all."""
-    device = base.model.get_input_embeddings().weight.device
+    device = base.device
     for row in rows:
         ids = torch.from_numpy(row[:PROBE_TOKENS].astype(np.int64))[None].to(device)
         with base.off():

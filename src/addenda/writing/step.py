@@ -89,7 +89,7 @@ class Stepper:
                 share=settings.gate_lr,
             )
         self.weights = {name: {name: 1.0, **self.plan.alongside} for name in self.plan.names}
-        self.dtype: torch.dtype = self.base.model.get_input_embeddings().weight.dtype
+        self.dtype: torch.dtype = self.base.host.dtype()
         self.isolate: Way | None = way_of(self.base) if self.plan.settings.isolate else None
 
     def parameters(self, name: str) -> list[nn.Parameter]:

@@ -49,7 +49,7 @@ class Writer:
     def __post_init__(self) -> None:
         with self.base.off():
             self.head = Head(self.base.model, self.settings.loss_chunk)
-        self.device: torch.device = self.base.model.get_input_embeddings().weight.device
+        self.device: torch.device = self.base.device
         self.optimizers = {
             name: adamw(
                 self._learning(name),
