@@ -191,3 +191,17 @@ def test_a_hostile_repository_is_refused_by_the_loader(hub: HubStandIn, tmp_path
     hub.repos["me/evil"] = {"main": files | {"module.safetensors": b"\x80\x02cos\nsystem\n."}}
     with pytest.raises(FileError, match=r"module\.safetensors: the header claims"):
         load_module(resolve("me/evil"), paper_base())
+
+
+def test_a_folder_that_is_something_else_is_told(tmp_path: Path) -> None:
+    for name in ("pubmed", "law"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "card.json").touch()
+    with pytest.raises(FileError, match=r"no module's folder; in it are .*runs/law, .*runs/pubmed"):
+        resolve(tmp_path / "runs")
+    with pytest.raises(FileError, match=r"no folder '.*runs/pubmedd'; did you mean '.*runs/pubmed'"):
+        resolve(tmp_path / "runs" / "pubmedd")
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "config.json").touch()
+    with pytest.raises(FileError, match="holds a model, not a module; load it as the base"):
+        resolve(tmp_path / "merged")

@@ -239,3 +239,9 @@ def test_a_file_called_as_a_sample_is_the_file(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "pubmed_valid").mkdir()
     (tmp_path / "pubmed_valid" / "a.txt").write_text("mine")
     assert [record["text"] for record in texts("pubmed_valid")] == ["mine"]
+
+
+@pytest.mark.parametrize("source", ["", "  \n"])
+def test_an_empty_name_is_not_the_folder_one_stands_in(source: str) -> None:
+    with pytest.raises(DataError, match="name of a text is empty"):
+        texts(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def resolve(folder_or_repo: str | Path, revision: str | None = None) -> Path:
             raise FileError(
                 f"'{folder_or_repo}' is a folder here, and revision={revision!r} belongs to a hub repository"
             )
+        _check_is_module(local, str(folder_or_repo))
         return local
     if local.exists():
         raise FileError(f"'{folder_or_repo}' is a file; a module is a folder with card.json and module.safetensors")
@@ -42,6 +44,9 @@ def resolve(folder_or_repo: str | Path, revision: str | None = None) -> Path:
     from huggingface_hub.utils import validate_repo_id
 
     name = str(folder_or_repo)
+    near = _near(local)
+    if near is not None:
+        raise FileError(f"there is no folder '{name}'; did you mean '{near}'?")
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -51,6 +56,26 @@ def resolve(folder_or_repo: str | Path, revision: str | None = None) -> Path:
     if not any((found / wanted).exists() for wanted in ("card.json", "adapter_config.json")):
         raise FileError(f"the hub repository '{name}' holds no module: neither card.json nor adapter_config.json")
     return found
+
+
+def _check_is_module(folder: Path, name: str) -> None:
+    """Say what a folder is that is plainly something else than a module's; what is wrong inside one is told later."""
+    if any((folder / one).exists() for one in ("card.json", "module.safetensors", "adapter_config.json")):
+        return
+    if (folder / "config.json").exists():
+        raise FileError(f"'{name}' holds a model, not a module; load it as the base (--base)")
+    inside = sorted(one.parent.name for one in folder.glob("*/card.json"))
+    if inside:
+        raise FileError(f"'{name}' is no module's folder; in it are {', '.join(f'{name}/{one}' for one in inside[:8])}")
+
+
+def _near(local: Path) -> Path | None:
+    """A module's folder beside one that is not there, with nearly its name."""
+    if local.parent == Path() or not local.parent.is_dir():
+        return None
+    names = [one.name for one in local.parent.iterdir() if (one / "card.json").exists()]
+    found = get_close_matches(local.name, names, n=1)
+    return local.parent / found[0] if found else None
 
 
 def push_to_hub(

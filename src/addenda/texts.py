@@ -140,6 +140,8 @@ def texts(source: Any, *, name: str | None = None, field: str = "text") -> Texts
 
 
 def _open(source: Any) -> Texts:
+    if isinstance(source, str) and not source.strip():
+        raise DataError("the name of a text is empty; to give a text itself, put it in a list")
     if isinstance(source, str | Path):
         path = Path(source)
         if exists(path):

@@ -38,6 +38,15 @@ def test_what_was_saved_is_whole(arch: str, tmp_path: Path) -> None:
         assert torch.equal(saved, loaded), name
 
 
+def test_the_tokenizer_comes_from_where_the_model_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoTokenizer
+
+    asked, original = {}, AutoTokenizer.from_pretrained
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda name, **given: asked.update(given) or original(name))
+    addenda.load_base(folder, revision="v1", cache_dir=str(folder), attn_implementation="eager")
+    assert asked == {"revision": "v1", "cache_dir": str(folder)}
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff" * 400, None], ids=["empty", "no header", "cut off"])
 def test_a_damaged_weight_file(folder: Path, content: bytes | None) -> None:
     file = folder / "model.safetensors"
@@ -90,3 +99,14 @@ def test_a_tokenizer_is_blamed_for_itself(folder: Path, content: str | None) -> 
 def test_nothing_of_that_name() -> None:
     with pytest.raises(AddendaError, match=r"cannot load the base 'no/where': it is not 'tiny', and neither a folder"):
         addenda.load_base("no/where")
+
+
+def test_tiny_is_computed_in_float32_if_nothing_is_said() -> None:
+    assert addenda.load_base("tiny").model.dtype == torch.float32
+    assert addenda.load_base("tiny", dtype=torch.bfloat16).model.dtype == torch.bfloat16
+
+
+def test_a_modules_folder_is_no_base(tmp_path: Path) -> None:
+    addenda.load_base("tiny").new("m", addenda.LoRA(2)).save(tmp_path / "m")
+    with pytest.raises(AddendaError, match="that folder is a module's; plug it"):
+        addenda.load_base(tmp_path / "m")

@@ -185,6 +185,27 @@ def test_several_texts_resume_exactly_and_in_their_order(
         assert_equal(tensors(whole, name), tensors(base, name))
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"chunk": 64}, "predicted before it is written"),
+        ({"chunk": 8, "passes": 2}, "these are of the first pass"),
+        ({"chunk": 8}, None),
+    ],
+)
+def test_what_the_online_loss_cannot_show_is_said(
+    make_base: Callable[..., addenda.Base], settings: dict[str, Any], told: str | None
+) -> None:
+    report = addenda.memorize(make_base(), "m", text=" ".join(["the heart pumps the blood"] * 2), window=64, **settings)
+    assert (told is None and report.texts["m"].tokens > 8) or told in str(report)
+    assert len(str(report).splitlines()) == (2 if told is None else 3)
+
+
+def test_nothing_is_not_the_folder_one_stands_in(make_base: Callable[..., addenda.Base]) -> None:
+    with pytest.raises(DataError, match="text to memorize is empty"):
+        addenda.memorize(make_base(), "m", text="")
+
+
 def test_closed_form_learns_nothing_from_replay_and_says_so(make_base: Callable[..., addenda.Base]) -> None:
     base = make_base("opt")
     with pytest.raises(TrainingError, match="written in closed form"):

@@ -309,6 +309,13 @@ def test_a_gate_without_replay_is_remarked_upon(base: addenda.Base, quick: dict[
     assert (told in str(report)) == gated
 
 
+def test_tokens_that_make_no_whole_step_are_remarked_upon(base: addenda.Base, quick: dict[str, Any]) -> None:
+    base.new("a", KINDS["lora"])
+    report = addenda.train(base, "a", **quick | {"tokens": 4 * 32 + 100})
+    assert report.remarks[0].startswith("128 of 228 tokens were trained on: a step has 128;")
+    assert addenda.train(base, "a", **quick | {"tokens": 40 * 128 + 100}).remarks == ()
+
+
 def test_the_licence_goes_into_the_card(base: addenda.Base, quick: dict[str, Any]) -> None:
     module = base.new("a", KINDS["lora"])
     corpus = [{"text": text, "license": "CC0"} for text in quick["corpus"]]

@@ -36,7 +36,7 @@ def calibrate(
     A token is left alone where no gate that it feels is open. The more is left alone, the less the module gives on its
     own subject: `addenda evaluate` tells how much is kept. The threshold can be lowered again the same way.
 
-    Example: `addenda calibrate runs/pubmed --on general_valid --share 0.9`
+    Example: `addenda calibrate runs/pubmed --on general_train --share 0.9`
     """
     with answering(json) as answer:
         from addenda.core.errors import AddendaError

@@ -133,7 +133,7 @@ def _modules(talk: Conversation, rest: str) -> None:
     base = talk.base
     acting = base.selection.everyone
     for name, module in base.modules.items():
-        state = f"acts at {acting[name]:g}" if name in acting else "off"
+        state = f"acts at weight {acting[name]:g}" if name in acting else "off"
         typer.echo(f"{name}: {type(module.kind).__name__}, {module.size():,} parameters, {state}")
     if not base.modules:
         typer.echo("nothing is plugged; /use FOLDER plugs a module")

@@ -122,9 +122,8 @@ def load_base(name: str, dtype: Dtype = Dtype.AUTO, device: str | None = None) -
     import torch
 
     _quiet(name)
-    wanted = "float32" if dtype is Dtype.AUTO and name == "tiny" else dtype.value
     place = _place(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    base = addenda.load_base(name, dtype=None if wanted == "auto" else getattr(torch, wanted))
+    base = addenda.load_base(name, dtype=None if dtype is Dtype.AUTO else getattr(torch, dtype.value))
     base.model.to(place)
     return base
 

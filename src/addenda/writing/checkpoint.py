@@ -52,7 +52,7 @@ def begin(out: Path | None, resume: bool) -> Path | None:
     run = run_folder(out)
     if not resume and folders(run):
         raise TrainingError(
-            f"{run} holds the checkpoints of an earlier run: resume=True goes on with it; "
+            f"{run} holds the checkpoints of an earlier run: resume=True goes on with it if it was interrupted; "
             "another out=, or removing that folder, starts anew"
         )
     try:

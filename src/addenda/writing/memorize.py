@@ -139,7 +139,7 @@ def _sources(names: tuple[str, ...], text: Any) -> dict[str, Texts]:
 
 
 def _window(base: Base, settings: MemorySettings) -> int:
-    most = getattr(base.model.config, "max_position_embeddings", None) or WINDOW
+    most = base.context or WINDOW
     window = min(WINDOW, most) if settings.window is None else settings.window
     if window > most:
         raise TrainingError(f"a window of {window} tokens does not fit the base's context of {most}")
@@ -158,7 +158,7 @@ def _run(
     window: int,
     run_folder: Path | None,
 ) -> MemoryRun:
-    vocabulary = base.model.get_input_embeddings().weight.shape[0]
+    vocabulary = base.vocabulary
     encoder = Encoder(base.tokenizer, vocabulary)
     readings = {n: Reading(s, encoder, chunk=settings.chunk, window=window) for n, s in sources.items()}
     replay = None

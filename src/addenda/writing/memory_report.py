@@ -94,4 +94,11 @@ class MemorizeReport:
             if gain is not None and late is not None:
                 told += f", {one.bare:.3f} without it (gain {gain:+.3f}, over the last quarter {late:+.3f})"
             lines.append(told)
+        if self.settings.get("passes", 1) > 1:
+            lines.append("  these are of the first pass; what later ones added, evaluate shows")
+        elif any(one.tokens <= self.settings.get("chunk", 0) for one in self.texts.values()):
+            lines.append(
+                "  a text of one chunk is predicted before it is written: evaluate shows what is kept of it; smaller chunks and "
+                "more passes keep more"
+            )
         return "\n".join(lines)

@@ -46,6 +46,8 @@ class Plan:
     objective: Objective
     length: int
     steps: int
+    #: tokens asked for; whole steps of them are trained on
+    asked: int
 
     @property
     def context(self) -> int:
@@ -74,7 +76,7 @@ class Plan:
 
     def mixture(self, base: Base) -> Mixture:
         """The run's rows, from their beginning."""
-        vocabulary = base.model.get_input_embeddings().weight.shape[0]
+        vocabulary = base.vocabulary
         encoder = Encoder(base.tokenizer, vocabulary, close=True)
 
         def feed(source: Texts, code: int) -> Feed:
@@ -177,6 +179,7 @@ def make_plan(
         objective=objective,
         length=length,
         steps=steps,
+        asked=tokens,
     )
 
 
@@ -275,7 +278,7 @@ def _check_streams(corpora: Mapping[str, Texts], replay: Texts | None) -> None:
 
 
 def _lengths(base: Base, settings: Settings) -> tuple[Objective, int]:
-    most = getattr(base.model.config, "max_position_embeddings", None)
+    most = base.context
     context = 0
     if settings.objective == "distill":
         context = settings.context if settings.context is not None else min(256, (most or 512) // 2)

@@ -84,13 +84,13 @@ def text_of(text: Any) -> Texts:
     """The source of what `memorize` is given: a path, a sample's name, a list, or a string that is the text itself.
 
     Raises:
-        DataError: it names a file that does not exist, or is of no known form.
+        DataError: it is empty, names a file that does not exist, or is of no known form.
     """
     if not isinstance(text, str):
         return texts(text)
+    if not text.strip():
+        raise DataError("the text to memorize is empty")
     path_like = not any(c.isspace() for c in text) and (text.endswith(SUFFIXES) or text.startswith(("/", "./", "../")))
     if path_like or text in SAMPLES or exists(Path(text)):
         return texts(text)
-    if not text.strip():
-        raise DataError("the text to memorize is empty")
     return texts([text])

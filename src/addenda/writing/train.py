@@ -109,7 +109,7 @@ def train(
         check_place(place, MEMBERS)
     run_folder = checkpoint.begin(folder, resume)
     with ExitStack() as block:
-        processes = block.enter_context(Processes(base.model.get_input_embeddings().weight.device))
+        processes = block.enter_context(Processes(base.device))
         if chosen.batch_rows % processes.size:
             raise TrainingError(f"batch_rows {chosen.batch_rows} cannot be shared by {processes.size} processes")
         block.enter_context(prepared(base, plan.names, seed=seed, gradient_checkpointing=chosen.gradient_checkpointing))
@@ -143,7 +143,7 @@ def _start(base: Base, plan: Plan, processes: Processes) -> None:
     for name in plan.names:
         module = base.modules[name]
         if module.awaits_text:
-            encoder = Encoder(base.tokenizer, base.model.get_input_embeddings().weight.shape[0])
+            encoder = Encoder(base.tokenizer, base.vocabulary)
             ids = first_ids(encoder, plan.corpora[name], START_TOKENS)
             base.start_from_text(name, torch.from_numpy(ids).long())
         asked = plan.replay is not None and plan.settings.gate_weight > 0
@@ -182,12 +182,19 @@ def _report(base: Base, plan: Plan, run: Run, out: Path | None) -> TrainReport:
 
 
 def _remarks(base: Base, plan: Plan) -> tuple[str, ...]:
-    """What the run could not do for want of replay."""
+    """What the run left undone: tokens that make no whole step, and what it could not do for want of replay."""
+    found: list[str] = []
+    trained = plan.steps * plan.tokens_per_step
+    if trained < 0.95 * plan.asked:
+        found.append(
+            f"{trained:,} of {plan.asked:,} tokens were trained on: a step has {plan.tokens_per_step:,}; a shorter length or "
+            "fewer rows make smaller ones"
+        )
     gated = [name for name in plan.names if base.modules[name].gates()]
     if plan.replay is not None or not gated:
-        return ()
+        return tuple(found)
     whose = "the gate" if len(plan.names) == 1 else f"the gate of {', '.join(gated)}"
-    return (f"no replay: {whose} was never asked to shut; give replay= general text",)
+    return (*found, f"no replay: {whose} was never asked to shut; give replay= general text")
 
 
 def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
