@@ -98,6 +98,8 @@ def test_the_rate_that_learned_most_goes_on() -> None:
     assert [run.lr for run in runs if run.part == "study"] == [3e-3, 3e-3]
     assert {run.lr for run in runs if run.part == "knobs"} == {1e-3}
     assert len({run.id for run in runs}) == len(runs)
+    shorter = study.study(rates, 1000, [0], 500)
+    assert {(run.part, run.tokens) for run in shorter} == {("study", 1000), ("knobs", 500)}
 
 
 def test_precision_is_told_and_compared(tmp_path: Path) -> None:

@@ -298,6 +298,7 @@ def test_chat_remembers_until_it_is_told_to_forget(call: Any, place: Any, tmp_pa
     assert "--remember FOLDER" in call("chat", "--base", place.base, stdin="/forget").err
 
 
+@pytest.mark.slow
 def test_demo_quick(call: Any, place: Any, tmp_path: Path) -> None:
     words = [
         "demo",

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,30 @@ def test_a_folder_that_cannot_be_made_stops_it_before_any_training(tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         demo(tmp_path / "file" / "out", quick=True, base=addenda.attach(pico("llama"), pico_tokenizer()))
+
+
+#: peak resident memory that the demo may take, in KiB as Linux counts it
+MEMORY = 4 * 2**20
+#: a small process of its own between test and demo: a child's peak begins with what its parent held
+WATCHED = """
+import resource, subprocess, sys
+done = subprocess.run([sys.executable, "-m", "addenda", "demo", *sys.argv[1:]])
+print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(done.returncode)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in KiB on Linux alone")
+def test_the_demo_stays_within_its_memory_and_tells_its_time(tmp_path: Path) -> None:
+    """The quick demo of the embedded base: libraries, weights and pages are the whole demo's, the batches smaller."""
+    command = [sys.executable, "-u", "-c", WATCHED, "--quick", "--out", str(tmp_path / "demo")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    peak = re.search(r"^peak (\d+)$", done.stdout, re.MULTILINE)
+    assert peak is not None, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(peak[1]) < MEMORY
+    assert re.search(r"^\d+ s; open ", done.stdout, re.MULTILINE), done.stdout[-2000:]
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def test_resumed_equals_uninterrupted(work, pico_settings, variant, tmp_path):
     assert len(losses[0]) == 4
 
 
+@pytest.mark.slow
 def test_two_processes_do_exactly_what_one_does(work, pico_settings, tmp_path):
     threads = torch.get_num_threads()
     other = tmp_path / "other"

@@ -72,6 +72,7 @@ def test_the_fit_is_the_same_each_time_and_leaves_the_base_alone() -> None:
     assert not any(module._forward_pre_hooks for module in base.model.modules())
 
 
+@pytest.mark.slow
 def test_a_compiled_base_is_read_too(make_base: Callable[..., addenda.Base]) -> None:
     base = make_base()
     base.model.model.compile(backend="eager")
