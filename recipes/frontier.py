@@ -120,18 +120,18 @@ def _ends(runs: Records) -> list[str]:
         told = ", ".join(
             f"{k} {v}" for k, v in (run["options"] | run["settings"]).items() if k not in ("extra", "count")
         )
-        groups[run["part"] != "study", run["method"], run["lr"], told].append(record)
+        groups[run["part"] != "study", run["method"], run["lr"], told, run["tokens"]].append(record)
     lines = [
-        "| method | settings | lr | seeds | gain, nats | forgotten, nats | general tokens left bit-equal | parameters | in |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| method | settings | lr | tokens | seeds | gain, nats | forgotten, nats | general left bit-equal | parameters | in |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (_, method, lr, told), group in sorted(groups.items(), key=lambda one: one[0][:3]):
+    for (_, method, lr, told, tokens), group in sorted(groups.items(), key=lambda one: (*one[0][:3], one[0][4])):
         ends = [next(p for p in record["points"] if p["origin"] == "end") for record in group]
         gain, lost = (over([end[key][0] for end in ends]) for key in ("gain", "forgetting"))
         shares = [record["alone"]["share"] for record in group if "alone" in record]
         alone = f"{np.mean(shares):.1%}" if shares else "not measured"
         size = f"{group[0].get('parameters', 0):,}" if "parameters" in group[0] else "all"
-        told = f"{method} | {told or '-'} | {lr:g}"
+        told = f"{method} | {told or '-'} | {lr:g} | {tokens:,}"
         lines.append(f"| {told} | {len(group)} | {gain} | {lost} | {alone} | {size} | {computed_in(group)} |")
     return lines
 

@@ -131,8 +131,8 @@ def chosen_rates(records: Iterable[dict[str, Any]]) -> dict[str, float]:
     return {method: lr for method, (_, lr) in best.items()}
 
 
-def study(rates: dict[str, float], tokens: int, seeds: list[int]) -> list[Run]:
-    """Every method at its rate, seed after seed; then the knobs, seed after seed too."""
+def study(rates: dict[str, float], tokens: int, seeds: list[int], knob_tokens: int | None = None) -> list[Run]:
+    """Every method at its rate, seed after seed; then the knobs, seed after seed too, on as many tokens if not said."""
     runs = []
     for seed in seeds:
         for method, lr in ((m, rates[m]) for m in METHODS if m in rates):
@@ -142,7 +142,9 @@ def study(rates: dict[str, float], tokens: int, seeds: list[int]) -> list[Run]:
         for method, more, settings, factor in (knob for knob in KNOBS if knob[0] in rates):
             kind, options, own, _ = METHODS[method]
             lr = float(f"{rates[method] * factor:.1e}")
-            runs.append(Run("knobs", method, kind, {**options, **more}, {**own, **settings}, lr, tokens, seed))
+            runs.append(
+                Run("knobs", method, kind, {**options, **more}, {**own, **settings}, lr, knob_tokens or tokens, seed)
+            )
     return runs
 
 
@@ -299,6 +301,7 @@ def main() -> None:
     """Run what is not done yet, then report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=2_000_000, help="tokens seen by each run, both streams")
+    parser.add_argument("--knob-tokens", type=int, help="seen by each run of a knob; default: as many")
     parser.add_argument("--sweep-tokens", type=int, default=SWEEP_TOKENS, help="tokens seen by each run of the sweep")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help="only these curves")
@@ -316,7 +319,7 @@ def main() -> None:
         perform(first, given.out, records, given.workers)
     rates = chosen_rates(read_records(records))
     rates = {m: lr for m, lr in rates.items() if m in given.methods}
-    runs = study(rates, given.tokens, given.seeds) + in_float32(rates, given.sweep_tokens)
+    runs = study(rates, given.tokens, given.seeds, given.knob_tokens) + in_float32(rates, given.sweep_tokens)
     if given.dry_run:
         for run in first + runs:
             print("done " if _done(run, records) else "to do", run)
