@@ -275,7 +275,7 @@ def test_chat_answers_and_obeys(call: Any, place: Any, trained: Path) -> None:
     said = call(*words, stdin="\n".join([*lines, "/reset", "hello", "/quit", "never read"]))
     assert said.code == 0, said.err
     states = [line for line in said.out.splitlines() if line.startswith("med: ")]
-    assert [line.rsplit(", ", 1)[1] for line in states] == ["acts at 1", "acts at 0.5", "off"]
+    assert [line.rsplit(", ", 1)[1] for line in states] == ["acts at weight 1", "acts at weight 0.5", "off"]
     assert "no module 'law' is plugged" in said.err
     assert "there is no command /nonsense" in said.err
     assert "/reset" in said.out
@@ -288,7 +288,7 @@ def test_chat_remembers_until_it_is_told_to_forget(call: Any, place: Any, tmp_pa
     assert said.code == 0, said.err
     assert "0 turns so far" in said.err
     states = [line.rsplit(", ", 1)[1] for line in said.out.splitlines() if line.startswith("mine: ")]
-    assert states == ["acts at 1", "off"]
+    assert states == ["acts at weight 1", "off"]
     card = json.loads((tmp_path / "mine" / "card.json").read_text())
     assert [run["objective"] for run in card["training"]] == ["memorize", "memorize"]
     again = call(*words, stdin="/forget")
