@@ -16,7 +16,7 @@ from addenda.bases.host import Host
 from addenda.core.contracts import Adapter
 from addenda.core.errors import UnsupportedError
 from addenda.core.module import KnowledgeModule
-from addenda.core.site import Seam
+from addenda.core.site import Anatomy, FFNShape, Seam
 from addenda.core.units import Units
 
 Change = Callable[[Tensor], Tensor]
@@ -67,16 +67,7 @@ class Folding:
         Raises:
             UnsupportedError: the layer's units are gated and these are not or the reverse, or use another activation.
         """
-        shape = self.host.anatomy.ffn
-        assert shape is not None
-        if shape.gated != (units.gate is not None):
-            raise UnsupportedError(
-                f"its units are {'plain' if units.gate is None else 'gated'}, and those of this base are not"
-            )
-        if units.activation not in (None, shape.activation):
-            raise UnsupportedError(
-                f"its units are activated by '{units.activation}', and those of this base by '{shape.activation}'"
-            )
+        shape = check_units(self.host.anatomy, units)
         spans = self.spans.setdefault(layer, [])
         first = spans[-1][2] if spans else shape.units
         spans.append((name, first, first + len(units.up)))
@@ -217,6 +208,25 @@ def checkpoint_tensors(host: Host, changes: dict[str, list[Change]]) -> Iterator
             tensor = change(tensor)
         yield name, tensor
     assert not left, f"no tensor is called {sorted(left)}"
+
+
+def check_units(anatomy: Anatomy, units: Units) -> FFNShape:
+    """The shape of a base's FFNs, beside whose own units such can stand.
+
+    Raises:
+        UnsupportedError: those are gated and these are not or the reverse, or use another activation.
+    """
+    shape = anatomy.ffn
+    assert shape is not None
+    if shape.gated != (units.gate is not None):
+        raise UnsupportedError(
+            f"its units are {'plain' if units.gate is None else 'gated'}, and those of this base are not"
+        )
+    if units.activation not in (None, shape.activation):
+        raise UnsupportedError(
+            f"its units are activated by '{units.activation}', and those of this base by '{shape.activation}'"
+        )
+    return shape
 
 
 def plain(name: str, tensor: Tensor) -> Tensor:

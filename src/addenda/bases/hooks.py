@@ -215,7 +215,7 @@ def _adding(call: Call, share: Share, site: Site, adapter: AddingAdapter, x: Ten
     if watched:
         if contribution is not None:
             call.collect_delta(share, contribution.delta, contribution.index)
-        call.observe(share, site.key, contribution=contribution, shape=part.shape[:2])
+        call.observe(share, site.key, contribution=contribution, shape=part.shape[:2], x=part)
     return y if contribution is None else contribution.add_to(y, rows)
 
 
@@ -231,14 +231,14 @@ def _replacing(call: Call, share: Share, site: Site, adapter: Any, x: Tensor, y:
             one = replace(share, rows=torch.tensor(rows, device=y.device))
             if isinstance(weight, Tensor):
                 scale = weight[[numbers.index(row) for row in rows]]
-        part = call.rows_of(y, one)
-        new, state = adapter(call.rows_of(x, one), part, weight=scale, state=state, mask=call.mask_of(one))
+        part, entered = call.rows_of(y, one), call.rows_of(x, one)
+        new, state = adapter(entered, part, weight=scale, state=state, mask=call.mask_of(one))
         new = new.to(y.dtype)
         if isinstance(scale, Tensor):
             new = torch.where(scale != 0, new, part)
         if call.collector is not None or call.observer is not None:
             call.collect_delta(one, new - part)
-            call.observe(one, site.key, contribution=Contribution(new - part), shape=part.shape[:2])
+            call.observe(one, site.key, contribution=Contribution(new - part), shape=part.shape[:2], x=entered)
         y = new if one.rows is None else y.index_copy(0, one.rows, new)
         if state is not None:
             kept.append((rows, state.detach() if isinstance(state, Tensor) else state))

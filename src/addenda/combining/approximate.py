@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from addenda.bases.hooks import of_this_thread
+from addenda.bases.folding import check_units
 from addenda.combining.proof import logits_of, loss_of
 from addenda.core.activations import activation
-from addenda.core.contracts import Contribution, GatedAdapter
+from addenda.core.contracts import Contribution
 from addenda.core.errors import AddendaError, DataError, UnsupportedError
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam
@@ -80,9 +79,7 @@ class Text:
 
 def can(module: KnowledgeModule) -> bool:
     """Whether a module stands beside FFNs, with a gate between it and plain weights."""
-    adapters = [module.adapter(key) for key in module.sites()]
-    gated = module.gate is not None or any(isinstance(one, GatedAdapter) for one in adapters)
-    return gated and all(one.seam is Seam.FFN for one in adapters)
+    return bool(module.gates()) and all(module.adapter(key).seam is Seam.FFN for key in module.sites())
 
 
 def read(base: Base, sources: Sequence[Any]) -> list[Text]:
@@ -139,20 +136,14 @@ def fit(
     sums = {
         name: {key: _Sums(base, base.modules[name], key, act) for key in base.modules[name].sites()} for name in names
     }
-    with ExitStack() as stack:
-        stack.enter_context(base.using(dict(weights)))
-        stack.enter_context(evaluating(base.model))
-        for one in (one for each in sums.values() for one in each.values()):
-            stack.enter_context(one.reading())
 
-        def observe(share: Share, site: str, **facts: Any) -> None:
-            if share.name in sums and site in sums[share.name] and "contribution" in facts:
-                sums[share.name][site].add(facts["contribution"])
+    def observe(share: Share, site: str, **facts: Any) -> None:
+        if share.name in sums and "contribution" in facts:
+            sums[share.name][site].add(facts["x"], facts["contribution"])
 
-        stack.enter_context(base.watching(observer=observe))
-        device = base.device
+    with base.using(dict(weights)), evaluating(base.model), base.watching(observer=observe):
         for row in (row for text in sources for row in text.fit):
-            base.model(input_ids=row[None].to(device), use_cache=False)
+            base.model(input_ids=row[None].to(base.device), use_cache=False)
     return {name: {key: one.solved() for key, one in each.items()} for name, each in sums.items()}
 
 
@@ -160,39 +151,21 @@ class _Sums:
     """The least squares of one adapter, gathered as text runs by: h h^T [F, F] and h delta^T [F, D]."""
 
     def __init__(self, base: Base, module: KnowledgeModule, key: str, act: Any) -> None:
-        site, adapter = base.host.site(key), module.adapter(key)
-        self.units, shape = adapter.units(), base.anatomy.ffn
-        if shape is not None and shape.gated != (self.units.gate is not None):
-            raise UnsupportedError("its units are gated, and those of this base are not, or the reverse")
-        self.act = act
-        self.entry: nn.Module = base.host.submodule(site.entry)
-        self.x: Tensor | None = None
+        self.units, self.act = module.adapter(key).units(), act
+        check_units(base.anatomy, replace(self.units, activation=None))  # values are fitted to the base's activation
         slots, width = self.units.values.shape
         self.squares = torch.zeros(slots, slots, dtype=torch.float64)
         self.targets = torch.zeros(slots, width, dtype=torch.float64)
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Note what enters the site."""
-
-        def note(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self.x = (args[0] if args else next(iter(kwargs.values()))).float()
-
-        handle = self.entry.register_forward_pre_hook(of_this_thread(note), with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def add(self, contribution: Contribution | None) -> None:
-        """One row's tokens."""
-        assert self.x is not None
-        x = self.x.flatten(0, -2)
+    def add(self, entered: Tensor, contribution: Contribution | None) -> None:
+        """One row's tokens [1, T, D] as they entered the site, and what the adapter added."""
+        entered = entered.float()
+        x = entered.flatten(0, -2)
         read = x @ self.units.up.to(x).T
         h = self.act(read) if self.units.gate is None else self.act(x @ self.units.gate.to(x).T) * read
         self.squares += (h.T @ h).cpu()
         if contribution is not None:
-            delta = contribution.add_to(torch.zeros_like(self.x)).flatten(0, -2)
+            delta = contribution.add_to(torch.zeros_like(entered)).flatten(0, -2)
             self.targets += (h.T @ delta).cpu()
 
     def solved(self) -> Units:

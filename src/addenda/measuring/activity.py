@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from addenda.bases.hooks import of_this_thread
-from addenda.core.contracts import AddingAdapter, Contribution
+from addenda.core.contracts import Contribution, GatedAdapter
 from addenda.core.errors import DataError
 from addenda.core.site import Site
 from addenda.core.state import Share, evaluating
@@ -89,13 +86,10 @@ def activity(base: Base, name: str, text: str) -> Activity:
         AddendaError: the base has no tokenizer.
     """
     row, words, cut = _read(base, text)
-    with ExitStack() as stack:
-        stack.enter_context(base.using({name: 1.0}))
+    with base.using({name: 1.0}), evaluating(base.model):
         watch = _Watch(base, name)
-        stack.enter_context(evaluating(base.model))
-        stack.enter_context(watch.gates_of_adapters())
-        stack.enter_context(base.watching(observer=watch.observe))
-        base.model(input_ids=row, use_cache=False)
+        with base.watching(observer=watch.observe):
+            base.model(input_ids=row, use_cache=False)
     module = base.modules[name]
     labels, values, measured = watch.found(row.shape[1])
     return Activity(name, type(module.kind).__name__, measured, words, labels, values, cut)
@@ -108,8 +102,7 @@ def _read(base: Base, text: str) -> tuple[Tensor, tuple[str, ...], int]:
         raise DataError("the text has no token")
     most = base.context or len(ids)
     words = _pieces(base.tokenizer, text, ids.tolist())
-    device = base.device
-    return ids[None, :most].to(device), tuple(words[:most]), max(0, len(ids) - most)
+    return ids[None, :most].to(base.device), tuple(words[:most]), max(0, len(ids) - most)
 
 
 def _pieces(tokenizer: Any, text: str, ids: list[int]) -> list[str]:
@@ -133,7 +126,7 @@ class _Watch:
     """Gathers what each site tells of one module."""
 
     def __init__(self, base: Base, name: str) -> None:
-        self.base, self.name = base, name
+        self.name = name
         self.module = base.modules[name]
         self.sites: dict[str, Site] = {site.key: site for site in base.anatomy.sites}
         self.gates: dict[str, Tensor] = {}
@@ -147,30 +140,10 @@ class _Watch:
             self.gates[site] = facts["gate"][0, :, 0].float().cpu()
         if "contribution" in facts:
             self.changes.setdefault(site, []).append(_change(facts["contribution"], int(facts["shape"][1])))
-
-    @contextmanager
-    def gates_of_adapters(self) -> Iterator[None]:
-        """Read the token gate of adapters that have one of their own from the inputs of their sites."""
-        handles = []
-        for key in self.module.sites():
-            adapter = self.module.adapter(key)
-            if isinstance(adapter, AddingAdapter) and getattr(adapter, "router", None) is not None:
-                entry = self.base.host.submodule(self.sites[key].entry)
-                handles.append(
-                    entry.register_forward_pre_hook(of_this_thread(self._reader(key, adapter)), with_kwargs=True)
-                )
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _reader(self, key: str, adapter: Any) -> Callable[..., None]:
-        def read(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            x = args[0] if args else next(iter(kwargs.values()))
-            self.gates[key] = adapter.gate(x).reshape(-1).float().cpu()
-
-        return read
+            adapter = self.module.adapter(site)
+            gate = adapter.gate(facts["x"]) if isinstance(adapter, GatedAdapter) else None
+            if gate is not None:
+                self.gates[site] = gate.reshape(-1).float().cpu()
 
     def found(self, length: int) -> tuple[tuple[str, ...], np.ndarray, Measured]:
         """Row labels, values [rows, T] and what they are."""
