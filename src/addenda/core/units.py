@@ -18,3 +18,9 @@ class Units:
     values: Tensor
     gate: Tensor | None = None
     activation: str | None = None
+
+    @classmethod
+    def stacked(cls, up: Tensor, values: Tensor, activation: str | None = None) -> Units:
+        """Gated units in float32, of gates and what reads stacked in `up` [2F, D]."""
+        gate, reads = up.detach().float().chunk(2)
+        return cls(reads, values.detach().float(), gate, activation)

@@ -169,8 +169,7 @@ class SlotAdapter(Slotted):
 
     def fold(self) -> Units:
         """The slots as units of the base's FFN, tau in their values."""
-        gate, key = self.up.detach().float().chunk(2)
-        return Units(key, self.values.detach().float() * self.tau.float(), gate)
+        return Units.stacked(self.up, self.values.float() * self.tau.float())
 
 
 @dataclass(frozen=True)

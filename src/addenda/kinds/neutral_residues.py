@@ -47,8 +47,7 @@ class NeutralAdapter(GatedAdapter):
 
     def units(self) -> Units:
         """The adapter's units without their gate, activated by silu."""
-        gate, up = self.up.detach().float().chunk(2)
-        return Units(up, self.down.detach().float().T, gate, activation="silu")
+        return Units.stacked(self.up, self.down.T, activation="silu")
 
 
 @dataclass(frozen=True)

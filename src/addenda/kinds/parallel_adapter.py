@@ -33,8 +33,7 @@ class SideFFN(AddingAdapter):
 
     def fold(self) -> Units:
         """The adapter's units, activated by silu."""
-        gate, value = self.up.detach().float().chunk(2)
-        return Units(value, self.down.detach().float().T, gate, activation="silu")
+        return Units.stacked(self.up, self.down.T, activation="silu")
 
 
 @dataclass(frozen=True)
