@@ -26,10 +26,11 @@ def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **optio
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = tiny.path() if str(name) == "tiny" else name
+    embedded = str(name) == "tiny"
+    source = tiny.path() if embedded else name
     folder = Path(source).is_dir()
-    dtype = torch.float32 if dtype is None and str(name) == "tiny" else dtype
-    label = "tiny" if str(name) == "tiny" else Path(name).name if folder else str(name)
+    dtype = torch.float32 if dtype is None and embedded else dtype
+    label = "tiny" if embedded else Path(name).name if folder else str(name)
     loader: Any = AutoModelForCausalLM
     # wrong shapes are told below, in one error with what is missing
     options = {"ignore_mismatched_sizes": True, **options, "output_loading_info": True}

@@ -50,7 +50,7 @@ def was_on(base: Base, ids: Tensor | None = None) -> list[WasOn]:
     chosen = base.selection
     if chosen.rows is not None or chosen.index is not None:
         raise AddendaError("the canary checks a selection for all rows; select with use or using")
-    if chosen.everyone:
+    if len(chosen.everyone) > 1:  # one alone is run so below
         _all_ran(base, chosen.everyone, _probe(base, None, ids))
     return [_check(base, name, weight, ids) for name, weight in sorted(chosen.everyone.items())]
 
