@@ -29,7 +29,7 @@ import torch
 import addenda
 from addenda.core.registry import build_kind
 from recipes.common import precision, study_texts
-from recipes.records import device, in_processes, name_of, read_records, write_record
+from recipes.records import device, in_processes, name_of, pending, read_records, write_record
 
 BOOKS = ("Dickens_Bleak", "Eliot_Daniel", "Gaskell_Wives", "Blackmore_Lorna", "Trollope_Phineas")
 WINDOW, CHUNK = 512, 256
@@ -133,17 +133,22 @@ def first_tokens(base: addenda.Base, book: str, tokens: int) -> str:
     return base.tokenizer.decode(ids[:tokens])
 
 
-def execute(run: Run, records: Path) -> str:
-    """Read the book and write the record."""
-    base, held = addenda.load_base("tiny", dtype=torch.float32), study_texts()
+def memorized(base: addenda.Base, text: str, run: Any) -> addenda.MemorizeReport:
+    """Read a text into the module `m`, with the kind, options, settings and seed of a run."""
     settings = dict(run.settings)
     if settings.pop("replay", False):
-        settings["replay"] = held.replay
-    text = first_tokens(base, run.book, run.tokens)
-    report = addenda.memorize(
+        settings["replay"] = study_texts().replay
+    return addenda.memorize(
         base, "m", text=text, kind=build_kind(run.kind, run.options), seed=run.seed,
         window=WINDOW, chunk=CHUNK, precision=precision(), log=False, **settings,
     )  # fmt: skip
+
+
+def execute(run: Run, records: Path) -> str:
+    """Read the book and write the record."""
+    base, held = addenda.load_base("tiny", dtype=torch.float32), study_texts()
+    text = first_tokens(base, run.book, run.tokens)
+    report = memorized(base, text, run)
     options: dict[str, Any] = {"tokens": GENERAL, "precision": precision()}
     bare = addenda.perplexity(base, held.general_valid, **options)
     with base.using("m"):
@@ -184,19 +189,16 @@ def main() -> None:
     records = given.docs / "locas"
     records.mkdir(parents=True, exist_ok=True)
 
-    def todo(runs: list[Run]) -> list[tuple[Run, Path]]:
-        return [(run, records) for run in runs if not (records / f"{run.id}.json").exists()]
-
     first = sweep(given.tokens)
     if not (given.report or given.dry_run):
-        in_processes(execute, todo(first), given.workers)
+        in_processes(execute, pending(first, records), given.workers)
     runs = study(read_records(records), given.tokens, given.seeds, given.books)
     if given.dry_run:
         for run in first + runs:
             print("done " if (records / f"{run.id}.json").exists() else "to do", run)
         return
     if not given.report:
-        in_processes(execute, todo(runs), given.workers)
+        in_processes(execute, pending(runs, records), given.workers)
     from recipes.memory_frontier import report
 
     print(report(read_records(records), given.docs))

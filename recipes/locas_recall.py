@@ -26,12 +26,10 @@ import numpy as np
 import torch
 
 import addenda
-from addenda.core.registry import build_kind
 from addenda.measuring.options import f1, first_wins, likelihoods
 from addenda.showing.generating import generate
-from recipes.common import precision, study_texts
-from recipes.locas import CHUNK, WINDOW, grids
-from recipes.records import device, in_processes, name_of, read_records, write_record
+from recipes.locas import grids, memorized
+from recipes.records import device, in_processes, name_of, pending, read_records, write_record
 
 CATEGORIES = {1: "several sessions", 2: "time", 3: "open domain", 4: "one session"}
 OPTIONS = 10
@@ -151,13 +149,7 @@ def execute(run: Run, records: Path) -> str:
     facts: dict[str, Any] = {"parameters": 0}
     selection: dict[str, float] = {}
     if run.kind:
-        settings = dict(run.settings)
-        if settings.pop("replay", False):
-            settings["replay"] = study_texts().replay
-        report = addenda.memorize(
-            base, "m", text=text_of(sample), kind=build_kind(run.kind, run.options), seed=run.seed,
-            window=WINDOW, chunk=CHUNK, precision=precision(), log=False, **settings,
-        )  # fmt: skip
+        report = memorized(base, text_of(sample), run)
         facts = {"parameters": report.parameters["m"], "gain": report.texts["m"].gain()}
         selection = {"m": 1.0}
     answers = ask(base, questions_of(sample, run.questions), selection)
@@ -244,8 +236,7 @@ def main() -> None:
         if not sweep:
             raise addenda.AddendaError("the settings come from a sweep; run `python -m recipes.locas` before")
         runs = plan(sweep, list(conversations()), given.seeds, given.questions)
-        todo = [(run, records) for run in runs if not (records / f"{run.id}.json").exists()]
-        in_processes(execute, todo, given.workers)
+        in_processes(execute, pending(runs, records), given.workers)
     text = report(read_records(records))
     (given.docs / "locas_recall.md").write_text(text)
     print(text)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +33,11 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """Every record of a folder, by name."""
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def pending(runs: Iterable[Any], folder: Path) -> list[tuple[Any, Path]]:
+    """The runs that have no record in a folder, each with the folder."""
+    return [(run, folder) for run in runs if not (folder / f"{run.id}.json").exists()]
 
 
 def device() -> str:

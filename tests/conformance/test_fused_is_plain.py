@@ -26,6 +26,12 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max())
 
 
+def plain_of(subject: Subject, *names: Any) -> torch.Tensor:
+    """Logits under a selection, not fused."""
+    with subject.base.using(*names):
+        return logits(subject.model, IDS)
+
+
 def forwards(model: Any) -> dict[str, Any]:
     """Every forward that stands on an instance."""
     return {name: module.__dict__["forward"] for name, module in model.named_modules() if "forward" in module.__dict__}
@@ -61,8 +67,7 @@ def test_several_modules_and_weights() -> None:
     with subject_of("llama", "locas-glu") as subject:
         _subject(subject)
         weights = {"m": 0.5, "other": -2.0, "linear": 1.5}
-        with subject.base.using(weights):
-            plain = logits(subject.model, IDS)
+        plain = plain_of(subject, weights)
         with subject.base.fused(weights):
             assert apart(logits(subject.model, IDS), plain) < 1e-5
 
@@ -116,8 +121,7 @@ def test_copies_follow_every_change(what: str) -> None:
                 else:
                     base_weight.mul_(1.1)
             after = logits(subject.model, IDS)
-        with subject.base.using("m"):
-            plain = logits(subject.model, IDS)
+        plain = plain_of(subject, "m")
         with torch.no_grad():
             base_weight.copy_(own)
         assert apart(before, plain) > 1e-4
@@ -127,8 +131,7 @@ def test_copies_follow_every_change(what: str) -> None:
 def test_what_is_plugged_or_unplugged_inside_leaves_no_trace() -> None:
     with subject_of("llama", "locas-glu") as subject:
         subject.plug("m")
-        with subject.base.using("m"):
-            plain = logits(subject.model, IDS)
+        plain = plain_of(subject, "m")
         with subject.base.fused("m"):
             subject.plug("linear", case="lora", seed=1)  # its hooks stand on the same matrices
             assert apart(logits(subject.model, IDS), plain) < 1e-5
@@ -185,8 +188,7 @@ def test_blocks_of_threads_may_overlap() -> None:
 def test_a_context_copied_inside_keeps_it() -> None:
     with subject_of("llama", "lora") as subject:
         subject.plug("m")
-        with subject.base.using("m"):
-            plain = logits(subject.model, IDS)
+        plain = plain_of(subject, "m")
         with subject.base.fused("m"):
             context = contextvars.copy_context()
         assert torch.equal(logits(subject.model, IDS), subject.bare())
@@ -197,8 +199,7 @@ def test_names_may_come_from_anywhere_and_zero_is_off() -> None:
     with subject_of("llama", "lora") as subject:
         subject.plug("m")
         subject.plug("gated", case="neutral", seed=1)
-        with subject.base.using("m"):
-            plain = logits(subject.model, IDS)
+        plain = plain_of(subject, "m")
         with subject.base.fused(name for name in ["m"]):
             assert apart(logits(subject.model, IDS), plain) < 1e-5
         with subject.base.fused({"m": 1.0, "gated": 0.0}):
@@ -240,8 +241,7 @@ def test_nothing_and_nobody() -> None:
 def test_half_precision_is_as_near_as_half_precision_is(dtype: torch.dtype) -> None:
     with subject_of("qwen3", "locas-glu", dtype) as subject:
         subject.plug("m")
-        with subject.base.using("m"):
-            plain = logits(subject.model, IDS)
+        plain = plain_of(subject, "m")
         with subject.base.fused("m"):
             fused = logits(subject.model, IDS)
     assert apart(fused, plain) < 0.05
@@ -253,8 +253,7 @@ def test_a_compiled_model_sees_it() -> None:
     subject = throwaway("llama", "locas-glu", num_hidden_layers=2)
     bare = logits(pico("llama", num_hidden_layers=2), IDS)
     compiled = torch.compile(subject.model, backend="eager", dynamic=False)
-    with subject.base.using("m"):
-        plain = logits(subject.model, IDS)
+    plain = plain_of(subject, "m")
     assert apart(plain, bare) > 1e-3
     assert apart(logits(compiled, IDS), bare) < 1e-5
     with subject.base.fused("m"):
