@@ -9,14 +9,17 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from addenda import tiny
 from addenda.plugging import Base
 from addenda.scoring import Score, score
+
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Texts:
         return {"medical": self.medical_valid, "general": self.general_valid}
 
 
+@cache
 def study_texts() -> Texts:
     """PubMed and general English from `ADDENDA_DATA`, or the small samples that ship with the package."""
     data = Path(os.environ.get("ADDENDA_DATA", "../shared/data"))
@@ -99,11 +103,11 @@ def keep_pages() -> None:
         library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-_asked: list[str] = []
+_asked: list[Precision] = []
 
 
 @contextlib.contextmanager
-def computing_in(precision: str) -> Iterator[None]:
+def computing_in(precision: Precision) -> Iterator[None]:
     """Let `precision` say so within this block, whatever the CPU is best at."""
     _asked.append(precision)
     try:
@@ -112,7 +116,7 @@ def computing_in(precision: str) -> Iterator[None]:
         _asked.pop()
 
 
-def precision() -> str:
+def precision() -> Precision:
     """What this CPU has instructions for: bf16, or else fp32, which is then many times faster."""
     if _asked:
         return _asked[-1]

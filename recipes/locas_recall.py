@@ -28,7 +28,8 @@ import torch
 import addenda
 from addenda.measuring.options import f1, first_wins, likelihoods
 from addenda.showing.generating import generate
-from recipes.locas import grids, memorized
+from recipes.locas import memorized
+from recipes.memory_plan import grids
 from recipes.records import device, in_processes, name_of, pending, read_records, write_record
 
 CATEGORIES = {1: "several sessions", 2: "time", 3: "open domain", 4: "one session"}
@@ -149,7 +150,7 @@ def execute(run: Run, records: Path) -> str:
     facts: dict[str, Any] = {"parameters": 0}
     selection: dict[str, float] = {}
     if run.kind:
-        report = memorized(base, text_of(sample), run)
+        report = memorized(base, text_of(sample), run, baseline=True)
         facts = {"parameters": report.parameters["m"], "gain": report.texts["m"].gain()}
         selection = {"m": 1.0}
     answers = ask(base, questions_of(sample, run.questions), selection)

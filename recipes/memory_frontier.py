@@ -9,27 +9,38 @@ from typing import Any
 import numpy as np
 
 from recipes.frontier import Curve, Records, dress, envelope, over, save, with_t_interval
+from recipes.memory_plan import PLAIN, WINDOW
 
 COLOURS = {"locas": "#1f78b4", "locas-quiet": "#1b9e77", "gated": "#6a3d9a", "templora": "#d95f02"}
-RIVAL = "templora"
+RIVAL, QUIET = "templora", "locas-quiet"
 #: runs of one book and seed, by method
 ByCase = dict[tuple[str, int], dict[str, Records]]
 
 
 def report(records: Records, folder: Path) -> str:
-    """The tables as Markdown, written with the plot to `folder`."""
+    """The tables as Markdown, written with the plots to `folder`."""
     study = [one for one in records if one["run"]["part"] == "study"]
     cases: ByCase = defaultdict(lambda: defaultdict(list))
     for one in study or records:
-        cases[one["run"]["book"], one["run"]["seed"]][one["run"]["method"]].append(one)
+        if one["run"]["method"] in COLOURS:
+            cases[one["run"]["book"], one["run"]["seed"]][one["run"]["method"]].append(one)
     if not cases:
         return "no runs yet"
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [_settings(study), _at_equal_forgetting(cases), _best(cases), _settings(records, "sweep")]
+    parts = [
+        _settings(study), _at_equal_forgetting(cases), _best(cases), _quiet(cases), _ablation(records, "starts"),
+        _ablation(records, "widths"), _whole(records), _settings(records, "sweep"),
+    ]  # fmt: skip
     text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
     (folder / "locas.md").write_text(text)
     _draw(cases, folder)
+    draw_positions(records, folder)
     return text
+
+
+def told_of(run: dict[str, Any]) -> str:
+    """A run's settings, but for those that all runs of its method have."""
+    return ", ".join(f"{k} {v}" for k, v in (run["options"] | run["settings"]).items() if k not in ("replay", "gate"))
 
 
 def _settings(records: Records, part: str = "study") -> list[str]:
@@ -38,8 +49,7 @@ def _settings(records: Records, part: str = "study") -> list[str]:
     for one in records:
         run = one["run"]
         if run["part"] == part:
-            told = ", ".join(f"{k} {v}" for k, v in (run["options"] | run["settings"]).items() if k != "replay")
-            groups[run["method"], told].append(one)
+            groups[run["method"], told_of(run)].append(one)
     lines = [
         f"| {part}: method | settings | runs | gain, last quarter | forgotten | parameters | time over plain scoring |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -108,6 +118,64 @@ def _best(cases: ByCase) -> list[str]:
     return lines if len(lines) > 2 else []
 
 
+def _quiet(cases: ByCase) -> list[str]:
+    """Each quiet memory against the same memory without replay text, case by case."""
+    ratios: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for methods in cases.values():
+        loud = {(str(r["run"]["options"]), r["run"]["settings"]["lr"]): r for r in methods.get("locas", ())}
+        for one in methods.get(QUIET, ()):
+            other = loud.get((str(one["run"]["options"]), one["run"]["settings"]["lr"]))
+            if other is not None:
+                ratios[told_of(one["run"])].append(
+                    (one["gain"] / other["gain"], one["forgetting"] / other["forgetting"])
+                )
+    lines = [
+        "| quiet memory | its gain over that of the same memory without replay text | its forgetting over that | cases |",
+        "| --- | --- | --- | --- |",
+    ]
+    for told, found in sorted(ratios.items()):
+        gain, lost = (with_t_interval(list(column)) for column in zip(*found, strict=True))
+        lines.append(f"| {told} | {gain} | {lost} | {len(found)} |")
+    return lines if ratios else []
+
+
+def _ablation(records: Records, part: str) -> list[str]:
+    """One line for each start, or width: gain and forgetting over books and seeds."""
+    groups: dict[str, Records] = defaultdict(list)
+    for one in sorted(records, key=lambda r: (r["parameters"], -r["gain"])):
+        if one["run"]["part"] == part:
+            groups[one["run"]["method"]].append(one)
+    lines = [
+        f"| {part} | runs | gain, last quarter | forgotten | parameters | time over plain scoring |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for told, found in groups.items():
+        gain, lost, time = (over([one[key] for one in found]) for key in ("gain", "forgetting", "time"))
+        lines.append(f"| {told} | {len(found)} | {gain} | {lost} | {found[0]['parameters']:,} | {time} |")
+    return lines if groups else []
+
+
+def _whole(records: Records) -> list[str]:
+    """Whole books: the loss over the first quarter, the first half and all, over seeds."""
+    groups: dict[tuple[str, str], Records] = defaultdict(list)
+    for one in records:
+        if one["run"]["part"] == "whole":
+            groups[one["run"]["book"], one["run"]["method"]].append(one)
+    lines = [
+        "| whole book | method | runs | tokens | loss, first 25% | first 50% | all | last quarter | forgotten | parameters "
+        "| time over plain scoring |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (book, method), found in groups.items():
+        losses = [over([one["losses"][n]["nats"] for one in found]) for n in range(4)]
+        lost, time = (over([one[key] for one in found]) for key in ("forgetting", "time"))
+        lines.append(
+            f"| {book} | {method} | {len(found)} | {found[0]['tokens']:,} | {' | '.join(losses)} | {lost} "
+            f"| {found[0]['parameters']:,} | {time} |"
+        )
+    return lines if groups else []
+
+
 def _draw(cases: ByCase, folder: Path) -> None:
     import matplotlib
 
@@ -130,3 +198,33 @@ def _draw(cases: ByCase, folder: Path) -> None:
     axes.legend(frameon=False, fontsize=9)
     axes.set_title("Up and to the left is better. Each line is one book and seed", fontsize=10)
     save(figure, folder / "locas")
+
+
+def draw_positions(records: Records, folder: Path) -> None:
+    """Draw what each method loses along a whole book against the narrowest window's loss, a panel for each book."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    whole = [one for one in records if one["run"]["part"] == "whole"]
+    books = sorted({one["run"]["book"] for one in whole})
+    bare = {one["run"]["book"]: one["by_position"] for one in whole if one["run"]["method"].endswith(f" {WINDOW}")}
+    books = [book for book in books if book in bare]
+    if not books:
+        return
+    figure, panels = plt.subplots(1, len(books), figsize=(6 * len(books), 4.4), squeeze=False, constrained_layout=True)
+    for book, axes in zip(books, panels[0], strict=True):
+        seeds: dict[str, list[list[float]]] = defaultdict(list)
+        for one in whole:
+            if one["run"]["book"] == book:
+                seeds[one["run"]["method"]].append(one["by_position"])
+        for number, (method, curves) in enumerate(sorted(seeds.items())):
+            gained = np.array(bare[book]) - np.mean(curves, axis=0)
+            shade = plt.get_cmap("tab10")(number % 10)
+            dashed = "--" if method.startswith(PLAIN) else "-"
+            axes.plot((np.arange(len(gained)) + 0.5) / len(gained), gained, dashed, color=shade, lw=1.4, label=method)
+        dress(axes, "position in the book", f"taken off the loss of a window of {WINDOW}, nats per token")
+        axes.set_title(book.split("_")[-1], fontsize=10)
+    panels[0][-1].legend(frameon=False, fontsize=8)
+    save(figure, folder / "locas_positions")

@@ -56,43 +56,87 @@ def test_gain_is_compared_at_equal_forgetting() -> None:
 
 
 def test_only_settings_that_none_betters_go_on() -> None:
-    study = module("locas")
+    study = module("memory_plan")
     found = [(0.1, 0.01), (0.2, 0.05), (0.15, 0.06), (0.3, 0.2), (-0.1, 0.0), (0.4, 0.3), (0.5, 0.4), (0.6, 0.9)]
     sweep = [record("locas", *point, part="sweep", settings={"lr": n}) for n, point in enumerate(found)]
     kept = [run["settings"]["lr"] for run in study.best(sweep, "locas")]
     assert kept[0] == 0
     assert kept[-1] == 7
-    assert len(kept) == 4
+    assert len(kept) == 3
     assert not {2, 4} & set(kept)
     runs = study.study(sweep, 1000, [0, 1], ["Dickens_Bleak", "Eliot_Daniel"])
-    assert len(runs) == 4 * 2 * 2
+    assert len(runs) == 3 * 2 * 2
     assert len({run.id for run in runs}) == len(runs)
+
+
+def test_a_quiet_memory_has_its_twin_and_all_are_read_in_every_form() -> None:
+    plan = module("memory_plan")
+    quiet = {"lr": 4e-3, "local": 0.1, "replay": True}
+    sweep = [
+        record("locas", 0.3, 0.2, part="sweep", kind="LocasGLU", options={"rank": 32, "scale": 16.0}, settings={"lr": 1e-3}),
+        record("locas-quiet", 0.2, 0.1, part="sweep", kind="LocasGLU", options={"rank": 32, "scale": 16.0}, settings=quiet),
+        record("templora", 0.2, 0.1, part="sweep", options={"rank": 4}, settings={"lr": 1e-3}),
+    ]  # fmt: skip
+    runs = plan.study(sweep, 1000, [0], ["b"])
+    assert [(run.method, run.settings) for run in runs] == [
+        ("locas", {"lr": 1e-3}), ("locas", {"lr": 4e-3}), ("locas-quiet", quiet), ("templora", {"lr": 1e-3}),
+    ]  # fmt: skip
+    ablations = list(plan.ablations(sweep, 1000, [0], ["b"]))
+    assert {run.options["init"] for run in ablations if run.part == "starts"} == {
+        "top", "bottom", "random", "activation", "gaussian",
+    }  # fmt: skip
+    assert [run.options["rank"] for run in ablations if run.part == "widths"] == list(plan.WIDTHS)
+    whole = [run for run in plan.whole(sweep, [0, 1, 2]) if run.book == plan.WHOLE[0]]
+    assert sum(run.method.startswith("locas rank") for run in whole) == 3  # it draws nothing
+    assert sum(run.method.startswith("templora") for run in whole) == 9
+    assert [run.window for run in whole if not run.kind] == list(plan.WINDOWS)
+    assert not list(plan.ablations([], 1000, [0], ["b"]))
 
 
 @pytest.mark.slow
 def test_every_method_reads_a_little_and_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, report = module("locas"), module("memory_frontier")
+    study, report, plan = module("locas"), module("memory_frontier"), module("memory_plan")
     monkeypatch.setattr(study, "GENERAL", 1000)
     with pytest.raises(addenda.AddendaError, match="no book 'Dickens_Bleak'"):
         study.text_of("Dickens_Bleak")
     monkeypatch.setattr(study, "text_of", lambda _: "\n".join(record["text"] for record in texts("pubmed_train")))
     records = tmp_path / "locas"
     records.mkdir()
-    for method, (kind, grid) in study.grids().items():
+    for method, (kind, grid) in plan.grids().items():
         options, settings = list(grid)[-1]
-        run = study.Run("sweep", method, "Dickens_Bleak", kind, options, settings, 1500)
+        run = plan.Run("sweep", method, "Dickens_Bleak", kind, options, settings, 1500, seed=1)
         study.execute(run, records)
         written = json.loads((records / f"{run.id}.json").read_text())
         assert 1400 < written["tokens"] <= 1500
-        assert written["time"] > 1
+        assert written["time"] > 0
         assert abs(written["gain"]) < 1
+    for window in (512, 1024):
+        run = plan.Run("whole", f"{plan.PLAIN} {window}", "Dickens_Bleak", tokens=1500, window=window)
+        study.execute(run, records)
+        written = json.loads((records / f"{run.id}.json").read_text())
+        assert written["parameters"] == written["forgetting"] == 0
+        assert written["gain"] == 0 if window == 512 else written["gain"] > 0
+    with pytest.raises(addenda.AddendaError, match="no stretch number 5000 of 1000 tokens"):
+        study.stretch("Dickens_Bleak", 1000, 5000)
     text = report.report(study.read_records(records), tmp_path)
     assert (tmp_path / "locas.svg").exists()
+    assert (tmp_path / "locas_positions.svg").exists()
     assert "| sweep: method" in text
-    shown = report.report(
-        [record("locas", 0.2, 0.1), record("locas", 0.3, 0.3), record("templora", 0.3, 0.2)], tmp_path
-    )
+    assert "| whole book | method |" in text
+
+
+def test_the_report_compares_with_the_rival_and_with_the_twin(tmp_path: Path) -> None:
+    report = module("memory_frontier")
+    lr = {"settings": {"lr": 0.01}}
+    found = [
+        record("locas", 0.2, 0.1, settings={"lr": 0.1}), record("locas", 0.4, 0.3, **lr),
+        record("templora", 0.3, 0.2, **lr), record("locas-quiet", 0.3, 0.03, settings={"lr": 0.01, "local": 0.1}),
+        record("init top", 0.3, 0.2, part="starts", **lr), record("init random", 0.2, 0.2, part="starts", **lr),
+    ]  # fmt: skip
+    shown = report.report(found, tmp_path)
     assert "| locas | templora |" in shown
+    assert "| lr 0.01, local 0.1 | 0.75 [one seed] | 0.10 [one seed] | 1 |" in shown
+    assert shown.index("| init top | 1 | 0.300 |") < shown.index("| init random | 1 | 0.200 |")
 
 
 SAMPLE: dict[str, Any] = {

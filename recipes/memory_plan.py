@@ -1,0 +1,158 @@
+"""Plan of the study of memories: which method reads which stretch of which book, with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, get_args, get_type_hints
+
+from addenda.kinds.locas_glu import LocasGLU
+from recipes.records import name_of
+
+BOOKS = ("Dickens_Bleak", "Eliot_Daniel", "Gaskell_Wives", "Blackmore_Lorna", "Trollope_Phineas")
+#: books short enough to be read from end to end by many
+WHOLE = ("pg19test_10146_Reminiscences", "pg19test_10321_Dragons")
+WINDOW, CHUNK = 512, 256
+#: windows of a base without a memory: the one that all methods read from, a wider one, and all that `tiny` can read
+WINDOWS = (WINDOW, 1024, 2048)
+#: settings of each method that go on from the sweep to all books and seeds
+KEPT = 3
+WIDTHS = (8, 16, 32, 64, 128)
+#: what reads without a memory
+PLAIN = "truncation"
+
+Records = list[dict[str, Any]]
+Grid = Iterable[tuple[dict[str, Any], dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One reading of a book; `method` is the curve it belongs to. Seed n reads the n-th stretch of so many tokens."""
+
+    part: str
+    method: str
+    book: str
+    kind: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    #: None: all of the book
+    tokens: int | None = None
+    seed: int = 0
+    window: int = WINDOW
+
+    @property
+    def id(self) -> str:
+        """A short name that changes with every option."""
+        return name_of(self, self.part, self.method, self.book.split("_")[0].lower(), self.seed)
+
+
+def grids() -> dict[str, tuple[str, Grid]]:
+    """Kind, options and settings of every point of each method's sweep."""
+    rates, quiet = (1e-3, 4e-3, 1.6e-2), {"replay": True}
+    loud = product((1.0, 4.0, 16.0, 32.0), rates)
+    silent = product((16.0, 32.0), (4e-3, 1.6e-2), (0.1, 0.3, 1.0))
+    return {
+        "locas": ("LocasGLU", [({"rank": 32, "scale": s}, {"lr": lr}) for s, lr in loud]),
+        "locas-quiet": (
+            "LocasGLU",
+            [({"rank": 32, "scale": s}, {"lr": lr, "local": local} | quiet) for s, lr, local in silent],
+        ),
+        "gated": (
+            "NeutralResidues",
+            [({"width": 32, "gate": "context"}, {"lr": lr, "local": 0.0} | quiet) for lr in rates],
+        ),
+        "templora": ("LoRA", [({"rank": r}, {"lr": lr}) for r, lr in product((4, 16), (3e-4, 1e-3, 3e-3))]),
+    }
+
+
+def sweep(tokens: int) -> list[Run]:
+    """Every method's grid on the first book."""
+    return [
+        Run("sweep", method, BOOKS[0], kind, options, settings, tokens)
+        for method, (kind, grid) in grids().items()
+        for options, settings in grid
+    ]
+
+
+def swept(records: Records, method: str) -> Records:
+    """The runs of a method's sweep."""
+    return [r for r in records if r["run"]["part"] == "sweep" and r["run"]["method"] == method]
+
+
+def best(records: Records, method: str) -> list[dict[str, Any]]:
+    """The runs of a method's sweep that none other of its own betters, at most `KEPT`, evenly spread by gain."""
+    mine = swept(records, method)
+    front = [
+        one
+        for one in mine
+        if one["gain"] > 0
+        and not any(o["gain"] >= one["gain"] and o["forgetting"] < one["forgetting"] for o in mine if o is not one)
+    ]
+    front.sort(key=lambda one: one["gain"])
+    places = sorted({round(n * (len(front) - 1) / max(1, KEPT - 1)) for n in range(KEPT)}) if front else []
+    return [front[place]["run"] for place in places]
+
+
+def twin(run: dict[str, Any]) -> dict[str, Any]:
+    """The same memory without replay text."""
+    return run | {"method": "locas", "settings": {"lr": run["settings"]["lr"]}}
+
+
+def study(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[str]) -> list[Run]:
+    """The best settings of each method on every book, seed after seed; and of each quiet memory its twin."""
+    chosen = {method: best(records, method) for method in grids()}
+    for one in map(twin, chosen["locas-quiet"]):
+        if not any(_same(one, other) for other in chosen["locas"]):
+            chosen["locas"].append(one)
+    return [
+        Run("study", method, book, run["kind"], run["options"], run["settings"], tokens, seed)
+        for seed, book in product(seeds, books)
+        for method, runs in chosen.items()
+        for run in runs
+    ]
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one[key] == other[key] for key in ("kind", "options", "settings"))
+
+
+def top(records: Records, method: str) -> dict[str, Any] | None:
+    """The run of a method's sweep that gained most."""
+    return max(swept(records, method), key=lambda one: one["gain"], default={"run": None})["run"]
+
+
+def ablations(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[str]) -> Iterator[Run]:
+    """Every start and every width of the memory that gained most, on every book."""
+    run = top(records, "locas")
+    if run is None:
+        return
+    starts = get_args(get_type_hints(LocasGLU)["init"])
+    for seed, book in product(seeds, books):
+        for part, changes in (
+            ("starts", [{"init": start} for start in starts]),
+            ("widths", [{"rank": width} for width in WIDTHS]),
+        ):
+            for change in changes:
+                told = ", ".join(f"{key} {value}" for key, value in change.items())
+                yield Run(part, told, book, run["kind"], run["options"] | change, run["settings"], tokens, seed)
+
+
+def whole(records: Records, seeds: Iterable[int]) -> Iterator[Run]:
+    """Whole books: windows without a memory, and of each method what gained most, at several sizes.
+
+    Locas draws nothing, so one reading of it says what all would.
+    """
+    sizes = {"locas": ("rank", (8, 32, 128)), "locas-quiet": ("rank", (32,)), "templora": ("rank", (4, 16, 64))}
+    for book in WHOLE:
+        for window in WINDOWS:
+            yield Run("whole", f"{PLAIN} {window}", book, window=window)
+        for number, (seed, (method, (option, values))) in enumerate(product(seeds, sizes.items())):
+            run = top(records, method)
+            if run is None or (method == "locas" and number >= len(sizes)):
+                continue
+            for value in values:
+                yield Run(
+                    "whole", f"{method} {option} {value}", book, run["kind"], run["options"] | {option: value},
+                    run["settings"], seed=seed,
+                )  # fmt: skip
