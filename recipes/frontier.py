@@ -242,14 +242,18 @@ def _with_interval(values: list[float]) -> str:
     return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
 
 
-def with_t_interval(values: list[float]) -> str:
-    """Mean and Student's t interval over seeds."""
+#: Student's t at 97.5%, by the number of values; beyond, that of the last
+T_AT = dict(enumerate((12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14), 2))
+
+
+def with_t_interval(values: list[float], places: int = 2, least: float = 0.0) -> str:
+    """Mean and Student's t interval over seeds, of what cannot be under `least`."""
     mean = float(np.mean(values))
     if len(values) < 2:
-        return f"{mean:.2f} [one seed]"
-    t = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}.get(len(values), 2.0)
+        return f"{mean:.{places}f} [one seed]"
+    t = T_AT.get(len(values), T_AT[max(T_AT)])
     half = t * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return f"{mean:.2f} [{max(0.0, mean - half):.2f}, {mean + half:.2f}]"
+    return f"{mean:.{places}f} [{max(least, mean - half):.{places}f}, {mean + half:.{places}f}]"
 
 
 # -- plots ------------------------------------------------------------------------------------------------------------

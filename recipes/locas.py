@@ -64,9 +64,9 @@ def text_of(book: str) -> str:
 
 
 @cache
-def base_of() -> addenda.Base:
-    """The base of all runs of a process."""
-    return addenda.load_base("tiny", dtype=torch.float32)
+def base_of(where: str = "tiny") -> addenda.Base:
+    """The base of all runs of a process, by name or folder."""
+    return addenda.load_base(where, dtype=torch.float32)
 
 
 @lru_cache(maxsize=2)
@@ -83,9 +83,9 @@ def stretch(book: str, tokens: int | None, seed: int) -> str:
 
 
 @lru_cache(maxsize=4)
-def plain(book: str, tokens: int | None, seed: int, window: int) -> tuple[Curve, float]:
-    """How the bare base predicts a stretch from a window that moves by a chunk, and the seconds that took."""
-    base = base_of()
+def plain(book: str, tokens: int | None, seed: int, window: int, where: str) -> tuple[Curve, float]:
+    """How a bare base predicts a stretch from a window that moves by a chunk, and the seconds that took."""
+    base = base_of(where)
     settings = MemorySettings(window=window, chunk=CHUNK, precision=precision())
     writer, curve = Writer(base, (), {}, settings, None), Curve()
     reading = Reading(
@@ -100,13 +100,13 @@ def plain(book: str, tokens: int | None, seed: int, window: int) -> tuple[Curve,
 
 
 @cache
-def held_out() -> Score:
-    """The bare base's losses on held-out general text."""
-    return _general()
+def held_out(where: str) -> Score:
+    """A bare base's losses on held-out general text."""
+    return _general(base_of(where))
 
 
-def _general() -> Score:
-    return score(base_of(), study_texts().general_valid, tokens=GENERAL, precision=precision())
+def _general(base: addenda.Base) -> Score:
+    return score(base, study_texts().general_valid, tokens=GENERAL, precision=precision())
 
 
 def memorized(base: addenda.Base, text: str, run: Any, *, baseline: bool) -> addenda.MemorizeReport:
@@ -120,17 +120,17 @@ def memorized(base: addenda.Base, text: str, run: Any, *, baseline: bool) -> add
     )  # fmt: skip
 
 
-def execute(run: Run, records: Path) -> str:
-    """Read the book and write the record."""
-    base, text = base_of(), stretch(run.book, run.tokens, run.seed)
-    bare, bare_seconds = plain(run.book, run.tokens, run.seed, WINDOW)
+def read(run: Run, where: str = "tiny") -> dict[str, Any]:
+    """Read the book and measure: the record of a run."""
+    base, text = base_of(where), stretch(run.book, run.tokens, run.seed)
+    bare, bare_seconds = plain(run.book, run.tokens, run.seed, WINDOW, where)
     found: dict[str, Any] = {"parameters": 0, "forgetting": 0.0}
     if run.kind:
-        general = held_out()
+        general = held_out(where)
         try:
             report = memorized(base, text, run, baseline=False)
             with base.using("m"):
-                lost = _general().minus(general)
+                lost = _general(base).minus(general)
         finally:
             if "m" in base.modules:
                 base.unplug("m")
@@ -138,26 +138,26 @@ def execute(run: Run, records: Path) -> str:
         found = {"parameters": report.parameters["m"], "forgetting": lost.nats}
         found["forgetting_interval"] = [lost.low, lost.high]
     else:
-        curve, seconds = plain(run.book, run.tokens, run.seed, run.window)
+        curve, seconds = plain(run.book, run.tokens, run.seed, run.window, where)
     losses = [(curve.between(*part)[0], bare.between(*part)[0]) for part in PARTS]
-    write_record(
-        records / f"{run.id}.json",
-        {
-            "run": asdict(run),
-            "gain": losses[-1][1] - losses[-1][0],
-            "losses": [
-                {"from": a, "to": b, "nats": n, "bare": m} for (a, b), (n, m) in zip(PARTS, losses, strict=True)
-            ],
-            "by_position": [curve.between(n / PIECES, (n + 1) / PIECES)[0] for n in range(PIECES)],
-            **found,
-            "tokens": int(curve.totals()[0]),
-            "time": seconds / bare_seconds,
-            "base": base.fingerprint,
-            "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "torch": torch.__version__,
-            "device": device(),
-        },
-    )
+    return {
+        "run": asdict(run),
+        "gain": losses[-1][1] - losses[-1][0],
+        "losses": [{"from": a, "to": b, "nats": n, "bare": m} for (a, b), (n, m) in zip(PARTS, losses, strict=True)],
+        "by_position": [curve.between(n / PIECES, (n + 1) / PIECES)[0] for n in range(PIECES)],
+        **found,
+        "tokens": int(curve.totals()[0]),
+        "time": seconds / bare_seconds,
+        "base": base.fingerprint,
+        "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "torch": torch.__version__,
+        "device": device(),
+    }
+
+
+def execute(run: Run, records: Path) -> str:
+    """Read the book and write the record."""
+    write_record(records / f"{run.id}.json", read(run))
     return run.id
 
 

@@ -218,3 +218,42 @@ def test_a_conversation_is_read_and_asked_about(tmp_path: Path, monkeypatch: pyt
     found = module("records").read_records(tmp_path)
     assert [len(one["answers"]) for one in found] == [3, 3]
     assert "| locas | 1 | 3 |" in recall.report(found)
+
+
+def test_compressions_are_compared_at_their_best_with_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    mlp = module("locas_mlp")
+    runs = list(mlp.sweep(1000))
+    assert len({run.id for run in runs}) == len(runs)
+    sweep = [
+        record(run.method, run.options.get("scale", 1.0) * (0.02 if "refit" in run.method else 0.01), 0.1, part="sweep",
+               kind=run.kind, options=run.options, settings=run.settings)
+        for run in runs
+    ]  # fmt: skip
+    chosen = mlp.study(sweep, 1000, [0, 1], ["b", "c"])
+    assert len(chosen) == 8 * 4
+    assert {run.options["scale"] for run in chosen if run.kind == "LocasMLP"} == {64.0}
+    done = [
+        record(run.method, (0.4 if "refit" in run.method else 0.3) + 0.01 * run.seed, 0.1, book=run.book, seed=run.seed,
+               options=run.options, settings=run.settings)
+        for run in chosen
+    ]  # fmt: skip
+    text = mlp.report(sweep + done)
+    assert "| refit, rank 64 | 0.100 [0.100, 0.100] | 4 |" in text
+    assert "| oriented, rank 256 | 0.000 [" in text
+
+
+@pytest.mark.slow
+def test_a_base_with_plain_ffns_is_made_and_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, mlp, study = module("plain_tiny"), module("locas_mlp"), module("locas")
+    monkeypatch.setattr(plain, "STEPS", 30)
+    monkeypatch.setattr(plain, "TOKENS", 2000)
+    monkeypatch.setattr(sys, "argv", ["plain_tiny", "--out", str(tmp_path / "plain"), "--tokens", "4096"])
+    plain.main()
+    monkeypatch.setattr(study, "GENERAL", 1000)
+    monkeypatch.setattr(study, "text_of", lambda _: "\n".join(record["text"] for record in texts("pubmed_train")))
+    run = next(one for one in mlp.sweep(1500) if one.options["scale"] == 16)
+    mlp.execute(run, tmp_path, str(tmp_path / "plain"))
+    (written,) = module("records").read_records(tmp_path)
+    assert written["base"] != addenda.load_base("tiny").fingerprint
+    assert written["parameters"] == 2 * 64 * 384 * 6
+    assert written["forgetting"] != 0
