@@ -8,8 +8,8 @@ The base is `tiny`; the books are long novels that it was never trained on. Each
 windows of 512 tokens, in chunks of 256; a seed is a stretch of its own. First a sweep on one book: every method over its
 learning rates and knobs. Then, on all books and seeds, each method's settings that no other of its own betters, starts and
 widths of the memory that gained most, and two whole books. Numbers are nats per token: gain = taken off what the truncated
-window loses over the last quarter of what was read, forgetting = added on held-out general text afterwards. Time is that of the CPU, start
-and probe of a memory included.
+window loses over the last quarter of what was read, forgetting = added on held-out general text afterwards. Time
+is that of the CPU, start and probe of a memory included.
 """
 
 from __future__ import annotations

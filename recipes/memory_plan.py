@@ -50,7 +50,8 @@ class Run:
 def grids() -> dict[str, tuple[str, Grid]]:
     """Kind, options and settings of every point of each method's sweep."""
     rates, quiet = (1e-3, 4e-3, 1.6e-2), {"replay": True}
-    loud = product((1.0, 4.0, 16.0, 32.0), rates)
+    # where tau lets values say little, they take larger steps
+    loud = [*product((1.0, 4.0), (4e-3, 1.6e-2, 6.4e-2)), *product((16.0, 32.0), rates)]
     silent = product((16.0, 32.0), (4e-3, 1.6e-2), (0.1, 0.3, 1.0))
     return {
         "locas": ("LocasGLU", [({"rank": 32, "scale": s}, {"lr": lr}) for s, lr in loud]),
