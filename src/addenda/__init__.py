@@ -35,6 +35,9 @@ _WHERE = {
     "Score": "measuring.perplexity",
     "calibrate": "measuring.neutrality",
     "neutral_share": "measuring.neutrality",
+    "biographies": "measuring.facts",
+    "load_facts": "measuring.facts",
+    "recall": "measuring.recall",
     "push_to_hub": "hub",
     "save_peft": "peft_format",
 }
@@ -58,10 +61,13 @@ if TYPE_CHECKING:
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter
     from addenda.kinds.registers import Registers as Registers
+    from addenda.measuring.facts import biographies as biographies
+    from addenda.measuring.facts import load_facts as load_facts
     from addenda.measuring.neutrality import calibrate as calibrate
     from addenda.measuring.neutrality import neutral_share as neutral_share
     from addenda.measuring.perplexity import Score as Score
     from addenda.measuring.perplexity import perplexity as perplexity
+    from addenda.measuring.recall import recall as recall
     from addenda.peft_format import save_peft as save_peft
     from addenda.plugging import Base as Base
     from addenda.plugging import attach as attach

@@ -14,6 +14,7 @@ import torch
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.state import evaluating
 from addenda.encoding import Encoded, Encoder
+from addenda.intervals import of_ratio
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
 from addenda.texts import texts
@@ -21,8 +22,6 @@ from addenda.texts import texts
 if TYPE_CHECKING:
     from addenda.plugging import Base
 
-#: draws of the bootstrap behind every interval
-DRAWS = 1000
 #: windows sorted by length at a time, so that few tokens are padding
 WINDOWS = 512
 
@@ -79,8 +78,8 @@ class Score:
         """
         if len(self.counts) != len(other.counts) or not (self.counts == other.counts).all():
             raise AddendaError(f"scores on different documents cannot be paired: '{self.on}' and '{other.on}'")
-        value, low, high = _interval(self.sums - other.sums, self.counts)
-        return Difference(value, low, high, self.documents)
+        found = of_ratio(self.sums - other.sums, self.counts)
+        return Difference(found.value, found.low, found.high, self.documents)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
@@ -127,8 +126,9 @@ def score(
         raise DataError(f"'{found.name}' holds no token to score")
     each = np.array([sums.get(number, 0.0) for number in range(len(counts))])
     total, whole = np.array(counts), np.array(sizes)
-    value, low, high = _interval(each, total)
-    return Score(value, low, high, int(total.sum()), int(whole.sum()), len(counts), found.name, each, total, whole)
+    mean = of_ratio(each, total)
+    numbers = (mean.value, mean.low, mean.high, int(total.sum()), int(whole.sum()), len(counts))
+    return Score(*numbers, found.name, each, total, whole)
 
 
 def default_length(base: Base) -> int:
@@ -211,19 +211,3 @@ def cast(device: torch.device, precision: str) -> Any:
     if precision not in ("fp32", "bf16"):
         raise AddendaError(f"precision is 'fp32' or 'bf16'; got {precision!r}")
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-
-
-def _interval(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
-    """Ratio of totals, and its 95% interval by a bootstrap over documents, seeded."""
-    value = float(sums.sum() / counts.sum())
-    if len(sums) < 2:
-        return value, value, value
-    random = np.random.default_rng(0)
-    block = max(1, 2**22 // len(sums))
-    drawn: list[np.ndarray] = []
-    for start in range(0, DRAWS, block):
-        chosen = random.integers(len(sums), size=(min(block, DRAWS - start), len(sums)))
-        total = counts[chosen].sum(1)
-        drawn.append(sums[chosen].sum(1) / np.maximum(1, total))
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
-    return value, float(low), float(high)

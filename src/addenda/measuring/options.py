@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.state import evaluating
+from addenda.objectives.head import Head
+from addenda.objectives.lm import LanguageModelling
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
+
+#: tokens of one forward pass
+BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -32,22 +38,53 @@ class Option:
         return self.nats / self.tokens
 
 
-@torch.no_grad()
 def likelihoods(base: Base, prompt: str, answers: Sequence[str]) -> list[Option]:
-    """The log-likelihood of each answer after a prompt, in one batch.
+    """The log-likelihood of each answer after a prompt, in one batch; see `all_likelihoods`."""
+    return all_likelihoods(base, [(prompt, answers)])[0]
+
+
+@torch.no_grad()
+def all_likelihoods(
+    base: Base, questions: Sequence[tuple[str, Sequence[str]]], *, batch_tokens: int = BATCH_TOKENS
+) -> list[list[Option]]:
+    """For each question, a prompt with its answers, the log-likelihood of each answer after the prompt.
 
     Prompt and answer are tokenized together, a space between them, as lm-evaluation-harness does. A prompt that is too long
-    for the base's context loses its beginning.
+    for the base's context loses its beginning. Rows of like length ride together, `batch_tokens` at a time.
 
     Raises:
         AddendaError: the base has no tokenizer, or its logits are not finite.
-        DataError: there is no answer, or one has no token, or alone fills the base's context.
+        DataError: a question has no answer, or an answer has no token, or alone fills the base's context.
     """
+    rows = [row for number, question in enumerate(questions) for row in _rows(base, number, *question)]
+    with base.off():
+        head = Head(base.model)
+    found: dict[int, list[Option]] = {number: [] for number in range(len(questions))}
+    nats: dict[int, float] = {}
+    order = sorted(range(len(rows)), key=lambda at: len(rows[at].ids))
+    with evaluating(base.model):
+        for at in _batches(order, [len(row.ids) for row in rows], batch_tokens):
+            nats |= zip(at, _score(base, head, [rows[one] for one in at]), strict=True)
+    for at, row in enumerate(rows):
+        found[row.question].append(Option(row.answer, nats[at], row.count))
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An answer after its prompt: token ids [T], of which the last `count` are the answer's."""
+
+    question: int
+    answer: str
+    ids: Tensor
+    count: int
+
+
+def _rows(base: Base, number: int, prompt: str, answers: Sequence[str]) -> list[_Row]:
     if not answers:
         raise DataError("there is no answer to choose")
-    rows, counts = [], []
-    head = len(base.tokenize(prompt.rstrip())) if prompt.strip() else 0
-    context = base.context
+    head, context = len(base.tokenize(prompt.rstrip())) if prompt.strip() else 0, base.context
+    found = []
     for answer in answers:
         row = base.tokenize(f"{prompt.rstrip()} {answer.strip()}")
         count = len(row) - max(head, 1)  # the first token of all has nothing before it
@@ -56,23 +93,39 @@ def likelihoods(base: Base, prompt: str, answers: Sequence[str]) -> list[Option]
         row = row if context is None else row[-context:]
         if count >= len(row):
             raise DataError(f"the answer {answer[:40]!r} has {count} tokens, as many as the base's context or more")
-        rows.append(row)
-        counts.append(count)
-    longest = max(map(len, rows))
+        found.append(_Row(number, answer, row, count))
+    return found
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Places in rising order of length, so many that the padded batch holds at most `batch_tokens`, or one alone."""
+    batch: list[int] = []
+    for at in order:
+        if batch and (len(batch) + 1) * lengths[at] > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(at)
+    if batch:
+        yield batch
+
+
+def _score(base: Base, head: Head, rows: Sequence[_Row]) -> list[float]:
+    """The nats of each row's answer."""
+    longest = max(len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
+    mask, counted = torch.zeros_like(ids), torch.zeros(len(rows), longest - 1, dtype=torch.bool)
     for number, row in enumerate(rows):  # padded on the right: nothing that counts comes after
-        ids[number, : len(row)], mask[number, : len(row)] = row, 1
-    device = base.device
-    with evaluating(base.model):
-        logits = base.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
-    found = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, 1:, None].to(device)).squeeze(-1).cpu()
-    if not bool(found[mask[:, 1:].bool()].isfinite().all()):
+        end = len(row.ids)
+        ids[number, :end], mask[number, :end] = row.ids, 1
+        counted[number, end - 1 - row.count : end - 1] = True
+    ids, counted = ids.to(base.device), counted.to(base.device)
+    hidden = head.hidden(ids, attention_mask=mask.to(base.device))[:, :-1]
+    targets = ids[:, 1:][counted]
+    weights = torch.ones(len(targets), device=base.device)
+    _, costs = head.costs(LanguageModelling(), hidden[counted], targets, weights)
+    if not bool(costs.isfinite().all()):
         raise AddendaError("the logits are not finite: what is plugged computes no numbers")
-    return [
-        Option(answer, float(found[n, len(row) - 1 - count : len(row) - 1].sum()), count)
-        for n, (answer, row, count) in enumerate(zip(answers, rows, counts, strict=True))
-    ]
+    return [-float(part.sum()) for part in costs.double().split([row.count for row in rows])]
 
 
 def first_wins(values: Sequence[float]) -> float:

@@ -1,0 +1,57 @@
+"""Intervals: 95% by the bootstrap, over the units that were drawn (documents, people, questions), seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: draws of the bootstrap behind every interval
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with its 95% interval over `n` units; the ends are the number itself below two."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __float__(self) -> float:
+        return self.value
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain data, for JSON."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+def of_ratio(sums: np.ndarray, counts: np.ndarray, draws: int = DRAWS) -> Interval:
+    """sum(sums) / sum(counts), both [n]: for a loss per token, whose units are documents of several lengths."""
+    value = float(sums.sum() / counts.sum())
+    if len(sums) < 2:
+        return Interval(value, value, value, len(sums))
+    random = np.random.default_rng(0)
+    block = max(1, 2**22 // len(sums))
+    drawn: list[np.ndarray] = []
+    for start in range(0, draws, block):
+        chosen = random.integers(len(sums), size=(min(block, draws - start), len(sums)))
+        total = counts[chosen].sum(1)
+        drawn.append(sums[chosen].sum(1) / np.maximum(1, total))
+    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    return Interval(value, float(low), float(high), len(sums))
+
+
+def of_mean(values: Sequence[float] | np.ndarray, groups: Sequence[object] | None = None) -> Interval:
+    """The mean of values; where `groups` says which belong together (questions about one person), groups are drawn whole.
+
+    For a paired comparison give the differences.
+    """
+    numbers = np.asarray(values, dtype=float)
+    if groups is None:
+        return of_ratio(numbers, np.ones_like(numbers))
+    place = {group: at for at, group in enumerate(dict.fromkeys(groups))}
+    index = np.array([place[group] for group in groups])
+    return of_ratio(np.bincount(index, numbers), np.bincount(index).astype(float))

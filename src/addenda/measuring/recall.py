@@ -1,0 +1,181 @@
+"""Recall: what a base, modules on and off, answers about facts without their text in the window, and what else changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from addenda.core.errors import AddendaError
+from addenda.intervals import Interval, of_mean
+from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.facts import Fact, Facts
+from addenda.measuring.options import BATCH_TOKENS, Option, all_likelihoods, first_wins, normalised
+from addenda.measuring.written import written as write
+from addenda.selection import Names, weights_of
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+#: tokens of a written answer
+ANSWER_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was answered: for each fact whether the true answer was the likeliest, and whether it was written."""
+
+    options: tuple[tuple[Option, ...], ...]
+    written: tuple[str, ...]
+    facts: tuple[Fact, ...]
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """1 where the true answer has the largest likelihood per token, else 0; ties share."""
+        return np.array([first_wins([one.mean for one in options]) for options in self.options])
+
+    @property
+    def exact(self) -> np.ndarray:
+        """1 where what was written begins with the true answer, in words, else 0."""
+        return np.array([float(begins_with(text, f.answer)) for text, f in zip(self.written, self.facts, strict=False)])
+
+    @property
+    def choices(self) -> list[int]:
+        """The likeliest option of each."""
+        return [int(np.argmax([one.mean for one in options])) for options in self.options]
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Closed-book recall, with the modules and without, and locality on facts that no text told.
+
+    `chosen_*` is the share of told facts whose true answer is the likeliest of its options (by likelihood per token; by chance
+    `chance`), `exact_*` the share written word for word; `gain` is the difference in `chosen`, paired; intervals are over
+    people. `kept` is the share of untold facts for which the modules choose what the base chooses; `per_megabyte` how many
+    facts more are chosen rightly for each 10^6 bytes of modules.
+    """
+
+    base: str
+    modules: dict[str, float]
+    canary: tuple[WasOn, ...]
+    facts: int
+    chance: float
+    chosen_before: Interval
+    chosen_after: Interval | None
+    gain: Interval | None
+    exact_before: Interval
+    exact_after: Interval | None
+    kept: Interval | None
+    megabytes: float
+    by_relation: dict[str, tuple[float, float | None]]
+
+    @property
+    def per_megabyte(self) -> float | None:
+        """Facts more, for each 10^6 bytes of modules."""
+        return None if self.gain is None or not self.megabytes else self.gain.value * self.facts / self.megabytes
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        plain: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            plain[name] = value.as_dict() if isinstance(value, Interval) else value
+        plain["canary"] = [{"module": one.name, "finding": one.finding, "sites": one.sites} for one in self.canary]
+        return plain | {"per_megabyte": self.per_megabyte}
+
+
+def recall(
+    base: Base,
+    facts: Facts,
+    modules: Names = (),
+    *,
+    questions: int | None = None,
+    written: bool = True,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Recall:
+    """Ask about facts with modules on and off, no text in the window.
+
+    Args:
+        base: as `addenda.attach` gives it, with a tokenizer; its own selection is put back after.
+        facts: as `addenda.biographies` makes them or `load_facts` reads them.
+        modules: what acts: names, or a mapping of weights; nothing asks the base alone.
+        questions: ask so many of each part, evenly; default: all.
+        written: also let answers be written, greedily; slower.
+        batch_tokens: tokens of one forward pass.
+
+    Raises:
+        AddendaError: a module did not run, or `questions` is not positive.
+        DataError: an answer has no token.
+    """
+    if questions is not None and questions < 1:
+        raise AddendaError(f"questions must be positive; got {questions}")
+    told, untold = _some(facts.told, questions), _some(facts.untold, questions)
+    weights = weights_of(modules)
+    canary: list[WasOn] = []
+    if weights:
+        with base.using(weights):
+            canary = was_on(base)
+    with base.off():
+        before = ask(base, told, written=written, batch_tokens=batch_tokens)
+        others = ask(base, untold, written=False, batch_tokens=batch_tokens)
+    after = kept = None
+    if weights:
+        with base.using(weights):
+            after = ask(base, told, written=written, batch_tokens=batch_tokens)
+            now = ask(base, untold, written=False, batch_tokens=batch_tokens)
+        if untold:
+            same = [float(a == b) for a, b in zip(others.choices, now.choices, strict=True)]
+            kept = of_mean(same, _people(untold))
+    people = _people(told)
+    relations = dict.fromkeys(fact.relation for fact in told)
+    return Recall(
+        base=base.name,
+        modules=weights,
+        canary=tuple(canary),
+        facts=len(told),
+        chance=sum(1 / (1 + len(fact.others)) for fact in told) / len(told),
+        chosen_before=of_mean(before.chosen, people),
+        chosen_after=None if after is None else of_mean(after.chosen, people),
+        gain=None if after is None else of_mean(after.chosen - before.chosen, people),
+        exact_before=of_mean(before.exact, people) if written else Interval(0.0, 0.0, 0.0, 0),
+        exact_after=None if after is None or not written else of_mean(after.exact, people),
+        kept=kept,
+        megabytes=sum(_bytes(base, name) for name in weights) / 1e6,
+        by_relation={one: (_mean(before, one), None if after is None else _mean(after, one)) for one in relations},
+    )
+
+
+def ask(base: Base, facts: Sequence[Fact], *, written: bool, batch_tokens: int = BATCH_TOKENS) -> Answers:
+    """Ask the base, as selected, about facts."""
+    questions = [(fact.prompt, (fact.answer, *fact.others)) for fact in facts]
+    options = all_likelihoods(base, questions, batch_tokens=batch_tokens) if questions else []
+    prompts = [fact.prompt for fact in facts] if written else []
+    texts = write(base, prompts, tokens=ANSWER_TOKENS, batch_tokens=batch_tokens)
+    return Answers(tuple(map(tuple, options)), tuple(texts), tuple(facts))
+
+
+def begins_with(text: str, answer: str) -> bool:
+    """Whether a text begins with an answer, word for word, whatever the case and punctuation."""
+    wanted = normalised(answer)
+    return bool(wanted) and normalised(text)[: len(wanted)] == wanted
+
+
+def _some(facts: Sequence[Fact], most: int | None) -> list[Fact]:
+    if most is None or most >= len(facts):
+        return list(facts)
+    return [facts[int(at * len(facts) / most)] for at in range(most)]
+
+
+def _people(facts: Sequence[Fact]) -> list[str]:
+    return [fact.subject for fact in facts]
+
+
+def _mean(answers: Answers, relation: str) -> float:
+    return float(
+        np.mean([c for c, fact in zip(answers.chosen, answers.facts, strict=True) if fact.relation == relation])
+    )
+
+
+def _bytes(base: Base, name: str) -> int:
+    return sum(p.numel() * p.element_size() for p in base.modules[name].parameters())
