@@ -1,0 +1,153 @@
+"""lm-evaluation-harness through a base and its modules: a model class, and tasks scored with modules on and off, paired."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lm_eval.api.registry import register_model
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from addenda.core.errors import AddendaError, DataError
+from addenda.core.state import evaluating
+from addenda.intervals import Interval, of_mean
+from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.tasks import Task, tasks_named
+from addenda.plugging import load_base
+from addenda.selection import Names, weights_of
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+
+#: its decorators hide its type
+_HFLM: Any = HFLM
+
+
+class AddendaLM(_HFLM):
+    """A base with a selection of modules, as lm-eval asks it.
+
+    `lm_eval run --model addenda --model_args base=tiny,plug=runs/pubmed+runs/law,modules=pubmed+law@0.5`: `plug` are folders,
+    joined by `+`; `modules` a selection, default: all that were plugged. In Python `base` may be a loaded one; it is shared, and
+    its own selection is not changed. All else goes to lm-eval's HFLM.
+    """
+
+    def __init__(
+        self, base: Any = "tiny", plug: str = "", modules: Names = "", dtype: str | torch.dtype | None = None, **kwargs: Any
+    ) -> None:  # fmt: skip
+        if isinstance(base, str):
+            kind = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else None
+            base = load_base(base, **({} if kind is None else {"dtype": kind}))
+        plugged = [base.plug(folder).name for folder in filter(None, plug.split("+"))]
+        self.base: Base = base
+        self.weights: dict[str, float] = weights_of(modules) or dict.fromkeys(plugged, 1.0)
+        self.canary: list[WasOn] = []
+        if self.weights:
+            with self.base.using(self.weights):
+                self.canary = was_on(self.base)
+        kwargs.pop("pretrained", None)
+        kwargs.setdefault("device", str(base.device))
+        super().__init__(pretrained=base.model, tokenizer=base.tokenizer, backend="causal", **kwargs)
+
+    def _model_call(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self.base.using(self.weights), evaluating(self.base.model):
+            return super()._model_call(*args, **kwargs)
+
+    def _model_generate(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self.base.using(self.weights), evaluating(self.base.model):
+            return super()._model_generate(*args, **kwargs)
+
+
+register_model("addenda")(AddendaLM)
+
+
+@dataclass(frozen=True)
+class OnTask:
+    """One task: what guessing gets, what the base gets, and for each selection its score and the paired difference."""
+
+    task: str
+    metric: str
+    questions: int
+    chance: float
+    base: Interval
+    on: dict[str, Interval]
+    difference: dict[str, Interval]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+def evaluate_tasks(
+    base: Base,
+    tasks: Sequence[str],
+    columns: Mapping[str, Names] | None = None,
+    *,
+    data: Path | None = None,
+    limit: int | None = None,
+    batch_size: int = 16,
+) -> list[OnTask]:
+    """Score local question sets through lm-eval: the base alone, and each selection of `columns`, question by question.
+
+    The base is loaded once; before a selection is scored a canary proves that its modules run.
+
+    Args:
+        base: as `addenda.attach` gives it, with a tokenizer.
+        tasks: names as in `measuring.tasks`; `mmlu` is all its subjects.
+        columns: selections by a name of yours: `{"pubmed": "pubmed", "both": {"pubmed": 1.0, "law": 0.5}}`.
+        data: the data folder; default `ADDENDA_DATA`, else `../shared/data`.
+        limit: so many questions of each task, the first; default: all.
+        batch_size: rows of one forward pass.
+
+    Raises:
+        DataError: there is no such task.
+        AddendaError: a module did not run; or the base has no tokenizer.
+    """
+    if base.tokenizer is None:
+        raise AddendaError("lm-eval asks in words, and the base has no tokenizer: addenda.attach(model, tokenizer)")
+    if limit is not None and limit < 1:
+        raise AddendaError(f"limit must be positive; got {limit}")
+    chosen = tasks_named(list(tasks), data)
+    bare = _run(AddendaLM(base=base, batch_size=batch_size), chosen, limit)
+    found = {
+        name: _run(AddendaLM(base=base, modules=names, batch_size=batch_size), chosen, limit)
+        for name, names in (columns or {}).items()
+    }
+    return [
+        OnTask(
+            task=task.name,
+            metric="acc",
+            questions=len(bare[task.name]),
+            chance=task.chance,
+            base=of_mean(bare[task.name]),
+            on={name: of_mean(one[task.name]) for name, one in found.items()},
+            difference={name: of_mean(one[task.name] - bare[task.name]) for name, one in found.items()},
+        )
+        for task in chosen
+    ]
+
+
+def _run(model: AddendaLM, tasks: Sequence[Task], limit: int | None) -> dict[str, np.ndarray]:
+    """Whether each question was answered rightly, by task."""
+    # what is on disk needs no hub
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    manager = TaskManager(include_defaults=False)
+    results: Any = simple_evaluate(
+        model=model, tasks=[task.config for task in tasks], task_manager=manager, limit=limit, bootstrap_iters=0,
+        log_samples=True, verbosity="ERROR",
+    )  # fmt: skip
+    found: dict[str, np.ndarray] = {}
+    for task in tasks:
+        samples = sorted(results["samples"][task.config["task"]], key=lambda sample: sample["doc_id"])
+        if not samples:
+            raise DataError(f"task '{task.name}' holds no question")
+        found[task.name] = np.array([float(sample["acc"]) for sample in samples])
+    return found

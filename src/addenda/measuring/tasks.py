@@ -1,0 +1,178 @@
+"""Tasks: question sets on disk as lm-evaluation-harness task files, each with the share that guessing gets right."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from addenda.core.errors import DataError
+from addenda.files import write_text
+
+_CHOICE = {"output_type": "multiple_choice", "test_split": "test", "target_delimiter": " "}
+_ACCURACY = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
+_NORMED = [*_ACCURACY, {"metric": "acc_norm", "aggregation": "mean", "higher_is_better": True}]
+
+
+def _query(ending: str) -> dict[str, Any]:
+    return _CHOICE | {
+        "doc_to_text": "{{query}}" + ending,
+        "doc_to_choice": "choices",
+        "doc_to_target": "gold",
+        "metric_list": _NORMED,
+    }
+
+
+_ASKED, _BEGUN = _query("\nAnswer:"), _query("")
+# the sentence differs before the words that are scored: lm-eval asks so where the text is a number and the choices are contexts
+_CONTEXTS = _CHOICE | {
+    "doc_to_text": "gold", "doc_to_choice": "context_options", "doc_to_target": "continuation", "metric_list": _ACCURACY,
+}  # fmt: skip
+#: name: folder and file under the data folder, and how it is asked
+FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "piqa": ("multiple_choice/piqa.jsonl.gz", _ASKED),
+    "arc_easy": ("multiple_choice/arc_easy.jsonl.gz", _ASKED),
+    "arc_challenge": ("multiple_choice/arc_challenge.jsonl.gz", _ASKED),
+    "boolq": ("multiple_choice/boolq.jsonl.gz", _ASKED | {"metric_list": _ACCURACY}),
+    "openbook_qa": ("multiple_choice/openbook_qa.jsonl.gz", _BEGUN),
+    "copa": ("multiple_choice/copa.jsonl.gz", _BEGUN | {"metric_list": _ACCURACY}),
+    "winogrande": ("multiple_choice/winogrande.jsonl.gz", _CONTEXTS),
+    "hellaswag_pairs": (
+        "multiple_choice/hellaswag_pairs.jsonl.gz",
+        _CHOICE | {"doc_to_text": "{{context}}", "doc_to_choice": "endings", "doc_to_target": "label", "metric_list": _NORMED},
+    ),
+    "lambada": (
+        "multiple_choice/lambada_openai.jsonl.gz",
+        {
+            "output_type": "loglikelihood", "test_split": "test", "target_delimiter": " ", "doc_to_text": "{{context}}",
+            "doc_to_target": "{{continuation}}", "metric_list": _ACCURACY,
+        },
+    ),
+    "pubmedqa": (
+        "pubmedqa/pqal_cv500.jsonl.gz",
+        _CHOICE | {
+            "doc_to_text": "Abstract: {{context|join('\n')}}\nQuestion: {{question}}\nAnswer:",
+            "doc_to_choice": ["yes", "no", "maybe"], "doc_to_target": "answer", "metric_list": _ACCURACY,
+        },
+    ),
+}  # fmt: skip
+PREFIX = "addenda_"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question set: `name` as lm-eval knows it, `chance` the share that guessing gets right, `config` for lm-eval."""
+
+    name: str
+    chance: float
+    questions: int
+    config: dict[str, Any]
+
+
+def data_folder() -> Path:
+    """`ADDENDA_DATA`, or `../shared/data`."""
+    return Path(os.environ.get("ADDENDA_DATA", "../shared/data"))
+
+
+def task_names(data: Path | None = None) -> list[str]:
+    """The local tasks whose files are there: `mmlu_anatomy`, `piqa`, ..."""
+    return list(local_tasks(str((data or data_folder()).absolute())))
+
+
+@cache
+def local_tasks(data: str) -> dict[str, Task]:
+    """The local tasks by name, of a data folder."""
+    found: dict[str, Task] = {}
+    for name, (file, asked) in FILES.items():
+        path = Path(data) / file
+        if path.exists():
+            records = list(_records(path))
+            config = asked | {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(path)}}}
+            found[name] = Task(name, _chance(records, asked), len(records), _named(name, config))
+    for path in sorted((Path(data) / "mmlu" / "test").glob("*_test.csv")):
+        name = f"mmlu_{path.stem.removesuffix('_test')}"
+        with path.open(newline="", encoding="utf-8") as lines:
+            count = sum(1 for _ in csv.reader(lines))
+        found[name] = Task(name, 0.25, count, _named(name, _mmlu(path)))
+    return found
+
+
+def tasks_named(names: list[str], data: Path | None = None) -> list[Task]:
+    """Tasks by name; `mmlu` is all its subjects.
+
+    Raises:
+        DataError: there is none of that name, or the data folder is absent.
+    """
+    folder = data or data_folder()
+    known = local_tasks(str(folder.absolute()))
+    found: list[Task] = []
+    for name in names:
+        if name == "mmlu":
+            found += [task for task in known.values() if task.name.startswith("mmlu_")]
+        elif name in known:
+            found.append(known[name])
+        else:
+            there = [one for one in known if not one.startswith("mmlu_")]
+            there += ["mmlu", "each of its subjects"] if len(known) > len(there) else []
+            raise DataError(
+                f"no task '{name}' under '{folder}'; there are: {', '.join(there) or 'none'}. ADDENDA_DATA names the data folder"
+            )
+    if not found:
+        raise DataError(f"no task was named, or '{folder}' holds none of its files")
+    return found
+
+
+def write_tasks(out: Path, data: Path | None = None) -> list[str]:
+    """Write every local task as a YAML file for `lm_eval run --include_path`; returns their names there.
+
+    Raises:
+        FileError: the folder cannot be written.
+        DataError: the data folder holds no task.
+    """
+    known = local_tasks(str((data or data_folder()).absolute()))
+    if not known:
+        raise DataError(f"'{data or data_folder()}' holds no question sets; ADDENDA_DATA names the folder of the data")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, task in known.items():
+        # JSON is YAML, but for nothing that stands here
+        write_text(out / f"{name}.yaml", json.dumps(task.config, indent=1, ensure_ascii=False) + "\n")
+    return [task.config["task"] for task in known.values()]
+
+
+def _named(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    # lm-eval has tasks of these names, on other data
+    return {"task": PREFIX + name} | config | {"num_fewshot": 0, "metadata": {"version": 1.0}}
+
+
+def _mmlu(path: Path) -> dict[str, Any]:
+    names = ["question", "A", "B", "C", "D", "letter"]
+    kwargs = {
+        "data_files": {"test": str(path)},
+        "header": None,
+        "names": names,
+        "keep_default_na": False,
+    }
+    return _CHOICE | {
+        "dataset_path": "csv", "dataset_kwargs": kwargs, "doc_to_choice": ["A", "B", "C", "D"], "doc_to_target": "letter",
+        "doc_to_text": "{{question.strip()}}\nA. {{A}}\nB. {{B}}\nC. {{C}}\nD. {{D}}\nAnswer:", "metric_list": _ACCURACY,
+    }  # fmt: skip
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _chance(records: list[dict[str, Any]], asked: dict[str, Any]) -> float:
+    """The mean over questions of one over its choices; zero for words that are to be written."""
+    choices = asked.get("doc_to_choice")
+    if choices is None:
+        return 0.0
+    counts = [len(choices) if isinstance(choices, list) else len(record[choices]) for record in records]
+    return sum(1 / count for count in counts) / len(counts)
