@@ -28,6 +28,7 @@ FLOORS: dict[str, int] = {
     "encoding.py": 2,
     "files.py": 2,
     "hub.py": 2,
+    "intervals.py": 2,
     "modelcard.py": 2,
     "peft_format.py": 2,
     "plugging.py": 2,

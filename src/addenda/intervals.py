@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,3 +56,22 @@ def of_mean(values: Sequence[float] | np.ndarray, groups: Sequence[object] | Non
     place = {group: at for at, group in enumerate(dict.fromkeys(groups))}
     index = np.array([place[group] for group in groups])
     return of_ratio(np.bincount(index, numbers), np.bincount(index).astype(float))
+
+
+def mcnemar(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> float:
+    """The two-sided p-value that two answerers of the same questions are equally often right (1, or 0): McNemar's exact test."""
+    a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    up, down = int((a > b).sum()), int((a < b).sum())
+    n = up + down
+    tail = sum(math.comb(n, k) for k in range(min(up, down) + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values of several tests, adjusted for their number by Holm's method; never below what they were."""
+    order = sorted(range(len(p)), key=lambda at: p[at])
+    adjusted, most = [0.0] * len(p), 0.0
+    for rank, at in enumerate(order):
+        most = max(most, min(1.0, (len(p) - rank) * p[at]))
+        adjusted[at] = most
+    return adjusted

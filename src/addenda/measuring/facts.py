@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,26 @@ class Facts:
         """The share that is chosen rightly by guessing."""
         return sum(1 / (1 + len(fact.others)) for fact in self.told) / len(self.told)
 
+    def revised(self, share: float, *, seed: int = 0) -> Facts:
+        """The same people later: that share of the told facts has another answer, one that is told of someone else.
+
+        Texts say so in the same words; questions stay, and what was true is now among the wrong answers.
+
+        Raises:
+            AddendaError: the share is not between 0 and 1.
+        """
+        if not 0 <= share <= 1:
+            raise AddendaError(f"the share revised lies between 0 and 1; got {share}")
+        draw = random.Random(f"revised {seed}")
+        chosen = set(draw.sample(range(len(self.told)), round(share * len(self.told))))
+        documents, told = list(self.documents), list(self.told)
+        for at in sorted(chosen):
+            fact = told[at]
+            new = draw.choice(fact.others)
+            told[at] = replace(fact, answer=new, others=(fact.answer, *(one for one in fact.others if one != new)))
+            documents = [text.replace(fact.answer, new) if fact.subject in text else text for text in documents]
+        return Facts(tuple(documents), tuple(told), self.untold)
+
     def save(self, path: str | Path) -> None:
         """Write JSON lines: texts first, so that the file is a corpus for `addenda.train` as it is, then questions.
 
@@ -148,6 +168,18 @@ def load_facts(path: str | Path) -> Facts:
     if not parts["told"]:
         raise DataError(f"'{path}' holds no question; addenda.biographies(...).save(...) makes such a file")
     return Facts(tuple(documents), tuple(parts["told"]), tuple(parts["untold"]))
+
+
+def evenly(facts: Sequence[Fact], most: int | None) -> list[Fact]:
+    """At most so many facts, evenly over all; all for None.
+
+    Raises:
+        AddendaError: the number is not positive.
+    """
+    if most is not None and most < 1:
+        raise AddendaError(f"questions must be positive; got {most}")
+    count = len(facts) if most is None else min(most, len(facts))
+    return [facts[int(at * len(facts) / count)] for at in range(count)]
 
 
 def _lines(path: Path) -> Iterable[str]:

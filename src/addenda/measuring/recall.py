@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from addenda.core.errors import AddendaError
 from addenda.intervals import Interval, of_mean
 from addenda.measuring.canary import WasOn, was_on
-from addenda.measuring.facts import Fact, Facts
+from addenda.measuring.facts import Fact, Facts, evenly
 from addenda.measuring.options import BATCH_TOKENS, Option, all_likelihoods, first_wins, normalised
 from addenda.measuring.written import written as write
 from addenda.selection import Names, weights_of
@@ -108,9 +107,7 @@ def recall(
         AddendaError: a module did not run, or `questions` is not positive.
         DataError: an answer has no token.
     """
-    if questions is not None and questions < 1:
-        raise AddendaError(f"questions must be positive; got {questions}")
-    told, untold = _some(facts.told, questions), _some(facts.untold, questions)
+    told, untold = evenly(facts.told, questions), evenly(facts.untold, questions)
     weights = weights_of(modules)
     canary: list[WasOn] = []
     if weights:
@@ -159,12 +156,6 @@ def begins_with(text: str, answer: str) -> bool:
     """Whether a text begins with an answer, word for word, whatever the case and punctuation."""
     wanted = normalised(answer)
     return bool(wanted) and normalised(text)[: len(wanted)] == wanted
-
-
-def _some(facts: Sequence[Fact], most: int | None) -> list[Fact]:
-    if most is None or most >= len(facts):
-        return list(facts)
-    return [facts[int(at * len(facts) / most)] for at in range(most)]
 
 
 def _people(facts: Sequence[Fact]) -> list[str]:

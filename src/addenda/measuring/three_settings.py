@@ -1,0 +1,197 @@
+"""Three settings: the same questions from parameters alone, with retrieval from an old snapshot, and from the current text.
+
+Source: "Memory in LLMs: Mechanisms, Evaluation, Evolution" (2025), the three-setting protocol and its certificate (F1-F7).
+The differences tell what a model can do from what was put before it: a module that holds the facts raises the first setting; what
+was told since the snapshot only the third can know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from addenda.core.errors import AddendaError
+from addenda.files import write_text
+from addenda.intervals import Interval, holm, mcnemar, of_mean
+from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.facts import Fact, Facts, evenly
+from addenda.measuring.options import BATCH_TOKENS, Option, all_likelihoods, first_wins
+from addenda.measuring.retrieval import PASSAGE, Passages, with_passages
+from addenda.selection import Names, weights_of
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+#: closed: parameters alone; offline: passages of the snapshot; online: of the current text; oracle: the very text
+SETTINGS = ("closed", "offline", "online", "oracle")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting's share against another's, on the same questions: the difference, and Holm's p of McNemar's test."""
+
+    first: str
+    second: str
+    difference: Interval
+    p: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was changed in a model and how it was checked, machine-readable: the survey's F1 to F7."""
+
+    target: str
+    window: str
+    method: str
+    verification: dict[str, Any]
+    regression: dict[str, Any]
+    rollback: str
+    audit: dict[str, Any]
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON, whole or not at all.
+
+        Raises:
+            FileError: it cannot be written.
+        """
+        write_text(Path(path), json.dumps(asdict(self), indent=1, default=str) + "\n")
+
+
+@dataclass(frozen=True)
+class ThreeSettings:
+    """Shares of questions whose true answer is the likeliest, by setting; `oracle` has the text that states it in the window.
+
+    `reliance` is closed / oracle (PPR): 1 where parameters serve as well as the text itself. `stale` is the share of the
+    questions about what changed since the snapshot that the offline setting answers with what was true then.
+    """
+
+    base: str
+    modules: dict[str, float]
+    questions: int
+    chance: float
+    shares: dict[str, Interval]
+    changes: tuple[Change, ...]
+    reliance: float | None
+    stale: Interval | None
+    certificate: Certificate
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+def three_settings(
+    base: Base,
+    facts: Facts,
+    modules: Names = (),
+    *,
+    snapshot: Facts | None = None,
+    passages: int = 1,
+    questions: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> ThreeSettings:
+    """Ask the same questions in three settings, with the same prompts, by the likelihood of options.
+
+    Args:
+        base: as `addenda.attach` gives it, with a tokenizer; its own selection is put back after.
+        facts: current texts and questions.
+        modules: what acts, in all settings; nothing asks the base alone.
+        snapshot: what the offline index was made from; default: the current facts, so that offline is online.
+        passages: retrieved for each question.
+        questions: ask so many, evenly; default: all.
+        batch_tokens: tokens of one forward pass.
+
+    Raises:
+        AddendaError: bm25s is not installed, a module did not run, or a number is not positive.
+    """
+    if passages < 1:
+        raise AddendaError(f"passages must be positive; got {passages}")
+    asked = evenly(facts.told, questions)
+    before = facts if snapshot is None else snapshot
+    offline = Passages(base, list(before.documents), tokens=PASSAGE)
+    online = offline if snapshot is None else Passages(base, list(facts.documents), tokens=PASSAGE)
+    context: Mapping[str, Callable[[Fact], Sequence[str]]] = {
+        "closed": lambda fact: (),
+        "offline": lambda fact: offline.search(fact.prompt, passages),
+        "online": lambda fact: online.search(fact.prompt, passages),
+        "oracle": lambda fact: [text for text in facts.documents if fact.subject in text][:1],
+    }
+    weights = weights_of(modules)
+    answers: dict[str, list[list[Option]]] = {}
+    with base.using(weights):
+        canary = was_on(base) if weights else []
+        for setting in SETTINGS:
+            prompts = [with_passages(context[setting](fact), fact.prompt) for fact in asked]
+            options = [(prompt, (fact.answer, *fact.others)) for prompt, fact in zip(prompts, asked, strict=True)]
+            answers[setting] = all_likelihoods(base, options, batch_tokens=batch_tokens)
+    right = {name: np.array([first_wins([o.mean for o in each]) for each in found]) for name, found in answers.items()}
+    picked = [max(each, key=lambda one: one.mean).text for each in answers["offline"]]
+    people = [fact.subject for fact in asked]
+    shares, changes = {name: of_mean(values, people) for name, values in right.items()}, _changes(right, people)
+    return ThreeSettings(
+        base=base.name,
+        modules=weights,
+        questions=len(asked),
+        chance=sum(1 / (1 + len(fact.others)) for fact in asked) / len(asked),
+        shares=shares,
+        changes=changes,
+        reliance=shares["closed"].value / shares["oracle"].value if shares["oracle"].value else None,
+        stale=_stale(asked, before, picked, people),
+        certificate=_certificate(base, weights, facts, shares, changes, canary),
+    )
+
+
+def _changes(right: Mapping[str, np.ndarray], people: Sequence[str]) -> tuple[Change, ...]:
+    pairs = list(combinations(("closed", "offline", "online"), 2))
+    adjusted = holm([mcnemar(right[second], right[first]) for first, second in pairs])
+    return tuple(
+        Change(first, second, of_mean(right[second] - right[first], people), p)
+        for (first, second), p in zip(pairs, adjusted, strict=True)
+    )
+
+
+def _stale(asked: Sequence[Fact], before: Facts, picked: Sequence[str], people: Sequence[str]) -> Interval | None:
+    """How often what was true in the snapshot is answered, of what has changed."""
+    then = {(fact.subject, fact.relation): fact.answer for fact in before.told}
+    old = [(then.get((fact.subject, fact.relation)), fact, text) for fact, text in zip(asked, picked, strict=True)]
+    kept = [
+        (float(text == was), who)
+        for (was, fact, text), who in zip(old, people, strict=True)
+        if was not in (None, fact.answer)
+    ]
+    return of_mean([one for one, _ in kept], [who for _, who in kept]) if kept else None
+
+
+def _certificate(
+    base: Base,
+    weights: Mapping[str, float],
+    facts: Facts,
+    shares: Mapping[str, Interval],
+    changes: Sequence[Change],
+    canary: Sequence[WasOn],
+) -> Certificate:
+    cards = {name: base.modules[name].card for name in weights}
+    trained = [record for card in cards.values() for record in card.training]
+    return Certificate(
+        target=f"{len(facts.told)} facts stated by {len(facts.documents)} texts",
+        window="current" if not trained else f"what {sum(record.tokens for record in trained):,} tokens of training told",
+        method=", ".join(f"{type(base.modules[name].kind).__name__} '{name}' at {w:g}" for name, w in weights.items()) or "none",
+        verification={setting: share.as_dict() for setting, share in shares.items()},
+        regression={f"{c.second} less {c.first}": c.difference.as_dict() | {"p": c.p} for c in changes},
+        rollback="unplug the modules: the base is then what it was, bit for bit",
+        audit={
+            "base": base.name,
+            "fingerprint": base.fingerprint,
+            "modules": dict(weights),
+            "data": [one.sha256 for record in trained for one in record.data],
+            "canary": ", ".join(f"{one.name}: {one.finding}" for one in canary),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )  # fmt: skip
