@@ -68,9 +68,11 @@ FLAGS: dict[str, list[str]] = {
         ),
     ],
     "evaluate": [
-        *("--on", *CHOOSING, *BASE, "--length", "--stride", "--tokens", "--batch-tokens"),
+        *("--on", "--task", "--facts", "--snapshot", "--edits", "--neutrality", "--spectrum", "--limit"),
+        *(*CHOOSING, *BASE, "--length", "--stride", "--tokens", "--batch-tokens"),
         *(*WHERE, "--json"),
     ],
+    "facts": ["OUT", "--people", "--unseen", "--phrasings", "--revise", "--seed", "--json"],
     "inspect": ["TARGET", "--text", "--file", *BASE, *WHERE, "--json"],
 }
 

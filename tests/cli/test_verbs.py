@@ -328,3 +328,40 @@ def test_standard_output_is_one_line_of_json_in_a_process_of_its_own(place: Any,
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert json.loads(done.stdout)["modules"] == {"med": 1.0}
+
+
+def test_evaluate_measures_all_that_is_asked(call: Any, place: Any, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    for name, share in (("then", "0"), ("now", "0.5")):
+        words = ["facts", tmp_path / f"{name}.jsonl", "--people", "3", "--unseen", "2", "--phrasings", "1"]
+        said = call(*words, "--revise", share, "--json")
+        assert (said.json["texts"], said.json["facts"], said.json["unseen"]) == (3, 15, 10)
+    edits = {"subject": "the mill", "prompt": "the mill stood by the", "target_true": "river", "target_new": "lane"}
+    (tmp_path / "edits.jsonl").write_text(json.dumps(edits) + "\n")
+    words = ["evaluate", "--base", place.base, "--plug", trained, "--facts", tmp_path / "now.jsonl", "--limit", "4"]
+    words += ["--snapshot", tmp_path / "then.jsonl", "--edits", tmp_path / "edits.jsonl", "--neutrality", place.replay]
+    words += ["--spectrum", place.replay]
+    said = call(*words, "--json")
+    assert said.code == 0, said.err
+    found = said.json
+    assert found["recall"]["facts"] == 4
+    assert found["recall"]["gain"]["low"] <= found["recall"]["gain"]["value"] <= found["recall"]["gain"]["high"]
+    assert set(found["settings"]["shares"]) == {"closed", "offline", "online", "oracle"}
+    assert found["edits"]["edits"] == 1
+    assert 0 <= found["neutrality"]["untouched"]["value"] <= 1
+    assert len(found["neutrality"]["by_layer"]) == 3
+    assert {one["site"] for one in found["spectrum"]["med"]} == {"layers.1.ffn", "layers.2.ffn"}
+    shown = call(*words)
+    wanted = ("Closed-book recall", "in three settings", "reliability", "left bit-equal", "Directions that 'med' uses")
+    assert all(word in shown.out for word in wanted), shown.out
+
+
+def test_evaluate_says_what_it_needs(call: Any, place: Any, tmp_path: Path) -> None:
+    said = call("evaluate", "--base", place.base)
+    assert (said.code, "evaluate needs at least one text" in said.err) == (2, True)
+    said = call("evaluate", "--base", place.base, "--neutrality", place.replay)
+    assert (said.code, "name those that act" in said.err) == (2, True)
+    said = call("evaluate", "--base", place.base, "--facts", tmp_path / "absent.jsonl")
+    assert (said.code, "cannot be read" in said.err) == (2, True)
+    said = call("evaluate", "--base", place.base, "--task", "nonsense")
+    assert (said.code, "no task 'nonsense'" in said.err) == (2, True)

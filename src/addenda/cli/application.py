@@ -23,7 +23,7 @@ from addenda.cli.answers import print_error, print_json
 
 #: in the order of the life cycle; verbs that are not listed come last
 ORDER = (
-    "demo train calibrate memorize generate chat evaluate compare route merge compress forget inspect serve studio"
+    "demo train calibrate memorize generate chat facts evaluate compare route merge compress forget inspect serve studio"
 ).split()
 # typer brings click's errors along under a name that depends on its version
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -104,7 +104,7 @@ def verbs() -> list[str]:
     return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
-_SHARED = frozenset({"answers", "application", "options", "written"})
+_SHARED = frozenset({"answers", "application", "evaluated", "options", "written"})
 
 
 def _version(wanted: bool) -> None:

@@ -1,7 +1,9 @@
-"""`addenda evaluate`: held-out loss of named text sets, modules on and off, with paired differences."""
+"""`addenda evaluate`: texts, tasks, facts, edits and neutrality, modules on and off, with paired differences."""
 
+# budget: the signature of `evaluate` is its command line
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +13,7 @@ from addenda.cli.answers import answering
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from addenda.measuring.evaluate import Evaluation
     from addenda.scoring import Difference, Score
@@ -18,9 +21,36 @@ if TYPE_CHECKING:
 
 def evaluate(
     on: Annotated[
-        list[str],
-        typer.Option("--on", help=f"A text set, NAME=FILE: {o.TEXTS}. Repeatable."),
-    ],
+        list[str] | None,
+        typer.Option("--on", help=f"Held-out text, NAME=FILE: {o.TEXTS}. Repeatable."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="A question set of ADDENDA_DATA, e.g. piqa, mmlu, mmlu_anatomy. Repeatable."),
+    ] = None,
+    facts: Annotated[
+        Path | None, typer.Option("--facts", help="A file of `addenda facts`: closed-book recall and locality.")
+    ] = None,
+    snapshot: Annotated[
+        Path | None,
+        typer.Option(
+            "--snapshot", help="The facts at an earlier time: asked closed-book and with retrieval from either."
+        ),
+    ] = None,
+    edits: Annotated[
+        str | None,
+        typer.Option(
+            "--edits", help="A file of edits, or known, those of ADDENDA_DATA: reliability, generality, locality."
+        ),
+    ] = None,
+    neutrality: Annotated[
+        str | None, typer.Option("--neutrality", help="Text not trained on: what the modules change there.")
+    ] = None,
+    spectrum: Annotated[
+        str | None,
+        typer.Option("--spectrum", help="Text: how many directions the modules' units use, beside the base's."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask so many questions of each set.")] = None,
     modules: o.Modules = None,
     plug: o.Plug = None,
     base: o.BaseName = "tiny",
@@ -36,28 +66,54 @@ def evaluate(
     device: o.Device = None,
     json: o.Json = False,
 ) -> None:
-    """Held-out loss in nats per token, with modules and without, paired document by document.
+    """Measure the base with modules and without: held-out loss, tasks, recall of facts, edits, and what else they change.
 
-    A probe first proves that the selected modules really run. Intervals are 95%, by bootstrap over documents.
+    Whatever is asked for is measured, off and on paired; a probe first proves that the selected modules really run. Intervals are
+    95%, by bootstrap over documents, people or questions.
 
-    Example: `addenda evaluate --plug runs/pubmed --on medical=pubmed_valid --on general=general_valid`
+    Example: `addenda evaluate --plug runs/pubmed --on medical=pubmed_valid --on general=general_valid --neutrality general_valid`
     """
     with answering(json) as answer:
         from addenda.measuring.evaluate import evaluate as score
 
-        texts = o.named_texts(on)
+        texts = o.named_texts(on) if on else {}
         loaded = o.load(base, dtype, device, plug, modules)
         found = score(
-            loaded.base, texts, loaded.selected, length=length, stride=stride, tokens=tokens, batch_tokens=batch_tokens
-        )
+            loaded.base, texts, loaded.selected, tasks=task or (), facts=facts, snapshot=snapshot, edits=edits,
+            neutrality=neutrality, spectrum=spectrum, limit=limit, length=length, stride=stride, tokens=tokens,
+            batch_tokens=batch_tokens,
+        )  # fmt: skip
         answer.give(found.as_dict(), lambda out: show(out, found))
 
 
 def show(out: Console, found: Evaluation) -> None:
-    """One table."""
-    from rich.table import Table
+    """A table for each thing measured, and what the canary found."""
+    from addenda.cli import evaluated
 
     label = o.selection_text(found.modules)
+    if found.texts:
+        out.print(_texts(found, label))
+    if found.tasks:
+        out.print(evaluated.tasks(found.tasks, label))
+    if found.recall is not None:
+        out.print(evaluated.recall(found.recall, label))
+    if found.settings is not None:
+        out.print(evaluated.settings(found.settings))
+    if found.edits is not None:
+        out.print(evaluated.edits(found.edits, label))
+    if found.neutrality is not None:
+        out.print(evaluated.neutrality(found.neutrality))
+    for name, sites in found.spectrum.items():
+        out.print(evaluated.spectrum(name, sites))
+    for probe in found.canary:
+        if probe.finding != "on":
+            why = "its card has no record of training" if probe.finding == "fresh" else "its gate left the probe alone"
+            out.print(f"'{probe.name}' ran at all {probe.sites} sites and changed nothing there: {why}.")
+
+
+def _texts(found: Evaluation, label: str) -> Table:
+    from rich.table import Table
+
     table = Table(title=f"Held-out loss, nats per token [95% interval]: {found.base}", title_justify="left")
     columns = ["text", "documents", "tokens", "base", "perplexity", "bits/byte"]
     if found.modules:
@@ -81,11 +137,7 @@ def show(out: Console, found: Evaluation) -> None:
                 f"{on.perplexity:,.2f}",
             ]
         table.add_row(*row)
-    out.print(table)
-    for probe in found.canary:
-        if probe.finding != "on":
-            why = "its card has no record of training" if probe.finding == "fresh" else "its gate left the probe alone"
-            out.print(f"'{probe.name}' ran at all {probe.sites} sites and changed nothing there: {why}.")
+    return table
 
 
 def _interval(found: Score | Difference, sign: str = "") -> str:

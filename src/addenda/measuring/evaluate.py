@@ -1,17 +1,27 @@
-"""Evaluation: named text sets scored with modules on and off, the two paired document by document."""
+"""Evaluation: texts, tasks, facts, edits and neutrality measured with modules on and off, the two paired one by one."""
 
+# budget: the docstring of `evaluate` is the reference of the whole call
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.errors import AddendaError
 from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.disturbance import Disturbance, disturbance
+from addenda.measuring.edits import EditScores, load_edits, score_edits
+from addenda.measuring.facts import Facts, load_facts
+from addenda.measuring.recall import Recall, recall
+from addenda.measuring.spectrum import Health
+from addenda.measuring.spectrum import spectrum as spectra
+from addenda.measuring.three_settings import ThreeSettings, three_settings
 from addenda.scoring import Difference, Score, score
 from addenda.selection import Names, weights_of
 
 if TYPE_CHECKING:
+    from addenda.measuring.harness import OnTask
     from addenda.plugging import Base
 
 
@@ -37,53 +47,114 @@ class OnText:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by text set, for one selection; `canary` is the proof that its modules really ran."""
+    """What was measured, for one selection; `canary` is the proof that its modules really ran. None, or empty: not asked for."""
 
     base: str
     modules: dict[str, float]
     canary: tuple[WasOn, ...]
-    texts: tuple[OnText, ...]
+    texts: tuple[OnText, ...] = ()
+    tasks: tuple[OnTask, ...] = ()
+    recall: Recall | None = None
+    settings: ThreeSettings | None = None
+    edits: EditScores | None = None
+    neutrality: Disturbance | None = None
+    spectrum: dict[str, list[Health]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        return {
+        plain: dict[str, Any] = {
             "base": self.base,
             "modules": self.modules,
             "canary": [{"module": one.name, "finding": one.finding, "sites": one.sites} for one in self.canary],
             "texts": [one.as_dict() for one in self.texts],
+            "tasks": [one.as_dict() for one in self.tasks],
+            "spectrum": {name: [one.as_dict() for one in sites] for name, sites in self.spectrum.items()},
         }
+        for name in ("recall", "settings", "edits", "neutrality"):
+            found = getattr(self, name)
+            plain[name] = None if found is None else found.as_dict()
+        return plain
 
 
-def evaluate(base: Base, texts: Mapping[str, Any], modules: Names = (), **settings: Any) -> Evaluation:
-    """Score named text sets with modules on and off.
+def evaluate(
+    base: Base,
+    texts: Mapping[str, Any] | None = None,
+    modules: Names = (),
+    *,
+    tasks: Sequence[str] = (),
+    facts: Facts | str | Path | None = None,
+    snapshot: Facts | str | Path | None = None,
+    edits: str | Path | None = None,
+    neutrality: Any = None,
+    spectrum: Any = None,
+    limit: int | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Measure a base with modules on and off: whatever of the following is given.
 
     Before anything is scored, a probe checks that every site of every selected module runs with its weight.
 
     Args:
         base: as `addenda.attach` gives it; its own selection is put back after.
-        texts: by name, each as `addenda.train` takes a corpus.
-        modules: what acts: names, or a mapping of weights; nothing scores the base alone.
+        texts: held-out texts by name, each as `addenda.train` takes a corpus: loss in nats per token.
+        modules: what acts: names, or a mapping of weights; nothing measures the base alone.
+        tasks: question sets of the data folder (`measuring.tasks`), through lm-evaluation-harness.
+        facts: `addenda.biographies(...)`, or a file of them: closed-book recall, and locality.
+        snapshot: the same facts at an earlier time; with it they are also asked in three settings: closed, with retrieval from
+            the snapshot, and with retrieval from the current texts. May be `facts` again.
+        edits: a file of edits, or `known`, those of the data folder: reliability, generality, locality.
+        neutrality: text that no module was trained on: what the modules change there.
+        spectrum: text on which the hidden units of each module are looked at beside their host's.
+        limit: so many questions of each set; default: all.
         settings: of `addenda.perplexity`.
 
     Raises:
-        AddendaError: no text is given, a module did not run, or a setting is out of range.
-        DataError: a text cannot be read.
+        AddendaError: there is nothing to measure, a module did not run, a package is missing, or a setting is out of range.
+        DataError: a text or file cannot be read, or there is no such task.
     """
-    if not texts:
-        raise AddendaError("evaluate needs at least one text, by name")
+    asked = [texts, tasks, facts, edits, neutrality, spectrum]
+    if not any(one is not None and (not hasattr(one, "__len__") or len(one)) for one in asked):
+        raise AddendaError("evaluate needs at least one text by name, or tasks, facts, edits, neutrality or spectrum")
     weights = weights_of(modules)
+    if not weights and (neutrality is not None or spectrum is not None):
+        raise AddendaError("neutrality and spectrum are of modules: name those that act")
     canary: list[WasOn] = []
     if weights:
         with base.using(weights):
             canary = was_on(base)
-    found = []
-    for name, source in texts.items():
-        with base.off():
-            off = score(base, source, **settings)
-        on = difference = None
-        if weights:
-            with base.using(weights):
-                on = score(base, source, **settings)
-            difference = on.minus(off)
-        found.append(OnText(name, off, on, difference))
-    return Evaluation(base.name, weights, tuple(canary), tuple(found))
+    people = load_facts(facts) if isinstance(facts, str | Path) else facts
+    before = load_facts(snapshot) if isinstance(snapshot, str | Path) else snapshot
+    changes = None if edits is None else load_edits(None if edits == "known" else edits, limit=limit)
+    return Evaluation(
+        base=base.name,
+        modules=weights,
+        canary=tuple(canary),
+        texts=tuple(_on_text(base, name, source, weights, settings) for name, source in (texts or {}).items()),
+        tasks=_on_tasks(base, tasks, weights, limit),
+        recall=None if people is None else recall(base, people, weights, questions=limit),
+        settings=None if people is None or before is None
+        else three_settings(base, people, weights, snapshot=before, questions=limit),
+        edits=None if changes is None else score_edits(base, changes, weights),
+        neutrality=None if neutrality is None else disturbance(base, weights, neutrality),
+        spectrum={} if spectrum is None else {name: spectra(base, name, spectrum) for name in weights},
+    )  # fmt: skip
+
+
+def _on_text(base: Base, name: str, source: Any, weights: dict[str, float], settings: dict[str, Any]) -> OnText:
+    with base.off():
+        off = score(base, source, **settings)
+    if not weights:
+        return OnText(name, off, None, None)
+    with base.using(weights):
+        on = score(base, source, **settings)
+    return OnText(name, off, on, on.minus(off))
+
+
+def _on_tasks(base: Base, tasks: Sequence[str], weights: dict[str, float], limit: int | None) -> tuple[OnTask, ...]:
+    if not tasks:
+        return ()
+    try:
+        from addenda.measuring.harness import evaluate_tasks
+    except ImportError as error:
+        raise AddendaError(f'tasks need lm-eval ({error}): pip install "addenda[eval]"') from None
+    return tuple(evaluate_tasks(base, tasks, {"modules": weights} if weights else None, limit=limit))

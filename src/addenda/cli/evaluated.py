@@ -1,0 +1,126 @@
+"""Tables of what `addenda evaluate` measured besides the loss of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from addenda.intervals import Interval
+    from addenda.measuring.disturbance import Disturbance
+    from addenda.measuring.edits import EditScores
+    from addenda.measuring.harness import OnTask
+    from addenda.measuring.recall import Recall
+    from addenda.measuring.spectrum import Health, Spectrum
+    from addenda.measuring.three_settings import ThreeSettings
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table
+
+
+def share(found: Interval | None, sign: str = "") -> str:
+    """A share in percent with its interval; a dash where it was not measured."""
+    if found is None or not found.n:
+        return "-"
+    text = f"{found.value:{sign}.1%}"
+    return text if found.n < 2 else f"{text} \\[{found.low:{sign}.1%}, {found.high:{sign}.1%}]"
+
+
+def tasks(found: Sequence[OnTask], label: str) -> Table:
+    """Accuracy of each task."""
+    on = any(one.on for one in found)
+    more = [f"with {label}", "change"] if on else []
+    table = _table("Accuracy [95% interval over questions]", "task", "questions", "chance", "base", *more)
+    for one in found:
+        cells = [one.task, f"{one.questions:,}", f"{one.chance:.1%}", share(one.base)]
+        if on:
+            cells += [share(one.on["modules"]), share(one.difference["modules"], "+")]
+        table.add_row(*cells)
+    return table
+
+
+def recall(found: Recall, label: str) -> Table:
+    """Recall before and after."""
+    title = f"Closed-book recall of {found.facts:,} facts [95% interval over people]"
+    table = _table(title, "", "base", *([f"with {label}"] if found.gain is not None else []))
+
+    def row(name: str, before: Interval | None, after: Interval | None) -> None:
+        table.add_row(name, share(before), *([share(after)] if found.gain is not None else []))
+
+    row(f"true answer likeliest (chance {found.chance:.0%})", found.chosen_before, found.chosen_after)
+    row("written word for word", found.exact_before, found.exact_after)
+    if found.gain is not None and found.per_megabyte is not None:
+        row("change, paired", None, found.gain)
+        row("same choice about people no text tells of", None, found.kept)
+        table.add_row("facts more for each MB of modules", "-", f"{found.per_megabyte:+.1f} ({found.megabytes:.2f} MB)")
+    return table
+
+
+def settings(found: ThreeSettings) -> Table:
+    """Shares by setting, and their differences."""
+    title = f"{found.questions:,} questions in three settings, chance {found.chance:.0%} [95% interval over people]"
+    table = _table(title, "setting", "true answer likeliest")
+    told = {
+        "closed": "closed: parameters alone", "offline": "offline: passages of the snapshot",
+        "online": "online: passages of the current texts", "oracle": "oracle: the very text in the window",
+    }  # fmt: skip
+    for name, one in found.shares.items():
+        table.add_row(told[name], share(one))
+    for change in found.changes:
+        table.add_row(
+            f"{change.second} less {change.first}", f"{share(change.difference, '+')}, p {change.p:.3g} (Holm)"
+        )
+    if found.stale is not None:
+        table.add_row("of what changed since: offline says what was true then", share(found.stale))
+    return table
+
+
+def edits(found: EditScores, label: str) -> Table:
+    """Reliability, generality, locality."""
+    on = found.reliability is not None
+    table = _table(f"{found.edits:,} edits [95% interval over edits]", "", "base", *([f"with {label}"] if on else []))
+    rows = (
+        ("reliability: the new answer is likelier", found.reliability_before, found.reliability),
+        ("generality: in other words too", found.generality_before, found.generality),
+        ("locality: the same choice about others", None, found.locality),
+    )
+    for name, before, after in rows:
+        table.add_row(name, share(before), *([share(after)] if on else []))
+    return table
+
+
+def neutrality(found: Disturbance) -> Table:
+    """What changed on other text."""
+    table = _table(f"What changed on {found.on}, {found.tokens:,} tokens [95% interval over documents]", "", "")
+    table.add_row("tokens left bit-equal", share(found.untouched))
+    table.add_row("same likeliest next token", share(found.agree))
+    table.add_row("KL from the base, nats", f"{found.kl.value:.5f} \\[{found.kl.low:.5f}, {found.kl.high:.5f}]")
+    table.add_row("change of a logit: mean, largest", f"{found.mean:.4f}, {found.largest:.3f}")
+    for layer, one in enumerate(found.by_layer):
+        table.add_row(f"residual stream after layer {layer}, relative", f"{one:.2%}")
+    return table
+
+
+def spectrum(name: str, sites: Sequence[Health]) -> Table:
+    """Directions used, site by site."""
+    table = _table(
+        f"Directions that '{name}' uses, beside its host: participation ratio of dimensions (spectral entropy, early enrichment, "
+        "shift by the non-linearity)",
+        "site", "host's units", "its units", "what it adds",
+    )  # fmt: skip
+    for one in sites:
+        table.add_row(one.site, _spectrum(one.host), _spectrum(one.module), _spectrum(one.added))
+    return table
+
+
+def _spectrum(found: Spectrum | None) -> str:
+    if found is None:
+        return "-"
+    shift = "" if found.shift is None else f", {found.shift:.3f}"
+    return f"{found.participation:.1f} of {found.dimensions} ({found.entropy:.2f}, {found.early:.2f}{shift})"

@@ -1,0 +1,151 @@
+"""Disturbance: how far modules move a base on text that is not theirs: tokens left bit-equal, logits, KL, and layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from addenda.bases.hooks import of_this_thread
+from addenda.core.errors import AddendaError
+from addenda.core.state import evaluating
+from addenda.intervals import Interval, of_mean
+from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.pieces import documents_of
+from addenda.objectives.head import Head
+from addenda.selection import Names, weights_of
+from addenda.texts import texts as open_texts
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+TOKENS, LENGTH = 20_000, 256
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What a selection changes on a text.
+
+    `untouched` is the share of tokens whose logits are bit-equal to the bare base's; `largest` and `mean` the change of a
+    logit, absolute; `kl` the divergence from the base's next-token distribution to that with the modules, nats; `agree` the share
+    of tokens whose likeliest next token is the same; `by_layer` the change of the residual stream that leaves each layer,
+    relative to its length. Intervals are over documents.
+    """
+
+    on: str
+    modules: dict[str, float]
+    canary: tuple[WasOn, ...]
+    tokens: int
+    untouched: Interval
+    largest: float
+    mean: float
+    kl: Interval
+    agree: Interval
+    by_layer: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def disturbance(base: Base, modules: Names, texts: Any, *, tokens: int = TOKENS, length: int = LENGTH) -> Disturbance:
+    """Run a text with modules off and on, and compare.
+
+    Args:
+        base: with the modules plugged; its own selection is put back after.
+        modules: what acts.
+        texts: text that no module was trained on, whatever `addenda.train` takes as a corpus.
+        tokens: read at most.
+        length: of the documents that it is cut into; shorter where the base's context is.
+
+    Raises:
+        AddendaError: no module is named, or one did not run.
+        DataError: the text cannot be read, or no document is long enough.
+    """
+    weights = weights_of(modules)
+    if not weights:
+        raise AddendaError("name the modules whose disturbance is measured")
+    source, length = open_texts(texts), min(length, base.context or length)
+    with base.using(weights):
+        canary = was_on(base)
+    with base.off():
+        head = Head(base.model)
+    seen = _Seen(len(base.host.layers))
+    with evaluating(base.model):
+        for _, ids in documents_of(base, source, [length], tokens):
+            with base.off(), _layers(base) as before:
+                bare = head.hidden(ids)
+            with base.using(weights), _layers(base) as after:
+                moved = head.hidden(ids)
+            seen.add_layers(before, after)
+            for off, on in zip(bare, moved, strict=True):
+                seen.add_document(head, off, on)
+    return Disturbance(
+        on=source.name,
+        modules=weights,
+        canary=tuple(canary),
+        tokens=seen.tokens,
+        untouched=of_mean(seen.equal),
+        largest=seen.largest,
+        mean=seen.total / max(1, seen.numbers),
+        kl=of_mean(seen.kl),
+        agree=of_mean(seen.agree),
+        by_layer=tuple(float(a / max(1e-30, b)) for a, b in zip(seen.changed, seen.size, strict=True)),
+    )
+
+
+class _Seen:
+    """Sums over documents."""
+
+    def __init__(self, layers: int) -> None:
+        self.tokens = self.numbers = 0
+        self.largest = self.total = 0.0
+        self.equal: list[float] = []
+        self.kl: list[float] = []
+        self.agree: list[float] = []
+        self.changed, self.size = [0.0] * layers, [0.0] * layers
+
+    def add_document(self, head: Head, off: Tensor, on: Tensor) -> None:
+        """Last states [T, D] of one document, without the modules and with them."""
+        equal = agree = kl = 0.0
+        for one, other in zip(off.split(head.chunk), on.split(head.chunk), strict=True):
+            a, b = head.logits(one), head.logits(other)
+            change = (a - b).abs()
+            self.largest = max(self.largest, float(change.max()))
+            self.total += float(change.double().sum())
+            self.numbers += change.numel()
+            equal += float((change == 0).all(-1).sum())
+            agree += float((a.argmax(-1) == b.argmax(-1)).sum())
+            p, q = a.log_softmax(-1), b.log_softmax(-1)
+            kl += float((p.exp() * (p - q)).sum(-1).double().sum())
+        count = len(off)
+        self.tokens += count
+        self.equal.append(equal / count)
+        self.agree.append(agree / count)
+        self.kl.append(max(0.0, kl / count))
+
+    def add_layers(self, before: list[Tensor], after: list[Tensor]) -> None:
+        """Residual streams [B, T, D] that leave each layer."""
+        for layer, (one, other) in enumerate(zip(before, after, strict=True)):
+            self.changed[layer] += float((other.float() - one.float()).norm(dim=-1).double().sum())
+            self.size[layer] += float(one.float().norm(dim=-1).double().sum())
+
+
+@contextmanager
+def _layers(base: Base) -> Iterator[list[Tensor]]:
+    """What leaves each layer, in this block."""
+    found: list[Tensor] = []
+
+    def note(_: nn.Module, args: Any, out: Any) -> None:
+        found.append(out[0] if isinstance(out, tuple) else out)
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code sees no hook that came after it
+        for layer in base.host.layers:
+            stack.callback(layer.register_forward_hook(of_this_thread(note)).remove)
+        yield found

@@ -1,0 +1,68 @@
+"""Disturbance: nothing where nothing acts, the measured change where something does, gates that are left alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import addenda
+from addenda.core.errors import AddendaError
+from addenda.measuring.disturbance import disturbance
+
+
+@pytest.fixture(scope="module")
+def base() -> addenda.Base:
+    return addenda.load_base("tiny", dtype=torch.float32)
+
+
+def loud(module: addenda.KnowledgeModule, size: float = 0.05) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)), alpha=size)
+
+
+def test_a_fresh_module_disturbs_nothing(base: addenda.Base) -> None:
+    base.new("fresh", addenda.LoRA(2))
+    found = disturbance(base, "fresh", "general_valid", tokens=1024)
+    base.unplug("fresh")
+    assert (found.untouched.value, found.agree.value) == (1.0, 1.0)
+    assert (found.largest, found.mean, found.kl.value) == (0.0, 0.0, 0.0)
+    assert found.by_layer == (0.0,) * 6
+    assert found.canary[0].finding == "fresh"
+
+
+def test_a_loud_one_by_hand(base: addenda.Base) -> None:
+    loud(base.new("m", addenda.LoRA(2)))
+    found = disturbance(base, {"m": 1.0}, "general_valid", tokens=256)
+    from addenda.measuring.pieces import documents_of
+    from addenda.texts import texts
+
+    ((_, ids),) = documents_of(base, texts("general_valid"), [256], 256)
+    with torch.no_grad():
+        a = base.model(ids).logits
+        with base.using("m"):
+            b = base.model(ids).logits
+    base.unplug("m")
+    assert found.tokens == 256
+    assert found.untouched.value == 0.0
+    assert found.largest == pytest.approx(float((a - b).abs().max()), rel=1e-4)
+    assert found.mean == pytest.approx(float((a - b).abs().mean()), rel=1e-4)
+    p, q = a.log_softmax(-1), b.log_softmax(-1)
+    assert found.kl.value == pytest.approx(float((p.exp() * (p - q)).sum(-1).mean()), rel=1e-3)
+    assert found.agree.value == pytest.approx(float((a.argmax(-1) == b.argmax(-1)).float().mean()))
+    assert all(one > 0 and math.isfinite(one) for one in found.by_layer)
+
+
+def test_layers_below_a_memory_are_left_alone(base: addenda.Base) -> None:
+    loud(base.new("m", addenda.LocasGLU(4, init="gaussian", layers=(4,), scale=16.0)))
+    found = disturbance(base, "m", "general_valid", tokens=512)
+    base.unplug("m")
+    assert found.by_layer[:4] == (0.0,) * 4
+    assert min(found.by_layer[4:]) > 0
+
+
+def test_a_selection_is_needed(base: addenda.Base) -> None:
+    with pytest.raises(AddendaError, match="name the modules"):
+        disturbance(base, (), "general_valid")
