@@ -1,16 +1,19 @@
-"""Build hook: the .pth file that lets lm-evaluation-harness find `--model addenda`, in wheels and in editable installs."""
+"""Build hook: what lets lm-evaluation-harness find `--model addenda`, a module beside the package and the .pth that loads it."""
 
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NAME = "addenda_lm_eval.pth"
-
 
 class Hook(BuildHookInterface):
-    """Puts the file beside the package."""
+    """Puts both into site-packages; an editable install has the module in `src` already."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called before each wheel is built; `version` is `editable` for `pip install -e`."""
-        where = "force_include_editable" if version == "editable" else "force_include"
-        build_data[where][NAME] = NAME
+        if version == "editable":
+            build_data["force_include_editable"]["addenda_lm_eval.pth"] = "addenda_lm_eval.pth"
+        else:
+            build_data["force_include"] |= {
+                "addenda_lm_eval.pth": "addenda_lm_eval.pth",
+                "src/addenda_lm_eval.py": "addenda_lm_eval.py",
+            }

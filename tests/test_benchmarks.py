@@ -249,6 +249,7 @@ def test_shares_of_a_trained_module_are_measured_and_read_again(
     assert shares.source.startswith("measured on tiny")
 
 
+@pytest.mark.slow
 def test_memorizing_is_timed_for_every_memory_and_shown(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module = bench("memorize")
     monkeypatch.setattr(module, "WINDOWS", (320,))

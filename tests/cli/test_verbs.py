@@ -117,6 +117,7 @@ def test_memorize_writes_a_memory_that_can_be_plugged(call: Any, place: Any, mem
     assert "online gain" in shown
 
 
+@pytest.mark.slow
 def test_memorize_takes_any_kind_and_quiet_settings(call: Any, place: Any, tmp_path: Path) -> None:
     words = f"memorize t --base {place.base} --text {place.corpus} --kind lora --set rank=2 --window 64 --chunk 32 --lr 1e-3"
     more = f"--replay {place.replay} --local 0.5 --set replay_tokens=16 --no-baseline --passes 2 --out {tmp_path / 't'}"

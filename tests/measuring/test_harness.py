@@ -135,7 +135,7 @@ def test_its_command_line_finds_the_model(data: Path, tmp_path: Path, base: adde
 
 def test_the_plugin_registers_once_and_only_when_asked() -> None:
     code = (
-        "import sys, addenda.measuring.lm_eval_plugin as p; assert 'lm_eval' not in sys.modules and 'torch' not in sys.modules;"
+        "import sys, addenda_lm_eval as p; loaded = {'addenda', 'torch'} & set(sys.modules); assert not loaded;"
         "import lm_eval.models; from lm_eval.api.registry import model_registry as r; assert 'addenda' in r; p.register();"
         "assert not any(type(one).__name__ == 'Watcher' for one in sys.meta_path)"
     )

@@ -97,15 +97,15 @@ def test_an_oracle_is_right_and_a_constant_answer_at_chance(
 
 def test_a_module_that_does_nothing_changes_nothing(base: addenda.Base) -> None:
     base.new("fresh", addenda.LoRA(2))
-    found = recall(base, FACTS, "fresh", questions=20, written=False)
+    found = recall(base, FACTS, "fresh", questions=10, written=False)
     base.unplug("fresh")
     assert found.gain is not None
     assert (found.gain.value, found.gain.low, found.gain.high) == (0.0, 0.0, 0.0)
     assert found.kept is not None
     assert found.kept.value == 1.0
     assert found.canary[0].finding == "fresh"
-    assert found.facts == 20
-    assert 0.0 <= found.chosen_before.value < 0.4  # a base that never read of these people guesses
+    assert found.facts == 10
+    assert 0.0 <= found.chosen_before.value < 0.6  # a base that never read of these people guesses
     assert found.per_megabyte == 0.0
 
 

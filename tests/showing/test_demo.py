@@ -80,6 +80,7 @@ def test_json_holds_it_all(shown: tuple[DemoReport, Any]) -> None:
     assert sorted(plain["samples"][0]["texts"]) == ["LoRA", "base", "module on"]
 
 
+@pytest.mark.slow
 def test_a_base_that_does_not_come_back_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = addenda.attach(pico("llama"), pico_tokenizer())
     original = module.train

@@ -170,6 +170,7 @@ def test_export_loads_in_transformers(work, pico_data, pico_settings, variant, t
     assert "intermediate" in readme
 
 
+@pytest.mark.slow
 def test_the_command_trains_in_pieces_and_exports(work, pico_data, pico_settings, tmp_path, monkeypatch):
     from dataclasses import asdict, replace
 

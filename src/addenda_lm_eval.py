@@ -1,6 +1,7 @@
 """Makes `--model addenda` known to lm-evaluation-harness, which has no plugin mechanism; loaded as Python starts, by a .pth file.
 
-All that happens then is that the import of `lm_eval.models` is watched for; where lm-eval is never imported, nothing does.
+All that happens then is that the import of `lm_eval.models` is watched for: Addenda itself is not imported, and where lm-eval is
+not either, nothing more happens.
 """
 
 import sys
