@@ -46,6 +46,7 @@ FLOORS: dict[str, int] = {
     "removing": 3,
     "measuring": 3,
     "serving": 4,
+    "comparing": 4,
     "showing": 4,
     "cli": 5,
     "__main__.py": 6,

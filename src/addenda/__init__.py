@@ -35,6 +35,9 @@ _WHERE = {
     "Score": "measuring.perplexity",
     "calibrate": "measuring.neutrality",
     "neutral_share": "measuring.neutrality",
+    "compare": "comparing.compare",
+    "evaluate": "measuring.evaluate",
+    "evaluate_tasks": "measuring.harness",
     "biographies": "measuring.facts",
     "load_facts": "measuring.facts",
     "recall": "measuring.recall",
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from addenda.combining.merge import merge as merge
     from addenda.combining.subtract import SubtractReport as SubtractReport
     from addenda.combining.subtract import subtract as subtract
+    from addenda.comparing.compare import compare as compare
     from addenda.core.card import Card as Card
     from addenda.core.errors import AddendaError as AddendaError
     from addenda.core.module import KnowledgeModule as KnowledgeModule
@@ -61,8 +65,10 @@ if TYPE_CHECKING:
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter
     from addenda.kinds.registers import Registers as Registers
+    from addenda.measuring.evaluate import evaluate as evaluate
     from addenda.measuring.facts import biographies as biographies
     from addenda.measuring.facts import load_facts as load_facts
+    from addenda.measuring.harness import evaluate_tasks as evaluate_tasks
     from addenda.measuring.neutrality import calibrate as calibrate
     from addenda.measuring.neutrality import neutral_share as neutral_share
     from addenda.measuring.perplexity import Score as Score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +97,12 @@ def score(
     batch_tokens: int = 4096,
     precision: str = "fp32",
     head: Head | None = None,
+    before: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Score:
     """Score a base, with its current selection, on texts; see `measuring.perplexity` for the settings.
+
+    `before`, for whom text in the window stands in place of modules, is given the token ids [n] of a document that precede a
+    window, and returns ids to read, unscored, ahead of the window.
 
     Raises:
         DataError: the text cannot be read, or holds no token to score.
@@ -114,7 +118,7 @@ def score(
     sums: dict[int, float] = {}
     counts, sizes, waiting = [], [], []
     for number, document in enumerate(opened(encoder, found, tokens)):
-        windows = _windows(document, length, stride)
+        windows = _windows(document, length, stride, before)
         counts.append(int(sum(w[1].sum() for w in windows)))
         sizes.append(document.bytes)
         waiting += [(number, *window) for window in windows]
@@ -161,16 +165,26 @@ def opener_of(tokenizer: Any) -> int | None:
     return tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 
 
-def _windows(document: Encoded, length: int, stride: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Token ids [n + 1] and the loss weight of each prediction [n], n <= length; each token is scored once."""
+def _windows(
+    document: Encoded, length: int, stride: int, before: Callable[[np.ndarray], np.ndarray] | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Token ids [n + 1] and the loss weight of each prediction [n], n <= length and what is read ahead; each counts once."""
     ids, weights = document.ids, document.weights
     found = []
     for begin in range(0, len(ids) - 1, stride):
         end, start = min(begin + stride, len(ids) - 1), max(0, begin - (length - stride))
         counted = weights[start + 1 : end + 1].copy()
         counted[: begin - start] = 0
-        if counted.any():
-            found.append((ids[start : end + 1], counted))
+        if not counted.any():
+            continue
+        window = ids[start : end + 1]
+        if before is not None:
+            ahead = before(ids[:start]).astype(ids.dtype)
+            window, counted = (
+                np.concatenate([ahead, window]),
+                np.concatenate([np.zeros(len(ahead), counted.dtype), counted]),
+            )
+        found.append((window, counted))
     return found
 
 

@@ -107,6 +107,48 @@ def learning_forgetting(
     return figure
 
 
+@dataclass(frozen=True)
+class Mark:
+    """One method as a point (x, y) with the interval of y."""
+
+    label: str
+    x: float
+    y: float
+    interval: Interval
+    role: str = "first"
+
+
+def scatter(
+    marks: Sequence[Mark],
+    *,
+    x_label: str,
+    y_label: str,
+    size: tuple[float, float] = (8.0, 5.0),
+    palette: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw points with their names, for a cost against a quality; arguments as for `learning_forgetting`."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    colours = dict(palette or {role: stand_in for role, (stand_in, _) in ROLES.items()})
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        figure.patch.set_alpha(0.0 if palette is None else 1.0)
+        axes.patch.set_alpha(0.0)
+        _frame(axes, colours, x_label, y_label)
+        axes.lines[-1].remove()  # no line at x = 0: a cost does not begin there
+        for mark in marks:
+            axes.plot([mark.x] * 2, mark.interval, "-", color=colours[mark.role], linewidth=1.2, zorder=4)
+            edge = {"markeredgecolor": colours["paper"], "markeredgewidth": 1.5}
+            axes.plot([mark.x], [mark.y], "o", color=colours[mark.role], markersize=9, zorder=6, **edge)
+        axes.margins(x=0.16, y=0.14)
+        figure.draw_without_rendering()
+        names = [(mark.label, (mark.x, mark.y), colours[mark.role]) for mark in marks]
+        _name(figure, axes, names, [[(mark.x, end) for end in mark.interval] for mark in marks])
+    return figure
+
+
 def _frame(axes: Axes, colours: Mapping[str, str], x_label: str, y_label: str) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -1,0 +1,88 @@
+"""`addenda compare`: the same text given to a base in every way, at one budget, measured alike."""
+
+# budget: the signature of `compare` is its command line
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from addenda.cli import options as o
+from addenda.cli.answers import answering
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from addenda.comparing.compare import Comparison
+
+
+def compare(
+    corpus: Annotated[str, typer.Option("--corpus", help=f"Text to learn: {o.TEXTS}.")],
+    learning: Annotated[str, typer.Option("--learning", help="Held-out text of the same subject.")],
+    forgetting: Annotated[str, typer.Option("--forgetting", help="Held-out text of what the base knew before.")],
+    replay: Annotated[
+        str | None, typer.Option("--replay", help="Text that stands for what the base knew before.")
+    ] = None,
+    unrelated: Annotated[
+        str | None, typer.Option("--unrelated", help="Text of other queries; default: that of --forgetting.")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Which, joined by commas; default: all but peft and neutral-token.")
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option("--tokens", min=1, help="Of corpus and replay, for each method that trains.")
+    ] = 200_000,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each method at its chosen rate.")] = 3,
+    rates: Annotated[int, typer.Option("--rates", min=1, help="Learning rates tried; 1: the kind's tested one.")] = 3,
+    held_tokens: Annotated[
+        int, typer.Option("--held-tokens", min=8, help="Tokens scored of each held-out text.")
+    ] = 20_000,
+    extra: Annotated[float, typer.Option("--extra", min=0.0001, help="Size of modules, as a share of the base.")] = 0.2,
+    length: Annotated[int, typer.Option("--length", min=8, help="Tokens of a row and of a scored window.")] = 256,
+    batch_rows: Annotated[int, typer.Option("--batch-rows", min=1, help="Rows of a step.")] = 8,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Go on where held-out text stands in the corpus.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", help="Folder for records, modules, plots and report.html.")] = Path(
+        "runs/compare"
+    ),
+    base: o.BaseName = "tiny",
+    json: o.Json = False,
+) -> None:
+    """Give the base the same text in every way there is: what each learns, forgets and costs.
+
+    Each method has the same budget and its own sweep of learning rates. Every run leaves a record in --out: the same command
+    goes on where it was interrupted and skips what is done.
+
+    Example: `addenda compare --corpus pubmed_train --replay general_train --learning pubmed_valid --forgetting general_valid`
+    """
+    with answering(json) as answer:
+        from addenda.comparing.compare import compare as run
+        from addenda.comparing.methods import DEFAULT
+
+        found = run(
+            base, corpus=corpus, learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
+            methods=DEFAULT if methods is None else [one.strip() for one in methods.split(",") if one.strip()],
+            tokens=tokens, seeds=tuple(range(seeds)), rates=rates, held_tokens=held_tokens, extra=extra, length=length,
+            batch_rows=batch_rows, allow_overlap=allow_overlap,
+            tell=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
+        )  # fmt: skip
+        answer.give(found.as_dict(), lambda console: show(console, found))
+
+
+def show(out: Console, found: Comparison) -> None:
+    """The table, and where the page is."""
+    from rich.table import Table
+
+    from addenda.comparing.page import HEAD, cells_of
+
+    table = Table(title=f"The same text given to {found.base}, nats per token [95% interval]", title_justify="left")
+    for number, column in enumerate(HEAD):
+        table.add_column(column, justify="right" if number else "left")
+    for row in found.rows:
+        cells = [one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in cells_of(row)]
+        table.add_row(*cells)
+    out.print(table)
+    out.print(f"{found.page}")

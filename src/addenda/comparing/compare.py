@@ -1,0 +1,227 @@
+"""Compare: every method at one budget, its learning rate chosen on validation text, measured alike, with seeds and intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from addenda.comparing.methods import DEFAULT, Method, methods_named
+from addenda.comparing.overlap import SHARE, shared
+from addenda.comparing.settings import CompareSettings
+from addenda.comparing.work import Sources, Work, halves
+from addenda.core.errors import AddendaError, DataError
+from addenda.files import write_text
+from addenda.intervals import Interval, of_ratio
+from addenda.plugging import load_base
+from addenda.texts import texts
+from addenda.writing.settings import checked
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: what it learned, forgot and moved, in nats per token against the base, and what it takes.
+
+    Means over seeds; intervals are over documents, of these means, paired with the base; `by_seed` has each seed's learning and
+    forgetting. `prefill` and `decode` are times over the bare base's; `extra_tokens` are read for each window.
+    """
+
+    method: str
+    said: str
+    rate: float | None
+    learned: Interval
+    forgotten: Interval
+    moved: float
+    kl: float | None
+    untouched: float | None
+    by_seed: tuple[tuple[float, float], ...]
+    parameters: int
+    bytes: int
+    seconds: float
+    peak_megabytes: float | None
+    extra_tokens: int
+    prefill: float
+    decode: float
+    curve: tuple[dict[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of a comparison, the sweep behind each chosen rate, and what all had in common; `page` shows it."""
+
+    base: str
+    rows: tuple[Row, ...]
+    sweeps: dict[str, dict[str, float]]
+    facts: dict[str, str]
+    settings: dict[str, Any]
+    out: Path
+
+    @property
+    def page(self) -> Path:
+        """The report to look at."""
+        return self.out / "report.html"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self) | {"out": str(self.out), "page": str(self.page)}
+
+
+def compare(
+    base: str = "tiny",
+    *,
+    corpus: Any,
+    learning: Any,
+    forgetting: Any,
+    replay: Any = None,
+    unrelated: Any = None,
+    methods: Sequence[str] = DEFAULT,
+    out: str | Path = "runs/compare",
+    dtype: torch.dtype = torch.float32,
+    tell: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> Comparison:
+    """Give a base the same text in every way there is, and measure what each learns, forgets and costs.
+
+    Each method that trains has the same tokens, rows and validation text; its learning rate is chosen by what it learns of half
+    of the held-out text, in rungs (the better half of the rates goes on to twice the tokens), and all is reported on the other
+    half. Every run leaves a record in `out`: what has one is not made again, and an interrupted one resumes.
+
+    Args:
+        base: by name: `tiny`, a folder, a hub id. (By name, for fine-tuning loads it afresh.)
+        corpus: text to learn, whatever `addenda.train` reads.
+        learning: held-out text of the same subject.
+        forgetting: held-out text of what the base knew before.
+        replay: text that stands for what the base knew before, for the methods that read some.
+        unrelated: text of other queries, on which a method had better do nothing; default: `forgetting`.
+        methods: names in `comparing.methods`.
+        out: folder for records, modules, `comparison.json`, plots and `report.html`.
+        dtype: of the base.
+        tell: told, line by line, what is being done.
+        settings: see `comparing.settings.CompareSettings`.
+
+    Raises:
+        DataError: a text cannot be read, is empty, or held-out text stands in the corpus (unless `allow_overlap`).
+        AddendaError: an unknown method or setting, or a package is missing.
+    """
+    chosen = checked(CompareSettings, "compare", settings)
+    named = methods_named(methods)
+    loaded = load_base(base, dtype=dtype)
+    choosing, reported = halves(learning)
+    source = Sources(
+        corpus=texts(corpus),
+        replay=None if replay is None else texts(replay),
+        choosing=choosing,
+        learning=reported,
+        forgetting=texts(forgetting),
+        unrelated=texts(forgetting if unrelated is None else unrelated),
+    )
+    overlap = shared(loaded, source.corpus, texts(learning))
+    if overlap > SHARE and not chosen.allow_overlap:
+        raise DataError(
+            f"{overlap:.1%} of the runs of 13 tokens of '{texts(learning).name}' stand in '{source.corpus.name}' too: it is not "
+            "held out. Measure on other text, or allow it (allow_overlap)"
+        )
+    folder = Path(out)
+    work = Work(base, loaded, source, chosen, folder, tell)
+    rows, sweeps = [], {}
+    bare = work.record(named[0], None, 0, 0, final=True)
+    for method in named:
+        rate, sweeps[method.name] = _chosen(work, method, chosen)
+        seeds = chosen.seeds if method.rates else chosen.seeds[:1]
+        runs = [work.record(method, rate, chosen.tokens if method.rates else 0, seed, final=True) for seed in seeds]
+        rows.append(_row(method, rate, runs, bare))
+    found = Comparison(loaded.name, tuple(rows), sweeps, _facts(work, overlap), chosen.plain(), folder)
+    write_text(folder / "comparison.json", json.dumps(found.as_dict(), indent=1, default=float) + "\n")
+    from addenda.comparing.page import write_page
+
+    write_page(found)
+    return found
+
+
+def _chosen(work: Work, method: Method, settings: CompareSettings) -> tuple[float | None, dict[str, float]]:
+    """The rate that learned most, by successive halving, and what each learned at its last rung."""
+    if not method.rates:
+        return None, {}
+    middle = len(method.rates) // 2
+    rates = sorted(method.rates, key=lambda one: abs(method.rates.index(one) - middle))[: settings.rates]
+    seen: dict[str, float] = {}
+    tokens = max(settings.batch_rows * settings.length, round(settings.tokens * settings.rung))
+    while len(rates) > 1:
+        losses = {rate: work.record(method, rate, tokens, settings.seeds[0], final=False)["choosing"] for rate in rates}
+        seen |= {f"{rate:.3g}": loss for rate, loss in losses.items()}
+        rates = sorted(rates, key=lambda rate: losses[rate] if np.isfinite(losses[rate]) else np.inf)[
+            : max(1, len(rates) // 2)
+        ]
+        tokens = min(settings.tokens, 2 * tokens)
+    return rates[0], seen
+
+
+def _row(method: Method, rate: float | None, runs: Sequence[dict[str, Any]], bare: dict[str, Any]) -> Row:
+    learned = [_against(bare["learning"], run["learning"]) for run in runs]
+    forgotten = [_against(run["forgetting"], bare["forgetting"]) for run in runs]
+
+    def mean(key: str) -> float:
+        return float(np.mean([run[key] for run in runs]))
+
+    moved = [run["unrelated"] for run in runs]
+    return Row(
+        method=method.name,
+        said=method.said,
+        rate=rate,
+        learned=_over_seeds(learned, bare["learning"]),
+        forgotten=_over_seeds(forgotten, bare["forgetting"]),
+        moved=float(np.mean([one["nats"] for one in moved])),
+        kl=float(np.mean([one["kl"] for one in moved])) if "kl" in moved[0] else None,
+        untouched=float(np.mean([one["untouched"] for one in moved])) if "untouched" in moved[0] else None,
+        by_seed=tuple(
+            (_nats(a, bare["learning"]), _nats(b, bare["forgetting"])) for a, b in zip(learned, forgotten, strict=True)
+        ),
+        parameters=runs[0]["parameters"],
+        bytes=runs[0]["bytes"],
+        seconds=mean("seconds"),
+        peak_megabytes=None if runs[0]["peak_megabytes"] is None else max(run["peak_megabytes"] for run in runs),
+        extra_tokens=runs[0]["extra_tokens"],
+        prefill=float(np.median([run["cost"][0] for run in runs])),
+        decode=float(np.median([run["cost"][1] for run in runs])),
+        curve=tuple(runs[0]["curve"]),
+    )
+
+
+def _against(more: dict[str, Any], less: dict[str, Any]) -> np.ndarray:
+    """The difference of two scores' sums [documents]."""
+    if more["counts"] != less["counts"]:
+        raise AddendaError("two runs were scored on different documents; remove their records")
+    return np.array(more["sums"]) - np.array(less["sums"])
+
+
+def _nats(sums: np.ndarray, of: dict[str, Any]) -> float:
+    return float(sums.sum() / np.sum(of["counts"]))
+
+
+def _over_seeds(sums: Sequence[np.ndarray], of: dict[str, Any]) -> Interval:
+    """The mean over seeds with its interval over documents."""
+    return of_ratio(np.mean(sums, axis=0), np.array(of["counts"], float))
+
+
+def _facts(work: Work, overlap: float) -> dict[str, str]:
+    source, chosen = work.sources, work.settings
+    device = work.base.device
+    return {
+        "base": f"{work.base.name}, {work.base.anatomy.parameters:,} parameters",
+        "corpus": source.corpus.name,
+        "replay": "none" if source.replay is None else f"{source.replay.name}, share {chosen.replay_share:g}",
+        "learning measured on": f"{source.learning.name} (rates chosen on {source.choosing.name})",
+        "forgetting measured on": source.forgetting.name,
+        "unrelated": source.unrelated.name,
+        "held-out runs of 13 tokens in the corpus": f"{overlap:.2%}",
+        "tokens": f"{chosen.tokens:,} for each method that trains",
+        "seeds": ", ".join(map(str, chosen.seeds)),
+        "device": f"CPU, {torch.get_num_threads()} threads"
+        if device.type == "cpu"
+        else torch.cuda.get_device_name(device),
+    }

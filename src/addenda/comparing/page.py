@@ -1,0 +1,143 @@
+"""The page of a comparison: learning against forgetting, quality against cost, curves over training, one table, what was run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from addenda.comparing.methods import METHODS
+from addenda.measuring.plots import LIGHT, Curve, Mark, learning_forgetting, save_picture, scatter
+from addenda.measuring.report import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from addenda.comparing.compare import Comparison, Row
+    from addenda.intervals import Interval
+
+FORGETTING, LEARNING = (
+    "forgetting: nats per token lost on general text",
+    "learning: nats per token gained on the subject",
+)
+WIDE, NARROW = (8.6, 5.0), (4.1, 4.6)
+#: columns of the table
+HEAD = (
+    "method", "learned", "forgotten", "unrelated text", "parameters", "file", "training", "peak memory", "request",
+)  # fmt: skip
+
+
+def role_of(row: Row) -> str:
+    """A colour: gated or quiet modules, those that act everywhere, text in the window."""
+    if METHODS[row.method].how in ("rag", "context"):
+        return "third"
+    return "first" if row.method.startswith("neutral") or row.method.endswith("neutral") else "second"
+
+
+def write_page(found: Comparison) -> None:
+    """Write `report.html`, and each plot as SVG and PNG beside it."""
+    rows = [row for row in found.rows if row.method != "base"]
+    page = Report(
+        "The same text, given in every way",
+        f"{len(rows)} ways to give “{found.base}” the same text, each at the same budget and at the learning rate that suits it "
+        "best: what each learns of the subject, what it forgets of the rest, and what it costs.",
+    )
+    page.heading("Learning against forgetting")
+    page.plots(
+        _frontier(rows, WIDE), _frontier(rows, NARROW), "Learning against forgetting, by method",
+        "Further up has learned more of the held-out subject, further left has forgotten less of general text. Bars are 95% "
+        "intervals over documents; paths are validations during the first seed's training. Green: modules with a gate; orange: "
+        "what acts everywhere; violet: text in the window.",
+    )  # fmt: skip
+    page.heading("Quality against cost")
+    page.plots(
+        _cost(rows, WIDE), _cost(rows, NARROW), "Learning against the time of a request, by method",
+        "The time of a request (its prompt read, 16 tokens written) over the bare base's, against what is learned.",
+    )  # fmt: skip
+    page.table(
+        HEAD,
+        [cells_of(row) for row in found.rows],
+        [role_of(row) if row.method != "base" else "ink" for row in found.rows],
+    )
+    page.note(
+        "Nats per token against the base, means over seeds; intervals are 95%, by bootstrap over documents, paired with the "
+        "base. Unrelated text: nats added there, and the share of its tokens that the module leaves bit-equal. Request: the times of "
+        "prefill and of a decoded token over the bare base's, and the tokens read ahead."
+    )
+    if any(found.sweeps.values()):
+        page.heading("How the rates were chosen")
+        page.text(
+            "Loss on the half of the held-out subject that nothing is reported on, at each rate's last rung; the least is chosen."
+        )
+        page.facts(
+            {
+                name: ", ".join(f"{rate}: {loss:.4f}" for rate, loss in tried.items())
+                for name, tried in found.sweeps.items()
+                if tried
+            }
+        )
+    page.heading("What was run")
+    page.facts({row.method: row.said for row in found.rows} | found.facts)
+    page.write(found.page, "Written by Addenda. This page holds everything it shows.")
+    for name, figure in (("frontier", _frontier), ("cost", _cost)):
+        for ending in ("svg", "png"):
+            save_picture(figure(rows, (8.0, 5.0), LIGHT), found.out / f"{name}.{ending}")
+
+
+def _frontier(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | None = None) -> Figure:
+    curves = [
+        Curve(
+            row.method,
+            (
+                *((one["forgetting"], one["learning"]) for one in row.curve[:-1]),
+                (row.forgotten.value, row.learned.value),
+            ),
+            (row.forgotten.low, row.forgotten.high),
+            (row.learned.low, row.learned.high),
+            role_of(row),
+        )
+        for row in rows
+    ]
+    narrow = size[0] < 6
+    x, y = (label.split(":")[0] if narrow else label for label in (FORGETTING, LEARNING))
+    return learning_forgetting(curves, x_label=x, y_label=y, size=size, palette=palette)
+
+
+def _cost(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | None = None) -> Figure:
+    marks = [
+        Mark(row.method, request(row), row.learned.value, (row.learned.low, row.learned.high), role_of(row))
+        for row in rows
+    ]
+    return scatter(
+        marks,
+        x_label="time of a request, bare base = 1",
+        y_label=LEARNING.split(":")[0] if size[0] < 6 else LEARNING,
+        size=size,
+        palette=palette,
+    )
+
+
+def request(row: Row) -> float:
+    """Time of a request over the bare base's: half of it is taken to be prefill."""
+    return (row.prefill + row.decode) / 2
+
+
+def cells_of(row: Row) -> list[tuple[str, str] | str]:
+    """A row of the table, under `HEAD`: texts, or a text with small print."""
+    nothing = row.method == "base"
+    moved = "-" if nothing else f"{row.moved:+.3f}"
+    left = "" if row.untouched is None else f"{row.untouched:.0%} bit-equal"
+    ahead = f"{row.extra_tokens} tokens ahead" if row.extra_tokens else ""
+    return [
+        (row.method, "" if row.rate is None else f"rate {row.rate:.2g}"),
+        _nats(row.learned, nothing),
+        _nats(row.forgotten, nothing),
+        (moved, left),
+        f"{row.parameters:,}" if row.parameters else "-",
+        f"{row.bytes / 1e6:.1f} MB" if row.bytes else "-",
+        f"{row.seconds:,.0f} s" if row.seconds else "-",
+        "-" if row.peak_megabytes is None else f"{row.peak_megabytes:,.0f} MB",
+        (f"{row.prefill:.2f}, {row.decode:.2f}", ahead),
+    ]
+
+
+def _nats(found: Interval, nothing: bool) -> tuple[str, str]:
+    return ("-", "") if nothing else (f"{found.value:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}")

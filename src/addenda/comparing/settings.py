@@ -1,0 +1,71 @@
+"""Settings of a comparison: one frozen record, checked before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from addenda.core.errors import AddendaError
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """How methods are compared; every field may be given to `addenda.compare` by name."""
+
+    tokens: int = 200_000
+    """of the corpus and replay that each method is trained on; where text is read in the window, none"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """one run each at the chosen rate"""
+    replay_share: float = 0.1
+    """share of the tokens that are replay"""
+    extra: float = 0.2
+    """size of modules, as a share of the base's parameters"""
+    count: int = 128
+    """registers, and slots of a cartridge"""
+    rank: int = 64
+    """slots of a memory in each layer"""
+    rates: int = 3
+    """learning rates tried for each method; 1: the kind's tested one, and no sweep"""
+    rung: float = 0.25
+    """share of the tokens of the sweep's first rung; the better half of the rates goes on to twice as many"""
+    length: int = 256
+    """tokens of a row, and of a scored window"""
+    batch_rows: int = 8
+    """rows of one step"""
+    held_tokens: int = 20_000
+    """tokens scored of each held-out text"""
+    passages: int = 1
+    """passages in the window, for rag"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """of training and scoring"""
+    allow_overlap: bool = False
+    """go on where held-out text shares runs of 13 tokens with the corpus"""
+    pairs: int = 5
+    """timed pairs behind each ratio of cost"""
+
+    def __post_init__(self) -> None:
+        least = dict.fromkeys(("count", "rank", "rates", "batch_rows", "passages", "pairs"), 1) | {
+            "length": 8,
+            "held_tokens": 8,
+        }
+        for name, value in least.items():
+            self._check(getattr(self, name) >= value, name, f"at least {value}")
+        self._check(
+            self.tokens >= self.length * self.batch_rows,
+            "tokens",
+            f"at least one step, {self.length * self.batch_rows}",
+        )
+        self._check(
+            len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds), "seeds", "one or more different numbers"
+        )
+        self._check(0 <= self.replay_share < 1, "replay_share", "a share from 0 up to 1")
+        self._check(0 < self.rung <= 1, "rung", "a share above 0, up to 1")
+        self._check(self.extra > 0, "extra", "positive")
+
+    def _check(self, holds: bool, name: str, wanted: str) -> None:
+        if not holds:
+            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}

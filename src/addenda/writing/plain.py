@@ -1,0 +1,109 @@
+"""Plain training, for baselines: parameters of a model learn from the very rows that a module would see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from addenda.encoding import Encoder
+from addenda.objectives.head import Head
+from addenda.objectives.objective import objective_named
+from addenda.optimizers.adamw import adamw, load_optimizer_tensors, optimizer_tensors, rate
+from addenda.scoring import cast
+from addenda.texts import texts as open_texts
+from addenda.writing import checkpoint
+from addenda.writing.batches import Mixture, stack
+from addenda.writing.packing import Feed, Stream
+
+SHUFFLE = 2**20
+
+
+class PlainTraining:
+    """One run, resumable from the checkpoints in `work`. The model is changed in place: load a fresh one for the next.
+
+    Warm-up, cosine, decay and clipping are those that `addenda.train` has by default; weights are float32.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        corpus: Any,
+        replay: Any,
+        *,
+        lr: float,
+        seed: int,
+        rows: int,
+        length: int,
+        share: float = 0.1,
+        precision: str = "fp32",
+        parameters: Mapping[str, nn.Parameter] | None = None,
+        work: Path | None = None,
+    ) -> None:
+        self.lr, self.rows, self.length, self.precision, self.work = lr, rows, length, precision, work
+        self.head = Head(model)
+        encoder = Encoder(tokenizer, self.head.vocabulary, close=True)
+
+        def feed(source: Any, code: int) -> Feed:
+            options = {"length": length, "context": 0, "seed": seed, "code": code, "shuffle_tokens": SHUFFLE}
+            return Feed(Stream(open_texts(source), encoder, **options))
+
+        self.mixture = Mixture({"plain": feed(corpus, 0)}, None if replay is None else feed(replay, 1), share)
+        learning = parameters or {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.names = {parameter: name for name, parameter in learning.items()}
+        self.optimizer = adamw(learning.values(), lr=lr, weight_decay=0.01)
+        self.device = next(iter(learning.values())).device
+        self.kept: dict[str, Any] = {}
+        self.step = 0
+
+    def run(self, tokens: int, after: Callable[[int, int], None] = lambda step, steps: None) -> None:
+        """Train on `tokens`; `after` is called with the step's number, and the number of all, once it is taken."""
+        self._resume()
+        steps = tokens // (self.rows * self.length)
+        while self.step < steps:
+            self._one(steps)
+            after(self.step, steps)
+            if self.step == steps or self.step % max(1, steps // 20) == 0:
+                self._save()
+
+    def _one(self, steps: int) -> None:
+        batch = stack(self.mixture.take(self.rows), self.device)
+        with cast(self.device, self.precision):
+            hidden = self.head.hidden(**batch.student())
+            weights = batch.target_weights / batch.target_weights.sum()
+            loss, _ = self.head.costs(
+                objective_named("lm"), hidden.flatten(0, 1), batch.targets.flatten(), weights.flatten()
+            )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.names, 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * rate(self.step, steps, 0.05, 0.1)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+
+    def _save(self) -> None:
+        if self.work is None:
+            return
+        tensors = {f"value.{name}": parameter.detach() for parameter, name in self.names.items()}
+        tensors |= {f"optimizer.{k}": t for k, t in optimizer_tensors(self.optimizer, self.names).items()}
+        state = {"position": self.mixture.position, "lr": self.lr, **self.kept}
+        self.work.mkdir(parents=True, exist_ok=True)
+        checkpoint.write(self.work, self.step, state, tensors, keep=1)
+
+    @torch.no_grad()
+    def _resume(self) -> None:
+        found = None if self.work is None else checkpoint.newest(self.work)
+        if found is None:
+            return
+        self.step = found.step
+        self.kept = {k: v for k, v in found.state.items() if k not in ("position", "lr")}
+        self.mixture.move_to(found.state["position"])
+        for parameter, name in self.names.items():
+            parameter.copy_(found.tensors[f"value.{name}"])
+        moments = {k.removeprefix("optimizer."): t for k, t in found.tensors.items() if k.startswith("optimizer.")}
+        load_optimizer_tensors(self.optimizer, moments, self.names)
