@@ -5,6 +5,7 @@ Reading collects what is wrong in a list, so that one error can tell all of it. 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -152,6 +153,24 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file in the place of an old one, if there is one: whole or not at all.
+
+    Raises:
+        FileError: it cannot be written; what was there is kept.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        write_text(temporary, text)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise FileError(f"'{path}' cannot be written: {error.strerror or error}") from None
 
 
 def replace_folder(

@@ -72,6 +72,20 @@ FLAGS: dict[str, list[str]] = {
         *(*CHOOSING, *BASE, "--length", "--stride", "--tokens", "--batch-tokens"),
         *(*WHERE, "--json"),
     ],
+    "compare": [
+        *("--corpus", "--learning", "--forgetting", "--replay", "--unrelated", "--methods", "--tokens", "--seeds"),
+        *(
+            "--rates",
+            "--held-tokens",
+            "--extra",
+            "--length",
+            "--batch-rows",
+            "--allow-overlap",
+            "--out",
+            *BASE,
+            "--json",
+        ),
+    ],
     "facts": ["OUT", "--people", "--unseen", "--phrasings", "--revise", "--seed", "--json"],
     "inspect": ["TARGET", "--text", "--file", *BASE, *WHERE, "--json"],
 }

@@ -236,8 +236,20 @@ def test_a_failed_check_exits_one(as_json: bool, capsys: pytest.CaptureFixture[s
 
 
 def test_verbs_are_found_by_their_files() -> None:
-    first = ["demo", "train", "calibrate", "memorize", "generate", "chat", "facts", "evaluate", "merge", "inspect"]
-    assert application.verbs()[:10] == first
+    first = [
+        "demo",
+        "train",
+        "calibrate",
+        "memorize",
+        "generate",
+        "chat",
+        "facts",
+        "evaluate",
+        "compare",
+        "merge",
+        "inspect",
+    ]
+    assert application.verbs()[:11] == first
 
 
 def test_python_dash_m_works() -> None:

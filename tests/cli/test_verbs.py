@@ -366,3 +366,40 @@ def test_evaluate_says_what_it_needs(call: Any, place: Any, tmp_path: Path) -> N
     assert (said.code, "cannot be read" in said.err) == (2, True)
     said = call("evaluate", "--base", place.base, "--task", "nonsense")
     assert (said.code, "no task 'nonsense'" in said.err) == (2, True)
+
+
+def test_compare_tells_its_table_and_its_page(call: Any, place: Any, tmp_path: Path) -> None:
+    words = [
+        "compare",
+        "--base",
+        place.base,
+        "--corpus",
+        place.corpus,
+        "--replay",
+        place.replay,
+        "--learning",
+        place.held_out,
+    ]
+    words += ["--forgetting", place.replay, "--methods", "lora", "--tokens", "256", "--seeds", "1", "--rates", "1"]
+    words += [
+        "--length",
+        "16",
+        "--batch-rows",
+        "4",
+        "--held-tokens",
+        "100",
+        "--allow-overlap",
+        "--out",
+        tmp_path / "out",
+    ]
+    said = call(*words, "--json")
+    assert said.code == 0, said.err
+    assert [row["method"] for row in said.json["rows"]] == ["base", "lora"]
+    assert "lora, rate 0.001, 256 tokens, seed 0" in said.err
+    shown = call(*words)
+    assert "lora" in shown.out
+    assert "report.html" in shown.out.replace("\n", "")
+    assert "seed 0" not in shown.err
+    assert (tmp_path / "out" / "report.html").exists()
+    said = call(*words, "--methods", "loar")
+    assert (said.code, "no method 'loar'" in said.err) == (2, True)

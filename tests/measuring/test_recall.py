@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import addenda
-from addenda.core.errors import AddendaError, DataError
+from addenda.core.errors import AddendaError, DataError, FileError
 from addenda.measuring import recall as recalling
 from addenda.measuring.facts import RELATIONS, Facts, biographies, load_facts
 from addenda.measuring.options import Option
@@ -62,6 +62,11 @@ def test_wrong_answers_are_true_of_others() -> None:
 def test_facts_survive_a_file_which_is_a_corpus_as_it_is(tmp_path: Path) -> None:
     FACTS.save(tmp_path / "people.jsonl")
     assert load_facts(tmp_path / "people.jsonl") == FACTS
+    biographies(5).save(tmp_path / "people.jsonl")  # in the place of the old
+    assert load_facts(tmp_path / "people.jsonl") == biographies(5)
+    with pytest.raises(FileError, match="cannot be written"):
+        FACTS.save(tmp_path / "people.jsonl" / "below.jsonl")
+    assert load_facts(tmp_path / "people.jsonl") == biographies(5)
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"fact": {"subject": "x"}}\n')
     with pytest.raises(DataError, match="line 2"):
         load_facts(tmp_path / "bad.jsonl")

@@ -16,7 +16,7 @@ from addenda.comparing.overlap import SHARE, shared
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.work import Sources, Work, halves
 from addenda.core.errors import AddendaError, DataError
-from addenda.files import write_text
+from addenda.files import replace_text
 from addenda.intervals import Interval, of_ratio
 from addenda.plugging import load_base
 from addenda.texts import texts
@@ -113,34 +113,35 @@ def compare(
     loaded = load_base(base, dtype=dtype)
     choosing, reported = halves(learning)
     source = Sources(
-        corpus=texts(corpus),
-        replay=None if replay is None else texts(replay),
-        choosing=choosing,
-        learning=reported,
-        forgetting=texts(forgetting),
-        unrelated=texts(forgetting if unrelated is None else unrelated),
-    )
+        corpus=texts(corpus), replay=None if replay is None else texts(replay), choosing=choosing, learning=reported,
+        forgetting=texts(forgetting), unrelated=texts(forgetting if unrelated is None else unrelated),
+    )  # fmt: skip
     overlap = shared(loaded, source.corpus, texts(learning))
     if overlap > SHARE and not chosen.allow_overlap:
         raise DataError(
             f"{overlap:.1%} of the runs of 13 tokens of '{texts(learning).name}' stand in '{source.corpus.name}' too: it is not "
             "held out. Measure on other text, or allow it (allow_overlap)"
         )
-    folder = Path(out)
-    work = Work(base, loaded, source, chosen, folder, tell)
-    rows, sweeps = [], {}
-    bare = work.record(named[0], None, 0, 0, final=True)
-    for method in named:
-        rate, sweeps[method.name] = _chosen(work, method, chosen)
-        seeds = chosen.seeds if method.rates else chosen.seeds[:1]
-        runs = [work.record(method, rate, chosen.tokens if method.rates else 0, seed, final=True) for seed in seeds]
-        rows.append(_row(method, rate, runs, bare))
-    found = Comparison(loaded.name, tuple(rows), sweeps, _facts(work, overlap), chosen.plain(), folder)
-    write_text(folder / "comparison.json", json.dumps(found.as_dict(), indent=1, default=float) + "\n")
+    work = Work(base, loaded, source, chosen, Path(out), tell)
+    rows, sweeps = _all(work, named)
+    found = Comparison(loaded.name, rows, sweeps, _facts(work, overlap), chosen.plain(), work.out)
+    replace_text(work.out / "comparison.json", json.dumps(found.as_dict(), indent=1, default=float) + "\n")
     from addenda.comparing.page import write_page
 
     write_page(found)
     return found
+
+
+def _all(work: Work, methods: Sequence[Method]) -> tuple[tuple[Row, ...], dict[str, dict[str, float]]]:
+    """Every method's row, and what its sweep found."""
+    settings, rows, sweeps = work.settings, [], {}
+    bare = work.record(methods[0], None, 0, 0, final=True)
+    for method in methods:
+        rate, sweeps[method.name] = _chosen(work, method, settings)
+        seeds, tokens = (settings.seeds, settings.tokens) if method.rates else (settings.seeds[:1], 0)
+        runs = [work.record(method, rate, tokens, seed, final=True) for seed in seeds]
+        rows.append(_row(method, rate, runs, bare))
+    return tuple(rows), sweeps
 
 
 def _chosen(work: Work, method: Method, settings: CompareSettings) -> tuple[float | None, dict[str, float]]:

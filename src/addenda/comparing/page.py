@@ -20,9 +20,7 @@ FORGETTING, LEARNING = (
 )
 WIDE, NARROW = (8.6, 5.0), (4.1, 4.6)
 #: columns of the table
-HEAD = (
-    "method", "learned", "forgotten", "unrelated text", "parameters", "file", "training", "peak memory", "request",
-)  # fmt: skip
+HEAD = ("method", "learned", "forgotten", "unrelated text", "parameters", "training", "request")
 
 
 def role_of(row: Row) -> str:
@@ -59,8 +57,8 @@ def write_page(found: Comparison) -> None:
     )
     page.note(
         "Nats per token against the base, means over seeds; intervals are 95%, by bootstrap over documents, paired with the "
-        "base. Unrelated text: nats added there, and the share of its tokens that the module leaves bit-equal. Request: the times of "
-        "prefill and of a decoded token over the bare base's, and the tokens read ahead."
+        "base. Unrelated text: nats added there, and the share of its tokens that the module leaves bit-equal. Request: the "
+        "times of prefill and of a decoded token over the bare base's, and the tokens read ahead."
     )
     if any(found.sweeps.values()):
         page.heading("How the rates were chosen")
@@ -131,10 +129,11 @@ def cells_of(row: Row) -> list[tuple[str, str] | str]:
         _nats(row.learned, nothing),
         _nats(row.forgotten, nothing),
         (moved, left),
-        f"{row.parameters:,}" if row.parameters else "-",
-        f"{row.bytes / 1e6:.1f} MB" if row.bytes else "-",
-        f"{row.seconds:,.0f} s" if row.seconds else "-",
-        "-" if row.peak_megabytes is None else f"{row.peak_megabytes:,.0f} MB",
+        (f"{row.parameters:,}" if row.parameters else "-", f"{row.bytes / 1e6:.1f} MB" if row.bytes else ""),
+        (
+            f"{row.seconds:,.0f} s" if row.seconds else "-",
+            "" if row.peak_megabytes is None else f"peak {row.peak_megabytes:,.0f} MB",
+        ),
         (f"{row.prefill:.2f}, {row.decode:.2f}", ahead),
     ]
 

@@ -23,7 +23,7 @@ from addenda.comparing.window import Ahead, beginning, retrieved
 from addenda.core.errors import AddendaError
 from addenda.core.registry import plain_options
 from addenda.encoding import Encoder
-from addenda.files import write_text
+from addenda.files import replace_text
 from addenda.measuring.disturbance import disturbance
 from addenda.plugging import Base, load_base
 from addenda.scoring import Score, score
@@ -104,7 +104,7 @@ class Work:
         folder = self.out / "modules" / path.stem
         found = self._run(method, kind, lr, tokens, seed, folder, final)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({"identity": identity} | found, default=float) + "\n")
+        replace_text(path, json.dumps({"identity": identity} | found, default=float) + "\n")
         if not final:
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(folder.with_name(f"{folder.name}.run"), ignore_errors=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.files import write_text
+from addenda.files import replace_text
 
 #: answers to choose among, the true one included
 OPTIONS = 10
@@ -111,7 +111,7 @@ class Facts:
         lines: list[dict[str, Any]] = [{"text": text} for text in self.documents]
         for part in ("told", "untold"):
             lines += [{"fact": asdict(fact), "part": part} for fact in getattr(self, part)]
-        write_text(Path(path), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        replace_text(Path(path), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def biographies(people: int, *, unseen: int | None = None, phrasings: int = 4, seed: int = 0) -> Facts:

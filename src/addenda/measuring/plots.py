@@ -142,6 +142,10 @@ def scatter(
             axes.plot([mark.x] * 2, mark.interval, "-", color=colours[mark.role], linewidth=1.2, zorder=4)
             edge = {"markeredgecolor": colours["paper"], "markeredgewidth": 1.5}
             axes.plot([mark.x], [mark.y], "o", color=colours[mark.role], markersize=9, zorder=6, **edge)
+        if max(mark.x for mark in marks) > 4 * min(mark.x for mark in marks) > 0:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
         axes.margins(x=0.16, y=0.14)
         figure.draw_without_rendering()
         names = [(mark.label, (mark.x, mark.y), colours[mark.role]) for mark in marks]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from addenda.core.errors import DataError
-from addenda.files import write_text
+from addenda.files import replace_text
 
 _CHOICE = {"output_type": "multiple_choice", "test_split": "test", "target_delimiter": " "}
 _ACCURACY = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
@@ -141,7 +141,7 @@ def write_tasks(out: Path, data: Path | None = None) -> list[str]:
     out.mkdir(parents=True, exist_ok=True)
     for name, task in known.items():
         # JSON is YAML, but for nothing that stands here
-        write_text(out / f"{name}.yaml", json.dumps(task.config, indent=1, ensure_ascii=False) + "\n")
+        replace_text(out / f"{name}.yaml", json.dumps(task.config, indent=1, ensure_ascii=False) + "\n")
     return [task.config["task"] for task in known.values()]
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from addenda.core.errors import AddendaError
-from addenda.files import write_text
+from addenda.files import replace_text
 from addenda.intervals import Interval, holm, mcnemar, of_mean
 from addenda.measuring.canary import WasOn, was_on
 from addenda.measuring.facts import Fact, Facts, evenly
@@ -61,7 +61,7 @@ class Certificate:
         Raises:
             FileError: it cannot be written.
         """
-        write_text(Path(path), json.dumps(asdict(self), indent=1, default=str) + "\n")
+        replace_text(Path(path), json.dumps(asdict(self), indent=1, default=str) + "\n")
 
 
 @dataclass(frozen=True)

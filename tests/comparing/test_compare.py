@@ -1,0 +1,219 @@
+"""Compare: every method runs, nothing is made twice, a killed run goes on, rates are chosen, and mistakes are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import addenda
+from addenda.comparing import compare as comparing
+from addenda.comparing.methods import DEFAULT, METHODS, Method, methods_named
+from addenda.comparing.overlap import runs, shared
+from addenda.comparing.settings import CompareSettings
+from addenda.comparing.work import halves
+from addenda.core.errors import AddendaError, DataError
+from addenda.scoring import score
+from pico import pico, pico_tokenizer
+
+WORDS = "the patients were given insulin and the outcome of the trial was measured at the end of the week"
+PLAIN = "the river ran past the old mill and the children sang as they walked home along the lane"
+
+
+def text(words: str, seed: int, lines: int = 60) -> list[str]:
+    draw, parts = np.random.default_rng(seed), words.split()
+    return [" ".join(draw.permutation(parts).tolist()) + "." for _ in range(lines)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = tmp_path_factory.mktemp("compare") / "base"
+    pico("llama").save_pretrained(place)
+    pico_tokenizer().save_pretrained(place)
+    return str(place)
+
+
+def given(folder: str, out: Path, **changes: Any) -> Any:
+    return addenda.compare(
+        folder, out=out,
+        **{
+            "corpus": text(WORDS, 0, 200), "replay": text(PLAIN, 1, 200), "learning": text(WORDS, 2),
+            "forgetting": text(PLAIN, 3), "tokens": 1024, "seeds": (0, 1), "rates": 2, "rung": 0.5, "held_tokens": 300,
+            "length": 32, "batch_rows": 4, "count": 8, "rank": 4, "pairs": 1, "allow_overlap": True,
+        } | changes,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_every_method_is_measured_and_none_is_made_twice(folder: str, tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    said: list[str] = []
+    found = given(folder, tmp_path, methods=tuple(METHODS), tell=said.append)
+    assert [row.method for row in found.rows] == ["base", *[name for name in METHODS if name != "base"]]
+    by_name = {row.method: row for row in found.rows}
+    assert (by_name["base"].learned.value, by_name["base"].forgotten.value) == (0.0, 0.0)
+    for row in found.rows:
+        assert row.learned.low <= row.learned.value <= row.learned.high
+        assert len(row.by_seed) == (2 if METHODS[row.method].rates else 1)
+        assert np.mean([one for one, _ in row.by_seed]) == pytest.approx(row.learned.value)
+    for name in ("full", "lora", "adapter", "neutral"):
+        assert by_name[name].learned.value > 0.01, name
+    # PEFT's LoRA and ours are of one size, and learn alike
+    ours, theirs = by_name["lora"], by_name["peft"]
+    assert ours.parameters == theirs.parameters
+    assert ours.learned.low <= theirs.learned.value <= ours.learned.high
+    assert by_name["context"].extra_tokens > 0
+    assert by_name["full"].parameters == sum(p.numel() for p in pico("llama").parameters())
+    assert by_name["lora"].untouched is not None
+    for name in ("comparison.json", "report.html", "frontier.svg", "frontier.png", "cost.svg"):
+        assert (tmp_path / name).stat().st_size > 1000
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(r'(src|href)="http', page)
+    assert json.loads((tmp_path / "comparison.json").read_text())["rows"][1]["method"] == "full"
+    again: list[str] = []
+    twice = given(folder, tmp_path, methods=tuple(METHODS), tell=again.append)
+    assert said
+    assert not again
+    assert twice.rows == found.rows
+    more: list[str] = []
+    given(folder, tmp_path, methods=("lora",), seeds=(0, 1, 2), tell=more.append)
+    assert more == [
+        next(line for line in said if line.startswith("lora") and "seed 0" in line).replace("seed 0", "seed 2")
+    ]
+
+
+CHILD = """
+import sys, addenda
+addenda.compare(sys.argv[1], corpus=sys.argv[2], learning=sys.argv[3], forgetting=sys.argv[3], methods=["lora", "adapter"],
+    tokens=8192, seeds=(0,), rates=1, length=32, batch_rows=4, held_tokens=300, pairs=1, out=sys.argv[4],
+    allow_overlap=True, tell=lambda text: print(text, flush=True))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill so")
+def test_a_killed_comparison_goes_on_and_ends_the_same(folder: str, tmp_path: Path) -> None:
+    for name, words in (("corpus", WORDS), ("held", PLAIN)):
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(text(words, 5, 300)))
+
+    def start(out: str) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            CHILD,
+            folder,
+            *(str(tmp_path / f"{n}.txt") for n in ("corpus", "held")),
+        ]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [*command, str(tmp_path / out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+
+    whole = start("whole")
+    assert whole.communicate(timeout=300)[0].count("seed 0") == 2
+    child = start("killed")
+    checkpoints = tmp_path / "killed" / "modules"
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not list(checkpoints.glob("lora-*.run/step-*")):
+        time.sleep(0.05)
+    child.kill()
+    child.communicate()
+    assert not list((tmp_path / "killed" / "records").glob("lora-*"))
+    resumed = start("killed")
+    _, err = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, err[-2000:]
+    rows = [json.loads((tmp_path / one / "comparison.json").read_text())["rows"] for one in ("whole", "killed")]
+    for a, b in zip(*rows, strict=True):
+        assert a["learned"] == b["learned"], a["method"]
+        assert a["forgotten"] == b["forgotten"]
+
+
+def test_rates_are_halved_by_what_they_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[float, int]] = []
+
+    class Fake:
+        def record(self, method: Method, lr: float, tokens: int, seed: int, *, final: bool) -> dict[str, float]:
+            asked.append((lr, tokens))
+            assert not final
+            return {"choosing": float("nan") if lr == 4.0 else abs(lr - 2.0)}
+
+    method = Method("x", "module", "x", (1.0, 2.0, 3.0, 4.0))
+    settings = CompareSettings(tokens=8192, rates=4, rung=0.25)
+    rate, seen = comparing._chosen(Fake(), method, settings)  # type: ignore[arg-type]
+    assert rate == 2.0
+    assert asked[:4] == [(3.0, 2048), (2.0, 2048), (4.0, 2048), (1.0, 2048)]
+    assert sorted(lr for lr, tokens in asked[4:]) == [2.0, 3.0] or sorted(lr for lr, _ in asked[4:]) == [1.0, 2.0]
+    assert {tokens for _, tokens in asked[4:]} == {4096}
+    assert set(seen) == {"1", "2", "3", "4"}
+    one, nothing = comparing._chosen(Fake(), method, CompareSettings(rates=1))  # type: ignore[arg-type]
+    assert (one, nothing) == (3.0, {})
+
+
+def test_shared_runs_of_13_tokens_are_found(folder: str) -> None:
+    base = addenda.load_base(folder)
+    corpus = text(WORDS, 0, 20)
+    assert shared(base, corpus, corpus[:3]) == 1.0
+    assert shared(base, corpus, text(PLAIN, 1, 5)) == 0.0
+    assert 0 < shared(base, corpus, [corpus[0], *text(PLAIN, 1, 5)]) < 1
+    assert shared(base, corpus, ["short"]) == 0.0
+    assert len(runs(np.arange(20))) == 8
+    assert len(runs(np.arange(12))) == 0
+
+
+def test_mistakes_are_told(folder: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not held out"):
+        given(folder, tmp_path, learning=text(WORDS, 0, 200), allow_overlap=False)
+    with pytest.raises(AddendaError, match="no method 'loar'"):
+        given(folder, tmp_path, methods=("loar",))
+    with pytest.raises(AddendaError, match="named twice"):
+        methods_named(["lora", "lora"])
+    with pytest.raises(AddendaError, match="'tokens' must be at least one step"):
+        given(folder, tmp_path, tokens=8)
+    with pytest.raises(AddendaError, match="compare has no setting 'token'"):
+        given(folder, tmp_path, token=8)
+    assert not (tmp_path / "records").exists()
+    assert set(DEFAULT) < set(METHODS)
+
+
+def test_one_long_text_is_halved_too() -> None:
+    one, other = halves(["abcdef"])
+    assert [[record["text"] for record in part] for part in (one, other)] == [["abc"], ["def"]]
+
+
+def test_what_is_read_ahead_is_not_scored(folder: str) -> None:
+    base = addenda.load_base(folder, dtype=torch.float32)
+    held = text(PLAIN, 1, 4)
+    bare = score(base, held, length=16)
+    same = score(base, held, length=16, before=lambda ids: np.zeros(0, np.int32))
+    assert same.sums.tolist() == pytest.approx(bare.sums.tolist(), rel=1e-5)
+    seen: list[int] = []
+
+    def ahead(ids: np.ndarray) -> np.ndarray:
+        seen.append(len(ids))
+        return np.array([5, 6, 7])
+
+    after = score(base, held, length=16, before=ahead)
+    assert after.counts.tolist() == bare.counts.tolist()
+    assert seen[0] == 0
+    assert 16 in seen
+    assert after.nats != bare.nats
+    ids = base.tokenize(held[0])
+    with torch.no_grad():
+        logits = base.model(torch.cat([torch.tensor([5, 6, 7]), ids])[None, :20]).logits[0].log_softmax(-1)
+    assert len(ids) > 16
+    first = -sum(float(logits[at - 1, int(ids[at - 3])]) for at in range(4, 20))
+    (alone,) = score(base, [held[0]], length=16, tokens=16, before=ahead).sums
+    assert alone == pytest.approx(first, rel=1e-4) or base.tokenizer.bos_token_id not in ids[:1].tolist()
