@@ -369,36 +369,22 @@ def test_evaluate_says_what_it_needs(call: Any, place: Any, tmp_path: Path) -> N
 
 
 def test_compare_tells_its_table_and_its_page(call: Any, place: Any, tmp_path: Path) -> None:
-    words = [
-        "compare",
-        "--base",
-        place.base,
-        "--corpus",
-        place.corpus,
-        "--replay",
-        place.replay,
-        "--learning",
-        place.held_out,
-    ]
-    words += ["--forgetting", place.replay, "--methods", "lora", "--tokens", "256", "--seeds", "1", "--rates", "1"]
-    words += [
-        "--length",
-        "16",
-        "--batch-rows",
-        "4",
-        "--held-tokens",
-        "100",
-        "--allow-overlap",
-        "--out",
-        tmp_path / "out",
-    ]
+    lines = Path(place.corpus).read_text(encoding="utf-8").split(". ")
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines for _ in range(4)))
+    words = ["compare", "--base", place.base, "--corpus", corpus, "--replay", place.replay]
+    words += ["--learning", place.held_out, "--forgetting", place.replay, "--methods", "lora", "--tokens", "256"]
+    words += ["--seeds", "1", "--rates", "1", "--length", "16", "--batch-rows", "4", "--held-tokens", "100"]
+    words += ["--compose", "2", "--allow-overlap", "--out", tmp_path / "out"]
     said = call(*words, "--json")
     assert said.code == 0, said.err
     assert [row["method"] for row in said.json["rows"]] == ["base", "lora"]
+    assert len(said.json["composed"][0]["alone"]) == 2
     assert "lora, rate 0.001, 256 tokens, seed 0" in said.err
     shown = call(*words)
     assert "lora" in shown.out
     assert "report.html" in shown.out.replace("\n", "")
+    assert "Share of its own gain" in " ".join(shown.out.split())
     assert "seed 0" not in shown.err
     assert (tmp_path / "out" / "report.html").exists()
     said = call(*words, "--methods", "loar")

@@ -42,6 +42,12 @@ def compare(
     extra: Annotated[float, typer.Option("--extra", min=0.0001, help="Size of modules, as a share of the base.")] = 0.2,
     length: Annotated[int, typer.Option("--length", min=8, help="Tokens of a row and of a scored window.")] = 256,
     batch_rows: Annotated[int, typer.Option("--batch-rows", min=1, help="Rows of a step.")] = 8,
+    compose: Annotated[
+        int,
+        typer.Option(
+            "--compose", min=0, max=8, help="Also train modules apart on so many parts, and plug them together."
+        ),
+    ] = 0,
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Go on where held-out text stands in the corpus.")
     ] = False,
@@ -66,7 +72,7 @@ def compare(
             base, corpus=corpus, learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
             methods=DEFAULT if methods is None else [one.strip() for one in methods.split(",") if one.strip()],
             tokens=tokens, seeds=tuple(range(seeds)), rates=rates, held_tokens=held_tokens, extra=extra, length=length,
-            batch_rows=batch_rows, allow_overlap=allow_overlap,
+            batch_rows=batch_rows, allow_overlap=allow_overlap, compose=compose,
             tell=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
         )  # fmt: skip
         answer.give(found.as_dict(), lambda console: show(console, found))
@@ -76,7 +82,7 @@ def show(out: Console, found: Comparison) -> None:
     """The table, and where the page is."""
     from rich.table import Table
 
-    from addenda.comparing.page import HEAD, cells_of
+    from addenda.comparing.page import HEAD, cells_of, kept_of, title_of
 
     table = Table(title=f"The same text given to {found.base}, nats per token [95% interval]", title_justify="left")
     for number, column in enumerate(HEAD):
@@ -85,4 +91,11 @@ def show(out: Console, found: Comparison) -> None:
         cells = [one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in cells_of(row)]
         table.add_row(*cells)
     out.print(table)
+    if found.composed:
+        together = Table(title="Share of its own gain that a module keeps, by how many are on", title_justify="left")
+        for column in ("method", *map(str, sorted(found.composed[0].kept))):
+            together.add_column(column, justify="right" if column.isdigit() else "left")
+        for one in found.composed:
+            together.add_row(title_of(one), *(kept_of(kept)[0] for kept in one.kept.values()))
+        out.print(together)
     out.print(f"{found.page}")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from addenda.comparing.methods import DEFAULT, Method, methods_named
+from addenda.comparing.composition import Composed, attends, compose
+from addenda.comparing.methods import DEFAULT, METHODS, Method, methods_named
 from addenda.comparing.overlap import SHARE, shared
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.work import Sources, Work, halves
@@ -57,6 +58,7 @@ class Comparison:
     base: str
     rows: tuple[Row, ...]
     sweeps: dict[str, dict[str, float]]
+    composed: tuple[Composed, ...]
     facts: dict[str, str]
     settings: dict[str, Any]
     out: Path
@@ -124,7 +126,8 @@ def compare(
         )
     work = Work(base, loaded, source, chosen, Path(out), tell)
     rows, sweeps = _all(work, named)
-    found = Comparison(loaded.name, rows, sweeps, _facts(work, overlap), chosen.plain(), work.out)
+    composed = _composed(work, rows) if chosen.compose else ()
+    found = Comparison(loaded.name, rows, sweeps, composed, _facts(work, overlap), chosen.plain(), work.out)
     replace_text(work.out / "comparison.json", json.dumps(found.as_dict(), indent=1, default=float) + "\n")
     from addenda.comparing.page import write_page
 
@@ -142,6 +145,20 @@ def _all(work: Work, methods: Sequence[Method]) -> tuple[tuple[Row, ...], dict[s
         runs = [work.record(method, rate, tokens, seed, final=True) for seed in seeds]
         rows.append(_row(method, rate, runs, bare))
     return tuple(rows), sweeps
+
+
+def _composed(work: Work, rows: Sequence[Row]) -> tuple[Composed, ...]:
+    """Modules of each method that trains some, trained apart and plugged together; attention kinds also among distractors."""
+    found: list[Composed] = []
+    source = work.sources
+    for method, rate in ((METHODS[row.method], row.rate) for row in rows if METHODS[row.method].how == "module"):
+        assert rate is not None
+        given = (work.base, method, source.corpus, source.replay, work.settings)
+        found += [
+            compose(*given, rate=rate, out=work.out / "composition", distractors=among, tell=work.tell)
+            for among in ((False, True) if attends(method, work.base, work.settings) else (False,))
+        ]
+    return tuple(found)
 
 
 def _chosen(work: Work, method: Method, settings: CompareSettings) -> tuple[float | None, dict[str, float]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from addenda.comparing.composition import mean_interference
 from addenda.comparing.methods import METHODS
-from addenda.measuring.plots import LIGHT, Curve, Mark, learning_forgetting, save_picture, scatter
+from addenda.measuring.plots import LIGHT, Curve, Mark, heat_maps, learning_forgetting, save_picture, scatter
 from addenda.measuring.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from addenda.comparing.compare import Comparison, Row
+    from addenda.comparing.composition import Composed
     from addenda.intervals import Interval
 
 FORGETTING, LEARNING = (
@@ -60,6 +62,8 @@ def write_page(found: Comparison) -> None:
         "base. Unrelated text: nats added there, and the share of its tokens that the module leaves bit-equal. Request: the "
         "times of prefill and of a decoded token over the bare base's, and the tokens read ahead."
     )
+    if found.composed:
+        _composition(page, found)
     if any(found.sweeps.values()):
         page.heading("How the rates were chosen")
         page.text(
@@ -78,6 +82,51 @@ def write_page(found: Comparison) -> None:
     for name, figure in (("frontier", _frontier), ("cost", _cost)):
         for ending in ("svg", "png"):
             save_picture(figure(rows, (8.0, 5.0), LIGHT), found.out / f"{name}.{ending}")
+
+
+def _composition(page: Report, found: Comparison) -> None:
+    """What modules keep of their gains together, and a heat map of who disturbs whom."""
+    counts = sorted(found.composed[0].kept)
+    page.heading("Modules together")
+    page.text(
+        f"The corpus was dealt out into {max(counts)} parts; for each part a module was trained by itself. Each is measured on "
+        "the text it was trained on, alone and with others plugged at weight 1."
+    )
+    rows = []
+    for one in found.composed:
+        cells = [
+            (f"{kept.value:.0%}", "" if kept.n < 2 else f"{kept.low:.0%} to {kept.high:.0%}")
+            for kept in one.kept.values()
+        ]
+        gain = sum(one.alone) / len(one.alone)
+        rows.append([title_of(one), f"{gain:+.3f}", *cells, f"{mean_interference(one):+.4f}"])
+    page.table(
+        ["method", "gain alone", *(f"kept, {n} on" if n > 1 else "1 on" for n in counts), "one more module adds"], rows
+    )
+    page.plots(
+        _heat(found, 4), _heat(found, 2), "What one module adds to the loss on another's text, nats per token",
+        "Row: the module whose text is read; column: the module plugged beside it. Lighter: nothing is added.",
+    )  # fmt: skip
+    for ending in ("svg", "png"):
+        save_picture(_heat(found, 4, LIGHT), found.out / f"interference.{ending}")
+
+
+def kept_of(found: Interval) -> tuple[str, str]:
+    """A share that is kept, with its interval where it has one; a dash where alone nothing was gained."""
+    told = "" if found.low == found.high else f"{found.low:.0%} to {found.high:.0%}"
+    return (f"{found.value:.0%}", told) if found.n else ("-", "")
+
+
+def title_of(found: Composed) -> str:
+    """A method, and how its modules were trained."""
+    return f"{found.method}{', among distractors' if found.distractors else ''}"
+
+
+def _heat(found: Comparison, across: int, palette: dict[str, str] | None = None) -> Figure:
+    titles = [title_of(one).replace(", among", "\namong") for one in found.composed]
+    return heat_maps(
+        dict(zip(titles, (one.pairs for one in found.composed), strict=True)), across=across, palette=palette
+    )
 
 
 def _frontier(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | None = None) -> Figure:

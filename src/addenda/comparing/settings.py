@@ -40,6 +40,8 @@ class CompareSettings:
     """of training and scoring"""
     allow_overlap: bool = False
     """go on where held-out text shares runs of 13 tokens with the corpus"""
+    compose: int = 0
+    """parts that the corpus is dealt out into for modules to be trained apart and plugged together, 2 to 8; 0: none"""
     pairs: int = 5
     """timed pairs behind each ratio of cost"""
 
@@ -60,6 +62,7 @@ class CompareSettings:
         )
         self._check(0 <= self.replay_share < 1, "replay_share", "a share from 0 up to 1")
         self._check(0 < self.rung <= 1, "rung", "a share above 0, up to 1")
+        self._check(self.compose == 0 or 2 <= self.compose <= 8, "compose", "0, or from 2 to 8")
         self._check(self.extra > 0, "extra", "positive")
 
     def _check(self, holds: bool, name: str, wanted: str) -> None:

@@ -89,7 +89,7 @@ class Work:
         kept = {
             k: v
             for k, v in self.settings.plain().items()
-            if k not in ("tokens", "seeds", "rates", "rung", "allow_overlap", "pairs")
+            if k not in ("tokens", "seeds", "rates", "rung", "allow_overlap", "compose", "pairs")
         }
         identity = {
             "method": method.name, "kind": None if kind is None else [type(kind).__name__, plain_options(kind)], "lr": lr,

@@ -153,6 +153,40 @@ def scatter(
     return figure
 
 
+def heat_maps(
+    matrices: Mapping[str, Sequence[Sequence[float]]], *, across: int = 4, palette: Mapping[str, str] | None = None
+) -> Figure:
+    """Draw square matrices by name, `across` in a row, on one scale: the larger a number, the darker. Small ones show it."""
+    import matplotlib as mpl
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    colours = dict(palette or {role: stand_in for role, (stand_in, _) in ROLES.items()})
+    across = min(across, len(matrices))
+    down = -(-len(matrices) // across)
+    largest = max(1e-9, *(float(np.max(matrix)) for matrix in matrices.values()))
+    # one colour for both themes: a page's own cannot be mixed
+    shades = LinearSegmentedColormap.from_list("shades", [(1.0, 0.97, 0.93, 0.15), (0.76, 0.31, 0.04, 1.0)])
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(2.3 * across, 2.5 * down), layout="constrained")
+        figure.patch.set_alpha(0.0 if palette is None else 1.0)
+        for number, (name, matrix) in enumerate(matrices.items(), 1):
+            axes = figure.add_subplot(down, across, number)
+            axes.imshow(np.clip(np.array(matrix), 0, None), cmap=shades, vmin=0, vmax=largest)
+            axes.set_title(name, fontsize=9, color=colours["ink"])
+            axes.set_xticks(range(len(matrix)))
+            axes.set_yticks(range(len(matrix)))
+            axes.tick_params(colors=colours["muted"], length=0, labelsize=7)
+            axes.patch.set_alpha(0.0)
+            for side in axes.spines.values():
+                side.set_color(colours["line"])
+            if len(matrix) <= 4:
+                for (row, column), value in np.ndenumerate(np.array(matrix)):
+                    axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colours["ink"])
+    return figure
+
+
 def _frame(axes: Axes, colours: Mapping[str, str], x_label: str, y_label: str) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

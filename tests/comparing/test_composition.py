@@ -1,0 +1,74 @@
+"""Composition: parts of a corpus, modules trained apart and together, what is kept, and records that spare the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import addenda
+from addenda.comparing.composition import attends, compose, mean_interference, parts_of
+from addenda.comparing.methods import METHODS
+from addenda.comparing.settings import CompareSettings
+from addenda.core.errors import AddendaError, DataError
+from addenda.texts import texts
+from pico import pico, pico_tokenizer
+
+WORDS = "the patients were given insulin and the outcome of the trial was measured at the end of the week".split()
+SETTINGS = CompareSettings(
+    tokens=2048, seeds=(0,), length=32, batch_rows=4, held_tokens=800, count=8, extra=0.2, compose=2, allow_overlap=True
+)
+
+
+@pytest.fixture
+def base() -> addenda.Base:
+    return addenda.attach(pico("llama"), pico_tokenizer())
+
+
+def corpus(lines: int = 40) -> list[str]:
+    """Two parts, dealt out in turn, of different words."""
+    draw = np.random.default_rng(0)
+    return [" ".join(draw.permutation(WORDS[:9] if n % 2 else WORDS[9:]).tolist()) for n in range(lines)]
+
+
+def test_documents_are_dealt_out() -> None:
+    found = parts_of(texts(["a", "b", "c", "d", "e"]), 2)
+    assert [[record["text"] for record in part] for part in found] == [["a", "c", "e"], ["b", "d"]]
+    with pytest.raises(DataError, match="too few for 2 parts"):
+        parts_of(texts(["a"]), 2)
+    with pytest.raises(AddendaError, match="'compose' must be 0, or from 2 to 8"):
+        CompareSettings(compose=1)
+
+
+def test_modules_trained_apart_are_plugged_together_once(base: addenda.Base, tmp_path: Path) -> None:
+    said: list[str] = []
+    given = (base, METHODS["lora"], texts(corpus()), None, SETTINGS)
+    found = compose(*given, rate=1e-2, out=tmp_path, tell=said.append)
+    assert base.modules == {}
+    assert len(said) == 2
+    assert all(gain > 0.05 for gain in found.alone)
+    assert found.kept[1].value == pytest.approx(1.0)
+    assert set(found.kept) == {1, 2}
+    assert found.pairs[0][0] == found.pairs[1][1] == 0.0
+    # with two modules, what the other adds is what is not kept
+    left = sum(found.alone[at] - found.pairs[at][1 - at] for at in range(2))
+    assert found.kept[2].value == pytest.approx(left / sum(found.alone), rel=1e-4)
+    assert mean_interference(found) == pytest.approx(np.mean([found.pairs[0][1], found.pairs[1][0]]))
+    assert compose(*given, rate=1e-2, out=tmp_path, tell=said.append) == found
+    assert len(said) == 2
+
+
+def test_attention_kinds_are_trained_among_distractors_too(base: addenda.Base, tmp_path: Path) -> None:
+    method = METHODS["registers"]
+    assert attends(method, base, SETTINGS)
+    assert not attends(METHODS["lora"], base, SETTINGS)
+    said: list[str] = []
+    apart = compose(base, method, texts(corpus()), None, SETTINGS, rate=3e-2, out=tmp_path, tell=said.append)
+    among = compose(
+        base, method, texts(corpus()), None, SETTINGS, rate=3e-2, out=tmp_path, distractors=True, tell=said.append
+    )
+    assert base.modules == {}
+    assert [line.split(":")[0] for line in said] == ["registers"] * 2 + ["registers, among distractors"] * 2
+    assert among.distractors
+    assert among.alone != apart.alone
