@@ -65,11 +65,17 @@ def _merged(place: Path, pairs: list[tuple[str, str]]) -> Answers:
     return {pair: (*found[pair], answer) for pair, answer in zip(pairs, answers, strict=True)}
 
 
+_KEPT: dict[bool, Answers] = {}
+
+
 @pytest.fixture(scope="module")
 def merged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """What was merged of `FEW`, or of the other pairs."""
-    pairs = FEW if request.param else [pair for pair in PAIRS if pair not in FEW]
-    return _merged(tmp_path_factory.mktemp("merged"), pairs)
+    few = request.param
+    if few not in _KEPT:  # pytest makes a fixture anew for every test that gives it a parameter
+        pairs = FEW if few else [pair for pair in PAIRS if pair not in FEW]
+        _KEPT[few] = _merged(tmp_path_factory.mktemp("merged"), pairs)
+    return _KEPT[few]
 
 
 @pytest.mark.parametrize(
