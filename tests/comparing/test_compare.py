@@ -18,6 +18,7 @@ import torch
 
 import addenda
 from addenda.comparing import compare as comparing
+from addenda.comparing import work as working
 from addenda.comparing.methods import DEFAULT, METHODS, Method, methods_named
 from addenda.comparing.overlap import runs, shared
 from addenda.comparing.settings import CompareSettings
@@ -186,6 +187,26 @@ def test_mistakes_are_told(folder: str, tmp_path: Path) -> None:
         given(folder, tmp_path, token=8)
     assert not (tmp_path / "records").exists()
     assert set(DEFAULT) < set(METHODS)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_all_are_timed_against_the_bare_base(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also PEFT's LoRA, which changes the model that it acts in: against that, it would cost nothing."""
+    timed: list[tuple[bool, bool]] = []
+
+    def ratios(base: addenda.Base, on: Any, off: Any, ids: Any, ahead: int, pairs: int, model: Any = None) -> Any:
+        layers = [
+            any("lora" in name for name, _ in one.named_parameters()) for one in (base.model, model or base.model)
+        ]
+        timed.append((layers[0], layers[1]))
+        with off():
+            assert base.selection.everyone == {}
+        return 2.0, 3.0
+
+    monkeypatch.setattr(working, "ratios", ratios)
+    found = given(folder, tmp_path, methods=("lora", "peft"), seeds=(0,), rates=1)
+    assert timed == [(False, False), (False, True)]
+    assert [(row.prefill, row.decode) for row in found.rows] == [(1.0, 1.0), (2.0, 3.0), (2.0, 3.0)]
 
 
 def test_one_long_text_is_halved_too() -> None:

@@ -50,7 +50,8 @@ def write_page(found: Comparison) -> None:
     page.heading("Quality against cost")
     page.plots(
         _cost(rows, WIDE), _cost(rows, NARROW), "Learning against the time of a request, by method",
-        "The time of a request (its prompt read, 16 tokens written) over the bare base's, against what is learned.",
+        "What is learned against what a request costs: the mean of two times over the bare base's, of reading the prompt and of "
+        "each token written after it.",
     )  # fmt: skip
     page.table(
         HEAD,
@@ -155,7 +156,7 @@ def _cost(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | 
     ]
     return scatter(
         marks,
-        x_label="time of a request, bare base = 1",
+        x_label="cost of a request, bare base = 1",
         y_label=LEARNING.split(":")[0] if size[0] < 6 else LEARNING,
         size=size,
         palette=palette,
@@ -163,7 +164,7 @@ def _cost(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | 
 
 
 def request(row: Row) -> float:
-    """Time of a request over the bare base's: half of it is taken to be prefill."""
+    """Cost of a request: the mean of the times of prefill and of a decoded token, each over the bare base's."""
     return (row.prefill + row.decode) / 2
 
 

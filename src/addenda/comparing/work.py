@@ -125,14 +125,9 @@ class Work:
             extra = 0 if trained.ahead is None else len(trained.ahead(self._prompt().numpy()))
             cost = None
             if method.how not in ("nothing", "full"):  # what is the base, or has its shape, costs what it costs
+                # against the bare base: what PEFT acts in has its LoRA on whatever is selected
                 cost = ratios(
-                    trained.base,
-                    trained.on,
-                    trained.base.off,
-                    self._prompt(),
-                    extra,
-                    self.settings.pairs,
-                    trained.model,
+                    self.base, trained.on, self.base.off, self._prompt(), extra, self.settings.pairs, trained.model
                 )
             return found | {
                 "unrelated": self._unrelated(trained),
