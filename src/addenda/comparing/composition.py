@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,8 +12,8 @@ import numpy as np
 
 from addenda.comparing.methods import Method, Size
 from addenda.comparing.settings import CompareSettings
+from addenda.comparing.work import described, mark
 from addenda.core.errors import DataError
-from addenda.core.registry import plain_options
 from addenda.core.site import Seam
 from addenda.files import replace_text
 from addenda.intervals import Interval, of_ratio
@@ -97,10 +96,10 @@ def compose(
     assert method.kind is not None
     kind = method.kind(base, Size(settings.extra, settings.count, settings.rank))
     budget = max(settings.batch_rows * settings.length, settings.tokens // settings.compose)
-    identity = [type(kind).__name__, plain_options(kind), rate, budget, base.fingerprint, corpus.identity()]
-    identity += [getattr(settings, name) for name in KEPT]
-    mark = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:10]
-    record = out / f"{method.name}-{mark}{'-among' if distractors else ''}.json"
+    replayed = "" if replay is None else replay.identity()
+    identity = [described(kind), rate, budget, base.fingerprint, corpus.identity(), replayed]
+    known = f"{method.name}-{mark([*identity, *(getattr(settings, name) for name in KEPT)])}"
+    record = out / f"{known}{'-among' if distractors else ''}.json"
     if record.exists():
         return _read(record)
     apart = _Apart(
@@ -111,7 +110,7 @@ def compose(
         settings,
         rate,
         budget,
-        out / f"{method.name}-{mark}",
+        out / known,
         tell,
     )
     try:

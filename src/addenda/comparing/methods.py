@@ -36,7 +36,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Method:
-    """One way: `rates` are tried in the sweep, around the kind's tested one; `quiet` methods read replay text."""
+    """One way: `rates` are tried in the sweep, around the kind's tested one."""
 
     name: str
     how: How

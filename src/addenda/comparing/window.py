@@ -42,13 +42,19 @@ def retrieved(base: Base, corpus: Any, count: int) -> Ahead:
 
 def beginning(base: Base, corpus: Any, room: int) -> Ahead:
     """The first `room` tokens of the corpus, ahead of every window."""
-    parts: list[np.ndarray] = []
-    for document in Encoder(base.tokenizer, base.vocabulary, close=True).documents(texts(corpus)):
-        parts.append(document.ids)
-        if sum(map(len, parts)) >= room:
-            break
-    ids = np.concatenate([np.zeros(0, np.int32), *parts])[:room]
+    ids = first_ids(base, corpus, room, close=True)
     return lambda before: ids
+
+
+def first_ids(base: Base, source: Any, count: int, *, close: bool = False) -> np.ndarray:
+    """The first `count` token ids [n] of a source's documents one after another; with `close` each ends as in training."""
+    parts, left = [np.zeros(0, np.int32)], count
+    for document in Encoder(base.tokenizer, base.vocabulary, close=close).documents(texts(source)):
+        parts.append(document.ids[:left])
+        left -= len(parts[-1])
+        if left <= 0:
+            break
+    return np.concatenate(parts)
 
 
 def _ids(base: Base, text: str) -> np.ndarray:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from addenda.comparing.cost import peak, ratios, reset_peak
 from addenda.comparing.methods import Method, Size, equal_rank
 from addenda.comparing.settings import CompareSettings
-from addenda.comparing.window import Ahead, beginning, retrieved
+from addenda.comparing.window import Ahead, beginning, first_ids, retrieved
+from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
 from addenda.core.registry import plain_options
 from addenda.encoding import Encoder
@@ -28,11 +27,18 @@ from addenda.measuring.disturbance import disturbance
 from addenda.plugging import Base, load_base
 from addenda.scoring import Score, score
 from addenda.texts import Texts, texts
+from addenda.writing import checkpoint
 from addenda.writing.memorize import memorize
+from addenda.writing.memory_report import MemorizeReport
 from addenda.writing.plain import PlainTraining
+from addenda.writing.report import TrainReport
 from addenda.writing.train import train
 
 NAME = "compared"
+#: times that a run is validated, as `addenda.train` has it by default
+VALIDATIONS = 10
+#: settings that change nothing that a run leaves behind
+FREE = frozenset({"tokens", "seeds", "rates", "rung", "allow_overlap", "compose", "pairs"})
 Tell = Callable[[str], None]
 
 
@@ -50,7 +56,10 @@ class Sources:
 
 @dataclass(frozen=True)
 class Trained:
-    """A method at work: `on` selects it for a block, `base` is what it acts in, `model` what runs, `ahead` what is read first."""
+    """A method at work: `on` selects it for a block, `base` is what it acts in, `model` what runs, `ahead` what is read first.
+
+    `seconds` are those of its training, of all calls of a resumed run, validations included; `curve` has these validations.
+    """
 
     base: Base
     on: Callable[[], AbstractContextManager[Any]]
@@ -58,6 +67,29 @@ class Trained:
     ahead: Ahead | None = None
     parameters: int = 0
     size: int = 0
+    seconds: float = 0.0
+    curve: Sequence[dict[str, float]] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained: a method with its kind, at a rate and seed, on so many tokens, into `folder`.
+
+    One that is not `final` is of a sweep: it only has to tell how it learns.
+    """
+
+    method: Method
+    kind: Kind | None
+    lr: float | None
+    tokens: int
+    seed: int
+    folder: Path
+    final: bool
+
+    @property
+    def run(self) -> Path:
+        """Its log and checkpoints."""
+        return checkpoint.run_folder(self.folder)
 
 
 class Work:
@@ -66,210 +98,212 @@ class Work:
     def __init__(
         self, name: str, base: Base, sources: Sources, settings: CompareSettings, out: Path, tell: Tell
     ) -> None:
-        self.name, self.base, self.sources, self.settings, self.out, self.tell = (
-            name,
-            base,
-            sources,
-            settings,
-            out,
-            tell,
-        )
+        self.name, self.base, self.sources, self.settings = name, base, sources, settings
+        self.out, self.tell = out, tell
         self.size = Size(settings.extra, settings.count, settings.rank)
-        self.data = {
-            key: getattr(sources, key).identity()
-            for key in ("corpus", "learning", "forgetting", "unrelated", "choosing")
-        }
-        self.data["replay"] = "" if sources.replay is None else sources.replay.identity()
+        given = {field.name: getattr(sources, field.name) for field in fields(sources)}
+        self.data = {key: "" if source is None else source.identity() for key, source in given.items()}
+        self.prompt = torch.from_numpy(first_ids(base, sources.learning, settings.length // 2).astype(np.int64))
 
     # -- records -----------------------------------------------------------------------------------------------------
 
     def record(self, method: Method, lr: float | None, tokens: int, seed: int, *, final: bool) -> dict[str, Any]:
         """The record of a run: read where there is one, else made. A run that is not final only tells how it learns."""
         kind = None if method.kind is None else method.kind(self.base, self.size)
-        kept = {
-            k: v
-            for k, v in self.settings.plain().items()
-            if k not in ("tokens", "seeds", "rates", "rung", "allow_overlap", "compose", "pairs")
-        }
         identity = {
-            "method": method.name, "kind": None if kind is None else [type(kind).__name__, plain_options(kind)], "lr": lr,
-            "tokens": tokens, "seed": seed, "final": final, "base": self.base.fingerprint, "data": self.data, "settings": kept,
+            "method": method.name, "kind": described(kind), "lr": lr, "tokens": tokens, "seed": seed, "final": final,
+            "base": self.base.fingerprint, "data": self.data,
+            "settings": {k: v for k, v in self.settings.plain().items() if k not in FREE},
         }  # fmt: skip
-        mark = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
-        path = self.out / "records" / f"{method.name}-{mark}.json"
+        path = self.out / "records" / f"{method.name}-{mark(identity)}.json"
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
         told = "" if lr is None else f", rate {lr:.2g}, {tokens:,} tokens" + (f", seed {seed}" if final else ", sweep")
         self.tell(f"{method.name}{told}")
-        folder = self.out / "modules" / path.stem
-        found = self._run(method, kind, lr, tokens, seed, folder, final)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        task = Task(method, kind, lr, tokens, seed, self.out / "modules" / path.stem, final)
+        found = self._run(task)
         replace_text(path, json.dumps({"identity": identity} | found, default=float) + "\n")
         if not final:
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(folder.with_name(f"{folder.name}.run"), ignore_errors=True)
+            shutil.rmtree(task.folder, ignore_errors=True)
+        shutil.rmtree(task.run, ignore_errors=True)
         return found
 
-    def _run(
-        self, method: Method, kind: Any, lr: float | None, tokens: int, seed: int, folder: Path, final: bool
-    ) -> dict[str, Any]:
-        device = self.base.device
-        reset_peak(device)
-        began = time.perf_counter()
-        with self._trained(method, kind, lr, tokens, seed, folder) as (trained, curve):
-            seconds, most = time.perf_counter() - began, peak(device)
-            if not final:
-                return {"choosing": self._score(trained, self.sources.choosing).nats, "seconds": seconds}
-            texts_ = ("learning", "forgetting", "choosing")
-            found = {key: plain_score(self._score(trained, getattr(self.sources, key))) for key in texts_}
-            extra = 0 if trained.ahead is None else len(trained.ahead(self._prompt().numpy()))
-            cost = None
-            if method.how not in ("nothing", "full"):  # what is the base, or has its shape, costs what it costs
+    def _run(self, task: Task) -> dict[str, Any]:
+        reset_peak(self.base.device)
+        with self._trained(task) as trained:
+            most = peak(self.base.device)
+            if not task.final:
+                return {"choosing": self._score(trained, self.sources.choosing).nats, "seconds": trained.seconds}
+            found = {
+                key: plain_score(self._score(trained, getattr(self.sources, key))) for key in ("learning", "forgetting")
+            }
+            extra = 0 if trained.ahead is None else len(trained.ahead(self.prompt.numpy()))
+            cost = (1.0, 1.0)
+            if task.method.how not in ("nothing", "full"):  # what is the base, or has its shape, costs what it costs
                 # against the bare base: what PEFT acts in has its LoRA on whatever is selected
-                cost = ratios(
-                    self.base, trained.on, self.base.off, self._prompt(), extra, self.settings.pairs, trained.model
-                )
+                pairs, model = self.settings.pairs, trained.model
+                cost = ratios(self.base, trained.on, self.base.off, self.prompt, extra, pairs, model)
             return found | {
                 "unrelated": self._unrelated(trained),
                 "parameters": trained.parameters,
                 "bytes": trained.size,
-                "seconds": seconds if method.rates else 0.0,
+                "seconds": trained.seconds,
                 "peak_megabytes": most,
                 "extra_tokens": extra,
-                "cost": cost or (1.0, 1.0),
-                "curve": curve,
+                "cost": cost,
+                "curve": list(trained.curve),
             }
 
     # -- training ----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _trained(
-        self, method: Method, kind: Any, lr: float | None, tokens: int, seed: int, folder: Path
-    ) -> Iterator[tuple[Trained, list[dict[str, float]]]]:
-        """The method at work in this block, and what was validated on the way."""
-        base, source = self.base, self.sources
-        if method.how in ("full", "peft"):
-            assert lr is not None
-            yield self._plain(method, lr, tokens, seed, folder), []
-        elif method.how == "nothing":
-            yield Trained(base, base.off), []
-        elif method.how in ("rag", "context"):
+    def _trained(self, task: Task) -> Iterator[Trained]:
+        """The method at work in this block."""
+        base, corpus, how = self.base, self.sources.corpus, task.method.how
+        if how in ("full", "peft"):
+            yield self._plain(task)
+        elif how == "nothing":
+            yield Trained(base, base.off)
+        elif how == "rag":
+            yield Trained(base, base.off, ahead=retrieved(base, corpus, self.settings.passages))
+        elif how == "context":
             room = (base.context or 2 * self.settings.length) - self.settings.length - 1
-            ahead = (
-                retrieved(base, source.corpus, self.settings.passages)
-                if method.how == "rag"
-                else beginning(base, source.corpus, room)
-            )
-            yield Trained(base, base.off, ahead=ahead), []
+            yield Trained(base, base.off, ahead=beginning(base, corpus, room))
         else:
             try:
-                curve = self._module(method, kind, lr, tokens, seed, folder)
-                module = base.modules[NAME]
-                size = sum(file.stat().st_size for file in folder.iterdir())
-                yield Trained(base, lambda: base.using(NAME), parameters=module.size(), size=size), curve
+                report, curve = self._streamed(task) if how == "stream" else self._module(task)
+                size = sum(file.stat().st_size for file in task.folder.iterdir())
+                yield Trained(
+                    base, lambda: base.using(NAME), parameters=base.modules[NAME].size(), size=size, seconds=report.seconds,
+                    curve=curve,
+                )  # fmt: skip
             finally:
                 if NAME in base.modules:
                     base.unplug(NAME)
 
-    def _module(
-        self, method: Method, kind: Any, lr: float | None, tokens: int, seed: int, folder: Path
-    ) -> list[dict[str, float]]:
-        base, chosen, source = self.base, self.settings, self.sources
-        if (folder / "card.json").exists():  # trained, but the process ended before it was measured
-            base.plug(folder, name=NAME)
-            return []
-        if method.how == "stream":
-            text = _first_tokens(base, source.corpus, tokens)
-            memorize(
-                base, NAME, text=text, kind=kind, out=folder, resume=True, lr=lr, seed=seed, baseline=False, log=False,
-                window=self._window(), chunk=self._window() // 2, precision=chosen.precision,
-            )  # fmt: skip
-            return []
-        base.new(NAME, kind, seed=seed)
-        report = train(
-            base, NAME, corpus=source.corpus, replay=source.replay, tokens=tokens, lr=lr, seed=seed, out=folder, resume=True,
-            length=chosen.length, batch_rows=chosen.batch_rows, precision=chosen.precision, log=False,
-            validation={"learning": source.choosing, "forgetting-general": source.forgetting},
-            validation_tokens=max(8, chosen.held_tokens // 4),
-            **({} if source.replay is None else {"replay_share": chosen.replay_share}),
+    def _streamed(self, task: Task) -> tuple[MemorizeReport, list[dict[str, float]]]:
+        """A memory written as the beginning of the corpus streams by; nothing is validated on the way."""
+        base, most = self.base, self.base.context
+        window = 2 * self.settings.length if most is None else min(2 * self.settings.length, most)
+        report = memorize(
+            base, NAME, text=_first_tokens(base, self.sources.corpus, task.tokens), kind=task.kind, out=task.folder, resume=True,
+            lr=task.lr, seed=task.seed, baseline=False, log=False, window=window, chunk=window // 2,
+            precision=self.settings.precision,
         )  # fmt: skip
-        return [
+        return report, []
+
+    def _module(self, task: Task) -> tuple[TrainReport, list[dict[str, float]]]:
+        """A module, trained now or taken up where it was interrupted, with its validations."""
+        chosen, source = self.settings, self.sources
+        assert task.kind is not None
+        self.base.new(NAME, task.kind, seed=task.seed)
+        options: dict[str, Any] = {} if source.replay is None else {"replay_share": chosen.replay_share}
+        if task.final:
+            texts_ = {"learning": source.choosing, "forgetting-general": source.forgetting}
+            options |= {"validation": texts_, "validation_tokens": self._validation_tokens}
+        report = train(
+            self.base, NAME, corpus=source.corpus, replay=source.replay, tokens=task.tokens, lr=task.lr, seed=task.seed,
+            out=task.folder, resume=True, length=chosen.length, batch_rows=chosen.batch_rows, precision=chosen.precision,
+            log=False, **options,
+        )  # fmt: skip
+        return report, [
             {"tokens": record["step"] * chosen.length * chosen.batch_rows}
             | {name.split("-")[0]: one["value"] for name, one in found.items()}
             for record in report.history
             for found in record.get("validation", {}).values()
         ]
 
-    def _plain(self, method: Method, lr: float, tokens: int, seed: int, folder: Path) -> Trained:
-        """Every weight of a fresh base, or PEFT's LoRA beside one."""
-        torch.manual_seed(seed)
+    def _plain(self, task: Task) -> Trained:
+        """Every weight of a fresh base, or PEFT's LoRA beside one, validated as often as modules are."""
+        torch.manual_seed(task.seed)
         fresh = load_base(self.name, dtype=torch.float32)
-        model: Any = fresh.model
-        if method.how == "peft":
-            try:
-                import peft
-            except ImportError:
-                raise AddendaError("method 'peft' compares with the package peft, which is not installed") from None
-            rank = equal_rank(self.base, self.size)
-            model = peft.get_peft_model(
-                model, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-            )
-        chosen, source = self.settings, self.sources
+        model, chosen, source = fresh.model, self.settings, self.sources
+        if task.method.how == "peft":
+            model = _with_peft(model, equal_rank(self.base, self.size))
+        assert task.lr is not None
         training = PlainTraining(
-            model if method.how == "full" else model.base_model.model, fresh.tokenizer, source.corpus, source.replay,
-            lr=lr, seed=seed, rows=chosen.batch_rows, length=chosen.length, share=chosen.replay_share,
-            precision=chosen.precision, work=folder.with_name(f"{folder.name}.run"),
+            model, fresh.tokenizer, source.corpus, source.replay, lr=task.lr, seed=task.seed, rows=chosen.batch_rows,
+            length=chosen.length, share=chosen.replay_share, precision=chosen.precision, work=task.run,
         )  # fmt: skip
-        training.run(tokens)
+        # PEFT puts its linears into the very model that `fresh` scores
+        trained = Trained(fresh, nullcontext, model)
+
+        def after(step: int, steps: int) -> None:
+            if step == steps or step % max(1, steps // VALIDATIONS) == 0:
+                gained = self._score(bare, source.choosing, few=True).minus(
+                    self._score(trained, source.choosing, few=True)
+                )
+                lost = self._score(trained, source.forgetting, few=True).minus(
+                    self._score(bare, source.forgetting, few=True)
+                )
+                point = {
+                    "tokens": step * chosen.length * chosen.batch_rows,
+                    "learning": gained.nats,
+                    "forgetting": lost.nats,
+                }
+                training.kept["curve"] = [*training.kept.get("curve", []), point]
+
+        bare = Trained(self.base, self.base.off)
+        training.run(task.tokens, *([after] if task.final else []))
         model.eval()
-        parameters = sum(parameter.numel() for parameter in training.names)
-        size = sum(parameter.numel() * parameter.element_size() for parameter in training.names)
-        # PEFT put its linears into the very model that `fresh` scores
-        return Trained(fresh, nullcontext, fresh.model, parameters=parameters, size=size)
+        return replace(
+            trained,
+            parameters=sum(parameter.numel() for parameter in training.names),
+            size=sum(parameter.numel() * parameter.element_size() for parameter in training.names),
+            seconds=training.seconds,
+            curve=training.kept.get("curve", []),
+        )
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
-    def _score(self, trained: Trained, source: Texts) -> Score:
+    @property
+    def _validation_tokens(self) -> int:
+        return max(8, self.settings.held_tokens // 4)
+
+    def _score(self, trained: Trained, source: Texts, *, few: bool = False) -> Score:
+        """The loss on held-out text; on `few` tokens, as while training."""
+        tokens = self._validation_tokens if few else self.settings.held_tokens
         with trained.on():
             return score(
-                trained.base, source, length=self.settings.length, tokens=self.settings.held_tokens,
-                precision=self.settings.precision, before=trained.ahead,
+                trained.base, source, length=self.settings.length, tokens=tokens, precision=self.settings.precision,
+                before=trained.ahead,
             )  # fmt: skip
 
     def _unrelated(self, trained: Trained) -> dict[str, float]:
         """How far unrelated text is moved: nats added, and for modules what stays bit-equal and the KL from the base."""
-        with self.base.off():
-            bare = self._score(Trained(self.base, self.base.off), self.sources.unrelated)
-        change = self._score(trained, self.sources.unrelated).minus(bare)
+        source, chosen = self.sources.unrelated, self.settings
+        change = self._score(trained, source).minus(self._score(Trained(self.base, self.base.off), source))
         found = {"nats": change.nats, "low": change.low, "high": change.high}
-        if trained.base is self.base and NAME in self.base.modules:
-            seen = disturbance(
-                self.base,
-                NAME,
-                self.sources.unrelated,
-                tokens=self.settings.held_tokens // 2,
-                length=self.settings.length,
-            )
+        if NAME in self.base.modules:
+            seen = disturbance(self.base, NAME, source, tokens=chosen.held_tokens // 2, length=chosen.length)
             found |= {"untouched": seen.untouched.value, "kl": seen.kl.value}
         return found
-
-    def _prompt(self) -> Tensor:
-        """Token ids [T] of a request."""
-        encoder = Encoder(self.base.tokenizer, self.base.vocabulary)
-        found: list[np.ndarray] = []
-        for document in encoder.documents(self.sources.learning):
-            found.append(document.ids)
-            if sum(map(len, found)) >= self.settings.length // 2:
-                break
-        return torch.from_numpy(np.concatenate(found)[: self.settings.length // 2].astype(np.int64))
-
-    def _window(self) -> int:
-        return min(2 * self.settings.length, self.base.context or 2 * self.settings.length)
 
 
 def plain_score(found: Score) -> dict[str, Any]:
     """A score as plain data, with what pairs it with others."""
     return {"nats": found.nats, "sums": found.sums.tolist(), "counts": found.counts.tolist()}
+
+
+def described(kind: Kind | None) -> list[Any] | None:
+    """A kind as plain data, for what a record is known by."""
+    return None if kind is None else [type(kind).__name__, plain_options(kind)]
+
+
+def mark(identity: Any) -> str:
+    """A short name of what a record is known by, plain data, that changes with all of it."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _with_peft(model: Any, rank: int) -> Any:
+    """The model with PEFT's LoRA on all its linears, scaled as ours is."""
+    try:
+        import peft
+    except ImportError:
+        raise AddendaError("method 'peft' needs the package peft: pip install \"addenda[eval]\"") from None
+    return peft.get_peft_model(
+        model, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    ).base_model.model
 
 
 def _first_tokens(base: Base, source: Texts, tokens: int) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from addenda.encoding import Encoder
 from addenda.objectives.head import Head
@@ -25,6 +25,7 @@ SHUFFLE = 2**20
 class PlainTraining:
     """One run, resumable from the checkpoints in `work`. The model is changed in place: load a fresh one for the next.
 
+    All its parameters learn that want a gradient; `seconds` are those of all calls of a resumed run, with what `after` took.
     Warm-up, cosine, decay and clipping are those that `addenda.train` has by default; weights are float32.
     """
 
@@ -41,7 +42,6 @@ class PlainTraining:
         length: int,
         share: float = 0.1,
         precision: str = "fp32",
-        parameters: Mapping[str, nn.Parameter] | None = None,
         work: Path | None = None,
     ) -> None:
         self.lr, self.rows, self.length, self.precision, self.work = lr, rows, length, precision, work
@@ -53,20 +53,22 @@ class PlainTraining:
             return Feed(Stream(open_texts(source), encoder, **options))
 
         self.mixture = Mixture({"plain": feed(corpus, 0)}, None if replay is None else feed(replay, 1), share)
-        learning = parameters or {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.names = {parameter: name for name, parameter in learning.items()}
-        self.optimizer = adamw(learning.values(), lr=lr, weight_decay=0.01)
-        self.device = next(iter(learning.values())).device
+        self.names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.optimizer = adamw(self.names, lr=lr, weight_decay=0.01)
+        self.device = next(iter(self.names)).device
+        #: what else checkpoints keep, for `after`
         self.kept: dict[str, Any] = {}
         self.step = 0
+        self.seconds = 0.0
 
     def run(self, tokens: int, after: Callable[[int, int], None] = lambda step, steps: None) -> None:
         """Train on `tokens`; `after` is called with the step's number, and the number of all, once it is taken."""
         self._resume()
-        steps = tokens // (self.rows * self.length)
+        steps, began = tokens // (self.rows * self.length), time.perf_counter() - self.seconds
         while self.step < steps:
             self._one(steps)
             after(self.step, steps)
+            self.seconds = time.perf_counter() - began
             if self.step == steps or self.step % max(1, steps // 20) == 0:
                 self._save()
 
@@ -91,7 +93,7 @@ class PlainTraining:
             return
         tensors = {f"value.{name}": parameter.detach() for parameter, name in self.names.items()}
         tensors |= {f"optimizer.{k}": t for k, t in optimizer_tensors(self.optimizer, self.names).items()}
-        state = {"position": self.mixture.position, "lr": self.lr, **self.kept}
+        state = {"position": self.mixture.position, "lr": self.lr, "seconds": self.seconds, **self.kept}
         self.work.mkdir(parents=True, exist_ok=True)
         checkpoint.write(self.work, self.step, state, tensors, keep=1)
 
@@ -101,7 +103,8 @@ class PlainTraining:
         if found is None:
             return
         self.step = found.step
-        self.kept = {k: v for k, v in found.state.items() if k not in ("position", "lr")}
+        self.kept = {k: v for k, v in found.state.items() if k not in ("position", "lr", "seconds")}
+        self.seconds = found.state.get("seconds", 0.0)
         self.mixture.move_to(found.state["position"])
         for parameter, name in self.names.items():
             parameter.copy_(found.tensors[f"value.{name}"])
