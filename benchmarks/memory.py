@@ -10,22 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from addenda.comparing.memory import RESET, STATUS, resident
+
 WHAT = ("decode", "prefill", "train")
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-def resident(mark: str) -> float:
-    """`VmRSS` (now) or `VmHWM` (peak) of this process, MiB."""
-    found = re.search(rf"^{mark}:\s+(\d+) kB", STATUS.read_text(encoding="ascii"), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 def child(model: str, kind: str, what: str, dtype: str, length: int) -> dict[str, Any] | None:

@@ -27,14 +27,20 @@ def read_values(file: Path, field: str) -> Iterator[tuple[str, Any]]:
     """
     if file.name.endswith(".parquet"):
         return _parquet(file, field)
-    return _json_lines(file) if ".jsonl" in file.suffixes[-2:] else _plain(file)
+    return json_lines(file) if ".jsonl" in file.suffixes[-2:] else _plain(file)
 
 
 def _binary(file: Path) -> Any:
     return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
 
 
-def _json_lines(file: Path) -> Iterator[tuple[str, Any]]:
+def json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a JSON-lines file, plain or .gz, each with the file and line of it.
+
+    Raises:
+        DataError: it is broken, and where.
+        OSError: it cannot be opened.
+    """
     number = 0
     with _binary(file) as handle:
         try:

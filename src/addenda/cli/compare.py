@@ -80,21 +80,17 @@ def compare(
 
 def show(out: Console, found: Comparison) -> None:
     """The table, and where the page is."""
-    from rich.table import Table
-
+    from addenda.cli.evaluated import table_of
     from addenda.comparing.page import HEAD, cells_of, kept_of, title_of
 
-    table = Table(title=f"The same text given to {found.base}, nats per token [95% interval]", title_justify="left")
-    for number, column in enumerate(HEAD):
-        table.add_column(column, justify="right" if number else "left")
+    table = table_of(f"The same text given to {found.base}, nats per token [95% interval]", *HEAD)
     for row in found.rows:
         cells = [one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in cells_of(row)]
         table.add_row(*cells)
     out.print(table)
     if found.composed:
-        together = Table(title="Share of its own gain that a module keeps, by how many are on", title_justify="left")
-        for column in ("method", *map(str, sorted(found.composed[0].kept))):
-            together.add_column(column, justify="right" if column.isdigit() else "left")
+        counts = map(str, sorted(found.composed[0].kept))
+        together = table_of("Share of its own gain that a module keeps, by how many are on", "method", *counts)
         for one in found.composed:
             together.add_row(title_of(one), *(kept_of(kept)[0] for kept in one.kept.values()))
         out.print(together)

@@ -13,10 +13,8 @@ from addenda.cli.answers import answering
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from addenda.measuring.evaluate import Evaluation
-    from addenda.scoring import Difference, Score
 
 
 def evaluate(
@@ -92,7 +90,7 @@ def show(out: Console, found: Evaluation) -> None:
 
     label = o.selection_text(found.modules)
     if found.texts:
-        out.print(_texts(found, label))
+        out.print(evaluated.texts(found, label))
     if found.tasks:
         out.print(evaluated.tasks(found.tasks, label))
     if found.recall is not None:
@@ -109,39 +107,3 @@ def show(out: Console, found: Evaluation) -> None:
         if probe.finding != "on":
             why = "its card has no record of training" if probe.finding == "fresh" else "its gate left the probe alone"
             out.print(f"'{probe.name}' ran at all {probe.sites} sites and changed nothing there: {why}.")
-
-
-def _texts(found: Evaluation, label: str) -> Table:
-    from rich.table import Table
-
-    table = Table(title=f"Held-out loss, nats per token [95% interval]: {found.base}", title_justify="left")
-    columns = ["text", "documents", "tokens", "base", "perplexity", "bits/byte"]
-    if found.modules:
-        columns += [f"with {label}", "change (below 0: learned)", f"perplexity with {label}"]
-    for column in columns:
-        table.add_column(column, justify="left" if column == "text" else "right")
-    for one in found.texts:
-        off, on, change = one.off, one.on, one.difference
-        row = [
-            one.name,
-            f"{off.documents:,}",
-            f"{off.tokens:,}",
-            _interval(off),
-            f"{off.perplexity:,.2f}",
-            f"{off.bits_per_byte:.3f}",
-        ]
-        if on is not None and change is not None:
-            row += [
-                _interval(on),
-                _interval(change, "+"),
-                f"{on.perplexity:,.2f}",
-            ]
-        table.add_row(*row)
-    return table
-
-
-def _interval(found: Score | Difference, sign: str = "") -> str:
-    """A number with its interval, which one document alone does not have."""
-    if found.documents < 2:
-        return f"{found.nats:{sign}.4f}"
-    return f"{found.nats:{sign}.4f} \\[{found.low:{sign}.4f}, {found.high:{sign}.4f}]"

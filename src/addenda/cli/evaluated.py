@@ -1,4 +1,4 @@
-"""Tables of what `addenda evaluate` measured besides the loss of texts."""
+"""Tables of what `addenda evaluate` measured, one function each."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from addenda.intervals import Interval
     from addenda.measuring.disturbance import Disturbance
     from addenda.measuring.edits import EditScores
+    from addenda.measuring.evaluate import Evaluation
     from addenda.measuring.harness import OnTask
     from addenda.measuring.recall import Recall
     from addenda.measuring.spectrum import Health, Spectrum
     from addenda.measuring.three_settings import ThreeSettings
+    from addenda.scoring import Difference, Score
 
 
-def _table(title: str, *columns: str) -> Table:
+def table_of(title: str, *columns: str) -> Table:
+    """An empty table: words to the left in its first column, numbers to the right in all others."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
@@ -32,11 +35,45 @@ def share(found: Interval | None, sign: str = "") -> str:
     return text if found.n < 2 else f"{text} \\[{found.low:{sign}.1%}, {found.high:{sign}.1%}]"
 
 
+def texts(found: Evaluation, label: str) -> Table:
+    """Held-out loss of each text."""
+    more = [f"with {label}", "change (below 0: learned)", f"perplexity with {label}"] if found.modules else []
+    table = table_of(
+        f"Held-out loss, nats per token [95% interval]: {found.base}",
+        "text", "documents", "tokens", "base", "perplexity", "bits/byte", *more,
+    )  # fmt: skip
+    for one in found.texts:
+        off, on, change = one.off, one.on, one.difference
+        row = [
+            one.name,
+            f"{off.documents:,}",
+            f"{off.tokens:,}",
+            _interval(off),
+            f"{off.perplexity:,.2f}",
+            f"{off.bits_per_byte:.3f}",
+        ]
+        if on is not None and change is not None:
+            row += [
+                _interval(on),
+                _interval(change, "+"),
+                f"{on.perplexity:,.2f}",
+            ]
+        table.add_row(*row)
+    return table
+
+
+def _interval(found: Score | Difference, sign: str = "") -> str:
+    """A number with its interval, which one document alone does not have."""
+    if found.documents < 2:
+        return f"{found.nats:{sign}.4f}"
+    return f"{found.nats:{sign}.4f} \\[{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
+
+
 def tasks(found: Sequence[OnTask], label: str) -> Table:
     """Accuracy of each task."""
     on = any(one.on for one in found)
     more = [f"with {label}", "change"] if on else []
-    table = _table("Accuracy [95% interval over questions]", "task", "questions", "chance", "base", *more)
+    table = table_of("Accuracy [95% interval over questions]", "task", "questions", "chance", "base", *more)
     for one in found:
         cells = [one.task, f"{one.questions:,}", f"{one.chance:.1%}", share(one.base)]
         if on:
@@ -48,7 +85,7 @@ def tasks(found: Sequence[OnTask], label: str) -> Table:
 def recall(found: Recall, label: str) -> Table:
     """Recall before and after."""
     title = f"Closed-book recall of {found.facts:,} facts [95% interval over people]"
-    table = _table(title, "", "base", *([f"with {label}"] if found.gain is not None else []))
+    table = table_of(title, "", "base", *([f"with {label}"] if found.gain is not None else []))
 
     def row(name: str, before: Interval | None, after: Interval | None) -> None:
         table.add_row(name, share(before), *([share(after)] if found.gain is not None else []))
@@ -65,7 +102,7 @@ def recall(found: Recall, label: str) -> Table:
 def settings(found: ThreeSettings) -> Table:
     """Shares by setting, and their differences."""
     title = f"{found.questions:,} questions in three settings, chance {found.chance:.0%} [95% interval over people]"
-    table = _table(title, "setting", "true answer likeliest")
+    table = table_of(title, "setting", "true answer likeliest")
     told = {
         "closed": "closed: parameters alone", "offline": "offline: passages of the snapshot",
         "online": "online: passages of the current texts", "oracle": "oracle: the very text in the window",
@@ -84,7 +121,7 @@ def settings(found: ThreeSettings) -> Table:
 def edits(found: EditScores, label: str) -> Table:
     """Reliability, generality, locality."""
     on = found.reliability is not None
-    table = _table(f"{found.edits:,} edits [95% interval over edits]", "", "base", *([f"with {label}"] if on else []))
+    table = table_of(f"{found.edits:,} edits [95% interval over edits]", "", "base", *([f"with {label}"] if on else []))
     rows = (
         ("reliability: the new answer is likelier", found.reliability_before, found.reliability),
         ("generality: in other words too", found.generality_before, found.generality),
@@ -97,7 +134,7 @@ def edits(found: EditScores, label: str) -> Table:
 
 def neutrality(found: Disturbance) -> Table:
     """What changed on other text."""
-    table = _table(f"What changed on {found.on}, {found.tokens:,} tokens [95% interval over documents]", "", "")
+    table = table_of(f"What changed on {found.on}, {found.tokens:,} tokens [95% interval over documents]", "", "")
     table.add_row("tokens left bit-equal", share(found.untouched))
     table.add_row("same likeliest next token", share(found.agree))
     table.add_row("KL from the base, nats", f"{found.kl.value:.5f} \\[{found.kl.low:.5f}, {found.kl.high:.5f}]")
@@ -109,7 +146,7 @@ def neutrality(found: Disturbance) -> Table:
 
 def spectrum(name: str, sites: Sequence[Health]) -> Table:
     """Directions used, site by site."""
-    table = _table(
+    table = table_of(
         f"Directions that '{name}' uses, beside its host: participation ratio of dimensions (spectral entropy, early enrichment, "
         "shift by the non-linearity)",
         "site", "host's units", "its units", "what it adds",

@@ -1,12 +1,10 @@
-"""Cost: what a request takes with a method, over the bare base: prefill and decoding in turn, and peak memory."""
+"""Cost: what a request takes with a method, over the bare base: prefill and decoding in turn."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -19,29 +17,7 @@ if TYPE_CHECKING:
     from addenda.plugging import Base
 
 PROMPT, DECODED = 128, 16
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 On = Callable[[], AbstractContextManager[Any]]
-
-
-def reset_peak(device: torch.device) -> None:
-    """Let the peak begin anew, where it can be told."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif _RESET.exists():
-        try:
-            _RESET.write_text("5", encoding="ascii")
-        except OSError:  # not every kernel lets one
-            return
-
-
-def peak(device: torch.device) -> float | None:
-    """Megabytes at most since the reset: of the GPU, or resident in this process; None where nothing tells."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    if not _STATUS.exists():
-        return None
-    found = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
-    return None if found is None else int(found[1]) * 1024 / 1e6
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from addenda.comparing.cost import peak, ratios, reset_peak
+from addenda.comparing.cost import ratios
+from addenda.comparing.memory import peak, reset_peak
 from addenda.comparing.methods import Method, Size, equal_rank
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import Ahead, beginning, first_ids, retrieved

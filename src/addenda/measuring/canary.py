@@ -33,6 +33,10 @@ class WasOn:
     largest_change: float
     probe_tokens: int
 
+    def as_dict(self) -> dict[str, Any]:
+        """What is told of it, as plain data."""
+        return {"module": self.name, "finding": self.finding, "sites": self.sites}
+
 
 def was_on(base: Base, ids: Tensor | None = None) -> list[WasOn]:
     """Run the selected modules on a probe and check that every site of each ran with its weight.
@@ -53,6 +57,14 @@ def was_on(base: Base, ids: Tensor | None = None) -> list[WasOn]:
     if len(chosen.everyone) > 1:  # one alone is run so below
         _all_ran(base, chosen.everyone, _probe(base, None, ids))
     return [_check(base, name, weight, ids) for name, weight in sorted(chosen.everyone.items())]
+
+
+def proved(base: Base, weights: Mapping[str, float]) -> list[WasOn]:
+    """The canary of a selection that need not be at work; nothing for none."""
+    if not weights:
+        return []
+    with base.using(dict(weights)):
+        return was_on(base)
 
 
 def _probe(base: Base, name: str | None, ids: Tensor | None) -> Tensor:

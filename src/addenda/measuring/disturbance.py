@@ -14,7 +14,7 @@ from addenda.bases.hooks import of_this_thread
 from addenda.core.errors import AddendaError
 from addenda.core.state import evaluating
 from addenda.intervals import Interval, of_mean
-from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.pieces import documents_of
 from addenda.objectives.head import Head
 from addenda.selection import Names, weights_of
@@ -71,8 +71,7 @@ def disturbance(base: Base, modules: Names, texts: Any, *, tokens: int = TOKENS,
     if not weights:
         raise AddendaError("name the modules whose disturbance is measured")
     source, length = open_texts(texts), min(length, base.context or length)
-    with base.using(weights):
-        canary = was_on(base)
+    canary = proved(base, weights)
     with base.off():
         head = Head(base.model)
     seen = _Seen(len(base.host.layers))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +11,11 @@ import numpy as np
 
 from addenda.core.errors import AddendaError, DataError
 from addenda.intervals import Interval, of_mean
-from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.options import BATCH_TOKENS, all_likelihoods, first_wins
 from addenda.measuring.tasks import data_folder
 from addenda.selection import Names, weights_of
+from addenda.text_files import json_lines
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -82,10 +81,8 @@ def load_edits(path: str | Path | None = None, *, limit: int | None = None) -> l
     """
     place = Path(path) if path is not None else data_folder() / "known_facts" / "facts.jsonl.gz"
     try:
-        raw = place.read_bytes()
-        lines = (gzip.decompress(raw) if place.suffix == ".gz" else raw).decode("utf-8").splitlines()
-        records = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError, EOFError) as error:
+        records = [record for _, record in json_lines(place)]
+    except (OSError, DataError) as error:
         raise DataError(f"edits cannot be read from '{place}': {error}") from None
     if not records:
         raise DataError(f"'{place}' holds no edit")
@@ -135,10 +132,9 @@ def score_edits(
     weights = weights_of(modules)
     with base.off():
         before = _Chosen(base, edits, batch_tokens)
-    after, canary = None, []
+    after, canary = None, proved(base, weights)
     if weights:
         with base.using(weights):
-            canary = was_on(base)
             after = _Chosen(base, edits, batch_tokens)
     return EditScores(
         base=base.name,

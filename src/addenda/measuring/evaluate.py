@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.errors import AddendaError
-from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.disturbance import Disturbance, disturbance
 from addenda.measuring.edits import EditScores, load_edits, score_edits
 from addenda.measuring.facts import Facts, load_facts
@@ -65,7 +65,7 @@ class Evaluation:
         plain: dict[str, Any] = {
             "base": self.base,
             "modules": self.modules,
-            "canary": [{"module": one.name, "finding": one.finding, "sites": one.sites} for one in self.canary],
+            "canary": [one.as_dict() for one in self.canary],
             "texts": [one.as_dict() for one in self.texts],
             "tasks": [one.as_dict() for one in self.tasks],
             "spectrum": {name: [one.as_dict() for one in sites] for name, sites in self.spectrum.items()},
@@ -118,10 +118,7 @@ def evaluate(
     weights = weights_of(modules)
     if not weights and (neutrality is not None or spectrum is not None):
         raise AddendaError("neutrality and spectrum are of modules: name those that act")
-    canary: list[WasOn] = []
-    if weights:
-        with base.using(weights):
-            canary = was_on(base)
+    canary = proved(base, weights)
     people = load_facts(facts) if isinstance(facts, str | Path) else facts
     before = load_facts(snapshot) if isinstance(snapshot, str | Path) else snapshot
     changes = None if edits is None else load_edits(None if edits == "known" else edits, limit=limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from addenda.core.errors import AddendaError, DataError
 from addenda.files import replace_text
+from addenda.text_files import json_lines
 
 #: answers to choose among, the true one included
 OPTIONS = 10
@@ -153,18 +154,20 @@ def load_facts(path: str | Path) -> Facts:
     """
     documents: list[str] = []
     parts: dict[str, list[Fact]] = {"told": [], "untold": []}
-    for number, line in enumerate(_lines(Path(path)), 1):
-        try:
-            record = json.loads(line)
+    try:
+        for where, record in json_lines(Path(path)):
             if "text" in record:
                 documents.append(record["text"])
-            else:
+                continue
+            try:
                 fields = record["fact"]
                 parts[record.get("part", "told")].append(Fact(**fields | {"others": tuple(fields["others"])}))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(
-                f"'{path}', line {number}: not a text nor a fact with subject, relation, prompt, answer, others ({error})"
-            ) from None
+            except (TypeError, KeyError) as error:
+                raise DataError(
+                    f"{where}: not a text nor a fact with subject, relation, prompt, answer, others ({error})"
+                ) from None
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error}") from None
     if not parts["told"]:
         raise DataError(f"'{path}' holds no question; addenda.biographies(...).save(...) makes such a file")
     return Facts(tuple(documents), tuple(parts["told"]), tuple(parts["untold"]))
@@ -180,13 +183,6 @@ def evenly(facts: Sequence[Fact], most: int | None) -> list[Fact]:
         raise AddendaError(f"questions must be positive; got {most}")
     count = len(facts) if most is None else min(most, len(facts))
     return [facts[int(at * len(facts) / count)] for at in range(count)]
-
-
-def _lines(path: Path) -> Iterable[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"'{path}' cannot be read: {error}") from None
 
 
 def _word(draw: random.Random, syllables: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.state import evaluating
 from addenda.intervals import Interval, of_mean
-from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.tasks import Task, tasks_named
 from addenda.plugging import load_base
 from addenda.selection import Names, weights_of
@@ -48,10 +47,7 @@ class AddendaLM(_HFLM):
         plugged = [base.plug(folder).name for folder in filter(None, plug.split("+"))]
         self.base: Base = base
         self.weights: dict[str, float] = weights_of(modules) or dict.fromkeys(plugged, 1.0)
-        self.canary: list[WasOn] = []
-        if self.weights:
-            with self.base.using(self.weights):
-                self.canary = was_on(self.base)
+        self.canary: list[WasOn] = proved(self.base, self.weights)
         kwargs.pop("pretrained", None)
         kwargs.setdefault("device", str(base.device))
         super().__init__(pretrained=base.model, tokenizer=base.tokenizer, backend="causal", **kwargs)
@@ -136,9 +132,6 @@ def evaluate_tasks(
 
 def _run(model: AddendaLM, tasks: Sequence[Task], limit: int | None) -> dict[str, np.ndarray]:
     """Whether each question was answered rightly, by task."""
-    # what is on disk needs no hub
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     manager = TaskManager(include_defaults=False)
     results: Any = simple_evaluate(
         model=model, tasks=[task.config for task in tasks], task_manager=manager, limit=limit, bootstrap_iters=0,

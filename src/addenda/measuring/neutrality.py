@@ -83,7 +83,7 @@ def neutral_share(
         DataError: no text is as long as the shortest length.
         AddendaError: no such module is plugged.
     """
-    _module(base, name)
+    plugged(base, name)
     source, seen = _source(texts), _Live(name)
     equal: dict[int, list[Tensor]] = {}
     with evaluating(base.model), base.off():
@@ -128,7 +128,7 @@ def calibrate(
         AddendaError: no such module, no gate, or a share out of range.
         DataError: no text is as long as the shortest length.
     """
-    module = _module(base, name)
+    module = plugged(base, name)
     if not 0 <= share < 1:
         raise AddendaError(f"share is a share of tokens from 0 up to, not including, 1; got {share}")
     if per not in ("layer", "module"):
@@ -152,7 +152,12 @@ def calibrate(
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _module(base: Base, name: str) -> Any:
+def plugged(base: Base, name: str) -> Any:
+    """The module of that name.
+
+    Raises:
+        AddendaError: none such is plugged.
+    """
     if name not in base.modules:
         raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
     return base.modules[name]

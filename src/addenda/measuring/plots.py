@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -84,14 +85,8 @@ def learning_forgetting(
         note: small print above the plot, for a picture that stands alone.
         palette: colour by role; default: stand-ins that `to_svg` turns into the page's own colours.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    colours = dict(palette or {role: stand_in for role, (stand_in, _) in ROLES.items()})
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
+    with _canvas(size, palette) as (figure, colours):
         axes = figure.add_subplot()
-        figure.patch.set_alpha(0.0 if palette is None else 1.0)
         axes.patch.set_alpha(0.0)
         _frame(axes, colours, x_label, y_label)
         if note:
@@ -127,14 +122,8 @@ def scatter(
     palette: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw points with their names, for a cost against a quality; arguments as for `learning_forgetting`."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    colours = dict(palette or {role: stand_in for role, (stand_in, _) in ROLES.items()})
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
+    with _canvas(size, palette) as (figure, colours):
         axes = figure.add_subplot()
-        figure.patch.set_alpha(0.0 if palette is None else 1.0)
         axes.patch.set_alpha(0.0)
         _frame(axes, colours, x_label, y_label)
         axes.lines[-1].remove()  # no line at x = 0: a cost does not begin there
@@ -157,20 +146,15 @@ def heat_maps(
     matrices: Mapping[str, Sequence[Sequence[float]]], *, across: int = 4, palette: Mapping[str, str] | None = None
 ) -> Figure:
     """Draw square matrices by name, `across` in a row, on one scale: the larger a number, the darker. Small ones show it."""
-    import matplotlib as mpl
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
 
-    colours = dict(palette or {role: stand_in for role, (stand_in, _) in ROLES.items()})
     across = min(across, len(matrices))
     down = -(-len(matrices) // across)
     largest = max(1e-9, *(float(np.max(matrix)) for matrix in matrices.values()))
     # one colour for both themes: a page's own cannot be mixed
     shades = LinearSegmentedColormap.from_list("shades", [(1.0, 0.97, 0.93, 0.15), (0.76, 0.31, 0.04, 1.0)])
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(2.3 * across, 2.5 * down), layout="constrained")
-        figure.patch.set_alpha(0.0 if palette is None else 1.0)
+    with _canvas((2.3 * across, 2.5 * down), palette) as (figure, colours):
         for number, (name, matrix) in enumerate(matrices.items(), 1):
             axes = figure.add_subplot(down, across, number)
             axes.imshow(np.clip(np.array(matrix), 0, None), cmap=shades, vmin=0, vmax=largest)
@@ -185,6 +169,18 @@ def heat_maps(
                 for (row, column), value in np.ndenumerate(np.array(matrix)):
                     axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colours["ink"])
     return figure
+
+
+@contextmanager
+def _canvas(size: tuple[float, float], palette: Mapping[str, str] | None) -> Iterator[tuple[Figure, dict[str, str]]]:
+    """An empty figure in the page's type, and its colour by role, for a block that draws on it."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        figure.patch.set_alpha(0.0 if palette is None else 1.0)
+        yield figure, dict(palette or {role: stand_in for role, (stand_in, _) in ROLES.items()})
 
 
 def _frame(axes: Axes, colours: Mapping[str, str], x_label: str, y_label: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from addenda.intervals import Interval, of_mean
-from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.facts import Fact, Facts, evenly
 from addenda.measuring.options import BATCH_TOKENS, Option, all_likelihoods, first_wins, normalised
 from addenda.measuring.written import written as write
@@ -80,7 +80,7 @@ class Recall:
         plain: dict[str, Any] = {}
         for name, value in vars(self).items():
             plain[name] = value.as_dict() if isinstance(value, Interval) else value
-        plain["canary"] = [{"module": one.name, "finding": one.finding, "sites": one.sites} for one in self.canary]
+        plain["canary"] = [one.as_dict() for one in self.canary]
         return plain | {"per_megabyte": self.per_megabyte}
 
 
@@ -109,21 +109,14 @@ def recall(
     """
     told, untold = evenly(facts.told, questions), evenly(facts.untold, questions)
     weights = weights_of(modules)
-    canary: list[WasOn] = []
-    if weights:
-        with base.using(weights):
-            canary = was_on(base)
+    canary = proved(base, weights)
     with base.off():
         before = ask(base, told, written=written, batch_tokens=batch_tokens)
-        others = ask(base, untold, written=False, batch_tokens=batch_tokens)
     after = kept = None
     if weights:
         with base.using(weights):
             after = ask(base, told, written=written, batch_tokens=batch_tokens)
-            now = ask(base, untold, written=False, batch_tokens=batch_tokens)
-        if untold:
-            same = [float(a == b) for a, b in zip(others.choices, now.choices, strict=True)]
-            kept = of_mean(same, _people(untold))
+        kept = _kept(base, untold, weights, batch_tokens)
     people = _people(told)
     relations = dict.fromkeys(fact.relation for fact in told)
     return Recall(
@@ -150,6 +143,17 @@ def ask(base: Base, facts: Sequence[Fact], *, written: bool, batch_tokens: int =
     prompts = [fact.prompt for fact in facts] if written else []
     texts = write(base, prompts, tokens=ANSWER_TOKENS, batch_tokens=batch_tokens)
     return Answers(tuple(map(tuple, options)), tuple(texts), tuple(facts))
+
+
+def _kept(base: Base, untold: Sequence[Fact], weights: dict[str, float], batch_tokens: int) -> Interval | None:
+    """The share of untold facts for which the base chooses the same with the modules."""
+    if not untold:
+        return None
+    with base.off():
+        before = ask(base, untold, written=False, batch_tokens=batch_tokens).choices
+    with base.using(weights):
+        after = ask(base, untold, written=False, batch_tokens=batch_tokens).choices
+    return of_mean([float(a == b) for a, b in zip(before, after, strict=True)], _people(untold))
 
 
 def begins_with(text: str, answer: str) -> bool:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from addenda.core.activations import Activation, activation
-from addenda.core.errors import AddendaError, UnsupportedError
+from addenda.core.errors import UnsupportedError
 from addenda.core.site import Seam
 from addenda.core.state import Share, evaluating
 from addenda.core.units import Units
+from addenda.measuring.neutrality import plugged
 from addenda.measuring.pieces import documents_of
 from addenda.texts import texts as open_texts
 
@@ -148,9 +149,7 @@ def spectrum(base: Base, name: str, texts: Any, *, tokens: int = TOKENS) -> list
         DataError: the text cannot be read, or no document is long enough.
         AddendaError: no such module is plugged, or `tokens` is too small.
     """
-    module = base.modules.get(name)
-    if module is None:
-        raise AddendaError(f"no module '{name}' is plugged; there are: {', '.join(base.modules) or 'none'}")
+    module = plugged(base, name)
     length = min(LENGTH, base.context or LENGTH)
     hosts: dict[str, _Hidden] = {}
     own: dict[str, _Hidden] = {}

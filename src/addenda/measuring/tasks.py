@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 from addenda.core.errors import DataError
 from addenda.files import replace_text
+from addenda.text_files import json_lines
 
 _CHOICE = {"output_type": "multiple_choice", "test_split": "test", "target_delimiter": " "}
 _ACCURACY = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
@@ -92,7 +91,7 @@ def local_tasks(data: str) -> dict[str, Task]:
     for name, (file, asked) in FILES.items():
         path = Path(data) / file
         if path.exists():
-            records = list(_records(path))
+            records = [record for _, record in json_lines(path)]
             config = asked | {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(path)}}}
             found[name] = Task(name, _chance(records, asked), len(records), _named(name, config))
     for path in sorted((Path(data) / "mmlu" / "test").glob("*_test.csv")):
@@ -162,11 +161,6 @@ def _mmlu(path: Path) -> dict[str, Any]:
         "dataset_path": "csv", "dataset_kwargs": kwargs, "doc_to_choice": ["A", "B", "C", "D"], "doc_to_target": "letter",
         "doc_to_text": "{{question.strip()}}\nA. {{A}}\nB. {{B}}\nC. {{C}}\nD. {{D}}\nAnswer:", "metric_list": _ACCURACY,
     }  # fmt: skip
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
 
 
 def _chance(records: list[dict[str, Any]], asked: dict[str, Any]) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 from addenda.core.errors import AddendaError
 from addenda.files import replace_text
 from addenda.intervals import Interval, holm, mcnemar, of_mean
-from addenda.measuring.canary import WasOn, was_on
+from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.facts import Fact, Facts, evenly
 from addenda.measuring.options import BATCH_TOKENS, Option, all_likelihoods, first_wins
 from addenda.measuring.retrieval import PASSAGE, Passages, with_passages
@@ -125,8 +125,8 @@ def three_settings(
     }
     weights = weights_of(modules)
     answers: dict[str, list[list[Option]]] = {}
+    canary = proved(base, weights)
     with base.using(weights):
-        canary = was_on(base) if weights else []
         for setting in SETTINGS:
             prompts = [with_passages(context[setting](fact), fact.prompt) for fact in asked]
             options = [(prompt, (fact.answer, *fact.others)) for prompt, fact in zip(prompts, asked, strict=True)]
