@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from addenda.kinds.locas_mlp import Compression
-from recipes.frontier import over, with_t_interval
+from recipes.frontier import with_t_interval
 from recipes.locas import read
+from recipes.memory_frontier import settings_table
 from recipes.memory_plan import BOOKS, Records, Run
 from recipes.records import in_processes, pending, read_records, write_record
 
@@ -65,25 +66,11 @@ def execute(run: Run, records: Path, base: str) -> str:
 
 def report(records: Records) -> str:
     """The tables as Markdown: each method at its best, gains over those of the published compression, and the sweep."""
-    parts = [_table(records, "study"), _against_published(records), _table(records, "sweep")]
+    hidden = ("rank", "compress", "write")
+    parts = [
+        settings_table(records, "study", hidden), _against_published(records), settings_table(records, "sweep", hidden),
+    ]  # fmt: skip
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-
-
-def _table(records: Records, part: str) -> list[str]:
-    groups: dict[tuple[str, str], Records] = defaultdict(list)
-    for one in records:
-        if one["run"]["part"] == part:
-            options = one["run"]["options"] | one["run"]["settings"]
-            told = ", ".join(f"{k} {v}" for k, v in options.items() if k not in ("rank", "compress", "write"))
-            groups[one["run"]["method"], told].append(one)
-    lines = [
-        f"| {part}: method | settings | runs | gain, last quarter | forgotten | parameters | time over plain scoring |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for (method, told), found in sorted(groups.items()):
-        gain, lost, time = (over([one[key] for one in found]) for key in ("gain", "forgetting", "time"))
-        lines.append(f"| {method} | {told} | {len(found)} | {gain} | {lost} | {found[0]['parameters']:,} | {time} |")
-    return lines if groups else []
 
 
 def _against_published(records: Records) -> list[str]:

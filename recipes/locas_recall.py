@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 import addenda
-from addenda.measuring.options import f1, first_wins, likelihoods
-from addenda.showing.generating import generate
+from addenda.measuring.options import all_likelihoods, f1, first_wins
+from addenda.measuring.written import written
 from recipes.locas import memorized
 from recipes.memory_plan import grids
 from recipes.records import device, in_processes, name_of, pending, read_records, write_record
@@ -127,21 +127,19 @@ def questions_of(sample: dict[str, Any], most: int) -> list[Question]:
 
 def ask(base: addenda.Base, questions: Iterable[Question], selection: dict[str, float]) -> list[dict[str, Any]]:
     """For each question: whether the true answer was found likeliest, by nats and by nats per token, and the F1."""
-    found: list[dict[str, Any]] = []
-    for question in questions:
-        with base.using(selection):
-            options = likelihoods(base, question.prompt, (question.answer, *question.others))
-            (written,) = generate(base, [question.prompt], max_tokens=ANSWER)
-        answer = written.text.strip().split("\n")[0]
-        found.append(
-            {
-                "category": question.category,
-                "chosen": first_wins([one.nats for one in options]),
-                "chosen_by_mean": first_wins([one.mean for one in options]),
-                "f1": f1(answer, question.answer),
-            }
-        )
-    return found
+    asked = list(questions)
+    with base.using(selection):
+        options = all_likelihoods(base, [(one.prompt, (one.answer, *one.others)) for one in asked])
+        answers = written(base, [one.prompt for one in asked], tokens=ANSWER)
+    return [
+        {
+            "category": question.category,
+            "chosen": first_wins([one.nats for one in each]),
+            "chosen_by_mean": first_wins([one.mean for one in each]),
+            "f1": f1(answer, question.answer),
+        }
+        for question, each, answer in zip(asked, options, answers, strict=True)
+    ]
 
 
 def execute(run: Run, records: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from recipes.memory_plan import PLAIN, WINDOW
 
 COLOURS = {"locas": "#1f78b4", "locas-quiet": "#1b9e77", "gated": "#6a3d9a", "templora": "#d95f02"}
 RIVAL, QUIET = "templora", "locas-quiet"
+#: options that all runs of a method share
+HIDDEN = ("replay", "gate")
 #: runs of one book and seed, by method
 ByCase = dict[tuple[str, int], dict[str, Records]]
 
@@ -28,8 +31,8 @@ def report(records: Records, folder: Path) -> str:
         return "no runs yet"
     folder.mkdir(parents=True, exist_ok=True)
     parts = [
-        _settings(study), _at_equal_forgetting(cases), _best(cases), _quiet(cases), _ablation(records, "starts"),
-        _ablation(records, "widths"), _whole(records), _settings(records, "sweep"),
+        settings_table(study, "study"), _at_equal_forgetting(cases), _best(cases), _quiet(cases), _ablation(records, "starts"),
+        _ablation(records, "widths"), _whole(records), settings_table(records, "sweep"),
     ]  # fmt: skip
     text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
     (folder / "locas.md").write_text(text)
@@ -38,26 +41,31 @@ def report(records: Records, folder: Path) -> str:
     return text
 
 
-def told_of(run: dict[str, Any]) -> str:
+def told_of(run: dict[str, Any], hidden: Collection[str] = HIDDEN) -> str:
     """A run's settings, but for those that all runs of its method have."""
-    return ", ".join(f"{k} {v}" for k, v in (run["options"] | run["settings"]).items() if k not in ("replay", "gate"))
+    return ", ".join(f"{k} {v}" for k, v in (run["options"] | run["settings"]).items() if k not in hidden)
 
 
-def _settings(records: Records, part: str = "study") -> list[str]:
-    """One line for each setting: gain, forgetting, parameters and time, over books and seeds."""
-    groups: dict[tuple[str, str], Records] = defaultdict(list)
+def lines_of(head: str, groups: Mapping[tuple[str, ...], Records]) -> list[str]:
+    """One line for each group, under its names: gain, forgetting, parameters and time, over books and seeds."""
+    lines = [
+        f"| {head} | runs | gain, last quarter | forgotten | parameters | time over plain scoring |",
+        "| --- " * (head.count("|") + 6) + "|",
+    ]
+    for names, found in groups.items():
+        gain, lost, time = (over([one[key] for one in found]) for key in ("gain", "forgetting", "time"))
+        lines.append(f"| {' | '.join(names)} | {len(found)} | {gain} | {lost} | {found[0]['parameters']:,} | {time} |")
+    return lines if groups else []
+
+
+def settings_table(records: Records, part: str, hidden: Collection[str] = HIDDEN) -> list[str]:
+    """One line for each method and setting of a part; `hidden` options are those that its name says, or all share."""
+    groups: dict[tuple[str, ...], Records] = defaultdict(list)
     for one in records:
         run = one["run"]
         if run["part"] == part:
-            groups[run["method"], told_of(run)].append(one)
-    lines = [
-        f"| {part}: method | settings | runs | gain, last quarter | forgotten | parameters | time over plain scoring |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for (method, told), found in sorted(groups.items()):
-        gain, lost, time = (over([one[key] for one in found]) for key in ("gain", "forgetting", "time"))
-        lines.append(f"| {method} | {told} | {len(found)} | {gain} | {lost} | {found[0]['parameters']:,} | {time} |")
-    return lines if groups else []
+            groups[run["method"], told_of(run, hidden)].append(one)
+    return lines_of(f"{part}: method | settings", dict(sorted(groups.items())))
 
 
 def curve_of(records: Records) -> Curve:
@@ -141,18 +149,11 @@ def _quiet(cases: ByCase) -> list[str]:
 
 def _ablation(records: Records, part: str) -> list[str]:
     """One line for each start, or width: gain and forgetting over books and seeds."""
-    groups: dict[str, Records] = defaultdict(list)
+    groups: dict[tuple[str, ...], Records] = defaultdict(list)
     for one in sorted(records, key=lambda r: (r["parameters"], -r["gain"])):
         if one["run"]["part"] == part:
-            groups[one["run"]["method"]].append(one)
-    lines = [
-        f"| {part} | runs | gain, last quarter | forgotten | parameters | time over plain scoring |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for told, found in groups.items():
-        gain, lost, time = (over([one[key] for one in found]) for key in ("gain", "forgetting", "time"))
-        lines.append(f"| {told} | {len(found)} | {gain} | {lost} | {found[0]['parameters']:,} | {time} |")
-    return lines if groups else []
+            groups[(one["run"]["method"],)].append(one)
+    return lines_of(part, groups)
 
 
 def _whole(records: Records) -> list[str]:

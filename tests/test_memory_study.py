@@ -191,16 +191,17 @@ def test_an_oracle_is_right_and_a_constant_answer_at_chance(monkeypatch: pytest.
     base = addenda.load_base("tiny")
     questions = recall.questions_of(SAMPLE, 8)
     truth = {one.prompt: one.answer for one in questions}
-    monkeypatch.setattr(recall, "generate", lambda base, prompts, **_: [type("C", (), {"text": truth[prompts[0]]})])
+    monkeypatch.setattr(recall, "written", lambda base, prompts, **_: [truth[prompt] for prompt in prompts])
 
     def scored(right: bool) -> Any:
-        return lambda base, prompt, answers: [
-            options.Option(a, -1.0 if right and a == truth[prompt] else -2.0, 1) for a in answers
+        return lambda base, asked: [
+            [options.Option(a, -1.0 if right and a == truth[prompt] else -2.0, 1) for a in answers]
+            for prompt, answers in asked
         ]
 
-    monkeypatch.setattr(recall, "likelihoods", scored(True))
+    monkeypatch.setattr(recall, "all_likelihoods", scored(True))
     assert all(one["chosen"] == one["chosen_by_mean"] == one["f1"] == 1.0 for one in recall.ask(base, questions, {}))
-    monkeypatch.setattr(recall, "likelihoods", scored(False))
+    monkeypatch.setattr(recall, "all_likelihoods", scored(False))
     assert all(one["chosen"] == pytest.approx(1 / recall.OPTIONS) for one in recall.ask(base, questions, {}))
 
 
