@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from addenda.intervals import of_mean, of_ratio
 
@@ -32,6 +33,16 @@ def test_questions_about_one_person_are_one_observation() -> None:
         apart += other.low <= 0.3 <= other.high
     assert grouped / 300 >= 0.9
     assert apart / 300 < 0.75
+
+
+def test_ratios_of_small_numbers_lie_in_their_interval() -> None:
+    """What is divided by need not be a number of tokens: halves of small gains are halves."""
+    gains = np.array([0.01, 0.02, 0.04])
+    found = of_ratio(gains / 2, gains)
+    assert (found.low, found.value, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    mixed = of_ratio(np.array([0.0, 0.02, 0.01]), gains)
+    assert mixed.low <= mixed.value <= mixed.high
+    assert mixed.high == pytest.approx(1.0)
 
 
 def test_equal_values_differ_by_nothing() -> None:

@@ -30,7 +30,7 @@ class Interval:
 
 
 def of_ratio(sums: np.ndarray, counts: np.ndarray, draws: int = DRAWS) -> Interval:
-    """sum(sums) / sum(counts), both [n]: for a loss per token, whose units are documents of several lengths."""
+    """sum(sums) / sum(counts), both [n], counts not negative: a loss per token, whose units are documents."""
     value = float(sums.sum() / counts.sum())
     if len(sums) < 2:
         return Interval(value, value, value, len(sums))
@@ -40,7 +40,7 @@ def of_ratio(sums: np.ndarray, counts: np.ndarray, draws: int = DRAWS) -> Interv
     for start in range(0, draws, block):
         chosen = random.integers(len(sums), size=(min(block, draws - start), len(sums)))
         total = counts[chosen].sum(1)
-        drawn.append(sums[chosen].sum(1) / np.maximum(1, total))
+        drawn.append(sums[chosen].sum(1) / np.where(total > 0, total, 1))
     low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
     return Interval(value, float(low), float(high), len(sums))
 

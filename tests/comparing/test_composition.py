@@ -50,6 +50,7 @@ def test_modules_trained_apart_are_plugged_together_once(base: addenda.Base, tmp
     assert all(gain > 0.05 for gain in found.alone)
     assert found.kept[1].value == pytest.approx(1.0)
     assert set(found.kept) == {1, 2}
+    assert found.kept[2].low <= found.kept[2].value <= found.kept[2].high
     assert found.pairs[0][0] == found.pairs[1][1] == 0.0
     # with two modules, what the other adds is what is not kept
     left = sum(found.alone[at] - found.pairs[at][1 - at] for at in range(2))
