@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+import addenda
 from addenda import tiny
 from addenda.plugging import Base
 from addenda.scoring import Score, score
@@ -103,6 +104,18 @@ def keep_pages() -> None:
         library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
+def place() -> torch.device:
+    """Where studies run: a GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(where: str = "tiny", **options: Any) -> Base:
+    """A base in float32, at its place."""
+    base = addenda.load_base(where, dtype=torch.float32, **options)
+    base.model.to(place())
+    return base
+
+
 _asked: list[Precision] = []
 
 
@@ -117,9 +130,14 @@ def computing_in(precision: Precision) -> Iterator[None]:
 
 
 def precision() -> Precision:
-    """What this CPU has instructions for: bf16, or else fp32, which is then many times faster."""
+    """What this CPU has instructions for: bf16, or else fp32, which is then many times faster.
+
+    On a GPU fp32: small bases wait there for launches, and casts are more of them.
+    """
     if _asked:
         return _asked[-1]
+    if place().type == "cuda":
+        return "fp32"
     able = torch.cpu.get_capabilities()
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") or able.get("bf16") else "fp32"
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from addenda.plugging import Base
 from addenda.writing.plain import PlainTraining
-from recipes.common import Texts, point, precision, scores
+from recipes.common import Texts, load, point, precision, scores
 
 
 class FullFinetuning:
@@ -36,7 +34,5 @@ class FullFinetuning:
         return self.training.kept.get("points", [])
 
     def _bare(self, tokens_scored: int) -> Any:
-        from addenda import load_base
-
-        fresh = load_base("tiny", dtype=torch.float32, attn_implementation=self.base.model.config._attn_implementation)
+        fresh = load(attn_implementation=self.base.model.config._attn_implementation)
         return scores(fresh, self.texts, tokens=tokens_scored, length=self.length)

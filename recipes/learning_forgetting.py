@@ -29,7 +29,7 @@ import torch
 
 import addenda
 from addenda.core.registry import build_kind
-from recipes.common import Texts, computing_in, point, precision, scores, study_texts
+from recipes.common import Texts, computing_in, load, point, precision, scores, study_texts
 from recipes.frontier import LENGTH
 from recipes.full_finetuning import FullFinetuning
 from recipes.records import device, in_processes, name_of, read_records, write_record
@@ -150,7 +150,7 @@ def study(rates: dict[str, float], tokens: int, seeds: list[int], knob_tokens: i
 
 def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
     """Train one run and write its record: points along training, and the end."""
-    base = addenda.load_base("tiny", dtype=torch.float32, attn_implementation="eager")
+    base = load(attn_implementation="eager")
     work = out / run.id
     bare = _bare(base, texts, END, LENGTH)
     extra: dict[str, Any] = {}
@@ -207,7 +207,7 @@ def calibrated(run: Run, texts: Texts, out: Path, records: Path) -> None:
     """
     path = records / f"{run.id}.json"
     record = json.loads(path.read_text())
-    base = addenda.load_base("tiny", dtype=torch.float32, attn_implementation="eager")
+    base = load(attn_implementation="eager")
     base.plug(out / run.id, name="m")
     bare = {length: _bare(base, texts, ALONG, length) for length in DOCUMENTS}
     found: list[dict[str, Any]] = []
@@ -231,7 +231,7 @@ def calibrated(run: Run, texts: Texts, out: Path, records: Path) -> None:
 def weighted(run: Run, texts: Texts, out: Path, records: Path) -> None:
     """Add to a run's record what its module gains and forgets at smaller weights, scored as along training."""
     path = records / f"{run.id}.json"
-    base = addenda.load_base("tiny", dtype=torch.float32, attn_implementation="eager")
+    base = load(attn_implementation="eager")
     base.plug(out / run.id, name="m")
     bare = _bare(base, texts, ALONG, LENGTH)
     found = []

@@ -37,7 +37,7 @@ from addenda.writing.curve import Curve
 from addenda.writing.memory_settings import MemorySettings
 from addenda.writing.reading import Reading
 from addenda.writing.writer import Writer
-from recipes.common import precision, study_texts
+from recipes.common import load, place, precision, study_texts
 from recipes.memory_plan import BOOKS, CHUNK, WINDOW, Records, Run, ablations, study, sweep, whole
 from recipes.records import device, in_processes, pending, read_records, write_record
 
@@ -67,7 +67,7 @@ def text_of(book: str) -> str:
 @cache
 def base_of(where: str = "tiny") -> addenda.Base:
     """The base of all runs of a process, by name or folder."""
-    return addenda.load_base(where, dtype=torch.float32)
+    return load(where)
 
 
 @lru_cache(maxsize=2)
@@ -150,7 +150,8 @@ def read(run: Run, where: str = "tiny") -> dict[str, Any]:
         "by_position": [curve.between(n / PIECES, (n + 1) / PIECES)[0] for n in range(PIECES)],
         **found,
         "tokens": int(curve.totals()[0]),
-        "time": seconds / bare_seconds,
+        # of a GPU, which other runs share, CPU time says nothing
+        "time": seconds / bare_seconds if place().type == "cpu" else None,
         "base": base.fingerprint,
         "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "torch": torch.__version__,

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import addenda
 from addenda.measuring.options import all_likelihoods, f1, first_wins
 from addenda.measuring.written import written
+from recipes.common import load
 from recipes.locas import memorized
 from recipes.memory_plan import grids
 from recipes.records import device, in_processes, name_of, pending, read_records, write_record
@@ -144,7 +144,7 @@ def ask(base: addenda.Base, questions: Iterable[Question], selection: dict[str, 
 
 def execute(run: Run, records: Path) -> str:
     """Read the conversation, ask, and write the record."""
-    base, sample = addenda.load_base("tiny", dtype=torch.float32), conversations()[run.conversation]
+    base, sample = load(), conversations()[run.conversation]
     facts: dict[str, Any] = {"parameters": 0}
     selection: dict[str, float] = {}
     if run.kind:

@@ -53,9 +53,15 @@ def lines_of(head: str, groups: Mapping[tuple[str, ...], Records]) -> list[str]:
         "| --- " * (head.count("|") + 6) + "|",
     ]
     for names, found in groups.items():
-        gain, lost, time = (over([one[key] for one in found]) for key in ("gain", "forgetting", "time"))
+        gain, lost, time = (_over(found, key) for key in ("gain", "forgetting", "time"))
         lines.append(f"| {' | '.join(names)} | {len(found)} | {gain} | {lost} | {found[0]['parameters']:,} | {time} |")
     return lines if groups else []
+
+
+def _over(records: Records, key: str) -> str:
+    """Mean and interval of a figure over the runs that have it: time was measured on CPUs alone."""
+    found = [one[key] for one in records if one[key] is not None]
+    return over(found) if found else "not timed"
 
 
 def settings_table(records: Records, part: str, hidden: Collection[str] = HIDDEN) -> list[str]:
@@ -119,9 +125,11 @@ def _best(cases: ByCase) -> list[str]:
             (top(c[method]), top(c[RIVAL])) for c in cases.values() if method != RIVAL and method in c and RIVAL in c
         ]
         if pairs:
-            ratios = (
-                with_t_interval([a[k] / b[k] for a, b in pairs]) for k in ("gain", "forgetting", "parameters", "time")
+            found = (
+                [a[k] / b[k] for a, b in pairs if None not in (a[k], b[k])]
+                for k in ("gain", "forgetting", "parameters", "time")
             )
+            ratios = (with_t_interval(one) if one else "not timed" for one in found)
             lines.append(f"| {method} | " + " | ".join(ratios) + " |")
     return lines if len(lines) > 2 else []
 
@@ -169,7 +177,7 @@ def _whole(records: Records) -> list[str]:
     ]
     for (book, method), found in groups.items():
         losses = [over([one["losses"][n]["nats"] for one in found]) for n in range(4)]
-        lost, time = (over([one[key] for one in found]) for key in ("forgetting", "time"))
+        lost, time = (_over(found, key) for key in ("forgetting", "time"))
         lines.append(
             f"| {book} | {method} | {len(found)} | {found[0]['tokens']:,} | {' | '.join(losses)} | {lost} "
             f"| {found[0]['parameters']:,} | {time} |"

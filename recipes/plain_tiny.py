@@ -23,7 +23,7 @@ import addenda
 from addenda.core.activations import activation
 from addenda.encoding import Encoder
 from addenda.texts import texts
-from recipes.common import Texts, keep_pages, scores, study_texts
+from recipes.common import Texts, keep_pages, load, place, scores, study_texts
 from recipes.full_finetuning import FullFinetuning
 
 #: hidden units of an FFN; with two matrices in place of three, about as many numbers as `tiny` has there
@@ -83,7 +83,7 @@ def observed(base: addenda.Base, source: Any) -> list[tuple[Tensor, Tensor]]:
     with torch.no_grad():
         for document in encoder.documents(texts(source)):
             for part in torch.from_numpy(document.ids).long().split(LENGTH):
-                base.model.model(input_ids=part[None])
+                base.model.model(input_ids=part[None].to(base.device))
                 read += len(part)
             if read >= TOKENS:
                 break
@@ -105,7 +105,7 @@ def fit(ffn: Any, x: Tensor, y: Tensor) -> float:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, STEPS)
     draw = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
-        rows = torch.randint(held, len(x), (BATCH,), generator=draw)
+        rows = torch.randint(held, len(x), (BATCH,), generator=draw).to(x.device)
         loss = F.mse_loss(ffn(x[rows]), y[rows]) / y.var()
         loss.backward()
         optimizer.step()
@@ -117,8 +117,8 @@ def fit(ffn: Any, x: Tensor, y: Tensor) -> float:
 
 def made() -> tuple[addenda.Base, list[float]]:
     """The base with fitted FFNs, and what each fit left out."""
-    tiny = addenda.load_base("tiny", dtype=torch.float32)
-    model = converted(tiny.model)
+    tiny = load()
+    model = converted(tiny.model).to(place())
     pairs = observed(tiny, study_texts().replay)
     left = [fit(layer.mlp, *pair) for layer, pair in zip(model.gpt_neox.layers, pairs, strict=True)]
     return addenda.attach(model, tiny.tokenizer), left

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from recipes.common import keep_pages, precision
+from recipes.common import keep_pages, place, precision
 
 
 def name_of(run: Any, *front: str | int) -> str:
@@ -42,19 +42,29 @@ def pending(runs: Iterable[Any], folder: Path) -> list[tuple[Any, Path]]:
 
 def device() -> str:
     """What a run was computed on."""
+    if place().type == "cuda":
+        return f"{torch.cuda.get_device_name(0)}, {precision()}"
     return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s), {precision()}"
 
 
-def in_processes(work: Callable[..., str], tasks: Sequence[tuple[Any, ...]], workers: int) -> None:
-    """Call `work(*task)` for every task, `workers` at a time, each in a process with its share of the cores."""
+def in_processes(work: Callable[..., str], tasks: Sequence[tuple[Any, ...]], workers: int) -> int:
+    """Call `work(*task)` for every task, `workers` at a time, each in a process with its share of the cores.
+
+    Returns how many failed: each is told, and keeps none of the others from being made.
+    """
+    failed = 0
     if not tasks:
-        return
+        return failed
     threads = max(1, multiprocessing.cpu_count() // workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool:
-        waiting = [pool.submit(work, *task) for task in tasks]
+        waiting = {pool.submit(work, *task): task[0] for task in tasks}
         for number, done in enumerate(as_completed(waiting), 1):
-            print(f"{number} of {len(tasks)}: {done.result()}", flush=True)
+            error = done.exception()
+            failed += error is not None
+            told = done.result() if error is None else f"failed, {type(error).__name__}: {error} ({waiting[done]})"
+            print(f"{number} of {len(tasks)}: {told}", flush=True)
+    return failed
 
 
 def _begin(threads: int) -> None:

@@ -12,6 +12,7 @@ between tokens. Models come from configurations alone: no file and no network.
 
 from __future__ import annotations
 
+import os
 import string
 from typing import Any
 
@@ -20,6 +21,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 VOCAB = 128
+#: where models and ids are made: `ADDENDA_TEST_DEVICE=cuda` runs the laws on a GPU
+DEVICE = torch.device(os.environ.get("ADDENDA_TEST_DEVICE", "cpu"))
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 WINDOW = 8  # sliding windows are shorter than most test texts, so that they really cut
 
@@ -130,7 +133,7 @@ def pico(arch: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, **over
     model.generation_config.pad_token_id = PAD
     model.generation_config.bos_token_id = BOS
     model.generation_config.eos_token_id = EOS
-    return model.to(dtype).eval()
+    return model.to(DEVICE, dtype).eval()
 
 
 def _draw(model: PreTrainedModel) -> None:
@@ -148,7 +151,7 @@ def _draw(model: PreTrainedModel) -> None:
 def random_ids(rows: int, tokens: int, *, seed: int = 0) -> torch.Tensor:
     """Seeded token ids [rows, tokens] without special tokens."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(UNK + 1, VOCAB, (rows, tokens), generator=generator)
+    return torch.randint(UNK + 1, VOCAB, (rows, tokens), generator=generator).to(DEVICE)
 
 
 _CHAT = (

@@ -45,6 +45,7 @@ KINDS: list[Kind] = [
     Cartridge(count=4, init="text"),
     NeutralResidues(width=4),
     NeutralResidues(extra=0.3, gate="context", read_at=1),
+    NeutralResidues(width=4, gate="sigmoid", init="he"),
     ParallelAdapter(extra=0.25),
     LocasGLU(rank=2),
     LocasMLP(rank=2, activation="relu", layers=(1,)),

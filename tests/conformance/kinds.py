@@ -84,6 +84,8 @@ EXTRA: dict[str, Case] = {
     "locas-glu-random": _fixed(LocasGLU(rank=4, init="random", scale=16.0, layers=(0, 1))),
     "locas-glu-activation": _fixed(LocasGLU(rank=4, init="activation", scale=16.0), text=True),
     "rslora": _fixed(LoRA(rank=4, rslora=True)),
+    "neutral-he": _fixed(NeutralResidues(width=8, gate="token", init="he"), gate="token"),
+    "neutral-sigmoid": _fixed(NeutralResidues(width=8, gate="sigmoid")),
 }
 
 CASES: dict[str, Case] = MAIN | EXTRA

@@ -218,7 +218,7 @@ def test_beams_and_the_canary_see_it() -> None:
             assert [one.name for one in was_on(subject.base)] == ["m"]
 
 
-@pytest.mark.parametrize("case", ["neutral", "neutral-context", "registers", "cartridge"])
+@pytest.mark.parametrize("case", ["neutral", "neutral-context", "neutral-sigmoid", "registers", "cartridge"])
 def test_what_does_not_fold_is_refused(case: str) -> None:
     with subject_of("llama", case) as subject:
         subject.plug("m")

@@ -191,6 +191,7 @@ def test_shards_are_as_one_file(tmp_path: Path) -> None:
     [
         ("neutral", "gate that opens and shuts by token"),
         ("neutral-context", "gate that reads the document so far"),
+        ("neutral-sigmoid", "gate that opens and shuts by token"),
         ("registers", "no place"),
         ("registers-neutral", "no place"),
         ("cartridge", "no place"),

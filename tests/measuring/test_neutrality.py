@@ -156,9 +156,11 @@ def test_the_card_says_so() -> None:
 def test_what_cannot_be_calibrated() -> None:
     base = made("token")
     base.new("b", addenda.LoRA(rank=2))
+    base.new("sigmoid", addenda.NeutralResidues(width=8, gate="sigmoid"))
     for name, more, told in (
+        ("sigmoid", {}, "'sigmoid' has a gate that is never quite shut: there is no threshold to calibrate"),
         ("b", {}, "'b' is of the kind LoRA, which has no gate to calibrate"),
-        ("c", {}, "no module 'c' is plugged; plugged are a, b"),
+        ("c", {}, "no module 'c' is plugged; plugged are a, b, sigmoid"),
         ("a", {"share": 1.0}, "share is a share of tokens"),
         ("a", {"per": "head"}, "per is 'layer' or 'module'"),
     ):

@@ -87,9 +87,10 @@ def test_the_cached_context_gives_the_loss_of_the_whole_window(base: addenda.Bas
         addenda.LoRA(2),
         addenda.NeutralResidues(width=8, gate="context"),
         addenda.NeutralResidues(width=8, gate="token"),
+        addenda.NeutralResidues(width=8, gate="sigmoid"),
         addenda.Registers(4),
     ],
-    ids=["lora", "context", "token", "registers"],
+    ids=["lora", "context", "token", "sigmoid", "registers"],
 )
 def test_any_kind_can_be_written_in_a_stream(base: addenda.Base, kind: Any) -> None:
     report = addenda.memorize(base, "m", text=TEXT, replay=general(30), replay_tokens=32, **QUICK | {"kind": kind})

@@ -134,6 +134,10 @@ def test_what_is_used_may_be_asked(plugged: addenda.Base) -> None:
     assert plan(plugged, gate_weight=5.0, gate_fit=False, gate_lr=1.0).settings.gate_lr == 1.0
     corpora = {"a": ["x"], "b": ["y"]}  # one of several has such a gate
     assert plan(plugged, ["b", "a"], corpus=corpora, gate_weight=5.0).settings.gate_weight == 5.0
+    plugged.new("c", addenda.NeutralResidues(width=8, gate="sigmoid"))
+    assert plan(plugged, "c", gate_weight=5.0).settings.gate_weight == 5.0
+    with pytest.raises(TrainingError, match="^gate_fit=False is for a context gate"):
+        plan(plugged, "c", gate_weight=5.0, gate_fit=False)
     assert plan(plugged, "b", gate_weight=1.0, top_k=64).settings.top_k == 64  # the defaults ask for nothing
 
 

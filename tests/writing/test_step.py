@@ -27,6 +27,7 @@ Make = Callable[..., addenda.Base]
 KINDS: dict[str, Any] = {
     "token": addenda.NeutralResidues(width=8, gate="token"),
     "context": addenda.NeutralResidues(width=8, gate="context", read_at=0),
+    "sigmoid": addenda.NeutralResidues(width=8, gate="sigmoid"),
     "lora": addenda.LoRA(rank=2),
     "registers": addenda.Registers(count=4, init="text"),
     "cartridge": addenda.Cartridge(count=4),
@@ -50,7 +51,7 @@ class Caught:
     def __init__(self, base: addenda.Base, names: Any, texts: dict[str, Any], corpus: Any, **settings: Any) -> None:
         settings = {"length": 32, "batch_rows": 4, "clip": None, **settings}
         modules = [base.modules[name] for name in ([names] if isinstance(names, str) else names)]
-        if all(module.gate is None for module in modules):  # such a weight is refused where there is no gate
+        if not any(module.classifies for module in modules):  # such a weight is refused where there is no gate
             settings.pop("gate_weight", None)
         alongside, lr = settings.pop("alongside", ()), settings.pop("lr", 1e-2)
         self.base, self.texts = base, texts
@@ -122,7 +123,7 @@ def test_accumulated_passes_equal_one(make_base: Make, texts: dict[str, Any]) ->
     assert_close(one, three)
 
 
-@pytest.mark.parametrize("kind", ["token", "context", "lora"])
+@pytest.mark.parametrize("kind", ["token", "context", "sigmoid", "lora"])
 def test_checkpointing_changes_no_gradient(make_base: Make, texts: dict[str, Any], kind: str) -> None:
     base = make_base("opt", dropout=0.3)
     grown(base, "a", KINDS[kind])
@@ -131,7 +132,9 @@ def test_checkpointing_changes_no_gradient(make_base: Make, texts: dict[str, Any
     assert_close(plain, again, 1e-6)
 
 
-@pytest.mark.parametrize("pair", [("token", "token"), ("context", "lora"), ("registers", "token")])
+@pytest.mark.parametrize(
+    "pair", [("token", "token"), ("context", "lora"), ("registers", "token"), ("sigmoid", "sigmoid")]
+)
 def test_modules_trained_in_one_batch_learn_what_each_learns_alone(
     make_base: Make, texts: dict[str, Any], pair: tuple[str, str]
 ) -> None:
@@ -214,6 +217,43 @@ def test_the_gate_penalty_is_that_of_the_hinges(make_base: Make, texts: dict[str
     assert caught.sums["a"].gate == pytest.approx(penalty.item(), rel=1e-5)
     (slope,) = torch.autograd.grad(penalty, gate.bias)
     assert float(with_ - without) == pytest.approx(float(slope), abs=1e-4)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("arch", ["llama", "opt"])
+def test_the_gate_penalty_of_sigmoid_gates_is_the_cross_entropy(
+    make_base: Make, texts: dict[str, Any], arch: str, accumulate: int
+) -> None:
+    base = make_base(arch)
+    grown(base, "a", KINDS["sigmoid"])
+    module: Any = base.modules["a"]
+    caught = Caught(base, "a", texts, texts["corpus"], local=0.0, gate_weight=1.0, accumulate=accumulate)
+    with_ = caught.gradients()["a"]
+    silent = Caught(base, "a", texts, texts["corpus"], local=0.0, gate_weight=0.0, accumulate=accumulate)
+    without = silent.gradients()["a"]
+    found: dict[str, dict[bool, list[torch.Tensor]]] = {key: {False: [], True: []} for key in module.sites()}
+    for items in caught.passes():
+        batch = stack(items, CPU)
+
+        def observer(share: Any, site: str, *, replay: torch.Tensor = batch.replay, **facts: Any) -> None:
+            adapter = module.adapter(site)
+            scores = facts["x"] @ adapter.router + adapter.bias
+            for on in (False, True):
+                found[site][on].append(scores[replay == on].flatten())
+
+        with base.using("a"), base.watching(observer=observer, documents=batch.seen_documents):
+            base.model(input_ids=batch.student()["ids"], use_cache=False)
+    each = []
+    for scores in found.values():
+        subject, replay = torch.sigmoid(torch.cat(scores[False])), torch.sigmoid(torch.cat(scores[True]))
+        each.append(-subject.log().mean() - (1 - replay).log().mean())
+    penalty = torch.stack(each).mean()
+    assert caught.sums["a"].gate == pytest.approx(penalty.item(), rel=1e-5)
+    assert silent.sums["a"].gate == 0.0
+    slopes = torch.autograd.grad(penalty, list(module.parameters()), materialize_grads=True)
+    # the gates' own, and those of the adapters below, whose output the gates above read
+    for (name, _), slope in zip(module.named_parameters(), slopes, strict=True):
+        torch.testing.assert_close(with_[name] - without[name], slope, rtol=1e-3, atol=1e-5)
 
 
 @contextmanager

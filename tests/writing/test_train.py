@@ -25,6 +25,7 @@ Make = Callable[..., addenda.Base]
 KINDS: dict[str, Any] = {
     "token": addenda.NeutralResidues(width=8, gate="token"),
     "context": addenda.NeutralResidues(width=8, gate="context", read_at=0),
+    "sigmoid": addenda.NeutralResidues(width=8, gate="sigmoid"),
     "parallel": addenda.ParallelAdapter(width=8),
     "lora": addenda.LoRA(rank=2),
     "joint": addenda.Registers(count=4, init="text"),
@@ -55,6 +56,35 @@ def test_every_kind_learns_and_the_base_does_not(
     assert all(p.grad is None for p in [*base.model.parameters(), *module.parameters()])
     assert not module.awaits_text
     assert base.selection.empty
+
+
+def mean_gates(base: addenda.Base, texts: list[str]) -> float:
+    """The mean of the token gates of module `a` over texts and layers."""
+    found: list[float] = []
+
+    def observer(share: Any, site: str, **facts: Any) -> None:
+        adapter: Any = base.modules["a"].adapter(site)
+        found.append(float(adapter.gate(facts["x"]).mean()))
+
+    with torch.no_grad(), base.using("a"), base.watching(observer=observer):
+        for text in texts:
+            base.model(base.tokenize(text)[None])
+    return sum(found) / len(found)
+
+
+def test_a_sigmoid_gate_comes_to_tell_subject_from_replay(
+    make_base: Make, quick: dict[str, Any], texts: dict[str, Any]
+) -> None:
+    apart = []
+    for weight in (1.0, 0.0):
+        base = make_base()
+        base.new("a", KINDS["sigmoid"])
+        assert mean_gates(base, texts["learning"]) == 0.5
+        given = quick | {"replay_share": 0.5, "tokens": 32 * 4 * 32, "gate_weight": weight}
+        addenda.train(base, "a", **given)
+        apart.append(mean_gates(base, texts["learning"]) - mean_gates(base, texts["forgetting"]))
+    assert apart[0] > 0.2, apart
+    assert abs(apart[1]) < 0.1, apart  # it is the cross-entropy that teaches it
 
 
 def test_the_report_and_the_card_tell_the_same(
@@ -297,13 +327,13 @@ def test_a_full_disk_stops_the_run_in_one_sentence(
     assert addenda.train(base, "a", **quick, out=tmp_path / "a", resume=True).resumed_from == 2
 
 
-@pytest.mark.parametrize("kind", ["token", "context", "neutral", "lora", "joint"])
+@pytest.mark.parametrize("kind", ["token", "context", "sigmoid", "neutral", "lora", "joint"])
 def test_a_gate_without_replay_is_remarked_upon(base: addenda.Base, quick: dict[str, Any], kind: str) -> None:
     base.new("a", KINDS[kind])
     one_step = quick | {"tokens": 4 * 32}
     assert addenda.train(base, "a", **one_step).remarks == ()
     report = addenda.train(base, "a", **one_step | {"replay": None, "replay_share": 0.0})
-    gated = kind in ("token", "context", "neutral")
+    gated = kind in ("token", "context", "sigmoid", "neutral")
     told = "no replay: the gate was never asked to shut; give replay= general text"
     assert report.remarks == ((told,) if gated else ())
     assert (told in str(report)) == gated

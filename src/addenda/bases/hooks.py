@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from addenda.core.contracts import AddingAdapter, Contribution
 from addenda.core.errors import AddendaError
-from addenda.core.gates import GateState
+from addenda.core.gates import ClassifyingAdapter, GateState
 from addenda.core.site import Site
 from addenda.core.state import RUNTIME, Call, Piece, RowStates, Share, compiling, running
 
@@ -215,6 +215,8 @@ def _adding(call: Call, share: Share, site: Site, adapter: AddingAdapter, x: Ten
     if watched:
         if contribution is not None:
             call.collect_delta(share, contribution.delta, contribution.index)
+        if call.collector is not None and isinstance(adapter, ClassifyingAdapter):
+            call.collect_classified(share, adapter.classified(part))
         call.observe(share, site.key, contribution=contribution, shape=part.shape[:2], x=part)
     return y if contribution is None else contribution.add_to(y, rows)
 

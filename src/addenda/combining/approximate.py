@@ -79,7 +79,9 @@ class Text:
 
 def can(module: KnowledgeModule) -> bool:
     """Whether a module stands beside FFNs, with a gate between it and plain weights."""
-    return bool(module.gates()) and all(module.adapter(key).seam is Seam.FFN for key in module.sites())
+    return (bool(module.gates()) or module.classifies) and all(
+        module.adapter(key).seam is Seam.FFN for key in module.sites()
+    )
 
 
 def read(base: Base, sources: Sequence[Any]) -> list[Text]:

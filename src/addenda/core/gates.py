@@ -1,14 +1,28 @@
-"""The context gate: one gate for a whole module, read early and averaged over the document so far."""
+"""Gates that training asks to tell subject from replay: a whole module's, read early, or an adapter's own, per token.
+
+The gate of a whole module is averaged over the document so far.
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from addenda.core.contracts import AddingAdapter
+
 #: how many tokens of score -1 stand before each document, once trained
 PRIOR = 16.0
+
+
+class ClassifyingAdapter(AddingAdapter):
+    """An adding adapter with a score per token that training teaches, by cross-entropy, to tell subject from replay."""
+
+    @abstractmethod
+    def classified(self, x: Tensor) -> Tensor:
+        """The score [R, T] for x [R, T, D_in]: the log-odds that a token is of the subject."""
 
 
 class GateState(NamedTuple):

@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from addenda.core.card import Card
 from addenda.core.contracts import Adapter, Kind, ReplacingAdapter
 from addenda.core.errors import AddendaError
-from addenda.core.gates import ContextGate
+from addenda.core.gates import ClassifyingAdapter, ContextGate
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 RESERVED = frozenset({"base", "off"})
@@ -95,6 +95,8 @@ class KnowledgeModule(nn.Module):
         self.gate = gate
         #: whether something of it changes per row as the text is read
         self.stateful = gate is not None or any(isinstance(a, ReplacingAdapter) for a in adapters.values())
+        #: whether training asks something of it to tell subject from replay, with the weight `gate_weight`
+        self.classifies = gate is not None or any(isinstance(a, ClassifyingAdapter) for a in adapters.values())
         self.probe: list[int] | None = None
         #: set by the plug: writes the module's folder (this floor knows no files)
         self.writer: Callable[[KnowledgeModule, Path], Path] | None = None

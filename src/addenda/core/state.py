@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ class Collector:
     """Gathers, during one forward pass, how much each module disturbs the tokens it should leave alone.
 
     `token_weight` [B, T] is zero except on the tokens that count; `subject_weight` [B, T] marks likewise the tokens of
-    the subject, for which a context gate should stand open (None: nothing is asked of it there). Values stay in the
-    autograd graph.
+    the subject, for which a gate should stand open (None: nothing is asked of it there). Values stay in the autograd
+    graph.
     """
 
     def __init__(self, token_weight: Tensor, subject_weight: Tensor | None = None) -> None:
@@ -201,12 +202,18 @@ class Call:
 
     def collect_gate(self, share: Share, score: Tensor) -> None:
         """Record what the gate penalty asks of a gate's score [R, T, 1]: two hinges, shut [0] and open [1]."""
-        if self.collector is None:
-            return
-        shut = self.collector.mean(torch.relu(1.0 + score), share.rows)
-        value = torch.stack([shut, self.collector.subject_mean(torch.relu(1.0 - score), share.rows)])
+        if self.collector is not None:
+            self._collect_pair(self.collector, share, torch.relu(1.0 + score), torch.relu(1.0 - score))
+
+    def collect_classified(self, share: Share, score: Tensor) -> None:
+        """Record what the gate penalty asks of an adapter's score [R, T]: two parts of a cross-entropy, as of a gate."""
+        if self.collector is not None:
+            self._collect_pair(self.collector, share, F.softplus(score.float()), F.softplus(-score.float()))
+
+    def _collect_pair(self, collector: Collector, share: Share, shut: Tensor, opened: Tensor) -> None:
+        value = torch.stack([collector.mean(shut, share.rows), collector.subject_mean(opened, share.rows)])
         if not self.recomputing:
-            self.collector.gates.setdefault(share.name, []).append(value)
+            collector.gates.setdefault(share.name, []).append(value)
 
     def observe(self, share: Share, site: str, **facts: Any) -> None:
         """Tell an observer (inspection, the 'was it on?' check) what happened at a site."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addenda.core.contracts import GatedAdapter, Kind, into, width_for
-from addenda.core.gates import ContextGate
+from addenda.core.gates import ClassifyingAdapter, ContextGate
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
 from addenda.core.units import Units
@@ -26,11 +26,11 @@ class NeutralAdapter(GatedAdapter):
 
     seam = Seam.FFN
 
-    def __init__(self, width: int, hidden: int, layers: int, token_gate: bool) -> None:
+    def __init__(self, width: int, hidden: int, layers: int, token_gate: bool, he: bool = False) -> None:
         super().__init__()
         # variance 1/(dL) instead of He's 2/d: stays near the base longer (section 3.3 of the paper)
         std = (width * layers) ** -0.5
-        self.up = nn.Parameter(torch.randn(2 * hidden, width) * std)
+        self.up = nn.Parameter(torch.randn(2 * hidden, width) * ((2 / width) ** 0.5 if he else std))
         self.down = nn.Parameter(torch.zeros(width, hidden))
         self.router = nn.Parameter(torch.randn(width) * std) if token_gate else None
         self.register_buffer("threshold", torch.zeros(()) if token_gate else None)
@@ -50,6 +50,33 @@ class NeutralAdapter(GatedAdapter):
         return Units.stacked(self.up, self.down.T, activation="silu")
 
 
+class SigmoidAdapter(NeutralAdapter, ClassifyingAdapter):
+    """delta(x) = g(x) * W_o( silu(W_g x) * (W_i x) ), g(x) = sigmoid(w . x + b), w and b starting at zero.
+
+    No token is left alone: g is small at best. It has no threshold; training teaches w . x + b by cross-entropy.
+    """
+
+    def __init__(self, width: int, hidden: int, layers: int, he: bool = False) -> None:
+        super().__init__(width, hidden, layers, token_gate=False, he=he)
+        self.router = nn.Parameter(torch.zeros(width))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def score(self, x: Tensor) -> Tensor:
+        """w . x + b [...]."""
+        return into(x, self.router) @ self.router + self.bias
+
+    def classified(self, x: Tensor) -> Tensor:
+        """w . x + b [R, T]."""
+        return self.score(x)
+
+    def gate(self, x: Tensor) -> Tensor:
+        """The gate [..., 1]."""
+        return torch.sigmoid(self.score(x)).unsqueeze(-1)
+
+    def live(self, x: Tensor) -> None:
+        """None: the gate is open on all tokens."""
+
+
 @dataclass(frozen=True)
 class NeutralResidues(Kind):
     """Parallel gated FFN adapters that stay silent off their subject.
@@ -57,16 +84,21 @@ class NeutralResidues(Kind):
     Give `extra`, a share of the base's parameters (the paper uses 0.2), or `width`, hidden units per layer.
     `gate="context"` is ours: one gate for the whole module, read at layer `read_at` (default: a third of the way up),
     averaged over the document so far and cut at a threshold that `addenda.calibrate` can raise; the module acts from
-    that layer up. `gate="token"` is the paper's: one gate per token and layer.
+    that layer up. `gate="token"` is the paper's: one gate per token and layer. `gate="sigmoid"` is the one it was compared
+    with: per token and layer too, taught by cross-entropy (`gate_weight`) to tell subject from replay; it is never quite
+    shut, so that no token is left bit-equal, and there is no threshold to calibrate.
+
+    `init="small"` draws the input matrices with variance 1/(width * layers), `"he"` with He's 2/width.
 
     Source: Talla, Grave, Jegou 2025, "Neutral Residues: Revisiting Adapters for Model Extension", ICML,
-    arXiv:2410.02744. Differs: the context gate, and the threshold of both gates.
+    arXiv:2410.02744. Differs: the context gate, and the threshold of both gates that shut.
     """
 
     extra: float | None = None
     width: int | None = None
-    gate: Literal["token", "context"] = "context"
+    gate: Literal["token", "context", "sigmoid"] = "context"
     read_at: int | None = None
+    init: Literal["small", "he"] = "small"
 
     seam: ClassVar[Seam] = Seam.FFN
     default_lr: ClassVar[float] = 3e-3
@@ -79,16 +111,20 @@ class NeutralResidues(Kind):
             self.extra is None or 0 < self.extra <= 10, f"extra is a share of the base, e.g. 0.2; got {self.extra}"
         )
         self.check(self.width is None or self.width > 0, f"width must be positive; got {self.width}")
-        self.check(self.gate in ("token", "context"), f"gate is 'token' or 'context'; got {self.gate!r}")
+        self.check(
+            self.gate in ("token", "context", "sigmoid"),
+            f"gate is 'token', 'context' or 'sigmoid'; got {self.gate!r}",
+        )
         self.check(self.read_at is None or self.gate == "context", "read_at belongs to gate='context'")
+        self.check(self.init in ("small", "he"), f"init is 'small' or 'he'; got {self.init!r}")
 
     @property
     def default_local(self) -> float:
-        """1.0 for token gates; a context gate is shut by its own penalty, and the loss would only slow learning."""
+        """1.0 for token gates; the others are shut by their own penalty, and the loss would only slow learning."""
         return 1.0 if self.gate == "token" else 0.0
 
     def _first(self, anatomy: Anatomy) -> int:
-        if self.gate == "token":
+        if self.gate != "context":
             return 0
         first = anatomy.layers // 3 if self.read_at is None else self.read_at
         self.check(0 <= first < anatomy.layers, f"read_at is a layer from 0 to {anatomy.layers - 1}; got {first}")
@@ -101,14 +137,14 @@ class NeutralResidues(Kind):
         # a context gate leaves the layers below it out: they cannot know it yet
         per_unit = 3 * anatomy.width * len(sites) / anatomy.layers
         hidden = width_for(self.extra, self.width, anatomy, per_unit)
-        return {
-            site.key: NeutralAdapter(anatomy.width, hidden, anatomy.layers, token_gate=self.gate == "token")
-            for site in sites
-        }
+        sizes, he = (anatomy.width, hidden, anatomy.layers), self.init == "he"
+        if self.gate == "sigmoid":
+            return {site.key: SigmoidAdapter(*sizes, he=he) for site in sites}
+        return {site.key: NeutralAdapter(*sizes, token_gate=self.gate == "token", he=he) for site in sites}
 
     def gate_of(self, anatomy: Anatomy) -> ContextGate | None:
         """The context gate, if chosen."""
-        if self.gate == "token":
+        if self.gate != "context":
             return None
         site = next(site for site in anatomy.at(Seam.FFN) if site.layer == self._first(anatomy))
         return ContextGate(site.key, site.layer, anatomy.width)

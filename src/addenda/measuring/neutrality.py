@@ -240,6 +240,8 @@ Gates = dict[str, Any]
 def _gates(base: Base, name: str) -> Gates:
     module = base.modules[name]
     found = module.gates()
+    if not found and module.classifies:
+        raise AddendaError(f"'{name}' has a gate that is never quite shut: there is no threshold to calibrate")
     if not found:
         raise AddendaError(f"'{name}' is of the kind {type(module.kind).__name__}, which has no gate to calibrate")
     return found

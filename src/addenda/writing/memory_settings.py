@@ -41,7 +41,8 @@ class MemorySettings:
     local: float = 0.1
     """weight of the local neutrality loss on replay tokens; no other loss is taken on them"""
     gate_weight: float = 1.0
-    """weight of the context gate's hinges (shut on replay, open on the text), for modules that have such a gate"""
+    """weight of what a context gate (by hinges) or sigmoid gates (by cross-entropy) are taught: shut on replay, open on the
+    text"""
     clip: float | None = 1.0
     """largest norm of a module's gradient; None: no clipping"""
     weight_decay: float = 0.0

@@ -19,6 +19,7 @@ from addenda.writing import checkpoint
 from addenda.writing.batches import Mixture, stack
 from addenda.writing.packing import Feed, Stream
 
+#: as `addenda.train` has it by default
 SHUFFLE = 2**20
 
 
@@ -42,6 +43,7 @@ class PlainTraining:
         length: int,
         share: float = 0.1,
         precision: str = "fp32",
+        shuffle_tokens: int = SHUFFLE,
         work: Path | None = None,
     ) -> None:
         self.lr, self.rows, self.length, self.precision, self.work = lr, rows, length, precision, work
@@ -49,7 +51,7 @@ class PlainTraining:
         encoder = Encoder(tokenizer, self.head.vocabulary, close=True)
 
         def feed(source: Any, code: int) -> Feed:
-            options = {"length": length, "context": 0, "seed": seed, "code": code, "shuffle_tokens": SHUFFLE}
+            options = {"length": length, "context": 0, "seed": seed, "code": code, "shuffle_tokens": shuffle_tokens}
             return Feed(Stream(open_texts(source), encoder, **options))
 
         self.mixture = Mixture({"plain": feed(corpus, 0)}, None if replay is None else feed(replay, 1), share)

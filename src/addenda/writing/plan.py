@@ -256,11 +256,12 @@ def _check_used(modules: Mapping[str, Any], settings: Settings) -> None:
             if name in changed
         ]
     if all(module.gate is None for module in modules.values()):
+        taught = any(module.classifies for module in modules.values())
         whose = ", ".join(f"'{name}' ({type(module.kind).__name__})" for name, module in modules.items())
         wrong += [
             f"{told[name]} is for a context gate, which {whose} lacks: take a kind with gate='context', or leave it out"
             for name in ("gate_weight", "gate_fit", "gate_lr")
-            if name in changed
+            if name in changed and not (name == "gate_weight" and taught)
         ]
     if wrong:
         raise TrainingError("; ".join(wrong))

@@ -36,7 +36,8 @@ class Settings:
     local: float | None = None
     """weight of the local neutrality loss on replay tokens; default: the kind's own"""
     gate_weight: float = 1.0
-    """weight of the context gate's hinges (shut on replay tokens, open on the corpus), for modules that have such a gate"""
+    """weight of what a context gate (by hinges) or sigmoid gates (by cross-entropy) are taught: shut on replay, open on the
+    corpus"""
     gate_fit: bool = True
     """start a fresh context gate from a fit to corpus and replay, not from one that is open everywhere"""
     gate_lr: float = 0.1

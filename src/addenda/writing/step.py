@@ -161,9 +161,7 @@ class Stepper:
 
     def _collector(self, batch: Batch) -> Collector | None:
         """A collector over replay tokens, where something asks for it; for gates also over the subject's."""
-        gated = self.plan.settings.gate_weight > 0 and any(
-            self.base.modules[n].gate is not None for n in self.plan.names
-        )
+        gated = self.plan.settings.gate_weight > 0 and any(self.base.modules[n].classifies for n in self.plan.names)
         if self.plan.replay is None or not (gated or (any(self.plan.local.values()) and bool(batch.replay.any()))):
             return None
         replay = batch.replay[:, None].expand(-1, batch.targets.shape[1]).float()
@@ -184,7 +182,7 @@ class Stepper:
             stats[number, 4] += local.detach()
             stats[number, 5] += gate.detach()
             loss = loss + self.plan.local[name] * local
-            if module.gate is not None:
+            if module.classifies:
                 loss = loss + self.plan.settings.gate_weight * gate
         return loss
 

@@ -190,7 +190,7 @@ def _remarks(base: Base, plan: Plan) -> tuple[str, ...]:
             f"{trained:,} of {plan.asked:,} tokens were trained on: a step has {plan.tokens_per_step:,}; a shorter length or "
             "fewer rows make smaller ones"
         )
-    gated = [name for name in plan.names if base.modules[name].gates()]
+    gated = [name for name in plan.names if base.modules[name].gates() or base.modules[name].classifies]
     if plan.replay is not None or not gated:
         return tuple(found)
     whose = "the gate" if len(plan.names) == 1 else f"the gate of {', '.join(gated)}"

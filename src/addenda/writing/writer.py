@@ -161,13 +161,13 @@ class Writer:
         return total
 
     def _gate(self, name: str, collector: Collector, shares: Tensor) -> Tensor:
-        if self.base.modules[name].gate is None:
+        if not self.base.modules[name].classifies:
             return torch.zeros((), device=self.device)
         return self.settings.gate_weight * gate_penalty(collector.gates.get(name, ()), shares).to(self.device)
 
     def _collector(self, rows: int, fresh: int) -> Collector | None:
-        """A collector of what context gates do on the text, where there are any to hold open."""
-        gated = self.replay is not None and any(self.base.modules[name].gate is not None for name in self.names)
+        """A collector of what gates do on the text, where there are any to hold open."""
+        gated = self.replay is not None and any(self.base.modules[name].classifies for name in self.names)
         if not gated or not torch.is_grad_enabled():
             return None
         ones = torch.ones(rows, fresh, device=self.device)

@@ -1,0 +1,186 @@
+"""Neutral Residues against fine-tuning, LoRA and plain adapters of equal size; what each part of the method is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recipes.frontier import save
+from recipes.studies import page
+from recipes.studies.page import grouped, table
+from recipes.studies.plan import Records, Scale, Way, of_part, rates, total_gain
+from recipes.studies.plan import sweep as plan_sweep
+from recipes.studies.run import FULL, Run
+
+STUDY = "neutral_residues"
+SIZE = {"extra": 0.2}
+WAYS = {
+    "full": Way(FULL, {}, {}, (3e-4, 1e-3, 3e-3)),
+    "lora": Way("LoRA", SIZE, {}, (1e-3, 3e-3, 5e-3)),
+    "adapter": Way("ParallelAdapter", SIZE, {}, (1e-3, 3e-3, 1e-2)),
+    "neutral-token": Way("NeutralResidues", SIZE | {"gate": "token"}, {}, (1e-3, 3e-3, 1e-2)),
+    "neutral-context": Way("NeutralResidues", SIZE | {"gate": "context"}, {}, (1e-3, 3e-3, 1e-2)),
+}
+#: the paper's case, and ours
+FRENCH, PUBMED = "french", "pubmed"
+THREE = "pubmed+french+law"
+#: compared where every one of the five would be too many
+FEW = ("lora", "neutral-token", "neutral-context")
+TOKENS, ABLATED = 1_000_000, 500_000
+BUDGETS, TEXTS = (125_000, 250_000), (50_000, 200_000)
+#: what is changed of the token-gated method, by group and name: fields of a run
+CHANGES: dict[str, dict[str, dict[str, Any]]] = {
+    "gate": {
+        "none, local loss": {"kind": "ParallelAdapter", "settings": {"local": 1.0}},
+        "sigmoid, cross-entropy": {"options": {"gate": "sigmoid"}},
+        "relu, local loss (the method)": {},
+        "context": {"options": {"gate": "context"}},
+    },
+    "local loss": {f"{weight:g}": {"settings": {"local": weight}} for weight in (0.0, 0.1, 10.0)},
+    "replay share": {f"{share:g}": {"replay_share": share} for share in (0.0, 0.01, 0.5)},
+    "start": {"He": {"options": {"init": "he"}}},
+    "extra parameters": {f"{extra:.0%}": {"options": {"extra": extra}} for extra in (0.05, 0.1, 0.4)},
+}
+
+
+def sweep(scale: Scale) -> Iterator[Run]:
+    """Every method's rates on both subjects."""
+    return plan_sweep(STUDY, WAYS, (PUBMED, FRENCH), scale)
+
+
+def then(records: Records, scale: Scale) -> Iterator[Run]:
+    """Methods on both subjects, three at once, ablations, budgets, less text."""
+    chosen = {name: rates(records, STUDY, WAYS, name) for name in (PUBMED, FRENCH)}
+    french = chosen[FRENCH]
+    for seed in scale.seeds:
+        for name, found in chosen.items():
+            for method, lr in found.items():
+                yield WAYS[method].run(STUDY, "methods", method, name, lr=lr, seed=seed, tokens=scale.tokens(TOKENS))
+        yield from _ablations(french, scale, seed)
+        for method in (one for one in ("full", *FEW) if one in chosen[PUBMED]):
+            yield WAYS[method].run(
+                STUDY, "three", method, THREE, lr=chosen[PUBMED][method], seed=seed, tokens=scale.tokens(TOKENS)
+            )
+        for method in (one for one in FEW if one in french):
+            more: dict[str, Any] = {"lr": french[method], "seed": seed}
+            for tokens in BUDGETS:
+                yield WAYS[method].run(STUDY, "budgets", method, FRENCH, tokens=scale.tokens(tokens), **more)
+            for text in TEXTS:
+                more["corpus_tokens"] = scale.tokens(text)
+                yield WAYS[method].run(STUDY, "texts", method, FRENCH, tokens=scale.tokens(ABLATED), **more)
+
+
+def _ablations(chosen: dict[str, float], scale: Scale, seed: int) -> Iterator[Run]:
+    """One thing changed of the token-gated method, at its rate; a plain adapter and a context gate at theirs."""
+    own = {"none, local loss": "adapter", "context": "neutral-context"}
+    for group, changes in CHANGES.items():
+        for told, change in changes.items():
+            lr = chosen.get(own.get(told, "neutral-token"))
+            if lr is None:
+                continue
+            way = WAYS["neutral-token"]
+            if change.get("kind"):
+                way = WAYS["adapter"]
+            yield way.run(
+                STUDY, group, told, FRENCH, lr=lr, seed=seed, tokens=scale.tokens(ABLATED),
+                **{key: value for key, value in change.items() if key != "kind"},
+            )  # fmt: skip
+
+
+def report(records: Records, folder: Path) -> str:
+    """Tables as Markdown, and the figure, written to `folder`."""
+    names = ("method", "lr", "parameters")
+    parts: list[tuple[str, list[str]]] = []
+    for name in (FRENCH, PUBMED):
+        found = [one for one in of_part(records, STUDY, "methods") if one["run"]["subject"] == name]
+        found.sort(key=lambda one: list(WAYS).index(one["run"]["method"]))
+        groups = {
+            (m, page.rate(f), page.parameters(f)): f for m, f in grouped(found, lambda run: run["method"]).items()
+        }
+        heads = (*names, "runs", "gain, nats", "forgotten, nats", "general tokens left bit-equal", "training, s")
+        cells = (page.own_gain, page.forgotten, page.untouched, page.seconds)
+        parts.append((f"English base to {name}, {_tokens(found)} tokens", table(heads, groups, cells)))
+    found = of_part(records, STUDY, "three")
+    heads = ("method", "runs", *(f"gain on {name}" for name in THREE.split("+")), "forgotten", "left bit-equal")
+    cells = (*(page.gain_of(name) for name in THREE.split("+")), page.forgotten, page.untouched)
+    groups = grouped(found, lambda run: run["method"])
+    parts.append((f"Three subjects in one module, {_tokens(found)} tokens in all", table(heads, groups, cells)))
+    order = [(group, told) for group, changes in CHANGES.items() for told in changes]
+    found = sorted(
+        of_part(records, STUDY, *CHANGES), key=lambda one: order.index((one["run"]["part"], one["run"]["method"]))
+    )
+    groups = grouped(found, lambda run: (run["part"], run["method"]))
+    heads = ("what", "set to", "runs", "parameters", "gain, nats", "forgotten, nats", "general tokens left bit-equal")
+    cells = (page.parameters, page.own_gain, page.forgotten, page.untouched)
+    parts.append((f"Ablations of the token gate, French, {_tokens(found)} tokens", table(heads, groups, cells)))
+    for part, title, key in (
+        ("budgets", "Smaller budgets, French", "tokens"),
+        ("texts", "Less text, read again and again, French", "corpus_tokens"),
+    ):
+        found = of_part(records, STUDY, part)
+        if part == "budgets":
+            found += [
+                one
+                for one in of_part(records, STUDY, "methods")
+                if one["run"]["subject"] == FRENCH and one["run"]["method"] in FEW
+            ]
+        groups = dict(
+            sorted(
+                grouped(found, lambda run, key=key: (f"{run[key]:,}", run["method"])).items(),
+                key=lambda one: int(one[0][0].replace(",", "")),
+            )
+        )
+        told = "tokens trained on" if part == "budgets" else f"tokens of text, of {_tokens(found)} trained on"
+        heads = (told, "method", "runs", "gain, nats", "forgotten, nats", "left bit-equal")
+        parts.append((title, table(heads, groups, (page.own_gain, page.forgotten, page.untouched))))
+    found = sorted(
+        of_part(records, STUDY, "sweep"),
+        key=lambda one: (one["run"]["subject"], list(WAYS).index(one["run"]["method"]), one["run"]["lr"]),
+    )
+    groups = grouped(found, lambda run: (run["subject"], run["method"], f"{run['lr']:g}"))
+    heads = ("subject", "method", "lr", "runs", "gain, nats", "forgotten, nats")
+    parts.append((f"Sweep, {_tokens(found)} tokens", table(heads, groups, (page.own_gain, page.forgotten))))
+    _draw(records, folder)
+    return page.written(parts, of_part(records, STUDY, "methods", *CHANGES))
+
+
+def _tokens(records: Records) -> str:
+    return ", ".join(f"{n:,}" for n in sorted({one["run"]["tokens"] for one in records}))
+
+
+def _draw(records: Records, folder: Path) -> None:
+    found = of_part(records, STUDY, "methods")
+    if not found:
+        return
+    figure, (*panels, last) = page.canvas(3)
+    for axes, name in zip(panels, (FRENCH, PUBMED), strict=True):
+        for method, mine in grouped(
+            [one for one in found if one["run"]["subject"] == name], lambda run: run["method"]
+        ).items():
+            (x, dx), (y, dy) = page.mean_of(mine, lambda one: one["forgetting"][0]), page.mean_of(mine, total_gain)
+            axes.errorbar(x, y, dy, dx, "o", ms=6, capsize=2, color=page.COLOURS[method], label=method)
+        page.bare(
+            axes, "forgotten: loss added on general text, nats", "gain, nats", f"{name}: up and to the left is better"
+        )
+        axes.axvline(0, color="#bbbbbb", lw=0.8)
+    panels[0].legend(frameon=False, fontsize=8)
+    budgets = of_part(records, STUDY, "budgets") + [
+        one for one in found if one["run"]["subject"] == FRENCH and one["run"]["method"] in FEW
+    ]
+    for method, mine in grouped(budgets, lambda run: run["method"]).items():
+        by_tokens = sorted(grouped(mine, lambda run: run["tokens"]).items())
+        for value, style, told in ((total_gain, "o-", "gain"), (lambda one: one["forgetting"][0], "s--", "forgotten")):
+            y = [page.mean_of(group, value)[0] for _, group in by_tokens]
+            last.plot(
+                [tokens for tokens, _ in by_tokens],
+                y,
+                style,
+                ms=4,
+                color=page.COLOURS[method],
+                label=f"{method}, {told}",
+            )
+    last.set_xscale("log")
+    page.bare(last, "tokens trained on", "nats", "french: what a budget buys")
+    last.legend(frameon=False, fontsize=7)
+    save(figure, folder / STUDY)

@@ -1,0 +1,105 @@
+"""Recall: facts of people that do not exist, told in texts, asked for without them; how many each kind holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recipes.frontier import save, with_t_interval
+from recipes.studies import page
+from recipes.studies.page import grouped, table
+from recipes.studies.plan import Records, Scale, Way, of_part, rates
+from recipes.studies.plan import sweep as plan_sweep
+from recipes.studies.run import Run
+
+STUDY = "recall"
+#: a small share of the base, so that a load can be felt; the slots of the others take what they take
+SIZE = {"extra": 0.05}
+WAYS = {
+    "lora": Way("LoRA", SIZE, {}, (1e-3, 3e-3, 5e-3)),
+    "adapter": Way("ParallelAdapter", SIZE, {}, (1e-3, 3e-3, 1e-2)),
+    "neutral-token": Way("NeutralResidues", SIZE | {"gate": "token"}, {}, (1e-3, 3e-3, 1e-2)),
+    "neutral-context": Way("NeutralResidues", SIZE | {"gate": "context"}, {}, (1e-3, 3e-3, 1e-2)),
+    "registers": Way("Registers", {"count": 128, "init": "text"}, {}, (3e-2, 1e-1, 3e-1)),
+    "cartridge": Way("Cartridge", {"count": 128, "init": "text"}, {}, (1e-2, 3e-2, 1e-1)),
+    "locas": Way("LocasGLU", {"rank": 64, "scale": 16.0}, {}, (4e-3, 1.6e-2, 6.4e-2)),
+}
+#: people told about, and tokens trained on: ten to twenty times over their texts
+LOADS = {25: 160_000, 100: 500_000, 400: 1_500_000}
+SWEPT = "people-100"
+
+
+def sweep(scale: Scale) -> Iterator[Run]:
+    """Every kind's rates at the middle load."""
+    return plan_sweep(STUDY, WAYS, (SWEPT,), scale)
+
+
+def then(records: Records, scale: Scale) -> Iterator[Run]:
+    """Every kind at every load."""
+    for seed in scale.seeds:
+        for method, lr in rates(records, STUDY, WAYS, SWEPT).items():
+            for people, tokens in LOADS.items():
+                name = f"people-{people}"
+                yield WAYS[method].run(STUDY, "loads", method, name, lr=lr, seed=seed, tokens=scale.tokens(tokens))
+
+
+def report(records: Records, folder: Path) -> str:
+    """The table as Markdown, and the figure, written to `folder`."""
+    found = of_part(records, STUDY, "loads")
+    found.sort(key=lambda one: (_people(one["run"]), list(WAYS).index(one["run"]["method"])))
+    groups = grouped(found, lambda run: (_people(run), run["method"]))
+    heads = (
+        "people", "kind", "runs", "parameters", "chosen of ten, without", "with", "written word for word",
+        "facts more per 1,000 parameters", "untold questions answered as before", "forgotten, nats",
+    )  # fmt: skip
+    cells = (
+        page.parameters, _share("chosen_before"), _share("chosen_after"), _share("exact_after"), _per_parameters, _share("kept"),
+        page.forgotten,
+    )  # fmt: skip
+    swept = grouped(of_part(records, STUDY, "sweep"), lambda run: (run["method"], f"{run['lr']:g}"))
+    sweep_heads = ("kind", "lr", "runs", "gain, nats", "forgotten, nats")
+    parts = [
+        ("Facts told in texts, asked for without them; five for each of so many people", table(heads, groups, cells)),
+        ("Sweep, 100 people", table(sweep_heads, swept, (page.own_gain, page.forgotten))),
+    ]  # fmt: skip
+    if groups:
+        _draw(groups, folder)
+    return page.written(parts, found)
+
+
+def _people(run: dict[str, Any]) -> int:
+    return int(run["subject"].removeprefix("people-"))
+
+
+def _share(key: str) -> page.Cell:
+    return lambda found: with_t_interval([one["recall"][key]["value"] for one in found], 3, -math.inf)
+
+
+def recalled(record: dict[str, Any]) -> float:
+    """Facts of all that were told that are chosen rightly beyond what the bare base chooses: the share asked stands for all."""
+    return record["recall"]["gain"]["value"] * record["recall"]["told"]
+
+
+def _per_parameters(found: Records) -> str:
+    return with_t_interval([1000 * recalled(one) / one["parameters"] for one in found], 3, -math.inf)
+
+
+def _draw(groups: dict[tuple[int, str], Records], folder: Path) -> None:
+    figure, (left, right) = page.canvas(2)
+    for kind in WAYS:
+        mine = [(people, found) for (people, name), found in groups.items() if name == kind]
+        if not mine:
+            continue
+        told = [5 * people for people, _ in mine]
+        for axes, value in ((left, recalled), (right, lambda one: one["forgetting"][0])):
+            y, dy = zip(*(page.mean_of(found, value) for _, found in mine), strict=True)
+            axes.errorbar(told, y, dy, fmt="o-", ms=4, capsize=2, color=page.COLOURS[kind], label=kind)
+    left.plot(told, told, ":", color="#999999", lw=1, label="all of them")
+    for axes, what in ((left, "facts recalled beyond what the base guesses"), (right, "forgotten, nats")):
+        axes.set_xscale("log")
+        page.bare(axes, "facts told", what)
+    left.set_yscale("symlog", linthresh=10)
+    left.legend(frameon=False, fontsize=8)
+    save(figure, folder / STUDY)

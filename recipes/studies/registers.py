@@ -1,0 +1,97 @@
+"""Registers: what becomes of their output, which gate, which start, how many, on which subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import get_args
+
+from addenda.kinds.registers import Mode
+from recipes.frontier import save
+from recipes.studies import page
+from recipes.studies.page import grouped, table
+from recipes.studies.plan import Records, Scale, Way, of_part, rates, total_gain
+from recipes.studies.plan import sweep as plan_sweep
+from recipes.studies.run import Run
+
+STUDY = "registers"
+COUNT = 128
+WAYS = {
+    "joint": Way("Registers", {"count": COUNT, "init": "text"}, {}, (3e-2, 1e-1, 3e-1)),
+    "neutral": Way(
+        "Registers", {"count": COUNT, "init": "text", "gate": "neutral"}, {"local": 0.1}, (1e-2, 3e-2, 1e-1)
+    ),
+}
+PUBMED, OTHERS = "pubmed", ("wiki", "law")
+TOKENS = 500_000
+STARTS, COUNTS = ("zeros", "text"), (16, 64, 256, 1024)
+
+
+def sweep(scale: Scale) -> Iterator[Run]:
+    """Both gates' rates."""
+    return plan_sweep(STUDY, WAYS, (PUBMED,), scale)
+
+
+def then(records: Records, scale: Scale) -> Iterator[Run]:
+    """Four modes by two gates by two starts; counts; other subjects."""
+    chosen = rates(records, STUDY, WAYS, PUBMED)
+    tokens = scale.tokens(TOKENS)
+    for seed, (gate, lr) in product(scale.seeds, chosen.items()):
+        way = WAYS[gate]
+        for name in OTHERS:
+            yield way.run(STUDY, "subjects", gate, name, lr=lr, seed=seed, tokens=tokens)
+        for mode, start in product(get_args(Mode), STARTS):
+            options = {"mode": mode, "init": start}
+            yield way.run(
+                STUDY, "modes", f"{gate}, {mode}, {start}", PUBMED, lr=lr, seed=seed, tokens=tokens, options=options
+            )
+        for count in COUNTS:
+            yield way.run(
+                STUDY, "counts", gate, PUBMED, lr=lr, seed=seed, tokens=tokens, options={"count": count}
+            )  # fmt: skip
+
+
+def report(records: Records, folder: Path) -> str:
+    """Tables as Markdown, and the figure, written to `folder`."""
+    cells = (page.own_gain, page.forgotten, page.untouched, page.parameters)
+    tail = ("runs", "gain, nats", "forgotten, nats", "general tokens left bit-equal", "parameters")
+    modes = grouped(of_part(records, STUDY, "modes"), lambda run: tuple(run["method"].split(", ")))
+    counted = _by_count(records)
+    subjects = of_part(records, STUDY, "subjects") + [
+        one for one in of_part(records, STUDY, "modes") if one["run"]["method"].endswith(", drop, text")
+    ]
+    by_subject = grouped(subjects, lambda run: (run["subject"], run["method"].split(", ")[0]))
+    swept = grouped(of_part(records, STUDY, "sweep"), lambda run: (run["method"], f"{run['lr']:g}"))
+    parts = [
+        ("Modes, gates and starts, 128 registers, PubMed", table(("gate", "mode", "start", *tail), modes, cells)),
+        ("How many, PubMed", table(("registers", "gate", *tail), counted, cells)),
+        ("Subjects, 128 registers", table(("subject", "gate", *tail), by_subject, cells)),
+        ("Sweep", table(("gate", "lr", "runs", "gain, nats", "forgotten, nats"), swept, cells[:2])),
+    ]
+    if counted:
+        _draw(counted, folder)
+    return page.written(parts, of_part(records, STUDY, "modes", "counts", "subjects"))
+
+
+def _by_count(records: Records) -> dict[tuple[int, str], Records]:
+    """By number of registers and gate; those of the grid of modes among them."""
+    found = of_part(records, STUDY, "counts")
+    found += [one for one in of_part(records, STUDY, "modes") if one["run"]["method"].endswith(", drop, text")]
+    groups = grouped(found, lambda run: (run["options"]["count"], run["method"].split(", ")[0]))
+    return dict(sorted(groups.items()))
+
+
+def _draw(counted: dict[tuple[int, str], Records], folder: Path) -> None:
+    figure, (left, right) = page.canvas(2)
+    for gate in WAYS:
+        mine = [(count, found) for (count, name), found in counted.items() if name == gate]
+        counts = [count for count, _ in mine]
+        for axes, value in ((left, total_gain), (right, lambda one: one["forgetting"][0])):
+            y, dy = zip(*(page.mean_of(found, value) for _, found in mine), strict=True)
+            axes.errorbar(counts, y, dy, fmt="o-", ms=4, capsize=2, color=page.COLOURS[gate], label=f"{gate} gate")
+    for axes, told in ((left, "gain on medical text, nats"), (right, "forgotten: loss added on general text, nats")):
+        axes.set_xscale("log", base=2)
+        page.bare(axes, "registers per layer", told)
+    left.legend(frameon=False, fontsize=8)
+    save(figure, folder / STUDY)

@@ -1,0 +1,182 @@
+"""One run of a study: a module, or every weight, trained on a subject and measured; its record is a JSON file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import addenda
+from addenda.core.registry import build_kind
+from addenda.encoding import Encoder
+from addenda.measuring.recall import recall
+from addenda.plugging import Base
+from addenda.scoring import Score, score
+from addenda.texts import texts
+from addenda.writing.plain import PlainTraining
+from recipes.common import load, precision, study_texts
+from recipes.records import device, name_of, write_record
+from recipes.studies.subjects import facts_of, subject
+
+#: rows of a step, and tokens of a row
+ROWS, LENGTH = 16, 256
+#: tokens scored of each held-out text; of general text whether each is left bit-equal; questions asked about people
+HELD, ALONE, QUESTIONS = 30_000, 8_000, 200
+#: tokens among which rows are shuffled: to fill a larger reservoir takes longer than a short run
+SHUFFLE = 2**17
+#: share of a step's tokens that is replay
+SHARE = 0.1
+#: every weight of the base
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run. `method` is what it is called in tables; `subject` may be several, joined by `+`.
+
+    `documents` limits the corpus to that many tokens of it, read again and again; None: all.
+    """
+
+    study: str
+    part: str
+    method: str
+    subject: str
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    lr: float = 1e-3
+    tokens: int = 1_000_000
+    seed: int = 0
+    replay_share: float = SHARE
+    corpus_tokens: int | None = None
+
+    @property
+    def id(self) -> str:
+        """A short name that changes with every option."""
+        words = re.sub(r"[^a-z0-9.%]+", "-", f"{self.part} {self.method} {self.subject}".lower()).strip("-")
+        return name_of(self, words, self.seed)
+
+    @property
+    def subjects(self) -> list[str]:
+        """Those that it learns."""
+        return self.subject.split("+")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run made: `on` selects it for a block of `base`, whose size is `parameters` more."""
+
+    base: Base
+    on: Callable[[], AbstractContextManager[Any]]
+    parameters: int
+    seconds: float
+
+
+def execute(run: Run, records: Path) -> str:
+    """Train, measure, write the record."""
+    bare = load(attn_implementation="eager")
+    chooses = run.part == "sweep"
+    before = {name: _bare(name, chooses) for name in (*run.subjects, "general")}
+    with trained(run, bare) as made:
+        with made.on():
+            found: dict[str, Any] = {"gains": {}}
+            for name in run.subjects:
+                found["gains"][name] = _triple(before[name].minus(_scored(made.base, name, chooses)))
+            found["forgetting"] = _triple(_scored(made.base, "general", chooses).minus(before["general"]))
+        if run.kind != FULL and not chooses:
+            found["untouched"] = addenda.neutral_share(made.base, "m", study_texts().general_valid, tokens=ALONE).share
+        if run.subject.startswith("people-"):
+            found["recall"] = _recalled(made, run)
+        found |= {"parameters": made.parameters, "seconds": made.seconds}
+    facts = {"base": bare.fingerprint, "torch": torch.__version__, "device": device()}
+    write_record(records / f"{run.id}.json", {"run": asdict(run)} | found | facts)
+    return run.id
+
+
+@contextmanager
+def trained(run: Run, base: Base) -> Iterator[Trained]:
+    """What a run makes, at work in this block."""
+    corpus, replay = corpus_of(run, base), study_texts().replay if run.replay_share else None
+    if run.kind == FULL:
+        torch.manual_seed(run.seed)
+        training = PlainTraining(
+            base.model, base.tokenizer, corpus, replay, lr=run.lr, seed=run.seed, rows=ROWS, length=LENGTH,
+            share=run.replay_share, precision=precision(),
+            shuffle_tokens=SHUFFLE,
+        )  # fmt: skip
+        training.run(run.tokens)
+        base.model.eval()
+        yield Trained(base, nullcontext, sum(p.numel() for p in training.names), training.seconds)
+        return
+    module = base.new("m", kind_of(run, base), seed=run.seed)
+    try:
+        report = addenda.train(
+            base, "m", corpus=corpus, replay=replay, tokens=run.tokens, lr=run.lr, seed=run.seed, log=False,
+            precision=precision(), batch_rows=ROWS, length=LENGTH, shuffle_tokens=SHUFFLE, **run.settings,
+            **({"replay_share": run.replay_share} if replay is not None else {}),
+        )  # fmt: skip
+        yield Trained(base, lambda: base.using("m"), module.size(), report.seconds)
+    finally:
+        base.unplug("m")
+
+
+def kind_of(run: Run, base: Base) -> Any:
+    """The kind of a run's module; a LoRA may be asked for by `extra`, its share of the base's parameters."""
+    options = dict(run.options)
+    if run.kind == "LoRA" and "extra" in options:
+        options["rank"] = addenda.LoRA.rank_for(round(options.pop("extra") * base.anatomy.parameters), base.anatomy)
+    return build_kind(run.kind, options)
+
+
+def corpus_of(run: Run, base: Base) -> list[str]:
+    """The documents of a run's subjects, in turns where there are several, up to its limit of tokens."""
+    parts = [subject(name).corpus for name in run.subjects]
+    least = min(map(len, parts))
+    found = [one for at in range(least) for one in (part[at] for part in parts)] if len(parts) > 1 else list(parts[0])
+    if run.corpus_tokens is None:
+        return found
+    kept, left = [], run.corpus_tokens
+    for document in Encoder(base.tokenizer, base.vocabulary).documents(texts(found)):
+        kept.append(base.tokenizer.decode(document.ids[:left], skip_special_tokens=True))
+        left -= len(document.ids)
+        if left <= 0:
+            break
+    return kept
+
+
+def held_out(name: str, chooses: bool) -> Any:
+    """Held-out text of a subject, or general text: to choose a rate by, or to report on."""
+    if name == "general":
+        every = study_texts()
+        return every.calibration if chooses else every.general_valid
+    one = subject(name)
+    return one.choosing if chooses else one.held
+
+
+def _scored(base: Base, name: str, chooses: bool) -> Score:
+    return score(base, list(held_out(name, chooses)), tokens=HELD, length=LENGTH, precision=precision())
+
+
+@cache
+def _bare(name: str, chooses: bool) -> Score:
+    """The bare base's loss, once a process."""
+    return _scored(load(attn_implementation="eager"), name, chooses)
+
+
+def _triple(found: Any) -> list[float]:
+    """A difference and its 95% interval over documents."""
+    return [found.nats, found.low, found.high]
+
+
+def _recalled(made: Trained, run: Run) -> dict[str, Any]:
+    facts = facts_of(run.subject)
+    found = recall(made.base, facts, ("m",), questions=QUESTIONS, written=run.part != "sweep").as_dict()
+    return {key: value for key, value in found.items() if key not in ("canary", "modules", "base")} | {
+        "told": len(facts.told)
+    }
