@@ -19,6 +19,8 @@ WINDOWS = (WINDOW, 1024, 2048)
 #: settings of each method that go on from the sweep to all books and seeds
 KEPT = 3
 WIDTHS = (8, 16, 32, 64, 128)
+#: between the rates and weights that the sweep's front gave: options and settings of what `addenda.memorize` does by default
+DEFAULT = {"rank": 32, "scale": 16.0}, {"lr": 4e-3, "local": 0.3, "replay": True}
 #: what reads without a memory
 PLAIN = "truncation"
 
@@ -103,6 +105,9 @@ def twin(run: dict[str, Any]) -> dict[str, Any]:
 def study(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[str]) -> list[Run]:
     """The best settings of each method on every book, seed after seed; and of each quiet memory its twin."""
     chosen = {method: best(records, method) for method in grids()}
+    quiet = {"method": "locas-quiet", "kind": "LocasGLU", "options": DEFAULT[0], "settings": DEFAULT[1]}
+    if chosen["locas-quiet"] and not any(_same(quiet, other) for other in chosen["locas-quiet"]):
+        chosen["locas-quiet"].append(quiet)
     for one in map(twin, chosen["locas-quiet"]):
         if not any(_same(one, other) for other in chosen["locas"]):
             chosen["locas"].append(one)

@@ -10,16 +10,11 @@ from typing import Any
 
 import recipes.studies
 from recipes.records import in_processes, read_records
-from recipes.studies import composition
 from recipes.studies.plan import QUICK, Records, Scale
-from recipes.studies.run import Run, execute
+from recipes.studies.run import Run
+from recipes.studies.work import work
 
 STUDIES = ("neutral_residues", "registers", "recall", "composition")
-
-
-def work(run: Run, folder: Path) -> str:
-    """Make a run, of whatever study."""
-    return (composition.execute if run.study == composition.STUDY else execute)(run, folder / run.study)
 
 
 def todo(runs: list[Run], folder: Path) -> list[tuple[Run, Path]]:
