@@ -113,8 +113,7 @@ def _general(base: addenda.Base) -> Score:
 def memorized(base: addenda.Base, text: str, run: Any, *, baseline: bool) -> addenda.MemorizeReport:
     """Read a text into the module `m`, with the kind, options, settings and seed of a run."""
     settings = dict(run.settings)
-    if settings.pop("replay", False):
-        settings["replay"] = study_texts().replay
+    settings["replay"] = study_texts().replay if settings.get("replay") else None
     return addenda.memorize(
         base, "m", text=text, kind=build_kind(run.kind, run.options), seed=run.seed, baseline=baseline,
         window=WINDOW, chunk=CHUNK, precision=precision(), log=False, **settings,
@@ -167,9 +166,7 @@ def execute(run: Run, records: Path) -> str:
 
 def after(records: Records, tokens: int, seeds: list[int], books: Iterable[str]) -> Iterator[Run]:
     """What follows from a sweep's records."""
-    return chain(
-        study(records, tokens, seeds, books), ablations(records, tokens, seeds, BOOKS[:1]), whole(records, seeds)
-    )
+    return chain(study(records, tokens, seeds, books), ablations(records, tokens, seeds, BOOKS[:1]), whole(records))
 
 
 def main() -> None:

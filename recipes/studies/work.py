@@ -1,4 +1,4 @@
-"""The work of a process: a run, of whatever study. (Other processes find nothing that `python -m` calls `__main__`.)"""
+"""The work of a process: a run, of whatever study; in a file of its own, for processes find nothing in `__main__`."""
 
 from __future__ import annotations
 

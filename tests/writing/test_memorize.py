@@ -216,6 +216,28 @@ def test_closed_form_learns_nothing_from_replay_and_says_so(make_base: Callable[
     assert report.parameters["m"] == 2 * 2 * 64 * 64  # a text shorter than its 64 slots
 
 
+@pytest.mark.parametrize(
+    ("given", "scale", "quiet"),
+    [
+        ({}, 16.0, True),
+        ({"published": True}, 1.0, False),
+        ({"replay": None}, 16.0, False),
+        ({"kind": addenda.LoRA(rank=2)}, 2.0, False),  # TempLoRA, as published
+        ({"kind": addenda.NeutralResidues(width=8)}, None, True),  # its gate could not tell text from text
+    ],
+)
+def test_memories_are_kept_quiet_unless_told_otherwise(
+    make_base: Callable[..., addenda.Base], given: dict[str, Any], scale: float | None, quiet: bool
+) -> None:
+    base = make_base()
+    addenda.memorize(base, "m", text=TEXT, window=48, chunk=16, replay_tokens=16, log=False, **given)
+    module = base.modules["m"]
+    assert getattr(module.kind, "scale", None) == scale
+    data = [one.role for one in module.card.training[0].data]
+    assert data == (["corpus", "replay"] if quiet else ["corpus"])
+    assert not quiet or module.card.training[0].settings["local"] == 0.3
+
+
 def test_a_long_file_is_one_text(base: addenda.Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pieces begin with no token of their own."""
     from addenda import text_files
@@ -246,10 +268,12 @@ def test_a_signal_stops_after_a_whole_chunk(
 def test_several_texts_at_once_are_each_as_alone(make_base: Callable[..., addenda.Base]) -> None:
     stories = {"one": " ".join(medical(6)), "two": " ".join(general(4)), "three": " ".join(medical(6, 50))}
     base = make_base()
-    together = addenda.memorize(base, list(stories), text=stories, **QUICK)
+    together = addenda.memorize(
+        base, list(stories), text=stories, replay=None, **QUICK
+    )  # replay is read by all of a batch
     for name, text in stories.items():
         alone = make_base()
-        report = addenda.memorize(alone, name, text=text, **QUICK)
+        report = addenda.memorize(alone, name, text=text, replay=None, **QUICK)
         assert report.texts[name].nats == pytest.approx(together.texts[name].nats, rel=1e-4)
         for key, tensor in tensors(alone, name).items():
             torch.testing.assert_close(tensor, tensors(base, name)[key], rtol=1e-3, atol=1e-4)
@@ -257,7 +281,7 @@ def test_several_texts_at_once_are_each_as_alone(make_base: Callable[..., addend
 
 def test_replay_keeps_a_memory_quiet_off_its_text(make_base: Callable[..., addenda.Base]) -> None:
     forgotten, gained = [], []
-    for more in ({}, {"replay": general(40), "replay_tokens": 64, "local": 3.0}):
+    for more in ({"replay": None}, {"replay": general(40), "replay_tokens": 64, "local": 3.0}):
         base = make_base()
         report = addenda.memorize(base, "m", text=TEXT, **QUICK | more)
         bare = addenda.perplexity(base, general(10, 100))

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from addenda.plugging import Base
 
 #: settings of `memorize` that have an option of their own
-TYPED = frozenset("window chunk lr passes replay local seed precision baseline checkpoint_every licence".split())
+TYPED = frozenset(
+    "window chunk lr passes replay local published seed precision baseline checkpoint_every licence".split()
+)
 
 
 def memorize(
@@ -37,9 +39,16 @@ def memorize(
     passes: Annotated[int, typer.Option("--passes", min=1, help="How often the text is read.")] = 1,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; default: the kind's own.")] = None,
     replay: Annotated[
-        str | None, typer.Option("--replay", help="General text on which the memory should stay silent.")
-    ] = None,
-    local: Annotated[float, typer.Option("--local", help="Weight of the local neutrality loss on --replay.")] = 0.1,
+        str,
+        typer.Option(
+            "--replay",
+            help="General text on which the memory should stay silent; `general`: the sample that ships; `none`: no such text.",
+        ),
+    ] = "general",
+    local: Annotated[float, typer.Option("--local", help="Weight of the local neutrality loss on --replay.")] = 0.3,
+    published: Annotated[
+        bool, typer.Option("--published", help="Locas as its authors have it: published tau, nothing keeps it silent.")
+    ] = False,
     baseline: Annotated[
         bool, typer.Option("--baseline/--no-baseline", help="Score the text with the bare base too, for comparison.")
     ] = True,
@@ -68,8 +77,9 @@ def memorize(
         loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
-        settings = prepared(loaded, name, kind, set_, seed)
+        settings = prepared(loaded, name, kind, set_, seed, published)
         settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED}
+        settings["replay"] = None if replay == "none" else replay
         place = Path("runs") / name if out is None else out
         try:
             report = addenda.memorize(loaded, name, text=file_of(text), out=place, resume=resume, **settings)
@@ -78,16 +88,22 @@ def memorize(
         answer.give(report.as_dict(), lambda console: w.show(console, str(report), report.out))
 
 
-def prepared(base: Base, name: str, kind: str | None, pairs: list[str] | None, seed: int) -> dict[str, Any]:
+def prepared(
+    base: Base, name: str, kind: str | None, pairs: list[str] | None, seed: int, published: bool = False
+) -> dict[str, Any]:
     """Make the memory, unless it was plugged; returns the settings among the `--set` pairs."""
     from dataclasses import fields
 
+    from addenda.core.registry import plain_options
     from addenda.writing.memorize import default_kind
     from addenda.writing.memory_settings import MemorySettings
 
-    kind = type(default_kind(base)).__name__ if kind is None else kind
-    options, settings = w.split(kind, pairs, "memorize", [one.name for one in fields(MemorySettings)], TYPED)
-    w.fresh(base, name, kind, options, seed)
+    default = default_kind(base, published)
+    chosen = type(default).__name__ if kind is None else kind
+    options, settings = w.split(chosen, pairs, "memorize", [one.name for one in fields(MemorySettings)], TYPED)
+    if kind is None and name not in base.modules:
+        options = plain_options(default) | options
+    w.fresh(base, name, chosen, options, seed)
     return settings
 
 

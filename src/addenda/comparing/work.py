@@ -188,7 +188,7 @@ class Work:
         window = 2 * self.settings.length if most is None else min(2 * self.settings.length, most)
         report = memorize(
             base, NAME, text=_first_tokens(base, self.sources.corpus, task.tokens), kind=task.kind, out=task.folder, resume=True,
-            lr=task.lr, seed=task.seed, baseline=False, log=False, window=window, chunk=window // 2,
+            replay=self.sources.replay, lr=task.lr, seed=task.seed, baseline=False, log=False, window=window, chunk=window // 2,
             precision=self.settings.precision,
         )  # fmt: skip
         return report, []

@@ -143,8 +143,12 @@ def nl_svd(
         probes = both[drive.argsort(descending=True, stable=True)[:keep].sort().values]
         terms = phi(text @ probes.T)
         normal = terms.T @ terms
-        ridge = RIDGE * normal.diagonal().mean().clamp(min=1e-12) * torch.eye(len(normal), dtype=normal.dtype)
-        fitted = torch.linalg.solve(normal + ridge.to(normal.device), terms.T @ f(text))
+        ridge = (
+            RIDGE
+            * normal.diagonal().mean().clamp(min=1e-12)
+            * torch.eye(len(normal), dtype=normal.dtype, device=normal.device)
+        )
+        fitted = torch.linalg.solve(normal + ridge, terms.T @ f(text))
         return probes.to(keys.dtype), fitted.to(values.dtype)
     return probes.to(keys.dtype), f(probes).to(values.dtype)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from addenda.core.contracts import Kind
-from addenda.core.errors import AddendaError
+from addenda.core.errors import AddendaError, TrainingError
+from addenda.core.module import KnowledgeModule
+from addenda.kinds.locas_glu import Slots
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.writing.settings import checked
 
 #: what may differ between a run and its resumption: it changes nothing that is learned
+#: the sample of general text that ships with the package
+GENERAL = "general"
 FREE = frozenset({"checkpoint_every", "keep", "log", "probe", "replay", "licence"})
 
 
@@ -34,12 +38,15 @@ class MemorySettings:
     """how often the text is read; the online loss is that of the first time"""
     lr: float | None = None
     """learning rate, constant; default: the kind's own tested one"""
-    replay: Any = None
-    """general text on which the memory should stay silent; a few tokens of it are read at each write"""
+    replay: Any = GENERAL
+    """general text on which the memory should stay silent; a few tokens of it are read at each write. `general`: the sample that
+    ships with the package, for Locas written by steps and for kinds with a gate; None: none"""
     replay_tokens: int = 128
     """tokens of replay read at each write"""
-    local: float = 0.1
+    local: float = 0.3
     """weight of the local neutrality loss on replay tokens; no other loss is taken on them"""
+    published: bool = False
+    """Locas as its authors have it: values no larger than tau allows, and nothing keeps the memory silent on other text"""
     gate_weight: float = 1.0
     """weight of what a context gate (by hinges) or sigmoid gates (by cross-entropy) are taught: shut on replay, open on the
     text"""
@@ -91,6 +98,23 @@ class MemorySettings:
         if self.write == "closed" and not isinstance(kind, LocasMLP):
             raise AddendaError(f"write='closed' is for LocasMLP; {type(kind).__name__} takes gradient steps")
         return self.write != "gradient" and isinstance(kind, LocasMLP)
+
+    def replay_for(self, modules: Sequence[KnowledgeModule]) -> Any:
+        """What some modules read as replay; None for nothing.
+
+        Raises:
+            TrainingError: replay was given for a module that is written in closed form.
+        """
+        if self.replay != GENERAL:
+            closed = next((m for m in modules if self.replay is not None and self.in_closed_form(m.kind)), None)
+            if closed is not None:
+                raise TrainingError(
+                    "a memory written in closed form learns nothing from replay; leave replay out, or take gradient steps with "
+                    "write='gradient'"
+                )
+            return self.replay
+        quiet = any(m.classifies or (isinstance(m.kind, Slots) and not self.in_closed_form(m.kind)) for m in modules)
+        return "general_train" if quiet and not self.published else None
 
     def plain(self) -> dict[str, Any]:
         """The settings that decide what is learned, as plain data: for cards and checkpoints."""
