@@ -89,7 +89,7 @@ def test_a_quiet_memory_has_its_twin_and_all_are_read_in_every_form() -> None:
     assert [run.options["rank"] for run in ablations if run.part == "widths"] == list(plan.WIDTHS)
     whole = [run for run in plan.whole(sweep) if run.book == plan.WHOLE[0]]
     assert sum(run.method.startswith("locas rank") for run in whole) == 3  # it draws nothing
-    assert sum(run.method.startswith("templora") for run in whole) == 9
+    assert sum(run.method.startswith("templora") for run in whole) == 3
     assert [run.window for run in whole if not run.kind] == list(plan.WINDOWS)
     assert not list(plan.ablations([], 1000, [0], ["b"]))
 

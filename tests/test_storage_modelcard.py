@@ -53,9 +53,39 @@ def test_the_model_card_shows_measures_data_and_use() -> None:
     )
     measured = Measure(name="learning", value=-0.123456, low=-0.2, high=-0.05, n=100, on="held-out\nmedical")
     text = render(card(measures=[measured, Measure(name="forgetting", value=0.01)], training=[run]), "me/pubmed")
-    assert "| learning | -0.1235 | -0.2 to -0.05 | nats per token | 100 | held-out medical |" in text
-    assert "| forgetting | 0.01 |  | nats per token |  |  |" in text
+    assert "| learning | -0.1235 | -0.2 to -0.05 |  | nats per token | 100 | held-out medical |" in text
+    assert "| forgetting | 0.01 |  |  | nats per token |  |  |" in text
     assert "| a\\|b&lt;script> | corpus | 7 | CC0 |  |" in text
     assert "2,000,000 tokens in 40 steps, seed 3, learning rate 0.003" in text
     assert 'base = addenda.load_base("org/base")\nbase.plug("me/pubmed", name="pubmed")\n' in text
     assert "Nothing has been measured yet" in render(card())
+
+
+def test_what_was_measured_is_in_the_hub_s_index() -> None:
+    found = [
+        Measure(name="acc", value=0.31, low=0.25, high=0.4, unit="share", n=135, on="mmlu_anatomy", reference=0.25),
+        Measure(name="loss", value=3.5, on='held-out: "medical"', reference=3.7),
+        Measure(name="loss", value=float("nan"), on="empty"),
+        Measure(name="of nothing", value=1.0),
+    ]
+    (index,) = front_matter(render(card(measures=found)))["model-index"]
+    assert index["name"] == "pubmed"
+    assert [one["dataset"]["name"] for one in index["results"]] == ["mmlu_anatomy", 'held-out: "medical"']
+    assert index["results"][0]["metrics"] == [{"type": "acc", "name": "acc, share", "value": 0.31}]
+
+
+def test_questions_by_subject_begin_with_anatomy_and_end_with_the_mean() -> None:
+    def asked(subject: str, value: float, n: int) -> Measure:
+        return Measure(
+            name="acc", value=value, low=0.1, high=0.5, unit="share", n=n, on=f"mmlu_{subject}", reference=0.25
+        )
+
+    text = render(card(measures=[asked("abstract_algebra", 0.2, 100), asked("anatomy", 0.4, 135)]))
+    table = [line for line in text.splitlines() if "%" in line and line.startswith("|")]
+    assert table == [
+        "| subject | base | with the module | 95% interval | questions |",
+        "| anatomy | 25.0% | 40.0% | 10.0% to 50.0% | 135 |",
+        "| abstract algebra | 25.0% | 20.0% | 10.0% to 50.0% | 100 |",
+        "| mean of 2 subjects | 25.0% | 30.0% |  | 235 |",
+    ]
+    assert "acc" not in text.split("## Measured")[1].split("## MMLU")[0]

@@ -38,6 +38,7 @@ _WHERE = {
     "compare": "comparing.compare",
     "evaluate": "measuring.evaluate",
     "evaluate_tasks": "measuring.harness",
+    "record": "measuring.recorded",
     "biographies": "measuring.facts",
     "load_facts": "measuring.facts",
     "recall": "measuring.recall",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from addenda.measuring.perplexity import Score as Score
     from addenda.measuring.perplexity import perplexity as perplexity
     from addenda.measuring.recall import recall as recall
+    from addenda.measuring.recorded import record as record
     from addenda.peft_format import save_peft as save_peft
     from addenda.plugging import Base as Base
     from addenda.plugging import attach as attach

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 
 from addenda.core.card import Card, Measure
 
+#: how the names of MMLU's subjects begin
+MMLU = "mmlu_"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 # licences that the hub knows by name; any other is `other` with its name beside
 _LICENCES = frozenset(
@@ -29,7 +32,8 @@ def render(card: Card, source: str | None = None) -> str:
         "## Use",
         _usage(card, source or f"path/to/{card.name}"),
         "## Measured",
-        _measures(card.measures),
+        _measures([one for one in card.measures if not _of_mmlu(one)]),
+        *_mmlu([one for one in card.measures if _of_mmlu(one)]),
         "## Trained on",
         _training(card),
         "The base stays frozen: unplugging the module gives it back bit for bit. `card.json` holds the full record.",
@@ -53,6 +57,7 @@ def _front_matter(card: Card) -> str:
         "- addenda",
         "- knowledge-module",
         f"- {_yaml(card.kind.lower())}",
+        *_index(card),
     ]
     return "\n".join(["---", *lines, "---"])
 
@@ -72,14 +77,67 @@ def _usage(card: Card, source: str) -> str:
     )
 
 
+def _index(card: Card) -> list[str]:
+    """The hub's model-index: every measure on a text as a result."""
+    found = [one for one in card.measures if one.on and math.isfinite(one.value)]
+    if not found:
+        return []
+    lines = ["model-index:", f"- name: {_yaml(card.name)}", "  results:"]
+    for on in dict.fromkeys(one.on for one in found if one.on):
+        lines += ["  - task:", "      type: text-generation", "    dataset:", f"      name: {_yaml(on)}"]
+        lines += [f"      type: {_yaml(on)}", "    metrics:"]
+        for one in (one for one in found if one.on == on):
+            lines += [f"    - type: {_yaml(one.name)}", f"      name: {_yaml(f'{one.name}, {one.unit}')}"]
+            lines.append(f"      value: {_yaml(one.value)}")
+    return lines
+
+
+def _of_mmlu(measure: Measure) -> bool:
+    return bool(measure.on) and str(measure.on).startswith(MMLU)
+
+
+def _mmlu(measures: list[Measure]) -> list[str]:
+    """The table by subject, anatomy first, and the mean over subjects; nothing where none was asked."""
+    if not measures:
+        return []
+    ordered = sorted(measures, key=lambda one: (one.on != f"{MMLU}anatomy", one.on))
+
+    def row(name: str, base: float | None, value: float, interval: str, n: int) -> tuple[str, ...]:
+        return (name, "" if base is None else f"{base:.1%}", f"{value:.1%}", interval, f"{n:,}")
+
+    rows = [
+        row(str(m.on).removeprefix(MMLU).replace("_", " "), m.reference, m.value, _percents(m), m.n or 0)
+        for m in ordered
+    ]
+    if len(ordered) > 1:
+        bare = [m.reference for m in ordered if m.reference is not None]
+        rows.append(
+            row(
+                f"mean of {len(ordered)} subjects", sum(bare) / len(bare) if len(bare) == len(ordered) else None,
+                sum(m.value for m in ordered) / len(ordered), "", sum(m.n or 0 for m in ordered),
+            )
+        )  # fmt: skip
+    head = ("subject", "base", "with the module", "95% interval", "questions")
+    return ["## MMLU", "Accuracy; four answers a question, so guessing gets 25%.", _table(head, rows)]
+
+
+def _percents(measure: Measure) -> str:
+    if measure.low is None or measure.high is None:
+        return ""
+    return f"{measure.low:.1%} to {measure.high:.1%}"
+
+
 def _measures(measures: list[Measure]) -> str:
     if not measures:
         return "Nothing has been measured yet."
     rows = [
-        (m.name, _number(m.value), _interval(m), m.unit, "" if m.n is None else f"{m.n:,}", m.on or "")
+        (
+            m.name, _number(m.value), _interval(m), "" if m.reference is None else _number(m.reference), m.unit,
+            "" if m.n is None else f"{m.n:,}", m.on or "",
+        )
         for m in measures
-    ]
-    return _table(("measure", "value", "95% interval", "unit", "n", "on"), rows)
+    ]  # fmt: skip
+    return _table(("measure", "value", "95% interval", "the base alone", "unit", "n", "on"), rows)
 
 
 def _training(card: Card) -> str:
@@ -114,8 +172,9 @@ def _interval(measure: Measure) -> str:
     return f"{_number(measure.low)} to {_number(measure.high)}"
 
 
-def _yaml(text: str) -> str:
-    return json.dumps(text)
+def _yaml(value: str | float) -> str:
+    """As JSON, which YAML reads as it is."""
+    return json.dumps(value)
 
 
 def _plain(text: str) -> str:

@@ -78,6 +78,7 @@ FLAGS: dict[str, list[str]] = {
     ],
     "evaluate": [
         *("--on", "--task", "--facts", "--snapshot", "--edits", "--neutrality", "--spectrum", "--limit"),
+        "--save",
         *(*CHOOSING, *BASE, "--length", "--stride", "--tokens", "--batch-tokens"),
         *(*WHERE, "--json"),
     ],

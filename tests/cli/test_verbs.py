@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -355,6 +356,19 @@ def test_evaluate_measures_all_that_is_asked(call: Any, place: Any, trained: Pat
     shown = call(*words)
     wanted = ("Closed-book recall", "in three settings", "reliability", "left bit-equal", "Directions that 'med' uses")
     assert all(word in shown.out for word in wanted), shown.out
+
+
+def test_evaluate_writes_what_it_found_into_the_card(call: Any, place: Any, trained: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(trained, mine)
+    words = ["evaluate", "--base", place.base, "--on", f"held={place.held_out}", "--save"]
+    said = call(*words, "--plug", mine)
+    assert (said.code, "Written into the card of" in said.out) == (0, True), said.err
+    assert "held" in call("inspect", mine, "--base", place.base).out
+    assert "model-index" in (mine / "README.md").read_text()
+    for wrong in (["--plug", f"other={mine}"], [], ["--plug", mine, "--modules", "med=0.5"]):
+        said = call(*words, *wrong)
+        assert (said.code, "--save is for one module" in said.err) == (2, True), said.err
 
 
 def test_evaluate_says_what_it_needs(call: Any, place: Any, tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ CARD_FILE = """\
       "low": null,
       "high": null,
       "n": 20,
-      "on": "held out"
+      "on": "held out",
+      "reference": null
     }
   ],
   "probe": [

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from addenda.measuring.evaluate import Evaluation
+    from addenda.plugging import Base
 
 
 def evaluate(
@@ -49,6 +50,12 @@ def evaluate(
         typer.Option("--spectrum", help="Text: how many directions the modules' units use, beside the base's."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask so many questions of each set.")] = None,
+    save: Annotated[
+        bool,
+        typer.Option(
+            "--save", help="Write what was found into the module's card and README; one module, plugged from a folder."
+        ),
+    ] = False,
     modules: o.Modules = None,
     plug: o.Plug = None,
     base: o.BaseName = "tiny",
@@ -76,15 +83,45 @@ def evaluate(
 
         texts = o.named_texts(on) if on else {}
         loaded = o.load(base, dtype, device, plug, modules)
+        if save:
+            folder_of(plug or [], loaded.selected)
         found = score(
             loaded.base, texts, loaded.selected, tasks=task or (), facts=facts, snapshot=snapshot, edits=edits,
             neutrality=neutrality, spectrum=spectrum, limit=limit, length=length, stride=stride, tokens=tokens,
             batch_tokens=batch_tokens,
         )  # fmt: skip
-        answer.give(found.as_dict(), lambda out: show(out, found))
+        written = saved(loaded.base, found, plug or []) if save else None
+        answer.give(found.as_dict(), lambda out: show(out, found, written))
 
 
-def show(out: Console, found: Evaluation) -> None:
+def folder_of(plug: list[str], selected: dict[str, float]) -> Path:
+    """The folder of the one module that acts at weight 1.
+
+    Raises:
+        AddendaError: another number of modules act, or it came from no folder of this machine.
+    """
+    from addenda.core.errors import AddendaError
+
+    alias, place = o.named(plug[0]) if len(plug) == 1 else ("", "")
+    if not place or alias or list(selected.values()) != [1.0] or not (Path(place) / "card.json").is_file():
+        raise AddendaError(
+            "--save is for one module, plugged from its folder under its own name (--plug FOLDER) and acting at weight 1"
+        )
+    return Path(place)
+
+
+def saved(base: Base, found: Evaluation, plug: list[str]) -> Path:
+    """Write what was found into the card of the module that acted, and save the module where it came from."""
+    from addenda.measuring.recorded import record
+
+    record(base, found)
+    (name,) = found.modules
+    folder = folder_of(plug, found.modules)
+    base.modules[name].save(folder)
+    return folder
+
+
+def show(out: Console, found: Evaluation, written: Path | None = None) -> None:
     """A table for each thing measured, and what the canary found."""
     from addenda.cli import evaluated
 
@@ -107,3 +144,5 @@ def show(out: Console, found: Evaluation) -> None:
         if probe.finding != "on":
             why = "its card has no record of training" if probe.finding == "fresh" else "its gate left the probe alone"
             out.print(f"'{probe.name}' ran at all {probe.sites} sites and changed nothing there: {why}.")
+    if written is not None:
+        out.print(f"Written into the card of {written}.")

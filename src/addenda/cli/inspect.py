@@ -133,10 +133,11 @@ def _card(out: Console, card: Card, dtype: str) -> None:
         facts[again] = f"{run.objective}, {run.tokens:,} tokens, {run.steps:,} steps, seed {run.seed}, lr {run.lr}"
     _facts(out, f"Module {card.name}", facts)
     if card.measures:
-        table = _table("measured", "what", "value", "95% interval", "unit", "on", "n")
+        table = _table("measured", "what", "value", "95% interval", "the base alone", "unit", "on", "n")
         for one in card.measures:
             interval = "" if one.low is None or one.high is None else f"{one.low:+.4f} to {one.high:+.4f}"
-            table.add_row(one.name, f"{one.value:+.4f}", interval, one.unit, one.on or "", f"{one.n or ''}")
+            bare = "" if one.reference is None else f"{one.reference:+.4f}"
+            table.add_row(one.name, f"{one.value:+.4f}", interval, bare, one.unit, one.on or "", f"{one.n or ''}")
         out.print(table)
 
 

@@ -1,5 +1,6 @@
 """`addenda memorize`: read a text once, and carry it from then on in a memory beside the frozen base."""
 
+# budget: the signature of `memorize` is its command line
 from __future__ import annotations
 
 from pathlib import Path

@@ -62,6 +62,7 @@ class Measure(_Record):
     high: float | None = None
     n: int | None = Field(default=None, description="number of documents or tokens behind it")
     on: str | None = Field(default=None, description="the text it was measured on")
+    reference: float | None = Field(default=None, description="the same of the bare base")
 
 
 class Card(_Record):
