@@ -4,6 +4,7 @@
 #   make lint     ruff                                  make types  pyright, strict on core/
 #   make docs     the documentation, warnings are errors
 #   make bench    speed and memory against the bare base and PEFT
+#   make results-quick  a small version of every study of trained modules, into runs/quick
 #   make engines  a merged model in other engines, each in a virtual environment of its own
 #   make ci       everything that .ci/run runs
 #   make generated  rewrite the generated pages and the README's tree from the code
@@ -33,10 +34,10 @@ export ADDENDA_MODELS ?= $(abspath ../shared/models)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint format types docs bench engines generated ci clean distclean
+.PHONY: help setup demo test slow lint format types docs bench results-quick engines generated ci clean distclean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n 1,9p
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n 1,10p
 
 setup: $(STAMP)
 
@@ -81,6 +82,9 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(PY) -m benchmarks $(BENCH)
+
+results-quick: $(STAMP)
+	$(PY) -m recipes.studies --quick --workers $(WORKERS)
 
 engines: $(STAMP)
 	$(PY) -m engines $(if $(ENGINES),--engines $(ENGINES))

@@ -1,7 +1,7 @@
 """Studies of trained modules: Neutral Residues, Registers, recall of facts, composition.
 
     python -m recipes.studies                         # every run that has no record yet, then tables and plots
-    python -m recipes.studies --quick                 # a small version of all, in records and pages of its own
+    python -m recipes.studies --quick                 # a small version of all, into runs/quick
     python -m recipes.studies --only recall --report  # tables and plots of the records there are
     python -m recipes.studies --dry-run               # what is done and what is to do
 

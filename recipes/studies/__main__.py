@@ -33,13 +33,16 @@ def main() -> None:
         description=recipes.studies.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", default=list(STUDIES), choices=STUDIES, help="only these studies")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the tokens, two seeds, into <docs>/quick")
+    parser.add_argument("--quick", action="store_true", help="a small version of each, in minutes")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="records, tables and plots")
+    parser.add_argument(
+        "--docs", type=Path, help="records, tables and plots; default docs/results, of --quick runs/quick"
+    )
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and what is done")
     given = parser.parse_args()
-    scale, folder = (QUICK, given.docs / "quick") if given.quick else (Scale(), given.docs)
+    scale = QUICK if given.quick else Scale()
+    folder = given.docs or Path("runs/quick" if given.quick else "docs/results")
     studies: dict[str, Any] = {name: importlib.import_module(f"recipes.studies.{name}") for name in given.only}
     for name in STUDIES:
         (folder / name).mkdir(parents=True, exist_ok=True)

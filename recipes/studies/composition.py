@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from recipes.studies.run import LENGTH, ROWS, SHARE, SHUFFLE, Run, corpus_of, he
 
 STUDY = "composition"
 SUBJECTS = ("pubmed", "french", "law", "book", "people-100")
-TOKENS, HELD = 400_000, 15_000
+TOKENS = 400_000
 #: the methods, by the study whose sweep chose their rates
 FROM = {
     "lora": neutral_residues, "neutral-token": neutral_residues, "neutral-context": neutral_residues,
@@ -38,14 +39,15 @@ def sweep(scale: Scale) -> Iterator[Run]:
 
 def then(records: Records, scale: Scale) -> Iterator[Run]:
     """Every method, all five subjects in one run."""
-    for seed in scale.seeds:
-        for method, study in FROM.items():
-            lr = rates(records, study.STUDY, study.WAYS, "pubmed").get(method)
-            if lr is not None:
-                told = f"registers-{method}" if study is registers else method
-                yield study.WAYS[method].run(
-                    STUDY, "together", told, "+".join(SUBJECTS), lr=lr, seed=seed, tokens=scale.tokens(TOKENS)
-                )
+    few = ("lora", "neutral-context") if scale.thin else tuple(FROM)
+    for seed, method in product(scale.seeds, few):
+        study = FROM[method]
+        lr = rates(records, study.STUDY, study.WAYS, "pubmed", scale).get(method)
+        if lr is not None:
+            told = f"registers-{method}" if study is registers else method
+            yield scale.run(
+                study.WAYS[method], STUDY, "together", told, "+".join(SUBJECTS), lr=lr, seed=seed, tokens=TOKENS
+            )
 
 
 def execute(run: Run, records: Path) -> str:
@@ -59,17 +61,17 @@ def execute(run: Run, records: Path) -> str:
             lr=run.lr, seed=run.seed, log=False, precision=precision(), batch_rows=ROWS, length=LENGTH,
             shuffle_tokens=SHUFFLE, **run.settings,
         )  # fmt: skip
-    bare = {name: loss(base, (), name) for name in (*names, "general")}
-    own = {name: loss(base, (name,), name) for name in names}
+    bare = {name: loss(base, (), name, run.held) for name in (*names, "general")}
+    own = {name: loss(base, (name,), name, run.held) for name in names}
     found = {
         "bare": bare,
         "alone": own,
-        "together": {name: loss(base, names, name) for name in (*names, "general")},
-        "general": {name: loss(base, (name,), "general") for name in names},
+        "together": {name: loss(base, names, name, run.held) for name in (*names, "general")},
+        "general": {name: loss(base, (name,), "general", run.held) for name in names},
         #: what is lost on the row's subject when the column's module is on beside its own
-        "pairs": [[own[a] if a == b else loss(base, (a, b), a) for b in names] for a in names],
+        "pairs": [[own[a] if a == b else loss(base, (a, b), a, run.held) for b in names] for a in names],
         #: what is lost on the row's subject with the column's module alone
-        "strangers": [[own[a] if a == b else loss(base, (b,), a) for b in names] for a in names],
+        "strangers": [[own[a] if a == b else loss(base, (b,), a, run.held) for b in names] for a in names],
         "parameters": base.modules[names[0]].size(),
     }
     write_record(
@@ -78,10 +80,10 @@ def execute(run: Run, records: Path) -> str:
     return run.id
 
 
-def loss(base: Base, on: Sequence[str], name: str) -> float:
+def loss(base: Base, on: Sequence[str], name: str, tokens: int) -> float:
     """The loss on a subject's held-out text with some modules on, nats per token."""
     with base.using(dict.fromkeys(on, 1.0)):
-        return score(base, list(held_out(name, False)), tokens=HELD, length=LENGTH, precision=precision()).nats
+        return score(base, list(held_out(name, False)), tokens=tokens // 2, length=LENGTH, precision=precision()).nats
 
 
 def report(records: Records, folder: Path) -> str:

@@ -51,30 +51,32 @@ def sweep(scale: Scale) -> Iterator[Run]:
 
 def then(records: Records, scale: Scale) -> Iterator[Run]:
     """Methods on both subjects, three at once, ablations, budgets, less text."""
-    chosen = {name: rates(records, STUDY, WAYS, name) for name in (PUBMED, FRENCH)}
+    chosen = {name: rates(records, STUDY, WAYS, name, scale) for name in (PUBMED, FRENCH)}
     french = chosen[FRENCH]
+    few, texts = ("gate",) if scale.thin else tuple(CHANGES), () if scale.thin else TEXTS
     for seed in scale.seeds:
         for name, found in chosen.items():
             for method, lr in found.items():
-                yield WAYS[method].run(STUDY, "methods", method, name, lr=lr, seed=seed, tokens=scale.tokens(TOKENS))
-        yield from _ablations(french, scale, seed)
+                yield scale.run(WAYS[method], STUDY, "methods", method, name, lr=lr, seed=seed, tokens=TOKENS)
+        yield from _ablations(french, scale, seed, few)
         for method in (one for one in ("full", *FEW) if one in chosen[PUBMED]):
-            yield WAYS[method].run(
-                STUDY, "three", method, THREE, lr=chosen[PUBMED][method], seed=seed, tokens=scale.tokens(TOKENS)
+            yield scale.run(
+                WAYS[method], STUDY, "three", method, THREE, lr=chosen[PUBMED][method], seed=seed, tokens=TOKENS
             )
         for method in (one for one in FEW if one in french):
             more: dict[str, Any] = {"lr": french[method], "seed": seed}
-            for tokens in BUDGETS:
-                yield WAYS[method].run(STUDY, "budgets", method, FRENCH, tokens=scale.tokens(tokens), **more)
-            for text in TEXTS:
+            for tokens in () if scale.thin else BUDGETS:
+                yield scale.run(WAYS[method], STUDY, "budgets", method, FRENCH, tokens=tokens, **more)
+            for text in texts:
                 more["corpus_tokens"] = scale.tokens(text)
-                yield WAYS[method].run(STUDY, "texts", method, FRENCH, tokens=scale.tokens(ABLATED), **more)
+                yield scale.run(WAYS[method], STUDY, "texts", method, FRENCH, tokens=ABLATED, **more)
 
 
-def _ablations(chosen: dict[str, float], scale: Scale, seed: int) -> Iterator[Run]:
+def _ablations(chosen: dict[str, float], scale: Scale, seed: int, groups: tuple[str, ...]) -> Iterator[Run]:
     """One thing changed of the token-gated method, at its rate; a plain adapter and a context gate at theirs."""
     own = {"none, local loss": "adapter", "context": "neutral-context"}
-    for group, changes in CHANGES.items():
+    for group in groups:
+        changes = CHANGES[group]
         for told, change in changes.items():
             lr = chosen.get(own.get(told, "neutral-token"))
             if lr is None:
@@ -82,8 +84,8 @@ def _ablations(chosen: dict[str, float], scale: Scale, seed: int) -> Iterator[Ru
             way = WAYS["neutral-token"]
             if change.get("kind"):
                 way = WAYS["adapter"]
-            yield way.run(
-                STUDY, group, told, FRENCH, lr=lr, seed=seed, tokens=scale.tokens(ABLATED),
+            yield scale.run(
+                way, STUDY, group, told, FRENCH, lr=lr, seed=seed, tokens=ABLATED,
                 **{key: value for key, value in change.items() if key != "kind"},
             )  # fmt: skip
 

@@ -13,21 +13,6 @@ SWEEP, SWEEP_TOKENS = "sweep", 250_000
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How large a study is: a share of the full number of tokens, and the seeds."""
-
-    share: float = 1.0
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-    def tokens(self, full: int) -> int:
-        """So many of the full number, at least four steps."""
-        return max(4 * ROWS * LENGTH, round(full * self.share))
-
-
-QUICK = Scale(0.1, (0, 1))
-
-
-@dataclass(frozen=True)
 class Way:
     """A method of a study: kind, options and settings, and the learning rates that its sweep tries."""
 
@@ -36,20 +21,50 @@ class Way:
     settings: Mapping[str, Any]
     rates: tuple[float, ...]
 
-    def run(self, study: str, part: str, method: str, subject: str, **more: Any) -> Run:
-        """A run of it; `more` are fields of the run, `options` and `settings` among them, which go on top of its own."""
-        options = dict(self.options) | dict(more.pop("options", {}))
-        settings = dict(self.settings) | dict(more.pop("settings", {}))
-        kind = more.pop("kind", self.kind)
-        return Run(study, part, method, subject, kind, options, settings, **more)
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a study is: a share of the full number of tokens, the seeds, tokens scored of each held-out text.
+
+    A `thin` one sweeps nothing, each method takes the middle of its rates, and leaves out what its study says it leaves out.
+    """
+
+    share: float = 1.0
+    seeds: tuple[int, ...] = (0, 1, 2)
+    held: int = 30_000
+    thin: bool = False
+
+    def tokens(self, full: int) -> int:
+        """So many of the full number, at least four steps."""
+        return max(4 * ROWS * LENGTH, round(full * self.share))
+
+    def run(self, way: Way, study: str, part: str, method: str, subject: str, *, tokens: int, **more: Any) -> Run:
+        """A run of a way; `options` and `settings` among the run's fields go on top of the way's own."""
+        options = dict(way.options) | dict(more.pop("options", {}))
+        settings = dict(way.settings) | dict(more.pop("settings", {}))
+        return Run(
+            study,
+            part,
+            method,
+            subject,
+            way.kind,
+            options,
+            settings,
+            tokens=self.tokens(tokens),
+            held=self.held,
+            **more,
+        )
+
+
+QUICK = Scale(0.05, (0,), 6_000, thin=True)
 
 
 def sweep(study: str, ways: Mapping[str, Way], subjects: Iterable[str], scale: Scale) -> Iterator[Run]:
     """Every way at each of its rates on every subject, once."""
-    for name in subjects:
+    for name in subjects if not scale.thin else ():
         for method, way in ways.items():
             for lr in way.rates:
-                yield way.run(study, SWEEP, method, name, lr=lr, tokens=scale.tokens(SWEEP_TOKENS))
+                yield scale.run(way, study, SWEEP, method, name, lr=lr, tokens=SWEEP_TOKENS)
 
 
 def of_part(records: Records, study: str, *parts: str) -> Records:
@@ -62,8 +77,10 @@ def total_gain(record: dict[str, Any]) -> float:
     return sum(gain[0] for gain in record["gains"].values())
 
 
-def rates(records: Records, study: str, ways: Mapping[str, Way], subject: str) -> dict[str, float]:
+def rates(records: Records, study: str, ways: Mapping[str, Way], subject: str, scale: Scale) -> dict[str, float]:
     """The rate of each way that gained most in the sweep on a subject, of those whose sweep is done."""
+    if scale.thin:
+        return {method: way.rates[len(way.rates) // 2] for method, way in ways.items()}
     best: dict[str, tuple[float, float]] = {}
     for one in of_part(records, study, SWEEP):
         run = one["run"]

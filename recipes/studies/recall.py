@@ -39,10 +39,10 @@ def sweep(scale: Scale) -> Iterator[Run]:
 def then(records: Records, scale: Scale) -> Iterator[Run]:
     """Every kind at every load."""
     for seed in scale.seeds:
-        for method, lr in rates(records, STUDY, WAYS, SWEPT).items():
-            for people, tokens in LOADS.items():
+        for method, lr in rates(records, STUDY, WAYS, SWEPT, scale).items():
+            for people, tokens in list(LOADS.items())[: 1 if scale.thin else None]:
                 name = f"people-{people}"
-                yield WAYS[method].run(STUDY, "loads", method, name, lr=lr, seed=seed, tokens=scale.tokens(tokens))
+                yield scale.run(WAYS[method], STUDY, "loads", method, name, lr=lr, seed=seed, tokens=tokens)
 
 
 def report(records: Records, folder: Path) -> str:

@@ -25,7 +25,7 @@ WAYS = {
 }
 PUBMED, OTHERS = "pubmed", ("wiki", "law")
 TOKENS = 500_000
-STARTS, COUNTS = ("zeros", "text"), (16, 64, 256, 1024)
+MODES, STARTS, COUNTS = get_args(Mode), ("zeros", "text"), (16, 64, 256, 1024)
 
 
 def sweep(scale: Scale) -> Iterator[Run]:
@@ -35,21 +35,16 @@ def sweep(scale: Scale) -> Iterator[Run]:
 
 def then(records: Records, scale: Scale) -> Iterator[Run]:
     """Four modes by two gates by two starts; counts; other subjects."""
-    chosen = rates(records, STUDY, WAYS, PUBMED)
-    tokens = scale.tokens(TOKENS)
+    chosen = rates(records, STUDY, WAYS, PUBMED, scale)
     for seed, (gate, lr) in product(scale.seeds, chosen.items()):
-        way = WAYS[gate]
+        way, more = WAYS[gate], {"lr": lr, "seed": seed, "tokens": TOKENS}
         for name in OTHERS:
-            yield way.run(STUDY, "subjects", gate, name, lr=lr, seed=seed, tokens=tokens)
-        for mode, start in product(get_args(Mode), STARTS):
+            yield scale.run(way, STUDY, "subjects", gate, name, **more)
+        for mode, start in product(MODES[:2] if scale.thin else MODES, STARTS[-1:] if scale.thin else STARTS):
             options = {"mode": mode, "init": start}
-            yield way.run(
-                STUDY, "modes", f"{gate}, {mode}, {start}", PUBMED, lr=lr, seed=seed, tokens=tokens, options=options
-            )
-        for count in COUNTS:
-            yield way.run(
-                STUDY, "counts", gate, PUBMED, lr=lr, seed=seed, tokens=tokens, options={"count": count}
-            )  # fmt: skip
+            yield scale.run(way, STUDY, "modes", f"{gate}, {mode}, {start}", PUBMED, **more, options=options)
+        for count in COUNTS[:1] if scale.thin else COUNTS:
+            yield scale.run(way, STUDY, "counts", gate, PUBMED, **more, options={"count": count})
 
 
 def report(records: Records, folder: Path) -> str:

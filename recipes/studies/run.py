@@ -26,8 +26,8 @@ from recipes.studies.subjects import facts_of, subject
 
 #: rows of a step, and tokens of a row
 ROWS, LENGTH = 16, 256
-#: tokens scored of each held-out text; of general text whether each is left bit-equal; questions asked about people
-HELD, ALONE, QUESTIONS = 30_000, 8_000, 200
+#: tokens of general text of which it is seen whether each is left bit-equal; questions asked about people
+ALONE, QUESTIONS = 8_000, 200
 #: tokens among which rows are shuffled: to fill a larger reservoir takes longer than a short run
 SHUFFLE = 2**17
 #: share of a step's tokens that is replay
@@ -40,7 +40,7 @@ FULL = "full"
 class Run:
     """One training run. `method` is what it is called in tables; `subject` may be several, joined by `+`.
 
-    `documents` limits the corpus to that many tokens of it, read again and again; None: all.
+    `corpus_tokens` limits the corpus to so many tokens of it, read again and again; `held` are scored of each held-out text.
     """
 
     study: str
@@ -55,6 +55,7 @@ class Run:
     seed: int = 0
     replay_share: float = SHARE
     corpus_tokens: int | None = None
+    held: int = 30_000
 
     @property
     def id(self) -> str:
@@ -82,13 +83,13 @@ def execute(run: Run, records: Path) -> str:
     """Train, measure, write the record."""
     bare = load(attn_implementation="eager")
     chooses = run.part == "sweep"
-    before = {name: _bare(name, chooses) for name in (*run.subjects, "general")}
+    before = {name: _bare(name, chooses, run.held) for name in (*run.subjects, "general")}
     with trained(run, bare) as made:
         with made.on():
             found: dict[str, Any] = {"gains": {}}
             for name in run.subjects:
-                found["gains"][name] = _triple(before[name].minus(_scored(made.base, name, chooses)))
-            found["forgetting"] = _triple(_scored(made.base, "general", chooses).minus(before["general"]))
+                found["gains"][name] = _triple(before[name].minus(_scored(made.base, name, chooses, run.held)))
+            found["forgetting"] = _triple(_scored(made.base, "general", chooses, run.held).minus(before["general"]))
         if run.kind != FULL and not chooses:
             found["untouched"] = addenda.neutral_share(made.base, "m", study_texts().general_valid, tokens=ALONE).share
         if run.subject.startswith("people-"):
@@ -159,14 +160,14 @@ def held_out(name: str, chooses: bool) -> Any:
     return one.choosing if chooses else one.held
 
 
-def _scored(base: Base, name: str, chooses: bool) -> Score:
-    return score(base, list(held_out(name, chooses)), tokens=HELD, length=LENGTH, precision=precision())
+def _scored(base: Base, name: str, chooses: bool, tokens: int) -> Score:
+    return score(base, list(held_out(name, chooses)), tokens=tokens, length=LENGTH, precision=precision())
 
 
 @cache
-def _bare(name: str, chooses: bool) -> Score:
+def _bare(name: str, chooses: bool, tokens: int) -> Score:
     """The bare base's loss, once a process."""
-    return _scored(load(attn_implementation="eager"), name, chooses)
+    return _scored(load(attn_implementation="eager"), name, chooses, tokens)
 
 
 def _triple(found: Any) -> list[float]:
@@ -176,7 +177,9 @@ def _triple(found: Any) -> list[float]:
 
 def _recalled(made: Trained, run: Run) -> dict[str, Any]:
     facts = facts_of(run.subject)
-    found = recall(made.base, facts, ("m",), questions=QUESTIONS, written=run.part != "sweep").as_dict()
+    found = recall(
+        made.base, facts, ("m",), questions=min(QUESTIONS, run.held // 100), written=run.part != "sweep"
+    ).as_dict()
     return {key: value for key, value in found.items() if key not in ("canary", "modules", "base")} | {
         "told": len(facts.told)
     }

@@ -1,0 +1,164 @@
+"""The studies of trained modules: what they plan, what their pages say of records, and small runs of them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pickle
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("neutral_residues", "registers", "recall", "composition")
+
+
+@pytest.fixture(autouse=True)
+def recipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(ROOT))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "recipes"]:
+        del sys.modules[name]
+
+
+def module(name: str) -> Any:
+    return importlib.import_module(f"recipes.studies.{name}")
+
+
+def swept(gains: dict[float, float], subject: str, study: str, method: str) -> list[dict[str, Any]]:
+    run = {"study": study, "part": "sweep", "method": method, "subject": subject, "tokens": 1}
+    return [{"run": run | {"lr": lr}, "gains": {subject: [gain] * 3}} for lr, gain in gains.items()]
+
+
+def records_of(scale: Any, study: Any, sweeps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A made-up record of every run that a study plans."""
+    found = []
+    for number, run in enumerate(study.then(sweeps, scale)):
+        one: dict[str, Any] = {
+            "run": asdict(run),
+            "parameters": 1000,
+            "seconds": 2.0,
+            "device": "a CPU",
+            "untouched": 0.5,
+        }
+        one["gains"] = {name: [0.1 + number / 1000] * 3 for name in run.subjects}
+        one["forgetting"] = [0.01] * 3
+        share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 4}
+        one["recall"] = dict.fromkeys(("chosen_before", "chosen_after", "exact_after", "kept", "gain"), share) | {
+            "told": 125
+        }
+        one |= {"bare": dict.fromkeys((*run.subjects, "general"), 4.0), "alone": dict.fromkeys(run.subjects, 3.5)}
+        one |= {"together": dict.fromkeys((*run.subjects, "general"), 3.6), "general": dict.fromkeys(run.subjects, 4.1)}
+        size = len(run.subjects)
+        one["pairs"] = one["strangers"] = [[3.5 if a == b else 3.75 for b in range(size)] for a in range(size)]
+        found.append(one)
+    return found
+
+
+def test_a_way_takes_the_rate_that_gained_most_in_its_own_sweep() -> None:
+    plan, study = module("plan"), module("neutral_residues")
+    sweeps = swept({1e-3: 0.1, 3e-3: 0.3, 5e-3: 0.2}, "french", study.STUDY, "lora")
+    sweeps += swept({1e-3: 0.5}, "pubmed", study.STUDY, "lora") + swept({1e-2: 0.9}, "french", "other", "lora")
+    assert plan.rates(sweeps, study.STUDY, study.WAYS, "french", plan.Scale()) == {"lora": 3e-3}
+    thin = plan.rates([], study.STUDY, study.WAYS, "french", plan.QUICK)
+    assert thin == {method: way.rates[1] for method, way in study.WAYS.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_two_runs_of_a_plan_are_one_and_every_kind_can_be_made(name: str) -> None:
+    plan, study = module("plan"), module(name)
+    from addenda.core.registry import build_kind
+
+    every = [run for scale in (plan.Scale(), plan.QUICK) for run in (*study.sweep(scale), *study.then([], scale))]
+    assert len({run.id for run in every}) == len(every) > 0
+    for run in every:
+        if run.kind not in ("full", "LoRA"):
+            build_kind(run.kind, run.options)
+        assert run.held <= run.tokens * 10
+        assert set(run.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789.%-")
+    assert sum(run.tokens for run in study.then([], plan.QUICK)) < 2_000_000
+
+
+def test_a_plan_without_sweeps_waits_for_them() -> None:
+    plan = module("plan")
+    assert not [run for name in NAMES for run in module(name).then([], plan.Scale())]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pages_tell_every_part_of_a_study(name: str, tmp_path: Path) -> None:
+    plan, study = module("plan"), module(name)
+    records = records_of(plan.QUICK, study, [])
+    text = study.report(records, tmp_path)
+    assert (tmp_path / f"{name}.svg").stat().st_size > 5000
+    assert "[one seed]" in text
+    assert "Computed on: a CPU." in text
+    for one in records:
+        assert one["run"]["method"].split(", ")[0] in text
+    assert study.report([], tmp_path) == ""
+
+
+def test_seeds_are_one_line_with_an_interval(tmp_path: Path) -> None:
+    plan, study = module("plan"), module("registers")
+    records = records_of(replace(plan.QUICK, seeds=(0, 1)), study, [])
+    text = study.report(records, tmp_path)
+    line = next(line for line in text.splitlines() if line.startswith("| 16 | joint | 2 |"))
+    assert "[one seed]" not in line
+
+
+def test_composition_tells_what_is_kept_and_who_disturbs_whom(tmp_path: Path) -> None:
+    plan, study = module("plan"), module("composition")
+    text = study.report(records_of(plan.QUICK, study, []), tmp_path)
+    line = next(line for line in text.splitlines() if line.startswith("| lora | 1 | 1,000 | 0.500, 0.400"))
+    assert "| 0.80 [one seed] | 0.100 [one seed] | -0.400 [one seed] |" in line
+    assert "| lora | 1 | 0.250 [one seed] | -0.250 [one seed] |" in text
+
+
+def test_work_can_be_sent_to_another_process() -> None:
+    """What `python -m` calls `__main__` cannot: there it is another module."""
+    main = importlib.import_module("recipes.studies.__main__")
+    assert pickle.loads(pickle.dumps(main.work)).__module__ == "recipes.studies.work"
+
+
+def test_subjects_hold_out_what_they_do_not_train_on() -> None:
+    subjects = module("subjects")
+    people = subjects.subject("people-5")
+    assert len(people.corpus) == 20
+    assert len(people.choosing) + len(people.held) == 5
+    assert not set(people.corpus) & {*people.choosing, *people.held}
+    with pytest.raises(importlib.import_module("addenda").AddendaError, match="no subject 'cooking'"):
+        subjects.subject("cooking")
+
+
+@pytest.mark.slow
+def test_small_runs_leave_records_that_pages_can_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_, plan, work = module("run"), module("plan"), module("work").work
+    monkeypatch.setattr(run_, "ROWS", 2)
+    monkeypatch.setattr(run_, "ALONE", 300)
+    monkeypatch.setattr(run_, "LENGTH", 64)
+    small = plan.Scale(1.0, (0,), 400, thin=True)
+    for name in ("neutral_residues", "recall"):
+        study = module(name)
+        runs = list(study.then([], small))
+        kept = [
+            replace(run, tokens=512, subject="people-5" if name == "recall" else "pubmed") for run in (runs[0], runs[4])
+        ]
+        (tmp_path / name).mkdir()
+        for run in kept:
+            assert work(run, tmp_path) == run.id
+            record = json.loads((tmp_path / name / f"{run.id}.json").read_text())
+            assert len(record["gains"][run.subject]) == 3
+            assert record["parameters"] > 0
+            assert ("recall" in record) == (name == "recall")
+    composition = module("composition")
+    monkeypatch.setattr(composition, "ROWS", 2)
+    monkeypatch.setattr(composition, "LENGTH", 64)
+    (tmp_path / "composition").mkdir()
+    run = next(iter(composition.then([], small)))
+    work(replace(run, tokens=512, subject="pubmed+people-5", held=800), tmp_path)
+    (record,) = [json.loads(path.read_text()) for path in (tmp_path / "composition").glob("*.json")]
+    assert len(record["pairs"]) == 2
+    assert record["pairs"][0][0] == record["alone"]["pubmed"]
