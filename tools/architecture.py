@@ -59,6 +59,7 @@ BESIDE = {
     "benchmarks": "speed and memory, with intervals, against the bare base and PEFT",
     "engines": "a merged model in other engines: greedy tokens compared, each in an environment of its own",
     "docs": "these pages; architecture.md and cli.md are generated",
+    "examples": "short scripts to begin from, each run by the tests",
     "recipes": "one file per study, outside the package",
     "tools": "what generates the generated pages",
 }

@@ -93,8 +93,8 @@ def test_loss_of_the_whole_sample_is_that_of_the_card(shipped, name):
 
 
 def test_samples_do_not_overlap():
-    train = [r["text"] for n in ("pubmed_train", "general_train") for r in records(n)]
-    valid = [r["text"] for n in ("pubmed_valid", "general_valid") for r in records(n)]
+    train = [r["text"] for n in ("pubmed_train", "general_train", "french_train") for r in records(n)]
+    valid = [r["text"] for n in ("pubmed_valid", "general_valid", "french_valid") for r in records(n)]
     assert not contains(np.unique(runs(valid)), runs(train)).any()
 
 
@@ -113,6 +113,8 @@ def test_samples_have_licences_and_sizes():
             assert "nd" not in licence
     assert size["pubmed_train"] > 1_000_000
     assert size["general_train"] > 600_000
+    assert size["french_train"] > 300_000
+    assert size["french_valid"] > 50_000
     assert size["pubmed_valid"] > 100_000
     assert size["general_valid"] > 150_000
     assert (tiny.sample("pubmed_train").parent / "SOURCE.md").exists()

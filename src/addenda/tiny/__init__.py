@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-SAMPLES = ("pubmed_train", "pubmed_valid", "general_train", "general_valid")
+SAMPLES = ("pubmed_train", "pubmed_valid", "general_train", "general_valid", "french_train", "french_valid")
 
 
 def path() -> Path:

@@ -19,6 +19,8 @@ LICENSES = {
     "openstax": "CC BY 4.0",
     "novels_en": "public domain (US)",
 }
+# of what the base was not trained on
+OTHERS = {"french": "public domain"}
 # Sample -> file, bytes to take, longest document taken.
 PLAN = {
     "pubmed_valid": (
@@ -39,6 +41,8 @@ PLAN = {
         ("openstax/train.jsonl.gz", 200_000, 15_000),
         ("novels_en/train.jsonl.gz", 210_000, EXCERPT),
     ),
+    "french_valid": (("french/novels_valid.jsonl.gz", 62_000, EXCERPT),),
+    "french_train": (("french/novels_train.jsonl.gz", 400_000, EXCERPT),),
 }
 
 
@@ -57,12 +61,12 @@ def _candidates(data: Path, file: str, longest: int, intact: set[str]) -> list[d
         if "train" in file and source in LICENSES and record["id"] not in intact:
             continue
         text = record["text"]
-        if source == "novels_en":
+        if "novels" in file:
             text = excerpt(text, longest)
         if len(text) > longest:
             continue
         row = {"id": record["id"], "text": text, "source": source}
-        row["license"] = record.get("license") or LICENSES[source]
+        row["license"] = record.get("license") or (LICENSES | OTHERS)[source]
         if "title" in record:
             row["title"] = record["title"]
         if "book" in record:
@@ -93,17 +97,17 @@ def saw_whole(manifest: Path) -> set[str]:
 
 
 def make(data: Path, out: Path, manifest: Path) -> dict[str, list[dict]]:
-    """Writes the four samples and their SOURCE.md; returns the records."""
+    """Writes the samples and their SOURCE.md; returns the records."""
     hasher = RunHasher()
     intact = saw_whole(manifest)
     none = np.empty(0, dtype=np.uint64)
     made: dict[str, list[dict]] = {}
-    for name in ("pubmed_valid", "general_valid"):
+    for name in ("pubmed_valid", "general_valid", "french_valid"):
         made[name] = take(data, PLAN[name], intact, none, hasher)
     # Train documents must not share a run with any valid document, of either subject.
     texts = [r["text"] for records in made.values() for r in records]
     forbidden = np.unique(np.concatenate([hasher.runs(hasher.codes(t)) for t in texts]))
-    for name in ("pubmed_train", "general_train"):
+    for name in ("pubmed_train", "general_train", "french_train"):
         made[name] = take(data, PLAN[name], intact, forbidden, hasher)
     out.mkdir(parents=True, exist_ok=True)
     for name, records in made.items():
@@ -128,8 +132,8 @@ def source_note(made: dict[str, list[dict]]) -> str:
         lines.append(f"| {name}.jsonl.gz | {len(records)} | {size:.0f} |")
     lines += [
         "",
-        "`general_train` is text that the embedded base was trained on (replay); `general_valid` and both",
-        "`pubmed` files are not. No train document shares a run of 13 words with a valid document.",
+        "`general_train` is text that the embedded base was trained on (replay); `general_valid` and the",
+        "`pubmed` and `french` files are not. No train document shares a run of 13 words with a valid document.",
         "",
         "## Licences and credits",
         "",
@@ -145,6 +149,8 @@ def source_note(made: dict[str, list[dict]]) -> str:
         "  the books listed below, exercises, figures and tables removed; `id` has repository and module.",
         "- **novels_en**: excerpts of novels in the public domain in the United States, from",
         "  `computationalstylistics/100_english_novels` (commit `143e601875d70e195f2cc5ebd8b034609271194d`).",
+        "- **french**: excerpts of French novels in the public domain, 1840 to 1920, from `COST-ELTeC/ELTeC-fra`",
+        "  (commit `83f0a43fdb967cd1db646027a1a237307e4924a1`).",
         "",
     ]
     records = [r for rows in made.values() for r in rows]
@@ -157,6 +163,8 @@ def source_note(made: dict[str, list[dict]]) -> str:
     lines.append("")
     novels = sorted({r["id"] for r in records if r["source"] == "novels_en"})
     lines.append("Novels: " + "; ".join(novels) + ".")
+    lines.append("")
+    lines.append("French novels: " + "; ".join(sorted({r["id"] for r in records if r["source"] == "french"})) + ".")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,52 @@
+"""Adapt a base to your corpus: train a module, measure it, calibrate its gate, keep it.
+
+python examples/adapt_to_your_corpus.py --corpus papers.jsonl --held-out held_out.jsonl --out runs/papers
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import addenda
+
+
+def main() -> None:
+    """Train, measure, calibrate, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="tiny", help="a name, a folder, or a hub id")
+    parser.add_argument("--corpus", default="pubmed_train", help="what is to be learned")
+    parser.add_argument("--held-out", default="pubmed_valid", help="text of the same kind that is not in it")
+    parser.add_argument("--replay", default="general_train", help="what the base should stay silent on")
+    parser.add_argument("--general", default="general_valid", help="held-out text of that kind")
+    parser.add_argument("--tokens", type=int, default=300_000)
+    parser.add_argument("--out", default="runs/example")
+    parser.add_argument("--quick", action="store_true", help="a few steps only")
+    given = parser.parse_args()
+    tokens = 12_000 if given.quick else given.tokens
+
+    base = addenda.load_base(given.base)
+    base.new("mine", addenda.NeutralResidues())
+    report = addenda.train(base, "mine", corpus=given.corpus, replay=given.replay, replay_share=0.1, tokens=tokens)
+    print(report)
+
+    # what it learned and what it forgot, paired on the same documents
+    texts = {"subject": given.held_out, "general": given.general}
+    found = addenda.evaluate(base, texts, "mine", neutrality=given.general, tokens=10_000)
+    for text in found.texts:
+        assert text.difference is not None
+        print(
+            f"{text.name}: {text.difference.nats:+.3f} nats [{text.difference.low:+.3f}, {text.difference.high:+.3f}]"
+        )
+    assert found.neutrality is not None
+    print(f"general tokens left bit-equal: {found.neutrality.untouched.value:.1%}")
+
+    # raise the gate's threshold until nine of ten general tokens are
+    print(addenda.calibrate(base, "mine", given.replay, share=0.9, tokens=4_000))
+
+    addenda.record(base, found)  # into the card, and so into the README of the folder
+    base.modules["mine"].save(given.out)
+    print(f"kept in {given.out}; addenda generate 'Aspirin' --plug {given.out} --side-by-side")
+
+
+if __name__ == "__main__":
+    main()
