@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,41 @@ def test_every_method_is_measured_and_none_is_made_twice(folder: str, tmp_path: 
     assert more == [
         next(line for line in said if line.startswith("lora") and "seed 0" in line).replace("seed 0", "seed 2")
     ]
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no browser here: chromium or google-chrome")
+def test_the_page_shows_itself_in_a_browser(folder: str, tmp_path: Path) -> None:
+    """Nothing is fetched, no script fails, and the plots are drawn where they can be seen."""
+    from matplotlib.image import imread
+
+    found = given(folder, tmp_path / "out", methods=("lora", "adapter"), seeds=(0,))
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1200,1600",
+    ]
+    page, picture = found.page.absolute().as_uri(), tmp_path / "page.png"
+
+    def browse(*more: str) -> str:
+        command = [str(BROWSER), *flags, *more, page]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    shown = browse("--dump-dom")
+    assert all(f">{row.method}<" in shown for row in found.rows)
+    assert shown.count("<svg") >= 2
+    browse(f"--screenshot={picture}")
+    pixels = imread(picture)[..., :3]
+    assert pixels.shape[:2] == (1600, 1200)
+    # the plots' own colours: more than ink on paper
+    colourful = np.ptp(pixels, axis=-1) > 0.2
+    assert 0.0005 < colourful.mean() < 0.5
+    assert (pixels.min(-1) < 0.5).mean() > 0.005  # text
 
 
 CHILD = """
