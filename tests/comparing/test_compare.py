@@ -61,7 +61,10 @@ def given(folder: str, out: Path, **changes: Any) -> Any:
 def test_every_method_is_measured_and_none_is_made_twice(folder: str, tmp_path: Path) -> None:
     pytest.importorskip("bm25s")
     said: list[str] = []
-    found = given(folder, tmp_path, methods=tuple(METHODS), tell=said.append)
+    far: list[tuple[int, int]] = []
+    found = given(folder, tmp_path, methods=tuple(METHODS), tell=said.append, advance=lambda *at: far.append(at))
+    assert far[-1][0] == far[-1][1]  # all that was planned was done
+    assert [done for done, _ in far] == sorted(done for done, _ in far)
     assert [row.method for row in found.rows] == ["base", *[name for name in METHODS if name != "base"]]
     by_name = {row.method: row for row in found.rows}
     assert (by_name["base"].learned.value, by_name["base"].forgotten.value) == (0.0, 0.0)

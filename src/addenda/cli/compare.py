@@ -3,7 +3,8 @@
 # budget: the signature of `compare` is its command line
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,14 +69,49 @@ def compare(
         from addenda.comparing.compare import compare as run
         from addenda.comparing.methods import DEFAULT
 
-        found = run(
-            base, corpus=corpus, learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
-            methods=DEFAULT if methods is None else [one.strip() for one in methods.split(",") if one.strip()],
-            tokens=tokens, seeds=tuple(range(seeds)), rates=rates, held_tokens=held_tokens, extra=extra, length=length,
-            batch_rows=batch_rows, allow_overlap=allow_overlap, compose=compose,
-            tell=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
-        )  # fmt: skip
+        with watched() as bar:
+            found = run(
+                base, corpus=corpus, learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
+                methods=DEFAULT if methods is None else [one.strip() for one in methods.split(",") if one.strip()],
+                tokens=tokens, seeds=tuple(range(seeds)), rates=rates, held_tokens=held_tokens, extra=extra, length=length,
+                batch_rows=batch_rows, allow_overlap=allow_overlap, compose=compose,
+                tell=bar.tell, advance=bar.advance,
+            )  # fmt: skip
         answer.give(found.as_dict(), lambda console: show(console, found))
+
+
+class Bar:
+    """A line on standard error: what is being done, how much of it is, and how long the rest takes."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("comparing"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.lines = Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600)
+        self.task = self.lines.add_task("comparing", total=None)
+
+    def tell(self, text: str) -> None:
+        """One line above the bar."""
+        self.lines.console.print(text, markup=False, highlight=False)
+
+    def advance(self, done: int, planned: int) -> None:
+        """So much is done."""
+        self.lines.update(self.task, completed=done, total=planned)
+
+
+@contextmanager
+def watched() -> Iterator[Bar]:
+    """A bar for the block."""
+    bar = Bar()
+    with bar.lines:
+        yield bar
 
 
 def show(out: Console, found: Comparison) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from addenda.comparing.composition import Composed, attends, compose
 from addenda.comparing.methods import DEFAULT, METHODS, Method, methods_named
 from addenda.comparing.overlap import SHARE, shared
 from addenda.comparing.settings import CompareSettings
-from addenda.comparing.work import Sources, Work, halves
+from addenda.comparing.work import Plan, Sources, Work, cost_of, halves
 from addenda.core.errors import AddendaError, DataError
 from addenda.files import replace_text
 from addenda.intervals import Interval, of_ratio
@@ -85,6 +85,7 @@ def compare(
     out: str | Path = "runs/compare",
     dtype: torch.dtype = torch.float32,
     tell: Callable[[str], None] = lambda text: None,
+    advance: Callable[[int, int], None] = lambda done, planned: None,
     **settings: Any,
 ) -> Comparison:
     """Give a base the same text in every way there is, and measure what each learns, forgets and costs.
@@ -104,6 +105,8 @@ def compare(
         out: folder for records, modules, `comparison.json`, plots and `report.html`.
         dtype: of the base.
         tell: told, line by line, what is being done.
+        advance: told after each run of a method how many tokens were trained on and scored by now, and how many are planned
+            (what is composed is not counted).
         settings: see `comparing.settings.CompareSettings`.
 
     Raises:
@@ -124,7 +127,7 @@ def compare(
             f"{overlap:.1%} of the runs of 13 tokens of '{texts(learning).name}' stand in '{source.corpus.name}' too: it is not "
             "held out. Measure on other text, or allow it (allow_overlap)"
         )
-    work = Work(base, loaded, source, chosen, Path(out), tell)
+    work = Work(base, loaded, source, chosen, Path(out), tell, Plan(planned(named, chosen), advance))
     rows, sweeps = _all(work, named)
     composed = _composed(work, rows) if chosen.compose else ()
     found = Comparison(loaded.name, rows, sweeps, composed, _facts(work, overlap), chosen.plain(), work.out)
@@ -168,15 +171,32 @@ def _chosen(work: Work, method: Method, settings: CompareSettings) -> tuple[floa
     middle = len(method.rates) // 2
     rates = sorted(method.rates, key=lambda one: abs(method.rates.index(one) - middle))[: settings.rates]
     seen: dict[str, float] = {}
-    tokens = max(settings.batch_rows * settings.length, round(settings.tokens * settings.rung))
-    while len(rates) > 1:
+    for tokens, _ in rungs(settings, len(rates)):
         losses = {rate: work.record(method, rate, tokens, settings.seeds[0], final=False)["choosing"] for rate in rates}
         seen |= {f"{rate:.3g}": loss for rate, loss in losses.items()}
         rates = sorted(rates, key=lambda rate: losses[rate] if np.isfinite(losses[rate]) else np.inf)[
             : max(1, len(rates) // 2)
         ]
-        tokens = min(settings.tokens, 2 * tokens)
     return rates[0], seen
+
+
+def rungs(settings: CompareSettings, rates: int) -> Iterator[tuple[int, int]]:
+    """Tokens, and how many rates are tried on them, of each rung of a sweep of so many rates."""
+    tokens = max(settings.batch_rows * settings.length, round(settings.tokens * settings.rung))
+    while rates > 1:
+        yield tokens, rates
+        rates, tokens = max(1, rates // 2), min(settings.tokens, 2 * tokens)
+
+
+def planned(methods: Sequence[Method], settings: CompareSettings) -> int:
+    """Tokens that all runs train on and score, those that have a record included."""
+    total = cost_of(0, settings, final=True)  # the bare base, once more
+    for method in methods:
+        seeds = len(settings.seeds) if method.rates else 1
+        total += seeds * cost_of(settings.tokens if method.rates else 0, settings, final=True)
+        for tokens, count in rungs(settings, min(settings.rates, len(method.rates))):
+            total += count * cost_of(tokens, settings, final=False)
+    return total
 
 
 def _row(method: Method, rate: float | None, runs: Sequence[dict[str, Any]], bare: dict[str, Any]) -> Row:

@@ -93,14 +93,40 @@ class Task:
         return checkpoint.run_folder(self.folder)
 
 
+@dataclass
+class Plan:
+    """How far a comparison is, in tokens trained on and scored: `advance` is told what is done, and what is planned."""
+
+    tokens: int
+    advance: Callable[[int, int], None]
+    done: int = 0
+
+    def add(self, tokens: int) -> None:
+        """So many more are done."""
+        self.done += tokens
+        self.advance(self.done, self.tokens)
+
+
+def cost_of(tokens: int, settings: CompareSettings, *, final: bool) -> int:
+    """What a run counts for: a token trained on as three, one that is only scored as one."""
+    return 3 * tokens + settings.held_tokens * (3 if final else 1)
+
+
 class Work:
     """Runs of one comparison on one base, with their records under `out/records`."""
 
     def __init__(
-        self, name: str, base: Base, sources: Sources, settings: CompareSettings, out: Path, tell: Tell
+        self,
+        name: str,
+        base: Base,
+        sources: Sources,
+        settings: CompareSettings,
+        out: Path,
+        tell: Tell,
+        plan: Plan,
     ) -> None:
         self.name, self.base, self.sources, self.settings = name, base, sources, settings
-        self.out, self.tell = out, tell
+        self.out, self.tell, self.plan = out, tell, plan
         self.size = Size(settings.extra, settings.count, settings.rank)
         given = {field.name: getattr(sources, field.name) for field in fields(sources)}
         self.data = {key: "" if source is None else source.identity() for key, source in given.items()}
@@ -118,6 +144,7 @@ class Work:
         }  # fmt: skip
         path = self.out / "records" / f"{method.name}-{mark(identity)}.json"
         if path.exists():
+            self.plan.add(cost_of(tokens, self.settings, final=final))
             return json.loads(path.read_text(encoding="utf-8"))
         told = "" if lr is None else f", rate {lr:.2g}, {tokens:,} tokens" + (f", seed {seed}" if final else ", sweep")
         self.tell(f"{method.name}{told}")
@@ -127,6 +154,7 @@ class Work:
         if not final:
             shutil.rmtree(task.folder, ignore_errors=True)
         shutil.rmtree(task.run, ignore_errors=True)
+        self.plan.add(cost_of(tokens, self.settings, final=final))
         return found
 
     def _run(self, task: Task) -> dict[str, Any]:
