@@ -162,3 +162,23 @@ def test_small_runs_leave_records_that_pages_can_tell(tmp_path: Path, monkeypatc
     (record,) = [json.loads(path.read_text()) for path in (tmp_path / "composition").glob("*.json")]
     assert len(record["pairs"]) == 2
     assert record["pairs"][0][0] == record["alone"]["pubmed"]
+
+
+def test_the_table_of_questions_begins_with_anatomy_and_says_when_the_base_guesses() -> None:
+    from addenda.intervals import Interval
+    from addenda.measuring.harness import OnTask
+
+    def asked(subject: str, base: float, module: float) -> OnTask:
+        def at(value: float) -> Interval:
+            return Interval(value, value, value, 10)
+
+        return OnTask(f"mmlu_{subject}", "acc", 10, 0.25, at(base), {"law": at(module)}, {"law": at(module - base)})
+
+    mmlu = importlib.import_module("recipes.mmlu_table")
+    found = [asked("abstract_algebra", 0.2, 0.3), asked("anatomy", 0.3, 0.2), asked("virology", 0.25, 0.4)]
+    lines = mmlu.table(found, "a base").splitlines()
+    assert lines[2] == "| anatomy | 10 | 30.0% | 20.0% |"
+    assert lines[5].startswith("| mean of 3 subjects | 30 | 25.0% [")
+    assert lines[7].startswith("Against the base, mean over subjects: law +5.0% [")
+    assert lines[8:] == ["The base's interval holds 25%, what guessing gets.", "a base"]
+    assert "guessing" not in mmlu.table([asked("anatomy", 0.9, 0.9)], "a base")

@@ -1,0 +1,83 @@
+"""Table: MMLU by subject, for a base and some modules, as on the model card of the register modules; anatomy first.
+
+    python -m recipes.registers_2b --base tiny --steps 100 --rows 8 --length 512 --out runs/registers
+    python -m recipes.mmlu_table --plug runs/registers/pubmed runs/registers/wikipedia runs/registers/law --limit 50
+
+Their card leaves this table empty. The same command fills it for any base and modules: questions are paired, and intervals
+of differences are over questions. A base as small as `tiny` guesses, and the page says so.
+
+Source of the form: the card of "Modular LLMs: Learning with Registers" (Boissin, Hervier, Picard, Sprauel 2025).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from addenda.intervals import Interval, of_mean
+from recipes.common import load
+from recipes.records import device, write_record
+
+if TYPE_CHECKING:
+    from addenda.measuring.harness import OnTask
+
+FIRST, PREFIX = "anatomy", "mmlu_"
+CHANCE = 0.25
+
+
+def table(found: Sequence[OnTask], told: str) -> str:
+    """The table as Markdown: accuracy of the base and of each module, by subject and over all, and what can be said of it."""
+    names = list(found[0].on)
+    subjects = sorted(found, key=lambda one: (_subject(one) != FIRST, _subject(one)))
+    lines = [
+        "| subject | questions | base | " + " | ".join(names) + " |",
+        "| --- " * (3 + len(names)) + "|",
+    ]
+    for one in subjects:
+        cells = [f"{one.base.value:.1%}", *(f"{one.on[name].value:.1%}" for name in names)]
+        lines.append(f"| {_subject(one).replace('_', ' ')} | {one.questions} | " + " | ".join(cells) + " |")
+    over = {"base": of_mean([one.base.value for one in found])}
+    over |= {name: of_mean([one.on[name].value for one in found]) for name in names}
+    changes = {name: of_mean([one.difference[name].value for one in found]) for name in names}
+    mean = " | ".join(f"{one.value:.1%} [{one.low:.1%}, {one.high:.1%}]" for one in over.values())
+    lines.append(f"| mean of {len(found)} subjects | {sum(one.questions for one in found)} | {mean} |")
+    said = [f"Against the base, mean over subjects: {name} {_signed(changes[name])}." for name in names]
+    guess = (
+        "The base's interval holds 25%, what guessing gets." if over["base"].low <= CHANCE <= over["base"].high else ""
+    )
+    return "\n".join([*lines, "", *said, *([guess] if guess else []), told]) + "\n"
+
+
+def _subject(one: OnTask) -> str:
+    return one.task.removeprefix(PREFIX)
+
+
+def _signed(found: Interval) -> str:
+    return f"{found.value:+.1%} [{found.low:+.1%}, {found.high:+.1%}]"
+
+
+def main() -> None:
+    """Plug, ask, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="tiny", help="a name, a folder, or a hub id")
+    parser.add_argument("--plug", nargs="+", required=True, help="folders of modules, a column each")
+    parser.add_argument("--limit", type=int, help="questions of each subject, the first; default all")
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="the table and its record")
+    given = parser.parse_args()
+    from addenda.measuring.harness import evaluate_tasks
+
+    base = load(given.base)
+    names = [base.plug(folder).name for folder in given.plug]
+    found = evaluate_tasks(base, ["mmlu"], {name: name for name in names}, limit=given.limit)
+    told = f"{base.name}, {base.anatomy.parameters:,} parameters; {device()}."
+    text = table(found, told)
+    given.docs.mkdir(parents=True, exist_ok=True)
+    write_record(given.docs / "mmlu.json", {"tasks": [one.as_dict() for one in found], "told": told})
+    (given.docs / "mmlu.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
