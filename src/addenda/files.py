@@ -15,6 +15,7 @@ import secrets
 import shutil
 import stat
 import sys
+import uuid
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -185,9 +186,10 @@ def replace_folder(
         FileError: the folder holds something else, or cannot be written; what stood there is untouched.
     """
     place = check_place(folder, members, what)
-    temporary = place.parent / f".addenda-{secrets.token_hex(6)}.tmp"
+    temporary = place.parent / f"{_MINE}{os.getpid()}-{secrets.token_hex(6)}.tmp"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
+        _clear_killed(place.parent)
         free = shutil.disk_usage(place.parent).free
         if free < size:
             raise OSError(f"no space left on device: {size:,} bytes are needed, {free:,} are free")
@@ -200,6 +202,24 @@ def replace_folder(
         raise FileError(f"cannot write '{folder}': {error.strerror or error}; what stood there is untouched") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+#: how what this machine writes is called until it is whole; the process and a random part follow
+_MINE = f".addenda-{uuid.getnode():012x}-"
+
+
+def _clear_killed(folder: Path) -> None:
+    """Remove what processes of this machine left half written when they were killed."""
+    if os.name != "posix":
+        return
+    for left in folder.glob(f"{_MINE}*-*.tmp"):
+        process = left.name.removeprefix(_MINE).partition("-")[0]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (ValueError, OSError):  # not one of ours, or somebody else's, and alive
+            continue
 
 
 def check_place(folder: Path, members: Collection[str], what: str = "module") -> Path:
