@@ -45,6 +45,8 @@ PROBE_CHUNKS = 4
 REPLAY = 1
 #: multiplier of tau: the published one gains two thirds as much (docs/results/locas.md)
 SCALE = 16.0
+#: length of a slot written in closed form, where its value is multiplied so
+EPS = 0.3
 
 
 def memorize(
@@ -69,7 +71,7 @@ def memorize(
         text: the text itself, a path, or whatever `addenda.texts.texts` reads. For several names a mapping of names to
             texts.
         kind: of modules that are not plugged; default: `LocasGLU(scale=16.0)`, kept quiet on general text; with `published=True`
-            `LocasGLU()` by itself; `LocasMLP()` where FFNs are plain.
+            `LocasGLU()` by itself; `LocasMLP(scale=16.0, eps=0.3)` where FFNs are plain, `compress="published"` if that is asked.
         out: folder for the module (for several a folder in it for each). Beside it, `<out>.run` keeps log and
             checkpoints. Without `out` nothing is written to disk.
         resume: go on from the last checkpoint in `<out>.run`, with the same settings; gives the same bits as a run that
@@ -128,7 +130,7 @@ def default_kind(base: Base, published: bool = False) -> Kind:
     """The memory that fits the base's FFNs: values may say more than the published tau allows, unless that is asked for."""
     shape = base.anatomy.ffn
     if shape is not None and not shape.gated:
-        return LocasMLP()
+        return LocasMLP(compress="published") if published else LocasMLP(scale=SCALE, eps=EPS)
     return LocasGLU() if published else LocasGLU(scale=SCALE)
 
 
