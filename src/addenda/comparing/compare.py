@@ -19,8 +19,8 @@ from addenda.comparing.work import Plan, Sources, Work, cost_of, halves
 from addenda.core.errors import AddendaError, DataError
 from addenda.files import replace_text
 from addenda.intervals import Interval, of_ratio
-from addenda.plugging import load_base
-from addenda.texts import texts
+from addenda.plugging import Base, load_base
+from addenda.texts import Texts, texts
 from addenda.writing.settings import checked
 
 
@@ -121,12 +121,7 @@ def compare(
         corpus=texts(corpus), replay=None if replay is None else texts(replay), choosing=choosing, learning=reported,
         forgetting=texts(forgetting), unrelated=texts(forgetting if unrelated is None else unrelated),
     )  # fmt: skip
-    overlap = shared(loaded, source.corpus, texts(learning))
-    if overlap > SHARE and not chosen.allow_overlap:
-        raise DataError(
-            f"{overlap:.1%} of the runs of 13 tokens of '{texts(learning).name}' stand in '{source.corpus.name}' too: it is not "
-            "held out. Measure on other text, or allow it (allow_overlap)"
-        )
+    overlap = _overlap(loaded, source.corpus, texts(learning), chosen)
     work = Work(base, loaded, source, chosen, Path(out), tell, Plan(planned(named, chosen), advance))
     rows, sweeps = _all(work, named)
     composed = _composed(work, rows) if chosen.compose else ()
@@ -136,6 +131,21 @@ def compare(
 
     write_page(found)
     return found
+
+
+def _overlap(base: Base, corpus: Texts, learning: Texts, settings: CompareSettings) -> float:
+    """The share of held-out runs of 13 tokens that stand in the corpus.
+
+    Raises:
+        DataError: they are too many, and that was not allowed.
+    """
+    overlap = shared(base, corpus, learning)
+    if overlap > SHARE and not settings.allow_overlap:
+        raise DataError(
+            f"{overlap:.1%} of the runs of 13 tokens of '{learning.name}' stand in '{corpus.name}' too: it is not held out. Measure "
+            "on other text, or allow it (allow_overlap)"
+        )
+    return overlap
 
 
 def _all(work: Work, methods: Sequence[Method]) -> tuple[tuple[Row, ...], dict[str, dict[str, float]]]:
