@@ -142,8 +142,8 @@ def _overlap(base: Base, corpus: Texts, learning: Texts, settings: CompareSettin
     overlap = shared(base, corpus, learning)
     if overlap > SHARE and not settings.allow_overlap:
         raise DataError(
-            f"{overlap:.1%} of the runs of 13 tokens of '{learning.name}' stand in '{corpus.name}' too: it is not held out. Measure "
-            "on other text, or allow it (allow_overlap)"
+            f"{overlap:.1%} of the runs of 13 tokens of '{learning.name}' stand in '{corpus.name}' too: it is not held out. "
+            "Measure on other text, or allow it (allow_overlap)"
         )
     return overlap
 
