@@ -145,13 +145,27 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memorize", description=__doc__)
     parser.add_argument("--pairs", type=int, default=9, help="interleaved pairs behind each ratio")
     parser.add_argument("--docs", type=Path, help="folder for memorize.json and memorize.md")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        default=["times", "peaks"],
+        choices=["times", "peaks"],
+        help="only these; of the others what the folder has is kept",
+    )
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.child is not None:
         child(options.child)
         return 0
     torch.set_num_threads(1)
-    found = {"times": times(options.pairs), "peaks": peaks(), "torch": torch.__version__}
+    measured: dict[str, Any] = {}
+    if "times" in options.parts:
+        measured["times"] = times(options.pairs)
+    if "peaks" in options.parts:
+        measured["peaks"] = peaks()
+    kept = None if options.docs is None else options.docs / "memorize.json"
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept is not None and kept.exists() else {}
+    found: dict[str, Any] = {"times": [], "peaks": []} | before | measured | {"torch": torch.__version__}
     found["device"] = f"{platform.machine()} CPU, one thread, float32"
     print(table(found))
     if options.docs is not None:
