@@ -151,6 +151,7 @@ def study(rates: dict[str, float], tokens: int, seeds: list[int], knob_tokens: i
 def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
     """Train one run and write its record: points along training, and the end."""
     base = load(attn_implementation="eager")
+    known = base.fingerprint  # before every weight is trained: computed when first asked for
     work = out / run.id
     bare = _bare(base, texts, END, LENGTH)
     extra: dict[str, Any] = {}
@@ -160,7 +161,7 @@ def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
         points.append(point("end", run.tokens, bare, scores(base, texts, tokens=END, length=LENGTH)))
     else:
         points, extra = _module_points(run, base, texts, bare, work)
-    record = {"run": asdict(run), "points": points, **extra, "base": base.fingerprint}
+    record = {"run": asdict(run), "points": points, **extra, "base": known}
     write_record(records / f"{run.id}.json", record | {"torch": torch.__version__, "device": device()})
 
 
