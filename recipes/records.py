@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from addenda.core.errors import AddendaError
 from recipes.common import keep_pages, place, precision
 
 
@@ -47,14 +48,15 @@ def device() -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s), {precision()}"
 
 
-def in_processes(work: Callable[..., str], tasks: Sequence[tuple[Any, ...]], workers: int) -> int:
+def in_processes(work: Callable[..., str], tasks: Sequence[tuple[Any, ...]], workers: int) -> None:
     """Call `work(*task)` for every task, `workers` at a time, each in a process with its share of the cores.
 
-    Returns how many failed: each is told, and keeps none of the others from being made.
+    Raises:
+        AddendaError: some failed, once all others are made; each is told.
     """
-    failed = 0
     if not tasks:
-        return failed
+        return
+    failed = 0
     threads = max(1, multiprocessing.cpu_count() // workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool:
@@ -64,7 +66,8 @@ def in_processes(work: Callable[..., str], tasks: Sequence[tuple[Any, ...]], wor
             failed += error is not None
             told = done.result() if error is None else f"failed, {type(error).__name__}: {error} ({waiting[done]})"
             print(f"{number} of {len(tasks)}: {told}", flush=True)
-    return failed
+    if failed:
+        raise AddendaError(f"{failed} of {len(tasks)} runs failed; the same command makes those again")
 
 
 def _begin(threads: int) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,7 @@ ROOT = Path(__file__).parents[1]
 NAMES = ("neutral_residues", "registers", "recall", "composition")
 
 
-@pytest.fixture(autouse=True)
-def recipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(ROOT))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "recipes"]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("recipes")
 
 
 def module(name: str) -> Any:
@@ -134,12 +127,25 @@ def test_subjects_hold_out_what_they_do_not_train_on() -> None:
 
 
 @pytest.mark.slow
+def test_a_run_that_fails_keeps_no_other_from_being_made_and_fails_the_command(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    records = importlib.import_module("recipes.records")
+    with pytest.raises(importlib.import_module("addenda").AddendaError, match="1 of 2 runs failed"):
+        records.in_processes(str.index, [("abc", "z"), ("abc", "c")], 1)
+    told = capfd.readouterr().out
+    assert "failed, ValueError: substring not found" in told
+    assert "2 of 2: 2" in told
+
+
+@pytest.mark.slow
 def test_small_runs_leave_records_that_pages_can_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_, plan, work = module("run"), module("plan"), module("work").work
     monkeypatch.setattr(run_, "ROWS", 2)
     monkeypatch.setattr(run_, "ALONE", 300)
     monkeypatch.setattr(run_, "LENGTH", 64)
     small = plan.Scale(1.0, (0,), 400, thin=True)
+    bases: set[str] = set()  # the base that was trained on, also where every weight of it was
     for name in ("neutral_residues", "recall"):
         study = module(name)
         runs = list(study.then([], small))
@@ -152,7 +158,9 @@ def test_small_runs_leave_records_that_pages_can_tell(tmp_path: Path, monkeypatc
             record = json.loads((tmp_path / name / f"{run.id}.json").read_text())
             assert len(record["gains"][run.subject]) == 3
             assert record["parameters"] > 0
+            bases.add(record["base"])
             assert ("recall" in record) == (name == "recall")
+    assert len(bases) == 1
     composition = module("composition")
     monkeypatch.setattr(composition, "ROWS", 2)
     monkeypatch.setattr(composition, "LENGTH", 64)

@@ -13,12 +13,11 @@ from typing import Any
 import torch
 
 import addenda
+from addenda.comparing.window import first_documents
 from addenda.core.registry import build_kind
-from addenda.encoding import Encoder
 from addenda.measuring.recall import recall
 from addenda.plugging import Base
 from addenda.scoring import Score, score
-from addenda.texts import texts
 from addenda.writing.plain import PlainTraining
 from recipes.common import load, precision, study_texts
 from recipes.records import device, name_of, write_record
@@ -81,10 +80,12 @@ class Trained:
 
 def execute(run: Run, records: Path) -> str:
     """Train, measure, write the record."""
-    bare = load(attn_implementation="eager")
+    base = load(attn_implementation="eager")
+    # before anything is trained: computed when first asked for
+    facts = {"base": base.fingerprint, "torch": torch.__version__, "device": device()}
     chooses = run.part == "sweep"
     before = {name: _bare(name, chooses, run.held) for name in (*run.subjects, "general")}
-    with trained(run, bare) as made:
+    with trained(run, base) as made:
         with made.on():
             found: dict[str, Any] = {"gains": {}}
             for name in run.subjects:
@@ -95,7 +96,6 @@ def execute(run: Run, records: Path) -> str:
         if run.subject.startswith("people-"):
             found["recall"] = _recalled(made, run)
         found |= {"parameters": made.parameters, "seconds": made.seconds}
-    facts = {"base": bare.fingerprint, "torch": torch.__version__, "device": device()}
     write_record(records / f"{run.id}.json", {"run": asdict(run)} | found | facts)
     return run.id
 
@@ -108,8 +108,7 @@ def trained(run: Run, base: Base) -> Iterator[Trained]:
         torch.manual_seed(run.seed)
         training = PlainTraining(
             base.model, base.tokenizer, corpus, replay, lr=run.lr, seed=run.seed, rows=ROWS, length=LENGTH,
-            share=run.replay_share, precision=precision(),
-            shuffle_tokens=SHUFFLE,
+            share=run.replay_share, precision=precision(), shuffle_tokens=SHUFFLE,
         )  # fmt: skip
         training.run(run.tokens)
         base.model.eval()
@@ -140,15 +139,7 @@ def corpus_of(run: Run, base: Base) -> list[str]:
     parts = [subject(name).corpus for name in run.subjects]
     least = min(map(len, parts))
     found = [one for at in range(least) for one in (part[at] for part in parts)] if len(parts) > 1 else list(parts[0])
-    if run.corpus_tokens is None:
-        return found
-    kept, left = [], run.corpus_tokens
-    for document in Encoder(base.tokenizer, base.vocabulary).documents(texts(found)):
-        kept.append(base.tokenizer.decode(document.ids[:left], skip_special_tokens=True))
-        left -= len(document.ids)
-        if left <= 0:
-            break
-    return kept
+    return found if run.corpus_tokens is None else first_documents(base, found, run.corpus_tokens)
 
 
 def held_out(name: str, chooses: bool) -> Any:

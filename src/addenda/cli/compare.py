@@ -3,8 +3,6 @@
 # budget: the signature of `compare` is its command line
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +67,8 @@ def compare(
         from addenda.comparing.compare import compare as run
         from addenda.comparing.methods import DEFAULT
 
-        with watched() as bar:
+        bar = Bar()
+        with bar.lines:
             found = run(
                 base, corpus=corpus, learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
                 methods=DEFAULT if methods is None else [one.strip() for one in methods.split(",") if one.strip()],
@@ -88,7 +87,7 @@ class Bar:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("comparing"),
+            TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("left"),
@@ -104,14 +103,6 @@ class Bar:
     def advance(self, done: int, planned: int) -> None:
         """So much is done."""
         self.lines.update(self.task, completed=done, total=planned)
-
-
-@contextmanager
-def watched() -> Iterator[Bar]:
-    """A bar for the block."""
-    bar = Bar()
-    with bar.lines:
-        yield bar
 
 
 def show(out: Console, found: Comparison) -> None:

@@ -57,5 +57,16 @@ def first_ids(base: Base, source: Any, count: int, *, close: bool = False) -> np
     return np.concatenate(parts)
 
 
+def first_documents(base: Base, source: Any, tokens: int) -> list[str]:
+    """The documents in which the first so many tokens of a source stand; the last is cut where they end."""
+    parts, left = [], tokens
+    for document in Encoder(base.tokenizer, base.vocabulary).documents(texts(source)):
+        parts.append(base.tokenizer.decode(document.ids[:left], skip_special_tokens=True))
+        left -= len(document.ids)
+        if left <= 0:
+            break
+    return parts
+
+
 def _ids(base: Base, text: str) -> np.ndarray:
     return np.array(base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], np.int32)

@@ -18,11 +18,10 @@ from addenda.comparing.cost import ratios
 from addenda.comparing.memory import peak, reset_peak
 from addenda.comparing.methods import Method, Size, equal_rank
 from addenda.comparing.settings import CompareSettings
-from addenda.comparing.window import Ahead, beginning, first_ids, retrieved
+from addenda.comparing.window import Ahead, beginning, first_documents, first_ids, retrieved
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
 from addenda.core.registry import plain_options
-from addenda.encoding import Encoder
 from addenda.files import replace_text
 from addenda.measuring.disturbance import disturbance
 from addenda.plugging import Base, load_base
@@ -144,17 +143,27 @@ class Work:
         }  # fmt: skip
         path = self.out / "records" / f"{method.name}-{mark(identity)}.json"
         if path.exists():
-            self.plan.add(cost_of(tokens, self.settings, final=final))
-            return json.loads(path.read_text(encoding="utf-8"))
-        told = "" if lr is None else f", rate {lr:.2g}, {tokens:,} tokens" + (f", seed {seed}" if final else ", sweep")
-        self.tell(f"{method.name}{told}")
-        task = Task(method, kind, lr, tokens, seed, self.out / "modules" / path.stem, final)
+            found = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            found = self._made(
+                Task(method, kind, lr, tokens, seed, self.out / "modules" / path.stem, final), identity, path
+            )
+        self.plan.add(cost_of(tokens, self.settings, final=final))
+        return found
+
+    def _made(self, task: Task, identity: dict[str, Any], path: Path) -> dict[str, Any]:
+        """Do the run, and write its record."""
+        told = task.method.name
+        if task.lr is not None:
+            told += f", rate {task.lr:.2g}, {task.tokens:,} tokens" + (
+                f", seed {task.seed}" if task.final else ", sweep"
+            )
+        self.tell(told)
         found = self._run(task)
         replace_text(path, json.dumps({"identity": identity} | found, default=float) + "\n")
-        if not final:
+        if not task.final:
             shutil.rmtree(task.folder, ignore_errors=True)
         shutil.rmtree(task.run, ignore_errors=True)
-        self.plan.add(cost_of(tokens, self.settings, final=final))
         return found
 
     def _run(self, task: Task) -> dict[str, Any]:
@@ -214,8 +223,9 @@ class Work:
         """A memory written as the beginning of the corpus streams by; nothing is validated on the way."""
         base, most = self.base, self.base.context
         window = 2 * self.settings.length if most is None else min(2 * self.settings.length, most)
+        text = "\n\n".join(first_documents(base, self.sources.corpus, task.tokens))
         report = memorize(
-            base, NAME, text=_first_tokens(base, self.sources.corpus, task.tokens), kind=task.kind, out=task.folder, resume=True,
+            base, NAME, text=text, kind=task.kind, out=task.folder, resume=True,
             replay=self.sources.replay, lr=task.lr, seed=task.seed, baseline=False, log=False, window=window, chunk=window // 2,
             precision=self.settings.precision,
         )  # fmt: skip
@@ -333,17 +343,6 @@ def _with_peft(model: Any, rank: int) -> Any:
     return peft.get_peft_model(
         model, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     ).base_model.model
-
-
-def _first_tokens(base: Base, source: Texts, tokens: int) -> str:
-    """The beginning of a corpus as one running text."""
-    parts, left = [], tokens
-    for document in Encoder(base.tokenizer, base.vocabulary).documents(source):
-        parts.append(base.tokenizer.decode(document.ids[:left], skip_special_tokens=True))
-        left -= len(document.ids)
-        if left <= 0:
-            break
-    return "\n\n".join(parts)
 
 
 def halves(source: Any) -> tuple[Texts, Texts]:
