@@ -29,6 +29,9 @@ def main() -> None:
     report = addenda.train(base, "mine", corpus=given.corpus, replay=given.replay, replay_share=0.1, tokens=tokens)
     print(report)
 
+    # raise the gate's threshold until nine of ten general tokens are
+    print(addenda.calibrate(base, "mine", given.replay, share=0.9, tokens=4_000))
+
     # what it learned and what it forgot, paired on the same documents
     texts = {"subject": given.held_out, "general": given.general}
     found = addenda.evaluate(base, texts, "mine", neutrality=given.general, tokens=10_000)
@@ -39,9 +42,6 @@ def main() -> None:
         )
     assert found.neutrality is not None
     print(f"general tokens left bit-equal: {found.neutrality.untouched.value:.1%}")
-
-    # raise the gate's threshold until nine of ten general tokens are
-    print(addenda.calibrate(base, "mine", given.replay, share=0.9, tokens=4_000))
 
     addenda.record(base, found)  # into the card, and so into the README of the folder
     base.modules["mine"].save(given.out)
