@@ -39,33 +39,38 @@ class Texts:
         return {"medical": self.medical_valid, "general": self.general_valid}
 
 
+def data_folder() -> Path:
+    """Where real texts are: `ADDENDA_DATA`, or the folder beside the project."""
+    return Path(os.environ.get("ADDENDA_DATA", "../shared/data"))
+
+
 @cache
 def study_texts() -> Texts:
     """PubMed and general English from `ADDENDA_DATA`, or the small samples that ship with the package."""
-    data = Path(os.environ.get("ADDENDA_DATA", "../shared/data"))
+    data = data_folder()
     if not data.is_dir():
         sample = {
             name: tiny.sample(name) for name in ("pubmed_train", "pubmed_valid", "general_train", "general_valid")
         }
-        general = _documents(sample["general_valid"])
+        general = documents(sample["general_valid"])
         return Texts(
             sample["pubmed_train"], sample["general_train"], sample["pubmed_valid"], general[::2], general[1::2]
         )
     # what the base was trained on stands for its domain; what it never saw tells forgetting
     general = [
-        *_documents(data / "wikipedia_en/valid.jsonl.gz"),
-        *_documents(data / "openstax/valid.jsonl.gz"),
-        *(piece for text in _documents(data / "novels_en/valid.jsonl.gz") for piece in _pieces(text)),
+        *documents(data / "wikipedia_en/valid.jsonl.gz"),
+        *documents(data / "openstax/valid.jsonl.gz"),
+        *(piece for text in documents(data / "novels_en/valid.jsonl.gz") for piece in _pieces(text)),
     ]
     general.sort(key=lambda text: hash_of(text))
     medical = [
-        *_documents(data / "pubmed/abstracts_valid.jsonl.gz"),
-        *_documents(data / "pubmed/fulltext_valid.jsonl.gz"),
+        *documents(data / "pubmed/abstracts_valid.jsonl.gz"),
+        *documents(data / "pubmed/fulltext_valid.jsonl.gz"),
     ]
     medical.sort(key=lambda text: hash_of(text))
     corpus = [
-        *_documents(data / "pubmed/abstracts_train.jsonl.gz"),
-        *_documents(data / "pubmed/fulltext_train.jsonl.gz"),
+        *documents(data / "pubmed/abstracts_train.jsonl.gz"),
+        *documents(data / "pubmed/fulltext_train.jsonl.gz"),
     ]
     return Texts(
         corpus,
@@ -83,7 +88,8 @@ def hash_of(text: str) -> int:
     return zlib.crc32(text[:400].encode())
 
 
-def _documents(path: Path) -> list[str]:
+def documents(path: Path) -> list[str]:
+    """The texts of a file of JSON lines."""
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         return [json.loads(line)["text"] for line in lines]
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -37,7 +36,7 @@ from addenda.writing.curve import Curve
 from addenda.writing.memory_settings import MemorySettings
 from addenda.writing.reading import Reading
 from addenda.writing.writer import Writer
-from recipes.common import load, place, precision, study_texts
+from recipes.common import data_folder, load, place, precision, study_texts
 from recipes.memory_plan import BOOKS, CHUNK, WINDOW, Records, Run, ablations, study, sweep, whole
 from recipes.records import device, in_processes, pending, read_records, write_record
 
@@ -56,7 +55,7 @@ def text_of(book: str) -> str:
     Raises:
         AddendaError: it is not there.
     """
-    data = Path(os.environ.get("ADDENDA_DATA", "../shared/data")) / "long_books"
+    data = data_folder() / "long_books"
     found = sorted(data.glob(f"{book}*.txt.gz"))
     if not found:
         raise addenda.AddendaError(f"no book '{book}' in {data}; ADDENDA_DATA names the folder of the data")

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import random
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -27,7 +26,7 @@ import numpy as np
 import addenda
 from addenda.measuring.options import all_likelihoods, f1, first_wins
 from addenda.measuring.written import written
-from recipes.common import load
+from recipes.common import data_folder, load
 from recipes.locas import memorized
 from recipes.memory_plan import grids
 from recipes.records import device, in_processes, name_of, pending, read_records, write_record
@@ -79,7 +78,7 @@ def conversations() -> dict[str, dict[str, Any]]:
     Raises:
         AddendaError: they are not there.
     """
-    path = Path(os.environ.get("ADDENDA_DATA", "../shared/data")) / "locomo" / "locomo7.json.gz"
+    path = data_folder() / "locomo" / "locomo7.json.gz"
     if not path.exists():
         raise addenda.AddendaError(f"no '{path}'; ADDENDA_DATA names the folder of the data")
     with gzip.open(path, "rt", encoding="utf-8") as file:

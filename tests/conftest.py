@@ -15,6 +15,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 import ipaddress
 import random
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,15 @@ def seeded() -> Iterator[None]:
     torch.manual_seed(0)
     with torch.enable_grad():
         yield
+
+
+@pytest.fixture
+def recipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`recipes` can be imported, and nothing of it is left behind."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "recipes"]:
+        del sys.modules[name]
 
 
 def _folder(variable: str) -> Path:

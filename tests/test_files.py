@@ -16,11 +16,11 @@ from addenda import files
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left = tmp_path / f"{files._MINE}{dead.pid}-abc.tmp"
+    left = tmp_path / f"{files._mine()}{dead.pid}-abc.tmp"
     kept = [
-        tmp_path / f"{files._MINE}{os.getpid()}-abc.tmp",  # it lives
+        tmp_path / f"{files._mine()}{os.getpid()}-abc.tmp",  # it lives
         tmp_path / f".addenda-aaaaaaaaaaaa-{dead.pid}-abc.tmp",  # of another machine
-        tmp_path / f"{files._MINE}x-abc.tmp",
+        tmp_path / f"{files._mine()}x-abc.tmp",
         tmp_path / "mine.tmp",
     ]
     for folder in (left, *kept):

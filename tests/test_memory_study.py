@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def recipes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(ROOT))
+def no_data(recipes: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ADDENDA_DATA", str(tmp_path / "absent"))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "recipes"]:
-        del sys.modules[name]
 
 
 def module(name: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,8 @@ STUDIES = ["registers_2b", "neutral_residues_2b"]
 
 
 @pytest.fixture
-def study_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    monkeypatch.syspath_prepend(str(ROOT))
-    yield lambda name: importlib.import_module(f"recipes.{name}")
-    for name in [name for name in sys.modules if name.split(".")[0] == "recipes"]:
-        del sys.modules[name]
+def study_of(recipes: None) -> Callable[[str], Any]:
+    return lambda name: importlib.import_module(f"recipes.{name}")
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def recipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(ROOT))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "recipes"]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("recipes")
 
 
 def module(name: str) -> Any:

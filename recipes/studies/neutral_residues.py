@@ -116,26 +116,19 @@ def report(records: Records, folder: Path) -> str:
     heads = ("what", "set to", "runs", "parameters", "gain, nats", "forgotten, nats", "general tokens left bit-equal")
     cells = (page.parameters, page.own_gain, page.forgotten, page.untouched)
     parts.append((f"Ablations of the token gate, French, {_tokens(found)} tokens", table(heads, groups, cells)))
-    for part, title, key in (
-        ("budgets", "Smaller budgets, French", "tokens"),
-        ("texts", "Less text, read again and again, French", "corpus_tokens"),
+    cells = (page.own_gain, page.forgotten, page.untouched)
+    for title, told, key, found in (
+        ("Smaller budgets, French", "tokens trained on", "tokens", _budgets(records)),
+        (
+            "Less text, read again and again, French",
+            "tokens of text",
+            "corpus_tokens",
+            of_part(records, STUDY, "texts"),
+        ),
     ):
-        found = of_part(records, STUDY, part)
-        if part == "budgets":
-            found += [
-                one
-                for one in of_part(records, STUDY, "methods")
-                if one["run"]["subject"] == FRENCH and one["run"]["method"] in FEW
-            ]
-        groups = dict(
-            sorted(
-                grouped(found, lambda run, key=key: (f"{run[key]:,}", run["method"])).items(),
-                key=lambda one: int(one[0][0].replace(",", "")),
-            )
-        )
-        told = "tokens trained on" if part == "budgets" else f"tokens of text, of {_tokens(found)} trained on"
+        groups = grouped(found, lambda run, key=key: (run[key], run["method"]))
         heads = (told, "method", "runs", "gain, nats", "forgotten, nats", "left bit-equal")
-        parts.append((title, table(heads, groups, (page.own_gain, page.forgotten, page.untouched))))
+        parts.append((title, table(heads, dict(sorted(groups.items())), cells)))
     found = sorted(
         of_part(records, STUDY, "sweep"),
         key=lambda one: (one["run"]["subject"], list(WAYS).index(one["run"]["method"]), one["run"]["lr"]),
@@ -145,6 +138,14 @@ def report(records: Records, folder: Path) -> str:
     parts.append((f"Sweep, {_tokens(found)} tokens", table(heads, groups, (page.own_gain, page.forgotten))))
     _draw(records, folder)
     return page.written(parts, of_part(records, STUDY, "methods", *CHANGES))
+
+
+def _budgets(records: Records) -> Records:
+    """Runs that differ in the tokens trained on alone."""
+    full = [
+        r for r in of_part(records, STUDY, "methods") if r["run"]["subject"] == FRENCH and r["run"]["method"] in FEW
+    ]
+    return of_part(records, STUDY, "budgets") + full
 
 
 def _tokens(records: Records) -> str:
@@ -167,10 +168,7 @@ def _draw(records: Records, folder: Path) -> None:
         )
         axes.axvline(0, color="#bbbbbb", lw=0.8)
     panels[0].legend(frameon=False, fontsize=8)
-    budgets = of_part(records, STUDY, "budgets") + [
-        one for one in found if one["run"]["subject"] == FRENCH and one["run"]["method"] in FEW
-    ]
-    for method, mine in grouped(budgets, lambda run: run["method"]).items():
+    for method, mine in grouped(_budgets(records), lambda run: run["method"]).items():
         by_tokens = sorted(grouped(mine, lambda run: run["tokens"]).items())
         for value, style, told in ((total_gain, "o-", "gain"), (lambda one: one["forgetting"][0], "s--", "forgotten")):
             y = [page.mean_of(group, value)[0] for _, group in by_tokens]

@@ -33,7 +33,8 @@ def table(heads: Sequence[str], groups: Mapping[Any, Records], cells: Sequence[C
     names = len(heads) - len(cells) - 1
     lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
     for key, found in groups.items():
-        told = [str(one) for one in (key if isinstance(key, tuple) else (key,))]
+        names_of = key if isinstance(key, tuple) else (key,)
+        told = [f"{one:,}" if isinstance(one, int) else str(one) for one in names_of]
         assert len(told) == names, (told, heads)
         lines.append("| " + " | ".join([*told, str(len(found)), *(cell(found) for cell in cells)]) + " |")
     return lines
@@ -66,7 +67,7 @@ def parameters(found: Records) -> str:
 
 
 def seconds(found: Records) -> str:
-    """The median of what training took, with what device it took that on where there are several."""
+    """The median of what training took."""
     ordered = sorted(one["seconds"] for one in found)
     return f"{ordered[len(ordered) // 2]:.0f}"
 
@@ -88,8 +89,7 @@ def mean_of(found: Records, value: Callable[[dict[str, Any]], float]) -> tuple[f
 
 def devices(records: Records) -> str:
     """On what the runs were computed."""
-    found = grouped(records, lambda run: None)
-    names = sorted({one["device"] for one in found.get(None, [])})
+    names = sorted({one["device"] for one in records})
     return "Computed on: " + "; ".join(names) + "." if names else ""
 
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
-from pathlib import Path
 
 import addenda
 from addenda import tiny
 from addenda.measuring.facts import Facts, biographies
-from recipes.common import hash_of
+from recipes.common import data_folder, documents, hash_of
+from recipes.locas import text_of
 
 #: characters of a document that are held out at most, and of the pieces that books are cut into
 PIECE = 6000
-#: documents of a file that are read: more than the largest run reads
-MOST = 20_000
 #: a book for composition; its last tenth is held out
-BOOK = "Eliot_Daniel_1876"
+BOOK = "Eliot_Daniel"
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pubmed": (
         ("pubmed/abstracts_train", "pubmed/fulltext_train"),
@@ -54,7 +47,7 @@ def subject(name: str) -> Subject:
     if name.startswith("people-"):
         return _people(name)
     if name == "book":
-        pieces = _pieces(_book())
+        pieces = _pieces(text_of(BOOK))
         corpus, held = pieces[: len(pieces) * 9 // 10], pieces[len(pieces) * 9 // 10 :]
     elif name in FILES:
         corpus, held = (_read(files) for files in FILES[name])
@@ -80,40 +73,21 @@ def _people(name: str) -> Subject:
     return Subject(name, told, tuple(held[::2]), tuple(held[1::2]))
 
 
-def _data() -> Path:
-    return Path(os.environ.get("ADDENDA_DATA", "../shared/data"))
-
-
 def _read(names: tuple[str, ...]) -> list[str]:
-    """Documents of some files, long ones in pieces; of PubMed without `ADDENDA_DATA` the sample that ships with the package."""
+    """Documents of some files, novels in pieces; of PubMed without `ADDENDA_DATA` the sample that ships with the package."""
     found: list[str] = []
     for name in names:
-        path = _data() / f"{name}.jsonl.gz"
-        if path.exists():
-            with gzip.open(path, "rt", encoding="utf-8") as lines:
-                texts = [json.loads(line)["text"] for line in islice(lines, MOST)]
-        elif name.startswith("pubmed/abstracts"):
-            texts = [record["text"] for record in tiny.sample(f"pubmed_{name.rsplit('_')[-1]}")]
-        elif name.startswith("pubmed"):
+        path = data_folder() / f"{name}.jsonl.gz"
+        if not path.exists() and name.startswith("pubmed/abstracts"):
+            path = tiny.sample(f"pubmed_{name.rsplit('_')[-1]}")
+        elif not path.exists() and name.startswith("pubmed"):
             continue
-        else:
+        elif not path.exists():
             raise addenda.AddendaError(f"no '{path}'; ADDENDA_DATA names the folder of the data")
-        found += [piece for text in texts for piece in (_pieces(text) if "novels" in name else [text])]
+        texts = documents(path)
+        found += [piece for text in texts for piece in _pieces(text)] if "novels" in name else texts
     return found
 
 
-def _book() -> str:
-    path = _data() / "long_books" / f"{BOOK}.txt.gz"
-    if not path.exists():
-        raise addenda.AddendaError(f"no '{path}'; ADDENDA_DATA names the folder of the data")
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return lines.read()
-
-
 def _pieces(text: str) -> list[str]:
-    return list(_cut(text))
-
-
-def _cut(text: str) -> Iterator[str]:
-    for start in range(0, len(text), PIECE):
-        yield text[start : start + PIECE]
+    return [text[start : start + PIECE] for start in range(0, len(text), PIECE)]

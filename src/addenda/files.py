@@ -17,6 +17,7 @@ import stat
 import sys
 import uuid
 from collections.abc import Callable, Collection, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -186,7 +187,7 @@ def replace_folder(
         FileError: the folder holds something else, or cannot be written; what stood there is untouched.
     """
     place = check_place(folder, members, what)
-    temporary = place.parent / f"{_MINE}{os.getpid()}-{secrets.token_hex(6)}.tmp"
+    temporary = place.parent / f"{_mine()}{os.getpid()}-{secrets.token_hex(6)}.tmp"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _clear_killed(place.parent)
@@ -204,16 +205,18 @@ def replace_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-#: how what this machine writes is called until it is whole; the process and a random part follow
-_MINE = f".addenda-{uuid.getnode():012x}-"
+@cache
+def _mine() -> str:
+    """How what this machine writes is called until it is whole; the process and a random part follow."""
+    return f".addenda-{uuid.getnode():012x}-"
 
 
 def _clear_killed(folder: Path) -> None:
     """Remove what processes of this machine left half written when they were killed."""
     if os.name != "posix":
         return
-    for left in folder.glob(f"{_MINE}*-*.tmp"):
-        process = left.name.removeprefix(_MINE).partition("-")[0]
+    for left in folder.glob(f"{_mine()}*-*.tmp"):
+        process = left.name.removeprefix(_mine()).partition("-")[0]
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:

@@ -83,15 +83,15 @@ def evaluate(
 
         texts = o.named_texts(on) if on else {}
         loaded = o.load(base, dtype, device, plug, modules)
-        if save:
-            folder_of(plug or [], loaded.selected)
+        folder = folder_of(plug or [], loaded.selected) if save else None
         found = score(
             loaded.base, texts, loaded.selected, tasks=task or (), facts=facts, snapshot=snapshot, edits=edits,
             neutrality=neutrality, spectrum=spectrum, limit=limit, length=length, stride=stride, tokens=tokens,
             batch_tokens=batch_tokens,
         )  # fmt: skip
-        written = saved(loaded.base, found, plug or []) if save else None
-        answer.give(found.as_dict(), lambda out: show(out, found, written))
+        if folder is not None:
+            keep(loaded.base, found, folder)
+        answer.give(found.as_dict(), lambda out: show(out, found, folder))
 
 
 def folder_of(plug: list[str], selected: dict[str, float]) -> Path:
@@ -110,15 +110,13 @@ def folder_of(plug: list[str], selected: dict[str, float]) -> Path:
     return Path(place)
 
 
-def saved(base: Base, found: Evaluation, plug: list[str]) -> Path:
+def keep(base: Base, found: Evaluation, folder: Path) -> None:
     """Write what was found into the card of the module that acted, and save the module where it came from."""
     from addenda.measuring.recorded import record
 
     record(base, found)
     (name,) = found.modules
-    folder = folder_of(plug, found.modules)
     base.modules[name].save(folder)
-    return folder
 
 
 def show(out: Console, found: Evaluation, written: Path | None = None) -> None:

@@ -12,8 +12,9 @@ from addenda.intervals import Interval
 if TYPE_CHECKING:
     from addenda.measuring.evaluate import Evaluation
     from addenda.plugging import Base
+    from addenda.scoring import Difference, Score
 
-SHARE = "share"
+SHARE, NATS = "share", "nats per token"
 
 
 def record(base: Base, found: Evaluation) -> list[Measure]:
@@ -38,55 +39,44 @@ def measured(found: Evaluation) -> Iterator[Measure]:
     """What was found as measures for a card, each with the bare base's value beside it where it has one."""
     for text in found.texts:
         if text.on is not None and text.difference is not None:
-            on = text.on
-            yield Measure(
-                name="loss",
-                value=on.nats,
-                low=on.low,
-                high=on.high,
-                n=on.documents,
-                on=text.name,
-                reference=text.off.nats,
-            )
-            change = text.difference
-            yield Measure(
-                name="loss added", value=change.nats, low=change.low, high=change.high, n=change.documents, on=text.name
-            )
+            yield _nats("loss", text.on, text.name, text.off.nats)
+            yield _nats("loss added", text.difference, text.name)
     for task in found.tasks:
         for one in task.on.values():
-            yield _share(task.metric, one, task.task, task.base)
-    if found.recall is not None and found.recall.chosen_after is not None:
-        told, after = "facts", found.recall
-        yield _share("recall, chosen", found.recall.chosen_after, told, after.chosen_before)
-        if after.exact_after is not None:
-            yield _share("recall, word for word", after.exact_after, told, after.exact_before)
-        if after.kept is not None:
-            yield _share("untold facts answered as before", after.kept, told)
-    if found.edits is not None and found.edits.reliability is not None:
-        edits = found.edits
-        yield _share("edits, reliability", found.edits.reliability, "edits", edits.reliability_before)
-        if edits.generality is not None:
-            yield _share("edits, generality", edits.generality, "edits", edits.generality_before)
-        if edits.locality is not None:
-            yield _share("edits, locality", edits.locality, "edits")
+            yield _of(task.metric, one, task.task, task.base)
+    if found.recall is not None:
+        asked, facts = found.recall, "facts"
+        yield from _if(asked.chosen_after, "recall, chosen", facts, asked.chosen_before)
+        yield from _if(asked.exact_after, "recall, word for word", facts, asked.exact_before)
+        yield from _if(asked.kept, "untold facts answered as before", facts)
+    if found.edits is not None:
+        scores, edits = found.edits, "edits"
+        yield from _if(scores.reliability, "edits, reliability", edits, scores.reliability_before)
+        yield from _if(scores.generality, "edits, generality", edits, scores.generality_before)
+        yield from _if(scores.locality, "edits, locality", edits)
     if found.neutrality is not None:
         change = found.neutrality
-        yield _share("tokens left bit-equal", change.untouched, change.on)
-        yield Measure(
-            name="KL from the base",
-            value=change.kl.value,
-            low=change.kl.low,
-            high=change.kl.high,
-            n=change.kl.n,
-            on=change.on,
-        )
+        yield _of("tokens left bit-equal", change.untouched, change.on)
+        yield _of("KL from the base", change.kl, change.on, unit=NATS)
         yield Measure(
             name="largest change of a logit", value=change.largest, unit="logits", n=change.tokens, on=change.on
         )
 
 
-def _share(name: str, found: Interval, on: str, reference: Interval | None = None) -> Measure:
+def _if(found: Interval | None, name: str, on: str, reference: Interval | None = None) -> Iterator[Measure]:
+    """A measure, where it was taken."""
+    if found is not None:
+        yield _of(name, found, on, reference)
+
+
+def _of(name: str, found: Interval, on: str, reference: Interval | None = None, unit: str = SHARE) -> Measure:
     return Measure(
-        name=name, value=found.value, unit=SHARE, low=found.low, high=found.high, n=found.n, on=on,
+        name=name, value=found.value, unit=unit, low=found.low, high=found.high, n=found.n, on=on,
         reference=None if reference is None else reference.value,
     )  # fmt: skip
+
+
+def _nats(name: str, found: Score | Difference, on: str, reference: float | None = None) -> Measure:
+    return Measure(
+        name=name, value=found.nats, low=found.low, high=found.high, n=found.documents, on=on, reference=reference
+    )

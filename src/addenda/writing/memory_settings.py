@@ -14,9 +14,9 @@ from addenda.kinds.locas_glu import Slots
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.writing.settings import checked
 
-#: what may differ between a run and its resumption: it changes nothing that is learned
 #: the sample of general text that ships with the package
 GENERAL = "general"
+#: what may differ between a run and its resumption: it changes nothing that is learned
 FREE = frozenset({"checkpoint_every", "keep", "log", "probe", "replay", "licence"})
 
 
