@@ -6,10 +6,10 @@
 
 The base is `tiny`; the books are long novels that it was never trained on. Each run reads a stretch of a book once, from
 windows of 512 tokens, in chunks of 256; a seed is a stretch of its own. First a sweep on one book: every method over its
-learning rates and knobs. Then, on all books and seeds, each method's settings that no other of its own betters, starts and
-widths of the memory that gained most, and two whole books. Numbers are nats per token: gain = taken off what the truncated
-window loses over the last quarter of what was read, forgetting = added on held-out general text afterwards. Time
-is that of the CPU, start and probe of a memory included.
+learning rates and knobs. Then, on all books and seeds, each method's settings that no other of its own betters; starts,
+widths and layers of the memory that gained most; and two whole books. Numbers are nats per token: gain = taken off what
+the truncated window loses over the last quarter of what was read, forgetting = added on held-out general text afterwards.
+Time is that of the CPU, start and probe of a memory included.
 """
 
 from __future__ import annotations
@@ -175,7 +175,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--books", nargs="+", default=list(BOOKS))
     parser.add_argument(
-        "--parts", nargs="+", default=["study", "starts", "widths", "whole"], help="only these, after the sweep"
+        "--parts",
+        nargs="+",
+        default=["study", "starts", "widths", "layers", "whole"],
+        help="only these, after the sweep",
     )
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="records, tables and plots")

@@ -32,7 +32,7 @@ def report(records: Records, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     parts = [
         settings_table(study, "study"), _at_equal_forgetting(cases), _best(cases), _quiet(cases), _ablation(records, "starts"),
-        _ablation(records, "widths"), _whole(records), settings_table(records, "sweep"),
+        _ablation(records, "widths"), _ablation(records, "layers"), _whole(records), settings_table(records, "sweep"),
     ]  # fmt: skip
     text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
     (folder / "locas.md").write_text(text)
@@ -156,7 +156,7 @@ def _quiet(cases: ByCase) -> list[str]:
 
 
 def _ablation(records: Records, part: str) -> list[str]:
-    """One line for each start, or width: gain and forgetting over books and seeds."""
+    """One line for each start, width or choice of layers: gain and forgetting over books and seeds."""
     groups: dict[tuple[str, ...], Records] = defaultdict(list)
     for one in sorted(records, key=lambda r: (r["parameters"], -r["gain"])):
         if one["run"]["part"] == part:

@@ -19,8 +19,12 @@ WINDOWS = (WINDOW, 1024, 2048)
 #: settings of each method that go on from the sweep to all books and seeds
 KEPT = 3
 WIDTHS = (8, 16, 32, 64, 128)
+#: a memory in half of the layers only; the upper half needs no backward pass below it
+LAYERS = ({"layers": [3, 4, 5]}, {"layers": [3, 4, 5], "rank": 64}, {"layers": [0, 1, 2], "rank": 64})
 #: between the rates and weights that the sweep's front gave: options and settings of what `addenda.memorize` does by default
 DEFAULT = {"rank": 32, "scale": 16.0}, {"lr": 4e-3, "local": 0.3, "replay": True}
+#: the local loss teaches lower layers too, as in every sweep of a quiet memory and, against it, in one run at the default
+THROUGH = {"through": True}
 #: what reads without a memory
 PLAIN = "truncation"
 
@@ -51,7 +55,7 @@ class Run:
 
 def grids() -> dict[str, tuple[str, Grid]]:
     """Kind, options and settings of every point of each method's sweep."""
-    rates, quiet = (1e-3, 4e-3, 1.6e-2), {"replay": True}
+    rates, quiet = (1e-3, 4e-3, 1.6e-2), {"replay": True} | THROUGH
     # where tau lets values say little, they take larger steps
     loud = [*product((1.0, 4.0), (4e-3, 1.6e-2, 6.4e-2)), *product((16.0, 32.0), rates)]
     silent = product((16.0, 32.0), (4e-3, 1.6e-2), (0.1, 0.3, 1.0))
@@ -105,9 +109,10 @@ def twin(run: dict[str, Any]) -> dict[str, Any]:
 def study(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[str]) -> list[Run]:
     """The best settings of each method on every book, seed after seed; and of each quiet memory its twin."""
     chosen = {method: best(records, method) for method in grids()}
-    quiet = {"method": "locas-quiet", "kind": "LocasGLU", "options": DEFAULT[0], "settings": DEFAULT[1]}
-    if chosen["locas-quiet"] and not any(_same(quiet, other) for other in chosen["locas-quiet"]):
-        chosen["locas-quiet"].append(quiet)
+    for settings in (DEFAULT[1], DEFAULT[1] | THROUGH) if chosen["locas-quiet"] else ():
+        quiet = _default(settings)
+        if not any(_same(quiet, other) for other in chosen["locas-quiet"]):
+            chosen["locas-quiet"].append(quiet)
     for one in map(twin, chosen["locas-quiet"]):
         if not any(_same(one, other) for other in chosen["locas"]):
             chosen["locas"].append(one)
@@ -117,6 +122,10 @@ def study(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[s
         for method, runs in chosen.items()
         for run in runs
     ]
+
+
+def _default(settings: dict[str, Any]) -> dict[str, Any]:
+    return {"method": "locas-quiet", "kind": "LocasGLU", "options": DEFAULT[0], "settings": settings}
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -136,7 +145,7 @@ def top(records: Records, method: str) -> dict[str, Any] | None:
 
 
 def ablations(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[str]) -> Iterator[Run]:
-    """Every start and every width of the memory that gained most, on every book."""
+    """Every start, every width and halves of the layers for the memory that gained most, on every book."""
     run = top(records, "locas")
     if run is None:
         return
@@ -145,6 +154,7 @@ def ablations(records: Records, tokens: int, seeds: Iterable[int], books: Iterab
         for part, changes in (
             ("starts", [{"init": start} for start in starts]),
             ("widths", [{"rank": width} for width in WIDTHS]),
+            ("layers", LAYERS),
         ):
             for change in changes:
                 told = ", ".join(f"{key} {value}" for key, value in change.items())
@@ -152,7 +162,7 @@ def ablations(records: Records, tokens: int, seeds: Iterable[int], books: Iterab
 
 
 def whole(records: Records) -> Iterator[Run]:
-    """Whole books: windows without a memory, and of each method what gained most, at several sizes.
+    """Whole books: windows without a memory; what gained most of Locas and of TempLoRA at several sizes, and the default.
 
     One reading of each: Locas draws nothing, and readings by TempLoRA with other seeds differed by 0.002 nats.
     """
@@ -161,7 +171,7 @@ def whole(records: Records) -> Iterator[Run]:
         for window in WINDOWS:
             yield Run("whole", f"{PLAIN} {window}", book, window=window)
         for method, (option, values) in sizes.items():
-            run = top(records, method)
+            run = _default(DEFAULT[1]) if method == "locas-quiet" else top(records, method)
             for value in values if run is not None else ():
                 yield Run(
                     "whole", f"{method} {option} {value}", book, run["kind"], run["options"] | {option: value}, run["settings"]

@@ -75,16 +75,20 @@ def test_a_quiet_memory_has_its_twin_and_all_are_read_in_every_form() -> None:
     runs = plan.study(sweep, 1000, [0], ["b"])
     assert [(run.method, run.settings) for run in runs] == [
         ("locas", {"lr": 1e-3}), ("locas", {"lr": 4e-3}), ("locas-quiet", quiet), ("locas-quiet", plan.DEFAULT[1]),
-        ("templora", {"lr": 1e-3}),
+        ("locas-quiet", plan.DEFAULT[1] | plan.THROUGH), ("templora", {"lr": 1e-3}),
     ]  # fmt: skip
     ablations = list(plan.ablations(sweep, 1000, [0], ["b"]))
     assert {run.options["init"] for run in ablations if run.part == "starts"} == {
         "top", "bottom", "random", "activation", "gaussian",
     }  # fmt: skip
     assert [run.options["rank"] for run in ablations if run.part == "widths"] == list(plan.WIDTHS)
+    assert [run.options["layers"] for run in ablations if run.part == "layers"] == [
+        one["layers"] for one in plan.LAYERS
+    ]
     whole = [run for run in plan.whole(sweep) if run.book == plan.WHOLE[0]]
     assert sum(run.method.startswith("locas rank") for run in whole) == 3  # it draws nothing
     assert sum(run.method.startswith("templora") for run in whole) == 3
+    assert [run.settings for run in whole if run.method.startswith("locas-quiet")] == [plan.DEFAULT[1]]
     assert [run.window for run in whole if not run.kind] == list(plan.WINDOWS)
     assert not list(plan.ablations([], 1000, [0], ["b"]))
 

@@ -111,6 +111,29 @@ def test_every_parameter_has_a_gradient(case: str) -> None:
     assert not dead, f"without a gradient: {dead}"
 
 
+@pytest.mark.parametrize("case", MAIN)
+def test_a_local_loss_may_be_kept_within_its_layer(case: str) -> None:
+    """The same values are collected, and the base has no graph: what the last site's value teaches is at that site alone."""
+    subject = throwaway("llama", case)
+    base, (ids, mask) = subject.base, batch()
+    module = base.modules["m"]
+    free, within = (Collector(mask.float(), within=one) for one in (False, True))
+    with base.frozen(), base.using("m"):
+        for collector in (free, within):
+            with base.watching(collector=collector):
+                out = subject.model(ids, attention_mask=mask, use_cache=False).logits
+        assert not out.requires_grad
+    assert torch.equal(torch.stack(free.deltas["m"]), torch.stack(within.deltas["m"]))
+    within.deltas["m"][-1].backward()
+    *_, last = module.sites()
+    taught = [name for name, p in module.named_parameters() if p.grad is not None and p.grad.any()]
+    assert taught
+    if any(getattr(adapter, "carries", False) for adapter in module.adapters.values()):
+        return  # what a module itself carries from layer to layer is its own
+    elsewhere = [name for name in taught if name.startswith("adapters.") and last.replace(".", "/") not in name]
+    assert not elsewhere, f"taught at {last}: {elsewhere}"
+
+
 @pytest.mark.parametrize("case", [case for case in MAIN if CASES[case].gate])
 def test_a_batch_without_a_live_token_can_be_trained_on(case: str) -> None:
     """All gates shut: the loss is the base's, every gradient is there and zero."""

@@ -279,9 +279,10 @@ def test_several_texts_at_once_are_each_as_alone(make_base: Callable[..., addend
             torch.testing.assert_close(tensor, tensors(base, name)[key], rtol=1e-3, atol=1e-4)
 
 
-def test_replay_keeps_a_memory_quiet_off_its_text(make_base: Callable[..., addenda.Base]) -> None:
+@pytest.mark.parametrize("through", [False, True])
+def test_replay_keeps_a_memory_quiet_off_its_text(make_base: Callable[..., addenda.Base], through: bool) -> None:
     forgotten, gained = [], []
-    for more in ({"replay": None}, {"replay": general(40), "replay_tokens": 64, "local": 3.0}):
+    for more in ({"replay": None}, {"replay": general(40), "replay_tokens": 64, "local": 3.0, "through": through}):
         base = make_base()
         report = addenda.memorize(base, "m", text=TEXT, **QUICK | more)
         bare = addenda.perplexity(base, general(10, 100))

@@ -65,7 +65,7 @@ def attend(
     for share in apart:
         out = mixed.apart(share, out)
     call.entry.pop(site.key, None)
-    return out, weights
+    return call.given_on(out), weights
 
 
 AttentionInterface.register(NAME, attend)

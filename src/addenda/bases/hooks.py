@@ -201,7 +201,7 @@ def apply_adding(call: Call, site: Site, x: Tensor, y: Tensor) -> Tensor:
             y = _adding(call, share, site, adapter, x, y)
         else:
             y = _replacing(call, share, site, adapter, x, y)
-    return y.view(shape)
+    return call.given_on(y).view(shape)
 
 
 def _adding(call: Call, share: Share, site: Site, adapter: AddingAdapter, x: Tensor, y: Tensor) -> Tensor:

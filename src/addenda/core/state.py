@@ -100,11 +100,14 @@ class Collector:
 
     `token_weight` [B, T] is zero except on the tokens that count; `subject_weight` [B, T] marks likewise the tokens of
     the subject, for which a gate should stand open (None: nothing is asked of it there). Values stay in the autograd
-    graph.
+    graph. `within`: the gradient of a layer's value stays within that layer, for what a site gives on to the next is cut
+    from the graph; so a forward pass of a frozen base needs no backward pass but those of the adapters. (Registers that
+    run through the layers carry theirs along.)
     """
 
-    def __init__(self, token_weight: Tensor, subject_weight: Tensor | None = None) -> None:
+    def __init__(self, token_weight: Tensor, subject_weight: Tensor | None = None, *, within: bool = False) -> None:
         self.token_weight = token_weight
+        self.within = within
         self.subject_weight = torch.zeros_like(token_weight) if subject_weight is None else subject_weight
         self.deltas: dict[str, list[Tensor]] = {}
         self.gates: dict[str, list[Tensor]] = {}
@@ -187,6 +190,10 @@ class Call:
         if gate is None:
             return share.weight
         return gate if isinstance(share.weight, float) and share.weight == 1.0 else gate * share.weight
+
+    def given_on(self, output: Tensor) -> Tensor:
+        """The output of a site as the rest of the base reads it: outside of the graph where gradients stay within layers."""
+        return output.detach() if self.collector is not None and self.collector.within else output
 
     def collect_delta(self, share: Share, delta: Tensor, index: Tensor | None = None) -> None:
         """Record a contribution [R, T, D] (or [n, D] at flat token `index`) for the local neutrality loss.

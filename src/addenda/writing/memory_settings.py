@@ -45,6 +45,8 @@ class MemorySettings:
     """tokens of replay read at each write"""
     local: float = 0.3
     """weight of the local neutrality loss on replay tokens; no other loss is taken on them"""
+    through: bool = False
+    """let the local loss of a layer teach the layers below it too, for which the base takes a backward pass on replay tokens"""
     published: bool = False
     """Locas as its authors have it: values no larger than tau allows, and nothing keeps the memory silent on other text"""
     gate_weight: float = 1.0

@@ -150,7 +150,7 @@ class Writer:
         row: Row = self.replay.take()
         ids = torch.from_numpy(row.ids.astype(np.int64)).to(self.device).expand(len(names), -1)
         documents = torch.from_numpy(row.documents.astype(np.int64)).to(self.device).expand(len(names), -1)
-        collector = Collector(torch.ones(ids.shape, device=self.device))
+        collector = Collector(torch.ones(ids.shape, device=self.device), within=not self.settings.through)
         with self._selected(names), self.base.watching(collector=collector, documents=documents):
             self.head.decoder(input_ids=ids, use_cache=False)
         for name in names:
