@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import recipes.studies
+from recipes.common import place
 from recipes.records import in_processes, read_records
 from recipes.studies.plan import QUICK, Records, Scale
 from recipes.studies.run import Run
@@ -26,6 +30,17 @@ def records_of(folder: Path) -> Records:
     return [one for name in STUDIES if (folder / name).is_dir() for one in read_records(folder / name)]
 
 
+def sweeps(studies: dict[str, Any], name: str, scale: Scale) -> Iterator[Run]:
+    """The sweep of a study; composition takes its rates from those of others."""
+    for one in {name, *(other.STUDY for other in getattr(studies[name], "FROM", {}).values())}:
+        yield from studies[one].sweep(scale)
+
+
+def following(study: Any, folder: Path, scale: Scale, seed: int) -> Iterator[Run]:
+    """The runs of a seed, by what the sweeps' records say when they are asked for."""
+    yield from study.then(records_of(folder), replace(scale, seeds=(seed,)))
+
+
 def main() -> None:
     """Run what is not done yet, then report."""
     parser = argparse.ArgumentParser(
@@ -39,34 +54,31 @@ def main() -> None:
     )
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and what is done")
+    parser.add_argument("--share", type=float, help="of the full number of tokens; default: 0.1 on a CPU, 1 on a GPU")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()
-    scale = QUICK if given.quick else Scale()
+    full = Scale(1.0, held=30_000) if place().type == "cuda" else Scale()
+    scale = QUICK if given.quick else replace(full, seeds=tuple(given.seeds))
+    if given.share is not None:
+        scale = replace(scale, share=given.share)
     folder = given.docs or Path("runs/quick" if given.quick else "docs/results")
-    studies: dict[str, Any] = {name: importlib.import_module(f"recipes.studies.{name}") for name in given.only}
+    studies: dict[str, Any] = {name: importlib.import_module(f"recipes.studies.{name}") for name in STUDIES}
     for name in STUDIES:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    # composition takes its rates from the sweeps of the others
-    swept = (
-        studies
-        if "composition" not in studies
-        else {name: importlib.import_module(f"recipes.studies.{name}") for name in STUDIES}
-    )
-    first = [run for study in swept.values() for run in study.sweep(scale)]
-    if not (given.report or given.dry_run):
-        in_processes(work, todo(first, folder), given.workers)
-    records = records_of(folder)
-    after = [run for study in studies.values() for run in study.then(records, scale)]
-    after.sort(key=lambda run: run.seed)  # a whole study with one seed before any has two
+    # a whole study with one seed before any has two
+    for seed, name in product(scale.seeds, given.only) if not given.report else ():
+        for plan in (sweeps(studies, name, scale), following(studies[name], folder, scale, seed)):
+            runs = list(plan)
+            if given.dry_run:
+                missing = {run.id for run, _ in todo(runs, folder)}
+                print(*(f"{'to do' if run.id in missing else 'done '} {run}" for run in runs), sep="\n")
+            else:
+                in_processes(work, todo(runs, folder), given.workers)
     if given.dry_run:
-        missing = {run.id for run, _ in todo(first + after, folder)}
-        for run in first + after:
-            print("to do" if run.id in missing else "done ", run)
         return
-    if not given.report:
-        in_processes(work, todo(after, folder), given.workers)
-        records = records_of(folder)
-    for name, study in studies.items():
-        text = study.report(records, folder)
+    records = records_of(folder)
+    for name in given.only:
+        text = studies[name].report(records, folder)
         if text:
             (folder / f"{name}.md").write_text(text)
             print(text)

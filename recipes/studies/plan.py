@@ -9,7 +9,7 @@ from typing import Any
 from recipes.studies.run import LENGTH, ROWS, Run
 
 Records = list[dict[str, Any]]
-SWEEP, SWEEP_TOKENS = "sweep", 250_000
+SWEEP, SWEEP_TOKENS = "sweep", 400_000
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Way:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a study is: a share of the full number of tokens, the seeds, tokens scored of each held-out text.
+    """How large a study is: a share of the full number of tokens (a GPU's), the seeds, tokens scored of each held-out text.
 
     A `thin` one sweeps nothing, each method takes the middle of its rates, and leaves out what its study says it leaves out.
     """
 
-    share: float = 1.0
+    share: float = 0.1
     seeds: tuple[int, ...] = (0, 1, 2)
-    held: int = 30_000
+    held: int = 12_000
     thin: bool = False
 
     def tokens(self, full: int) -> int:
@@ -59,12 +59,14 @@ class Scale:
 QUICK = Scale(0.05, (0,), 6_000, thin=True)
 
 
-def sweep(study: str, ways: Mapping[str, Way], subjects: Iterable[str], scale: Scale) -> Iterator[Run]:
+def sweep(
+    study: str, ways: Mapping[str, Way], subjects: Iterable[str], scale: Scale, tokens: int = SWEEP_TOKENS
+) -> Iterator[Run]:
     """Every way at each of its rates on every subject, once."""
     for name in subjects if not scale.thin else ():
         for method, way in ways.items():
             for lr in way.rates:
-                yield scale.run(way, study, SWEEP, method, name, lr=lr, tokens=SWEEP_TOKENS)
+                yield scale.run(way, study, SWEEP, method, name, lr=lr, tokens=tokens)
 
 
 def of_part(records: Records, study: str, *parts: str) -> Records:

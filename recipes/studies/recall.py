@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,30 @@ WAYS = {
     "cartridge": Way("Cartridge", {"count": 128, "init": "text"}, {}, (1e-2, 3e-2, 1e-1)),
     "locas": Way("LocasGLU", {"rank": 64, "scale": 16.0}, {}, (4e-3, 1.6e-2, 6.4e-2)),
 }
-#: people told about, and tokens trained on: ten to twenty times over their texts
-LOADS = {25: 160_000, 100: 500_000, 400: 1_500_000}
-SWEPT = "people-100"
+#: people told about, and tokens trained on, a dozen times over their texts or more: a load is dropped, not read less often
+LOADS = {10: 60_000, 25: 150_000, 100: 500_000, 400: 1_500_000}
+
+
+def loads(scale: Scale) -> dict[int, int]:
+    """The loads that a scale affords: the smallest alone for a thin one."""
+    fits = {people: tokens for people, tokens in LOADS.items() if tokens <= scale.tokens(max(LOADS.values()))}
+    return dict(list(fits.items())[: 1 if scale.thin else None]) or dict([min(LOADS.items())])
 
 
 def sweep(scale: Scale) -> Iterator[Run]:
-    """Every kind's rates at the middle load."""
-    return plan_sweep(STUDY, WAYS, (SWEPT,), scale)
+    """Every kind's rates at the smallest load."""
+    people, tokens = min(LOADS.items())
+    return plan_sweep(STUDY, WAYS, (f"people-{people}",), replace(scale, share=1.0), tokens)
 
 
 def then(records: Records, scale: Scale) -> Iterator[Run]:
     """Every kind at every load."""
     for seed in scale.seeds:
-        for method, lr in rates(records, STUDY, WAYS, SWEPT, scale).items():
-            for people, tokens in list(LOADS.items())[: 1 if scale.thin else None]:
-                name = f"people-{people}"
-                yield scale.run(WAYS[method], STUDY, "loads", method, name, lr=lr, seed=seed, tokens=tokens)
+        for method, lr in rates(records, STUDY, WAYS, f"people-{min(LOADS)}", scale).items():
+            for people, tokens in loads(scale).items():
+                yield replace(scale, share=1.0).run(
+                    WAYS[method], STUDY, "loads", method, f"people-{people}", lr=lr, seed=seed, tokens=tokens
+                )
 
 
 def report(records: Records, folder: Path) -> str:
@@ -62,7 +70,7 @@ def report(records: Records, folder: Path) -> str:
     sweep_heads = ("kind", "lr", "runs", "gain, nats", "forgotten, nats")
     parts = [
         ("Facts told in texts, asked for without them; five for each of so many people", table(heads, groups, cells)),
-        ("Sweep, 100 people", table(sweep_heads, swept, (page.own_gain, page.forgotten))),
+        (f"Sweep, {min(LOADS)} people", table(sweep_heads, swept, (page.own_gain, page.forgotten))),
     ]  # fmt: skip
     if groups:
         _draw(groups, folder)

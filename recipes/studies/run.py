@@ -24,9 +24,9 @@ from recipes.records import device, name_of, write_record
 from recipes.studies.subjects import facts_of, subject
 
 #: rows of a step, and tokens of a row
-ROWS, LENGTH = 16, 256
+ROWS, LENGTH = 8, 256
 #: tokens of general text of which it is seen whether each is left bit-equal; questions asked about people
-ALONE, QUESTIONS = 8_000, 200
+ALONE, QUESTIONS = 8_000, 120
 #: tokens among which rows are shuffled: to fill a larger reservoir takes longer than a short run
 SHUFFLE = 2**17
 #: share of a step's tokens that is replay
@@ -54,7 +54,7 @@ class Run:
     seed: int = 0
     replay_share: float = SHARE
     corpus_tokens: int | None = None
-    held: int = 30_000
+    held: int = 12_000
 
     @property
     def id(self) -> str:
@@ -168,9 +168,7 @@ def _triple(found: Any) -> list[float]:
 
 def _recalled(made: Trained, run: Run) -> dict[str, Any]:
     facts = facts_of(run.subject)
-    found = recall(
-        made.base, facts, ("m",), questions=min(QUESTIONS, run.held // 100), written=run.part != "sweep"
-    ).as_dict()
+    found = recall(made.base, facts, ("m",), questions=QUESTIONS, written=run.part != "sweep").as_dict()
     return {key: value for key, value in found.items() if key not in ("canary", "modules", "base")} | {
         "told": len(facts.told)
     }
