@@ -36,6 +36,7 @@ def memories() -> dict[str, tuple[Any, bool]]:
     upper = {"locas r64, upper half": (addenda.LocasGLU(64, scale=16.0, layers=(3, 4, 5)), False)}
     return widths | upper | {
         "locas r64, quiet": (addenda.LocasGLU(64, scale=16.0), True),
+        "locas r32, quiet": (addenda.LocasGLU(32, scale=16.0), True),
         "templora r16": (addenda.LoRA(16), False),
     }  # fmt: skip
 
@@ -59,8 +60,10 @@ def times(pairs: int) -> list[dict[str, Any]]:
         for name, (kind, quiet) in memories().items():
             if base.new("m", kind).awaits_text:
                 base.start_from_text("m", torch.from_numpy(chunk.ids).long())
-            replay = Feed(Stream(texts("general_train"), encoder, length=128, code=1)) if quiet else None
             settings = MemorySettings(window=window, chunk=CHUNK)
+            replay = (
+                Feed(Stream(texts("general_train"), encoder, length=settings.replay_tokens, code=1)) if quiet else None
+            )
             writer = Writer(base, ("m",), {"m": kind.default_lr}, settings, replay)
             base.modules["m"].float().train()
             rows = [("m", chunk)]

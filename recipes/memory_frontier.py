@@ -219,18 +219,23 @@ def draw_positions(records: Records, folder: Path) -> None:
     whole = [one for one in records if one["run"]["part"] == "whole"]
     books = sorted({one["run"]["book"] for one in whole})
     bare = {one["run"]["book"]: one["by_position"] for one in whole if one["run"]["method"].endswith(f" {WINDOW}")}
-    books = [book for book in books if book in bare]
+    books = [
+        book
+        for book in books
+        if book in bare and any(one["run"]["book"] == book and one["run"]["kind"] for one in whole)
+    ]
     if not books:
         return
     figure, panels = plt.subplots(1, len(books), figsize=(6 * len(books), 4.4), squeeze=False, constrained_layout=True)
+    methods = sorted({one["run"]["method"] for one in whole if one["run"]["book"] in books})
     for book, axes in zip(books, panels[0], strict=True):
         seeds: dict[str, list[list[float]]] = defaultdict(list)
         for one in whole:
             if one["run"]["book"] == book:
                 seeds[one["run"]["method"]].append(one["by_position"])
-        for number, (method, curves) in enumerate(sorted(seeds.items())):
+        for method, curves in sorted(seeds.items()):
             gained = np.array(bare[book]) - np.mean(curves, axis=0)
-            shade = plt.get_cmap("tab10")(number % 10)
+            shade = plt.get_cmap("tab10")(methods.index(method) % 10)
             dashed = "--" if method.startswith(PLAIN) else "-"
             axes.plot((np.arange(len(gained)) + 0.5) / len(gained), gained, dashed, color=shade, lw=1.4, label=method)
         dress(axes, "position in the book", f"taken off the loss of a window of {WINDOW}, nats per token")

@@ -22,9 +22,10 @@ WIDTHS = (8, 16, 32, 64, 128)
 #: a memory in half of the layers only; the upper half needs no backward pass below it
 LAYERS = ({"layers": [3, 4, 5]}, {"layers": [3, 4, 5], "rank": 64}, {"layers": [0, 1, 2], "rank": 64})
 #: between the rates and weights that the sweep's front gave: options and settings of what `addenda.memorize` does by default
-DEFAULT = {"rank": 32, "scale": 16.0}, {"lr": 4e-3, "local": 0.3, "replay": True}
-#: the local loss teaches lower layers too, as in every sweep of a quiet memory and, against it, in one run at the default
-THROUGH = {"through": True}
+DEFAULT = {"rank": 32, "scale": 16.0}, {"lr": 4e-3, "local": 0.3, "replay": True, "replay_tokens": 64}
+#: twice as much general text, and its loss teaches lower layers too: how quiet memories were swept, before this was known to
+#: cost time alone
+WHOLE_GRADIENT = {"replay_tokens": 128, "through": True}
 #: what reads without a memory
 PLAIN = "truncation"
 
@@ -55,7 +56,7 @@ class Run:
 
 def grids() -> dict[str, tuple[str, Grid]]:
     """Kind, options and settings of every point of each method's sweep."""
-    rates, quiet = (1e-3, 4e-3, 1.6e-2), {"replay": True} | THROUGH
+    rates, quiet = (1e-3, 4e-3, 1.6e-2), {"replay": True} | WHOLE_GRADIENT
     # where tau lets values say little, they take larger steps
     loud = [*product((1.0, 4.0), (4e-3, 1.6e-2, 6.4e-2)), *product((16.0, 32.0), rates)]
     silent = product((16.0, 32.0), (4e-3, 1.6e-2), (0.1, 0.3, 1.0))
@@ -109,7 +110,9 @@ def twin(run: dict[str, Any]) -> dict[str, Any]:
 def study(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[str]) -> list[Run]:
     """The best settings of each method on every book, seed after seed; and of each quiet memory its twin."""
     chosen = {method: best(records, method) for method in grids()}
-    for settings in (DEFAULT[1], DEFAULT[1] | THROUGH) if chosen["locas-quiet"] else ():
+    for settings in (
+        (DEFAULT[1], DEFAULT[1] | {"replay_tokens": 128}, DEFAULT[1] | WHOLE_GRADIENT) if chosen["locas-quiet"] else ()
+    ):
         quiet = _default(settings)
         if not any(_same(quiet, other) for other in chosen["locas-quiet"]):
             chosen["locas-quiet"].append(quiet)

@@ -75,7 +75,8 @@ def test_a_quiet_memory_has_its_twin_and_all_are_read_in_every_form() -> None:
     runs = plan.study(sweep, 1000, [0], ["b"])
     assert [(run.method, run.settings) for run in runs] == [
         ("locas", {"lr": 1e-3}), ("locas", {"lr": 4e-3}), ("locas-quiet", quiet), ("locas-quiet", plan.DEFAULT[1]),
-        ("locas-quiet", plan.DEFAULT[1] | plan.THROUGH), ("templora", {"lr": 1e-3}),
+        ("locas-quiet", plan.DEFAULT[1] | {"replay_tokens": 128}), ("locas-quiet", plan.DEFAULT[1] | plan.WHOLE_GRADIENT),
+        ("templora", {"lr": 1e-3}),
     ]  # fmt: skip
     ablations = list(plan.ablations(sweep, 1000, [0], ["b"]))
     assert {run.options["init"] for run in ablations if run.part == "starts"} == {

@@ -41,7 +41,7 @@ class MemorySettings:
     replay: Any = GENERAL
     """general text on which the memory should stay silent; a few tokens of it are read at each write. `general`: the sample that
     ships with the package, for Locas written by steps and for kinds with a gate; None: none"""
-    replay_tokens: int = 128
+    replay_tokens: int = 64
     """tokens of replay read at each write"""
     local: float = 0.3
     """weight of the local neutrality loss on replay tokens; no other loss is taken on them"""
