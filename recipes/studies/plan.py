@@ -56,7 +56,7 @@ class Scale:
         )
 
 
-QUICK = Scale(0.05, (0,), 6_000, thin=True)
+QUICK = Scale(0.02, (0,), 4_000, thin=True)
 
 
 def sweep(
