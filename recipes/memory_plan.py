@@ -110,12 +110,11 @@ def twin(run: dict[str, Any]) -> dict[str, Any]:
 def study(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[str]) -> list[Run]:
     """The best settings of each method on every book, seed after seed; and of each quiet memory its twin."""
     chosen = {method: best(records, method) for method in grids()}
-    for settings in (
-        (DEFAULT[1], DEFAULT[1] | {"replay_tokens": 128}, DEFAULT[1] | WHOLE_GRADIENT) if chosen["locas-quiet"] else ()
-    ):
-        quiet = _default(settings)
-        if not any(_same(quiet, other) for other in chosen["locas-quiet"]):
-            chosen["locas-quiet"].append(quiet)
+    if chosen["locas-quiet"]:
+        for settings in (DEFAULT[1], DEFAULT[1] | {"replay_tokens": 128}, DEFAULT[1] | WHOLE_GRADIENT):
+            quiet = _default(settings)
+            if not any(_same(quiet, other) for other in chosen["locas-quiet"]):
+                chosen["locas-quiet"].append(quiet)
     for one in map(twin, chosen["locas-quiet"]):
         if not any(_same(one, other) for other in chosen["locas"]):
             chosen["locas"].append(one)

@@ -76,6 +76,23 @@ def test_no_two_runs_of_a_plan_are_one_and_every_kind_can_be_made(name: str) -> 
     assert sum(run.tokens for run in study.then([], plan.QUICK)) < 2_000_000
 
 
+def test_a_load_that_a_scale_does_not_afford_is_dropped() -> None:
+    plan, recall = module("plan"), module("recall")
+    assert recall.loads(plan.Scale(1.0)) == recall.LOADS
+    assert list(recall.loads(plan.Scale())) == [5, 25]
+    assert list(recall.loads(plan.Scale(0.001))) == list(recall.loads(plan.QUICK)) == [5]
+    assert {run.tokens for run in recall.then([], plan.QUICK)} == {recall.LOADS[5]}
+
+
+def test_a_dry_run_lists_every_run_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    main = importlib.import_module("recipes.studies.__main__")
+    monkeypatch.setattr("sys.argv", ["studies", "--dry-run", "--docs", "nowhere"])
+    monkeypatch.setattr(main.Path, "mkdir", lambda *_, **__: None)
+    main.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(set(lines)) == sum(len(list(module(name).sweep(module("plan").Scale()))) for name in NAMES)
+
+
 def test_a_plan_without_sweeps_waits_for_them() -> None:
     plan = module("plan")
     assert not [run for name in NAMES for run in module(name).then([], plan.Scale())]

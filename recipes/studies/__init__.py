@@ -6,5 +6,5 @@
     python -m recipes.studies --dry-run               # what is done and what is to do
 
 A study is a file here: its runs (first a sweep of learning rates, then what follows from the sweep's records), and the
-page made of their records. A run that has a record is not made again.
+page made of their records. A run that has a record is not made again. On a CPU with a tenth of the tokens: `--share`.
 """

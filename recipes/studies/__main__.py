@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -31,14 +31,9 @@ def records_of(folder: Path) -> Records:
 
 
 def sweeps(studies: dict[str, Any], name: str, scale: Scale) -> Iterator[Run]:
-    """The sweep of a study; composition takes its rates from those of others."""
-    for one in {name, *(other.STUDY for other in getattr(studies[name], "FROM", {}).values())}:
+    """The sweep of a study, and of those it takes rates from, as composition does."""
+    for one in dict.fromkeys([name, *(other.STUDY for other in getattr(studies[name], "FROM", {}).values())]):
         yield from studies[one].sweep(scale)
-
-
-def following(study: Any, folder: Path, scale: Scale, seed: int) -> Iterator[Run]:
-    """The runs of a seed, by what the sweeps' records say when they are asked for."""
-    yield from study.then(records_of(folder), replace(scale, seeds=(seed,)))
 
 
 def main() -> None:
@@ -65,15 +60,24 @@ def main() -> None:
     studies: dict[str, Any] = {name: importlib.import_module(f"recipes.studies.{name}") for name in STUDIES}
     for name in STUDIES:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    # a whole study with one seed before any has two
+
+    seen: set[str] = set()
+
+    def make(runs: Iterable[Run]) -> None:
+        new = [run for run in runs if run.id not in seen]
+        seen.update(run.id for run in new)
+        left = todo(new, folder)
+        if given.dry_run:
+            missing = {run.id for run, _ in left}
+            for run in new:
+                print("to do" if run.id in missing else "done ", run)
+        else:
+            in_processes(work, left, given.workers)
+
+    # each study after its sweep; a whole study with one seed before any has two
     for seed, name in product(scale.seeds, given.only) if not given.report else ():
-        for plan in (sweeps(studies, name, scale), following(studies[name], folder, scale, seed)):
-            runs = list(plan)
-            if given.dry_run:
-                missing = {run.id for run, _ in todo(runs, folder)}
-                print(*(f"{'to do' if run.id in missing else 'done '} {run}" for run in runs), sep="\n")
-            else:
-                in_processes(work, todo(runs, folder), given.workers)
+        make(sweeps(studies, name, scale))
+        make(studies[name].then(records_of(folder), replace(scale, seeds=(seed,))))
     if given.dry_run:
         return
     records = records_of(folder)

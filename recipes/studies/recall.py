@@ -32,9 +32,9 @@ LOADS = {5: 30_000, 25: 150_000, 100: 500_000, 400: 1_500_000}
 
 
 def loads(scale: Scale) -> dict[int, int]:
-    """The loads that a scale affords: the smallest alone for a thin one."""
-    fits = {people: tokens for people, tokens in LOADS.items() if tokens <= scale.tokens(max(LOADS.values()))}
-    return dict(list(fits.items())[: 1 if scale.thin else None]) or dict([min(LOADS.items())])
+    """The loads that a scale affords, at least the smallest; for a thin one that alone."""
+    most = 0 if scale.thin else scale.tokens(max(LOADS.values()))
+    return {people: tokens for people, tokens in LOADS.items() if tokens <= most or people == min(LOADS)}
 
 
 def sweep(scale: Scale) -> Iterator[Run]:
