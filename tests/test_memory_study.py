@@ -117,6 +117,11 @@ def test_every_method_reads_a_little_and_is_reported(tmp_path: Path, monkeypatch
         written = json.loads((records / f"{run.id}.json").read_text())
         assert written["parameters"] == written["forgetting"] == 0
         assert written["gain"] == 0 if window == 512 else written["gain"] > 0
+    report.draw_positions(study.read_records(records), tmp_path)
+    assert not (tmp_path / "locas_positions.svg").exists(), "wider windows alone are no memory to draw"
+    kind, grid = plan.grids()["locas"]
+    options, settings = list(grid)[-1]
+    study.execute(plan.Run("whole", "locas", "Dickens_Bleak", kind, options, settings, 1500), records)
     with pytest.raises(addenda.AddendaError, match="no stretch number 5000 of 1000 tokens"):
         study.stretch("Dickens_Bleak", 1000, 5000)
     text = report.report(study.read_records(records), tmp_path)
