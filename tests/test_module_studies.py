@@ -44,10 +44,12 @@ def records_of(scale: Any, study: Any, sweeps: list[dict[str, Any]]) -> list[dic
         one["recall"] = dict.fromkeys(("chosen_before", "chosen_after", "exact_after", "kept", "gain"), share) | {
             "told": 125
         }
-        one |= {"bare": dict.fromkeys((*run.subjects, "general"), 4.0), "alone": dict.fromkeys(run.subjects, 3.5)}
-        one |= {"together": dict.fromkeys((*run.subjects, "general"), 3.6), "general": dict.fromkeys(run.subjects, 4.1)}
-        size = len(run.subjects)
-        one["pairs"] = one["strangers"] = [[3.5 if a == b else 3.75 for b in range(size)] for a in range(size)]
+        if run.study == "composition":
+            one["gains"] = {name: {"alone": [0.5, 0.4, 0.6], "together": [0.4, 0.3, 0.5]} for name in run.subjects}
+            one["forgetting"] = {"one": dict.fromkeys(run.subjects, [0.1] * 3), "all": [0.3, 0.2, 0.4]}
+            size = len(run.subjects)
+            one["beside"] = [[0.0 if a == b else 0.25 for b in range(size)] for a in range(size)]
+            one["strangers"] = [[-0.5 if a == b else -0.25 for b in range(size)] for a in range(size)]
         found.append(one)
     return found
 
@@ -104,7 +106,7 @@ def test_pages_tell_every_part_of_a_study(name: str, tmp_path: Path) -> None:
     records = records_of(plan.QUICK, study, [])
     text = study.report(records, tmp_path)
     assert (tmp_path / f"{name}.svg").stat().st_size > 5000
-    assert "[one seed]" in text
+    assert "where a line is one run (one seed), its own, by bootstrap" in text
     assert "Computed on: a CPU." in text
     for one in records:
         assert one["run"]["method"].split(", ")[0] in text
@@ -115,16 +117,19 @@ def test_seeds_are_one_line_with_an_interval(tmp_path: Path) -> None:
     plan, study = module("plan"), module("registers")
     records = records_of(replace(plan.QUICK, seeds=(0, 1)), study, [])
     text = study.report(records, tmp_path)
+    counted = [one for one in records if one["run"]["part"] == "counts" and one["run"]["method"] == "joint"]
+    joint = [one["gains"]["pubmed"][0] for one in counted]
     line = next(line for line in text.splitlines() if line.startswith("| 16 | joint | 2 |"))
-    assert "[one seed]" not in line
+    mean, half = sum(joint) / 2, 12.706 * abs(joint[0] - joint[1]) / 2
+    assert f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]" in line
 
 
 def test_composition_tells_what_is_kept_and_who_disturbs_whom(tmp_path: Path) -> None:
     plan, study = module("plan"), module("composition")
     text = study.report(records_of(plan.QUICK, study, []), tmp_path)
-    line = next(line for line in text.splitlines() if line.startswith("| lora | 1 | 1,000 | 0.500, 0.400"))
-    assert "| 0.80 [one seed] | 0.100 [one seed] | -0.400 [one seed] |" in line
-    assert "| lora | 1 | 0.250 [one seed] | -0.250 [one seed] |" in text
+    line = next(line for line in text.splitlines() if line.startswith("| lora | 1 | 1,000 | 0.80 [one seed]"))
+    assert "| 0.100 [one seed] | 0.300 [0.200, 0.400] | 0.250 [one seed] | -0.250 [one seed] |" in line
+    assert "| lora | french | 1 | 0.500 [0.400, 0.600] | 0.400 [0.300, 0.500] |" in text
 
 
 def test_work_can_be_sent_to_another_process() -> None:

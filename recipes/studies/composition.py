@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 import addenda
-from addenda.plugging import Base
-from addenda.scoring import score
+from addenda.scoring import Score, score
 from recipes.common import load, precision, study_texts
 from recipes.frontier import save, with_t_interval
 from recipes.records import device, write_record
 from recipes.studies import neutral_residues, page, registers
 from recipes.studies.page import grouped, table
 from recipes.studies.plan import Records, Scale, of_part, rates
-from recipes.studies.run import LENGTH, ROWS, SHARE, SHUFFLE, Run, corpus_of, held_out, kind_of
+from recipes.studies.run import LENGTH, ROWS, SHARE, SHUFFLE, Run, corpus_of, held_out, kind_of, triple
 
 STUDY = "composition"
 SUBJECTS = ("pubmed", "french", "law", "book", "people-100")
@@ -61,17 +60,27 @@ def execute(run: Run, records: Path) -> str:
             lr=run.lr, seed=run.seed, log=False, precision=precision(), batch_rows=ROWS, length=LENGTH,
             shuffle_tokens=SHUFFLE, **run.settings,
         )  # fmt: skip
-    bare = {name: loss(base, (), name, run.held) for name in (*names, "general")}
-    own = {name: loss(base, (name,), name, run.held) for name in names}
+
+    def scored(on: Sequence[str], name: str) -> Score:
+        """Half of what other studies score: there are many pairs."""
+        with base.using(dict.fromkeys(on, 1.0)):
+            return score(base, list(held_out(name, False)), tokens=run.held // 2, length=LENGTH, precision=precision())
+
+    bare = {name: scored((), name) for name in (*names, "general")}
+    own, together = {name: scored((name,), name) for name in names}, {name: scored(names, name) for name in bare}
     found = {
-        "bare": bare,
-        "alone": own,
-        "together": {name: loss(base, names, name, run.held) for name in (*names, "general")},
-        "general": {name: loss(base, (name,), "general", run.held) for name in names},
-        #: what is lost on the row's subject when the column's module is on beside its own
-        "pairs": [[own[a] if a == b else loss(base, (a, b), a, run.held) for b in names] for a in names],
-        #: what is lost on the row's subject with the column's module alone
-        "strangers": [[own[a] if a == b else loss(base, (b,), a, run.held) for b in names] for a in names],
+        "gains": {
+            name: {"alone": triple(bare[name].minus(own[name])), "together": triple(bare[name].minus(together[name]))}
+            for name in names
+        },
+        "forgetting": {
+            "one": {name: triple(scored((name,), "general").minus(bare["general"])) for name in names},
+            "all": triple(together["general"].minus(bare["general"])),
+        },
+        #: what the column's module adds to the loss on the row's subject beside the row's own
+        "beside": [[0.0 if a == b else scored((a, b), a).nats - own[a].nats for b in names] for a in names],
+        #: what the column's module alone adds to the loss on the row's subject
+        "strangers": [[(own[a] if a == b else scored((b,), a)).nats - bare[a].nats for b in names] for a in names],
         "parameters": base.modules[names[0]].size(),
     }
     write_record(
@@ -80,92 +89,65 @@ def execute(run: Run, records: Path) -> str:
     return run.id
 
 
-def loss(base: Base, on: Sequence[str], name: str, tokens: int) -> float:
-    """The loss on a subject's held-out text with some modules on, nats per token."""
-    with base.using(dict.fromkeys(on, 1.0)):
-        return score(base, list(held_out(name, False)), tokens=tokens // 2, length=LENGTH, precision=precision()).nats
-
-
 def report(records: Records, folder: Path) -> str:
     """Tables as Markdown, and a heat map for each method, written to `folder`."""
     found = of_part(records, STUDY, "together")
     groups = grouped(found, lambda run: run["method"])
     heads = (
-        "method",
-        "runs",
-        "parameters of one",
-        *(f"{name}: alone, with all" for name in SUBJECTS),
-        "share kept",
-        "forgotten by one",
-        "by all five",
-    )
-    cells = (page.parameters, *(_both(name) for name in SUBJECTS), _kept, _lost_by_one, _lost_by_all)
-    pairs = ("method", "runs", "one more module beside it adds", "a stranger's module alone adds")
+        "method", "runs", "parameters of one", "share of all gains kept", "forgotten by one", "by all five",
+        "one more module beside it adds", "a stranger's module alone adds",
+    )  # fmt: skip
+    cells = (page.parameters, _kept, _lost_by_one, _lost_by_all, _mean_of("beside"), _mean_of("strangers"))
+    by_subject = {(method, name): found for method, found in groups.items() for name in SUBJECTS}
     parts = [
-        (
-            "Gain in nats on each subject: its module alone, and all five plugged at weight 1",
-            table(heads, groups, cells),
-        ),
-        ("Interference, nats on a subject's text", table(pairs, groups, (_beside, _stranger))),
+        ("Five modules trained apart, all plugged at weight 1", table(heads, groups, cells)),
+        ("Gain in nats on each subject", _subjects(by_subject)),
     ]
     if groups:
         _draw(groups, folder)
     return page.written(parts, found)
 
 
-def _gains(record: dict[str, Any], which: str) -> dict[str, float]:
-    return {name: record["bare"][name] - record[which][name] for name in record["alone"]}
-
-
-def _both(name: str) -> page.Cell:
-    def cell(found: Records) -> str:
-        alone, together = (page.mean_of(found, lambda one, w=w: _gains(one, w)[name])[0] for w in ("alone", "together"))
-        return f"{alone:.3f}, {together:.3f}"
-
-    return cell
+def _subjects(groups: dict[tuple[str, str], Records]) -> list[str]:
+    """Gains by method and subject, of the subject's module alone and with the others."""
+    lines = ["| method | subject | runs | its module alone | with all five |", "| --- | --- | --- | --- | --- |"]
+    for (method, name), found in groups.items():
+        alone, together = (page.told(found, lambda one, w=w, n=name: one["gains"][n][w]) for w in ("alone", "together"))
+        lines.append(f"| {method} | {name} | {len(found)} | {alone} | {together} |")
+    return lines if groups else []
 
 
 def _kept(found: Records) -> str:
-    shares = [sum(_gains(one, "together").values()) / sum(_gains(one, "alone").values()) for one in found]
-    return with_t_interval(shares, 2, -math.inf)
+    return with_t_interval([_total(one, "together") / _total(one, "alone") for one in found], 2, -math.inf)
+
+
+def _total(record: dict[str, Any], which: str) -> float:
+    return sum(gain[which][0] for gain in record["gains"].values())
 
 
 def _lost_by_one(found: Records) -> str:
     return with_t_interval(
-        [float(np.mean(list(one["general"].values()))) - one["bare"]["general"] for one in found], 3, -math.inf
+        [float(np.mean([lost[0] for lost in one["forgetting"]["one"].values()])) for one in found], 3, -math.inf
     )
 
 
 def _lost_by_all(found: Records) -> str:
-    return with_t_interval([one["together"]["general"] - one["bare"]["general"] for one in found], 3, -math.inf)
+    return page.told(found, lambda one: one["forgetting"]["all"])
 
 
-def beside(record: dict[str, Any]) -> np.ndarray:
-    """What the column's module adds to the loss on the row's subject beside the row's own module [N, N]; 0 on the diagonal."""
-    own = np.array([record["alone"][name] for name in record["run"]["subject"].split("+")])
-    return np.array(record["pairs"]) - own[:, None]
+def _mean_of(key: str) -> page.Cell:
+    """The mean of a matrix, but for its diagonal: what unrelated requests pay, or who shares the base."""
 
+    def off(record: dict[str, Any]) -> float:
+        matrix = np.array(record[key])
+        return float(matrix[~np.eye(len(matrix), dtype=bool)].mean())
 
-def _off(matrix: np.ndarray) -> float:
-    return float(matrix[~np.eye(len(matrix), dtype=bool)].mean())
-
-
-def _beside(found: Records) -> str:
-    return with_t_interval([_off(beside(one)) for one in found], 3, -math.inf)
-
-
-def _stranger(found: Records) -> str:
-    """A module on a text that is not its own, with no other: what unrelated requests pay."""
-    values = []
-    for one in found:
-        bare = np.array([one["bare"][name] for name in one["run"]["subject"].split("+")])
-        values.append(_off(np.array(one["strangers"]) - bare[:, None]))
-    return with_t_interval(values, 3, -math.inf)
+    return lambda found: with_t_interval([off(one) for one in found], 3, -math.inf)
 
 
 def _draw(groups: dict[str, Records], folder: Path) -> None:
     figure, panels = page.canvas(len(groups), 3.4, 3.6)
-    means = {method: np.mean([beside(one) for one in found], axis=0) for method, found in groups.items()}
+    means = {method: np.mean([one["beside"] for one in found], axis=0) for method, found in groups.items()}
     most = max(float(np.abs(matrix).max()) for matrix in means.values()) or 1.0
     for at, (axes, (method, matrix)) in enumerate(zip(panels, means.items(), strict=True)):
         image = axes.imshow(matrix, cmap="RdBu_r", vmin=-most, vmax=most)

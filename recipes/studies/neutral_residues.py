@@ -9,14 +9,14 @@ from typing import Any
 from recipes.frontier import save
 from recipes.studies import page
 from recipes.studies.page import grouped, table
-from recipes.studies.plan import Records, Scale, Way, of_part, rates, total_gain
+from recipes.studies.plan import Records, Scale, Way, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import FULL, Run
 
 STUDY = "neutral_residues"
 SIZE = {"extra": 0.2}
 WAYS = {
-    "full": Way(FULL, {}, {}, (3e-4, 1e-3, 3e-3)),
+    "full": Way(FULL, {}, {}, (1e-4, 3e-4, 1e-3, 3e-3)),
     "lora": Way("LoRA", SIZE, {}, (1e-3, 3e-3, 5e-3)),
     "adapter": Way("ParallelAdapter", SIZE, {}, (1e-3, 3e-3, 1e-2)),
     "neutral-token": Way("NeutralResidues", SIZE | {"gate": "token"}, {}, (1e-3, 3e-3, 1e-2)),
@@ -161,8 +161,9 @@ def _draw(records: Records, folder: Path) -> None:
         for method, mine in grouped(
             [one for one in found if one["run"]["subject"] == name], lambda run: run["method"]
         ).items():
-            (x, dx), (y, dy) = page.mean_of(mine, lambda one: one["forgetting"][0]), page.mean_of(mine, total_gain)
-            axes.errorbar(x, y, dy, dx, "o", ms=6, capsize=2, color=page.COLOURS[method], label=method)
+            (x, *dx), (y, *dy) = page.bars(mine, page.lost), page.bars(mine, page.gain)
+            bars = [[one] for one in dy], [[one] for one in dx]
+            axes.errorbar(x, y, *bars, "o", ms=6, capsize=2, color=page.COLOURS[method], label=method)
         page.bare(
             axes, "forgotten: loss added on general text, nats", "gain, nats", f"{name}: up and to the left is better"
         )
@@ -170,8 +171,8 @@ def _draw(records: Records, folder: Path) -> None:
     panels[0].legend(frameon=False, fontsize=8)
     for method, mine in grouped(_budgets(records), lambda run: run["method"]).items():
         by_tokens = sorted(grouped(mine, lambda run: run["tokens"]).items())
-        for value, style, told in ((total_gain, "o-", "gain"), (lambda one: one["forgetting"][0], "s--", "forgotten")):
-            y = [page.mean_of(group, value)[0] for _, group in by_tokens]
+        for value, style, told in ((page.gain, "o-", "gain"), (page.lost, "s--", "forgotten")):
+            y = [page.bars(group, value)[0] for _, group in by_tokens]
             last.plot(
                 [tokens for tokens, _ in by_tokens],
                 y,

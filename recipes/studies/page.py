@@ -16,6 +16,12 @@ COLOURS = {
     "registers-neutral": "#6a3d9a", "cartridge": "#e7298a", "locas": "#66a61e",
 }  # fmt: skip
 Cell = Callable[[Records], str]
+#: a value and the ends of its 95% interval
+Triple = Sequence[float]
+INTERVALS = (
+    "In brackets 95% intervals: where a line is one run (one seed), its own, by bootstrap over held-out documents or "
+    "questions; where it is several, Student's over seeds."
+)
 
 
 def grouped(records: Records, key: Callable[[dict[str, Any]], Any]) -> dict[Any, Records]:
@@ -41,18 +47,29 @@ def table(heads: Sequence[str], groups: Mapping[Any, Records], cells: Sequence[C
 
 
 def gain_of(subject: str) -> Cell:
-    """Gain on a subject, mean and interval over seeds."""
-    return lambda found: _mean(one["gains"][subject][0] for one in found)
+    """Gain on a subject."""
+    return lambda found: told(found, lambda one: one["gains"][subject])
+
+
+def gain(record: dict[str, Any]) -> Triple:
+    """Gain on the one subject of a run, with its interval over documents."""
+    (found,) = record["gains"].values()
+    return found
+
+
+def lost(record: dict[str, Any]) -> Triple:
+    """Loss added on general text, with its interval over documents."""
+    return record["forgetting"]
 
 
 def own_gain(found: Records) -> str:
     """Gain on the one subject of each run."""
-    return _mean(next(iter(one["gains"].values()))[0] for one in found)
+    return told(found, gain)
 
 
 def forgotten(found: Records) -> str:
     """Loss added on general text."""
-    return _mean(one["forgetting"][0] for one in found)
+    return told(found, lost)
 
 
 def untouched(found: Records) -> str:
@@ -77,14 +94,22 @@ def rate(found: Records) -> str:
     return ", ".join(f"{lr:g}" for lr in sorted({one["run"]["lr"] for one in found}))
 
 
-def _mean(values: Iterable[float]) -> str:
-    return with_t_interval(list(values), 3, -math.inf)
+def told(found: Records, triple: Callable[[dict[str, Any]], Triple], places: int = 3) -> str:
+    """Mean and interval: of one run its own, of several over their seeds."""
+    triples = [triple(one) for one in found]
+    if len(triples) == 1:
+        value, low, high = triples[0]
+        return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
+    return with_t_interval([value for value, _, _ in triples], places, -math.inf)
 
 
-def mean_of(found: Records, value: Callable[[dict[str, Any]], float]) -> tuple[float, float]:
-    """Mean over records, and half the distance between the least and the most: for error bars."""
-    values = [value(one) for one in found]
-    return sum(values) / len(values), (max(values) - min(values)) / 2
+def bars(found: Records, triple: Callable[[dict[str, Any]], Triple]) -> tuple[float, float, float]:
+    """Mean, and how far an error bar goes below and above: of one run its own interval, of several least and most."""
+    triples = [triple(one) for one in found]
+    values = [value for value, _, _ in triples]
+    mean = sum(values) / len(values)
+    low, high = triples[0][1:] if len(triples) == 1 else (min(values), max(values))
+    return mean, max(0.0, mean - low), max(0.0, high - mean)
 
 
 def devices(records: Records) -> str:
@@ -96,7 +121,7 @@ def devices(records: Records) -> str:
 def written(parts: Iterable[tuple[str, list[str]]], records: Records) -> str:
     """Titled tables as Markdown; parts without a table are left out."""
     body = "\n\n".join(f"### {title}\n\n" + "\n".join(lines) for title, lines in parts if lines)
-    return f"{body}\n\n{devices(records)}\n" if body else ""
+    return f"{body}\n\n{INTERVALS} {devices(records)}\n" if body else ""
 
 
 def canvas(panels: int, width: float = 4.6, height: float = 4.2, **more: Any) -> tuple[Any, Any]:

@@ -26,7 +26,7 @@ class Way:
 class Scale:
     """How large a study is: a share of the full number of tokens (a GPU's), the seeds, tokens scored of each held-out text.
 
-    A `thin` one sweeps nothing, each method takes the middle of its rates, and leaves out what its study says it leaves out.
+    A `thin` one sweeps nothing, each method takes the middle one of its rates, and leaves out what its study says it leaves out.
     """
 
     share: float = 0.1
@@ -82,7 +82,7 @@ def total_gain(record: dict[str, Any]) -> float:
 def rates(records: Records, study: str, ways: Mapping[str, Way], subject: str, scale: Scale) -> dict[str, float]:
     """The rate of each way that gained most in the sweep on a subject, of those whose sweep is done."""
     if scale.thin:
-        return {method: way.rates[len(way.rates) // 2] for method, way in ways.items()}
+        return {method: way.rates[(len(way.rates) - 1) // 2] for method, way in ways.items()}
     best: dict[str, tuple[float, float]] = {}
     for one in of_part(records, study, SWEEP):
         run = one["run"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recipes.frontier import save, with_t_interval
+from recipes.frontier import save
 from recipes.studies import page
 from recipes.studies.page import grouped, table
 from recipes.studies.plan import Records, Scale, Way, of_part, rates
@@ -82,16 +81,16 @@ def _people(run: dict[str, Any]) -> int:
 
 
 def _share(key: str) -> page.Cell:
-    return lambda found: with_t_interval([one["recall"][key]["value"] for one in found], 3, -math.inf)
+    return lambda found: page.told(found, lambda one: [one["recall"][key][which] for which in ("value", "low", "high")])
 
 
-def recalled(record: dict[str, Any]) -> float:
+def recalled(record: dict[str, Any]) -> page.Triple:
     """Facts of all that were told that are chosen rightly beyond what the bare base chooses: the share asked stands for all."""
-    return record["recall"]["gain"]["value"] * record["recall"]["told"]
+    return [record["recall"]["gain"][which] * record["recall"]["told"] for which in ("value", "low", "high")]
 
 
 def _per_parameters(found: Records) -> str:
-    return with_t_interval([1000 * recalled(one) / one["parameters"] for one in found], 3, -math.inf)
+    return page.told(found, lambda one: [1000 * facts / one["parameters"] for facts in recalled(one)])
 
 
 def _draw(groups: dict[tuple[int, str], Records], folder: Path) -> None:
@@ -101,8 +100,8 @@ def _draw(groups: dict[tuple[int, str], Records], folder: Path) -> None:
         if not mine:
             continue
         told = [5 * people for people, _ in mine]
-        for axes, value in ((left, recalled), (right, lambda one: one["forgetting"][0])):
-            y, dy = zip(*(page.mean_of(found, value) for _, found in mine), strict=True)
+        for axes, value in ((left, recalled), (right, page.lost)):
+            y, *dy = zip(*(page.bars(found, value) for _, found in mine), strict=True)
             axes.errorbar(told, y, dy, fmt="o-", ms=4, capsize=2, color=page.COLOURS[kind], label=kind)
     left.plot(told, told, ":", color="#999999", lw=1, label="all of them")
     for axes, what in ((left, "facts recalled beyond what the base guesses"), (right, "forgotten, nats")):

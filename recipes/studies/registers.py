@@ -11,14 +11,14 @@ from addenda.kinds.registers import Mode
 from recipes.frontier import save
 from recipes.studies import page
 from recipes.studies.page import grouped, table
-from recipes.studies.plan import Records, Scale, Way, of_part, rates, total_gain
+from recipes.studies.plan import Records, Scale, Way, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import Run
 
 STUDY = "registers"
 COUNT = 128
 WAYS = {
-    "joint": Way("Registers", {"count": COUNT, "init": "text"}, {}, (3e-2, 1e-1, 3e-1)),
+    "joint": Way("Registers", {"count": COUNT, "init": "text"}, {}, (1e-2, 3e-2, 1e-1, 3e-1)),
     "neutral": Way(
         "Registers", {"count": COUNT, "init": "text", "gate": "neutral"}, {"local": 0.1}, (1e-2, 3e-2, 1e-1)
     ),
@@ -82,8 +82,8 @@ def _draw(counted: dict[tuple[int, str], Records], folder: Path) -> None:
     for gate in WAYS:
         mine = [(count, found) for (count, name), found in counted.items() if name == gate]
         counts = [count for count, _ in mine]
-        for axes, value in ((left, total_gain), (right, lambda one: one["forgetting"][0])):
-            y, dy = zip(*(page.mean_of(found, value) for _, found in mine), strict=True)
+        for axes, value in ((left, page.gain), (right, page.lost)):
+            y, *dy = zip(*(page.bars(found, value) for _, found in mine), strict=True)
             axes.errorbar(counts, y, dy, fmt="o-", ms=4, capsize=2, color=page.COLOURS[gate], label=f"{gate} gate")
     for axes, told in ((left, "gain on medical text, nats"), (right, "forgotten: loss added on general text, nats")):
         axes.set_xscale("log", base=2)

@@ -89,8 +89,8 @@ def execute(run: Run, records: Path) -> str:
         with made.on():
             found: dict[str, Any] = {"gains": {}}
             for name in run.subjects:
-                found["gains"][name] = _triple(before[name].minus(_scored(made.base, name, chooses, run.held)))
-            found["forgetting"] = _triple(_scored(made.base, "general", chooses, run.held).minus(before["general"]))
+                found["gains"][name] = triple(before[name].minus(_scored(made.base, name, chooses, run.held)))
+            found["forgetting"] = triple(_scored(made.base, "general", chooses, run.held).minus(before["general"]))
         if run.kind != FULL and not chooses:
             found["untouched"] = addenda.neutral_share(made.base, "m", study_texts().general_valid, tokens=ALONE).share
         if run.subject.startswith("people-"):
@@ -161,7 +161,7 @@ def _bare(name: str, chooses: bool, tokens: int) -> Score:
     return _scored(load(attn_implementation="eager"), name, chooses, tokens)
 
 
-def _triple(found: Any) -> list[float]:
+def triple(found: Any) -> list[float]:
     """A difference and its 95% interval over documents."""
     return [found.nats, found.low, found.high]
 

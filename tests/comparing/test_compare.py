@@ -19,6 +19,7 @@ import torch
 
 import addenda
 from addenda.comparing import compare as comparing
+from addenda.comparing import page
 from addenda.comparing import work as working
 from addenda.comparing.methods import DEFAULT, METHODS, Method, methods_named
 from addenda.comparing.overlap import runs, shared
@@ -199,6 +200,14 @@ def test_rates_are_halved_by_what_they_learn(monkeypatch: pytest.MonkeyPatch) ->
     assert set(seen) == {"1", "2", "3", "4"}
     one, nothing = comparing._chosen(Fake(), method, CompareSettings(rates=1))  # type: ignore[arg-type]
     assert (one, nothing) == (3.0, {})
+
+
+def test_a_rate_chosen_at_the_edge_of_its_sweep_is_said() -> None:
+    tried = {"0.003": 5.0, "0.001": 5.1, "0.01": 5.2}
+    assert page.tried_of(tried, "0.003") == "0.003: 5.0000, 0.001: 5.1000, 0.01: 5.2000"
+    assert page.tried_of(tried, "0.001").endswith("; chosen is the lowest tried, one beyond it may do better")
+    assert page.tried_of(tried, "0.01").endswith("; chosen is the highest tried, one beyond it may do better")
+    assert page.tried_of({"0.01": 5.0}, "0.01") == "0.01: 5.0000"
 
 
 def test_shared_runs_of_13_tokens_are_found(folder: str) -> None:

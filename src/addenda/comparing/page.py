@@ -70,19 +70,24 @@ def write_page(found: Comparison) -> None:
         page.text(
             "Loss on the half of the held-out subject that nothing is reported on, at each rate's last rung; the least is chosen."
         )
-        page.facts(
-            {
-                name: ", ".join(f"{rate}: {loss:.4f}" for rate, loss in tried.items())
-                for name, tried in found.sweeps.items()
-                if tried
-            }
-        )
+        chosen = {row.method: f"{row.rate:.3g}" for row in found.rows if row.rate is not None}
+        page.facts({name: tried_of(tried, chosen[name]) for name, tried in found.sweeps.items() if tried})
     page.heading("What was run")
     page.facts({row.method: row.said for row in found.rows} | found.facts)
     page.write(found.page, "Written by Addenda. This page holds everything it shows.")
     for name, figure in (("frontier", _frontier), ("cost", _cost)):
         for ending in ("svg", "png"):
             save_picture(figure(rows, (8.0, 5.0), LIGHT), found.out / f"{name}.{ending}")
+
+
+def tried_of(tried: dict[str, float], chosen: str) -> str:
+    """What each rate of a sweep lost; said where the chosen one is at the edge, for one beyond it may do better."""
+    text = ", ".join(f"{rate}: {loss:.4f}" for rate, loss in tried.items())
+    ordered = sorted(tried, key=float)
+    for edge, told in ((ordered[0], "lowest"), (ordered[-1], "highest")):
+        if len(tried) > 1 and chosen == edge:
+            text += f"; chosen is the {told} tried, one beyond it may do better"
+    return text
 
 
 def _composition(page: Report, found: Comparison) -> None:
