@@ -164,9 +164,10 @@ def test_a_run_that_fails_keeps_no_other_from_being_made_and_fails_the_command(
 def test_small_runs_leave_records_that_pages_can_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_, plan, work = module("run"), module("plan"), module("work").work
     monkeypatch.setattr(run_, "ROWS", 2)
+    monkeypatch.setattr(run_, "WORK", tmp_path / "work")
     monkeypatch.setattr(run_, "ALONE", 300)
     monkeypatch.setattr(run_, "LENGTH", 64)
-    small = plan.Scale(1.0, (0,), 400, thin=True)
+    small = plan.Scale(1.0, (0,), 1200, thin=True)
     bases: set[str] = set()  # the base that was trained on, also where every weight of it was
     for name in ("neutral_residues", "recall"):
         study = module(name)
@@ -176,22 +177,115 @@ def test_small_runs_leave_records_that_pages_can_tell(tmp_path: Path, monkeypatc
         ]
         (tmp_path / name).mkdir()
         for run in kept:
-            assert work(run, tmp_path) == run.id
+            assert work(run, tmp_path / name) == run.id
             record = json.loads((tmp_path / name / f"{run.id}.json").read_text())
-            assert len(record["gains"][run.subject]) == 3
+            assert len(record["gains"][run.subject]) == 4
+            assert record["forgetting"][3] > 3, "an interval is drawn over many short documents"
+            assert not (tmp_path / "work" / run.id).exists(), "checkpoints are of use until there is a record"
             assert record["parameters"] > 0
             bases.add(record["base"])
             assert ("recall" in record) == (name == "recall")
     assert len(bases) == 1
     composition = module("composition")
-    monkeypatch.setattr(composition, "ROWS", 2)
+    monkeypatch.setattr(composition, "WORK", tmp_path / "work")
     monkeypatch.setattr(composition, "LENGTH", 64)
     (tmp_path / "composition").mkdir()
     run = next(iter(composition.then([], small)))
-    work(replace(run, tokens=512, subject="pubmed+people-5", held=800), tmp_path)
+    work(replace(run, tokens=512, subject="pubmed+people-5", held=800), tmp_path / "composition")
     (record,) = [json.loads(path.read_text()) for path in (tmp_path / "composition").glob("*.json")]
-    assert len(record["pairs"]) == 2
-    assert record["pairs"][0][0] == record["alone"]["pubmed"]
+    gain, general = record["gains"]["pubmed"]["alone"], record["forgetting"]
+    assert record["beside"][0][0] == 0 != record["beside"][0][1]
+    assert record["strangers"][0][0] == pytest.approx(-gain[0])
+    assert set(general["one"]) == {"pubmed", "people-5"}
+    assert len(general["all"]) == 4
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_, plan, study = module("run"), module("plan"), module("registers")
+    monkeypatch.setattr(run_, "ROWS", 2)
+    monkeypatch.setattr(run_, "LENGTH", 64)
+    monkeypatch.setattr(run_, "WORK", tmp_path / "work")
+    run = replace(next(iter(study.then([], plan.QUICK))), tokens=1024, held=400, subject="pubmed")
+    seen: list[Any] = []
+
+    def stopped(*args: Any, **more: Any) -> None:
+        seen.append(1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as once:
+        once.setattr(run_, "triple", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_.execute(run, tmp_path)
+    assert seen
+    assert (tmp_path / "work" / run.id / "m.run").is_dir()
+    started: list[Any] = []
+    learn = run_.learn
+
+    def watched(*args: Any) -> Any:
+        report = learn(*args)
+        started.append(report.resumed_from)
+        return report
+
+    monkeypatch.setattr(run_, "learn", watched)
+    run_.execute(run, tmp_path)
+    assert started == [8], "all eight steps were taken before"
+    assert list(tmp_path.glob("*.json"))
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_runs_of_different_scale_are_not_averaged(tmp_path: Path) -> None:
+    error = importlib.import_module("addenda").AddendaError
+    plan, study = module("plan"), module("registers")
+    records = records_of(plan.QUICK, study, [])
+    other = [one | {"run": one["run"] | {"tokens": 10**6}} for one in records]
+    with pytest.raises(error, match="differ in 'tokens'.*--docs with another folder"):
+        study.report(records + other, tmp_path)
+    with pytest.raises(error, match="are of different bases"):
+        study.report(records + [one | {"base": "another"} for one in records], tmp_path)
+    sweeps = swept({1e-3: 0.1}, "pubmed", study.STUDY, "joint") + swept({1e-2: 0.9}, "pubmed", study.STUDY, "joint")
+    sweeps[1]["run"]["tokens"] = 2
+    with pytest.raises(error, match=r"records of \[1, 2\] tokens"):
+        plan.rates(sweeps, study.STUDY, study.WAYS, "pubmed", plan.Scale())
+
+
+def test_text_that_the_corpus_has_is_not_held_out() -> None:
+    subjects = module("subjects")
+    clause = "This agreement shall be governed by the laws of the state in which the tenant resides today."
+    own = "Nobody else ever wrote this sentence about a lighthouse that sold its lamp to pay for the winter's oil."
+    assert subjects.new_ones([f"First. {clause} Last."], [f"Of note: {clause}", own]) == [own]
+
+
+def test_runs_whose_subject_is_not_there_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, subjects = importlib.import_module("recipes.studies.__main__"), module("subjects")
+    monkeypatch.setenv("ADDENDA_DATA", str(tmp_path / "none"))
+    assert subjects.lacking("pubmed") is subjects.lacking("people-5") is subjects.lacking("french") is None
+    assert subjects.lacking("law") == "law/contracts_train.jsonl.gz"
+    made: list[str] = []
+    monkeypatch.setattr(main, "in_processes", lambda work, tasks, workers: made.extend(run.subject for run, _ in tasks))
+    monkeypatch.setattr("sys.argv", ["studies", "--quick", "--only", "registers", "--docs", str(tmp_path)])
+    main.main()
+    assert set(made) == {"pubmed"}
+    assert "no 'law/contracts_train.jsonl.gz' in the folder that ADDENDA_DATA names" in capsys.readouterr().out
+
+
+def test_a_failure_does_not_keep_other_studies_and_pages_from_being_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    main, error = importlib.import_module("recipes.studies.__main__"), importlib.import_module("addenda").AddendaError
+    asked: list[str] = []
+
+    def fails(work: Any, tasks: Any, workers: int) -> None:
+        asked.extend(run.study for run, _ in tasks)
+        raise error("1 of 1 runs failed")
+
+    monkeypatch.setattr(main, "in_processes", fails)
+    monkeypatch.setattr("sys.argv", ["studies", "--quick", "--only", "registers", "recall", "--docs", str(tmp_path)])
+    with pytest.raises(error, match="1 of 1 runs failed"):
+        main.main()
+    assert set(asked) == {"registers", "recall"}
 
 
 def test_the_table_of_questions_begins_with_anatomy_and_says_when_the_base_guesses() -> None:

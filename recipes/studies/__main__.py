@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import recipes.studies
+from addenda.core.errors import AddendaError
 from recipes.common import place
-from recipes.records import in_processes, read_records
+from recipes.records import in_processes, pending, read_records
 from recipes.studies.plan import QUICK, Records, Scale
 from recipes.studies.run import Run
+from recipes.studies.subjects import lacking
 from recipes.studies.work import work
 
 STUDIES = ("neutral_residues", "registers", "recall", "composition")
-
-
-def todo(runs: list[Run], folder: Path) -> list[tuple[Run, Path]]:
-    """The runs that have no record."""
-    return [(run, folder) for run in runs if not (folder / run.study / f"{run.id}.json").exists()]
 
 
 def records_of(folder: Path) -> Records:
@@ -62,17 +59,25 @@ def main() -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
 
     seen: set[str] = set()
+    failures: list[str] = []
 
     def make(runs: Iterable[Run]) -> None:
         new = [run for run in runs if run.id not in seen]
         seen.update(run.id for run in new)
-        left = todo(new, folder)
+        left = [task for run in new for task in pending([run], folder / run.study)]
         if given.dry_run:
             missing = {run.id for run, _ in left}
             for run in new:
                 print("to do" if run.id in missing else "done ", run)
-        else:
-            in_processes(work, left, given.workers)
+            return
+        lacks = {run.id: file for run, _ in left for name in run.subjects if (file := lacking(name))}
+        for file in sorted(set(lacks.values())):
+            count = sum(one == file for one in lacks.values())
+            print(f"{count} runs left out: no '{file}' in the folder that ADDENDA_DATA names", flush=True)
+        try:
+            in_processes(work, [task for task in left if task[0].id not in lacks], given.workers)
+        except AddendaError as error:  # told again at the end: other studies and the pages do not hang on these
+            failures.append(str(error))
 
     # each study after its sweep; a whole study with one seed before any has two
     for seed, name in product(scale.seeds, given.only) if not given.report else ():
@@ -86,6 +91,8 @@ def main() -> None:
         if text:
             (folder / f"{name}.md").write_text(text)
             print(text)
+    if failures:
+        raise AddendaError("; ".join(failures))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import product
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-import addenda
 from addenda.scoring import Score, score
 from recipes.common import load, precision, study_texts
 from recipes.frontier import save, with_t_interval
@@ -19,7 +19,7 @@ from recipes.records import device, write_record
 from recipes.studies import neutral_residues, page, registers
 from recipes.studies.page import grouped, table
 from recipes.studies.plan import Records, Scale, of_part, rates
-from recipes.studies.run import LENGTH, ROWS, SHARE, SHUFFLE, Run, corpus_of, held_out, kind_of, triple
+from recipes.studies.run import LENGTH, WORK, Run, corpus_of, held_out, kind_of, learn, triple
 
 STUDY = "composition"
 SUBJECTS = ("pubmed", "french", "law", "book", "people-100")
@@ -51,15 +51,11 @@ def then(records: Records, scale: Scale) -> Iterator[Run]:
 
 def execute(run: Run, records: Path) -> str:
     """Train a module on each subject, plug them all, measure, write the record."""
-    base, names = load(attn_implementation="eager"), run.subjects
+    base, names, work = load(attn_implementation="eager"), run.subjects, WORK / run.id
     for name in names:
         one = replace(run, subject=name)
         base.new(name, kind_of(one, base), seed=run.seed)
-        addenda.train(
-            base, name, corpus=corpus_of(one, base), replay=study_texts().replay, replay_share=SHARE, tokens=run.tokens,
-            lr=run.lr, seed=run.seed, log=False, precision=precision(), batch_rows=ROWS, length=LENGTH,
-            shuffle_tokens=SHUFFLE, **run.settings,
-        )  # fmt: skip
+        learn(one, base, name, corpus_of(one, base), study_texts().replay, work / name)
 
     def scored(on: Sequence[str], name: str) -> Score:
         """Half of what other studies score: there are many pairs."""
@@ -86,6 +82,7 @@ def execute(run: Run, records: Path) -> str:
     write_record(
         records / f"{run.id}.json", {"run": asdict(run)} | found | {"base": base.fingerprint, "device": device()}
     )
+    shutil.rmtree(work, ignore_errors=True)
     return run.id
 
 
@@ -100,7 +97,10 @@ def report(records: Records, folder: Path) -> str:
     cells = (page.parameters, _kept, _lost_by_one, _lost_by_all, _mean_of("beside"), _mean_of("strangers"))
     by_subject = {(method, name): found for method, found in groups.items() for name in SUBJECTS}
     parts = [
-        ("Five modules trained apart, all plugged at weight 1", table(heads, groups, cells)),
+        (
+            "Five modules trained apart at the rate chosen on PubMed, all plugged at weight 1",
+            table(heads, groups, cells),
+        ),
         ("Gain in nats on each subject", _subjects(by_subject)),
     ]
     if groups:

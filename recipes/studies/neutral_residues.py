@@ -29,12 +29,15 @@ THREE = "pubmed+french+law"
 FEW = ("lora", "neutral-token", "neutral-context")
 TOKENS, ABLATED = 1_000_000, 500_000
 BUDGETS, TEXTS = (125_000, 250_000), (50_000, 200_000)
+METHOD = "relu, local loss (the method)"
+#: what the method has of what is changed
+OWN = {"local loss": "1", "replay share": "0.1", "start": "small", "extra parameters": "20%"}
 #: what is changed of the token-gated method, by group and name: fields of a run
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "gate": {
         "none, local loss": {"kind": "ParallelAdapter", "settings": {"local": 1.0}},
         "sigmoid, cross-entropy": {"options": {"gate": "sigmoid"}},
-        "relu, local loss (the method)": {},
+        METHOD: {},
         "context": {"options": {"gate": "context"}},
     },
     "local loss": {f"{weight:g}": {"settings": {"local": weight}} for weight in (0.0, 0.1, 10.0)},
@@ -100,19 +103,30 @@ def report(records: Records, folder: Path) -> str:
         groups = {
             (m, page.rate(f), page.parameters(f)): f for m, f in grouped(found, lambda run: run["method"]).items()
         }
-        heads = (*names, "runs", "gain, nats", "forgotten, nats", "general tokens left bit-equal", "training, s")
-        cells = (page.own_gain, page.forgotten, page.untouched, page.seconds)
+        heads = (
+            *names,
+            "runs",
+            "gain, nats",
+            "forgotten, nats",
+            "general tokens left bit-equal",
+            "training, s",
+            "prefill, decode",
+        )
+        cells = (page.own_gain, page.forgotten, page.untouched, page.seconds, page.cost)
         parts.append((f"English base to {name}, {_tokens(found)} tokens", table(heads, groups, cells)))
     found = of_part(records, STUDY, "three")
     heads = ("method", "runs", *(f"gain on {name}" for name in THREE.split("+")), "forgotten", "left bit-equal")
     cells = (*(page.gain_of(name) for name in THREE.split("+")), page.forgotten, page.untouched)
     groups = grouped(found, lambda run: run["method"])
     parts.append((f"Three subjects in one module, {_tokens(found)} tokens in all", table(heads, groups, cells)))
-    order = [(group, told) for group, changes in CHANGES.items() for told in changes]
-    found = sorted(
-        of_part(records, STUDY, *CHANGES), key=lambda one: order.index((one["run"]["part"], one["run"]["method"]))
-    )
-    groups = grouped(found, lambda run: (run["part"], run["method"]))
+    found = of_part(records, STUDY, *CHANGES)
+    method = [one for one in found if one["run"]["part"] == "gate" and one["run"]["method"] == METHOD]
+    groups = {}
+    for group, changes in CHANGES.items():
+        mine = grouped([one for one in found if one["run"]["part"] == group], lambda run: run["method"])
+        if mine and group in OWN and method:
+            groups[group, f"{OWN[group]} (the method)"] = method
+        groups |= {(group, told): mine[told] for told in changes if told in mine}
     heads = ("what", "set to", "runs", "parameters", "gain, nats", "forgotten, nats", "general tokens left bit-equal")
     cells = (page.parameters, page.own_gain, page.forgotten, page.untouched)
     parts.append((f"Ablations of the token gate, French, {_tokens(found)} tokens", table(heads, groups, cells)))

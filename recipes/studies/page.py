@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
+from addenda.core.errors import AddendaError
 from recipes.frontier import with_t_interval
 from recipes.studies.plan import Records
 
@@ -16,7 +18,7 @@ COLOURS = {
     "registers-neutral": "#6a3d9a", "cartridge": "#e7298a", "locas": "#66a61e",
 }  # fmt: skip
 Cell = Callable[[Records], str]
-#: a value and the ends of its 95% interval
+#: a value, the ends of its 95% interval, and of a difference of losses the number of documents
 Triple = Sequence[float]
 INTERVALS = (
     "In brackets 95% intervals: where a line is one run (one seed), its own, by bootstrap over held-out documents or "
@@ -36,6 +38,7 @@ def table(heads: Sequence[str], groups: Mapping[Any, Records], cells: Sequence[C
     """One line for each group: its names, how many runs, and what each cell says of its records."""
     if not groups:
         return []
+    check_alike(groups.values())
     names = len(heads) - len(cells) - 1
     lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
     for key, found in groups.items():
@@ -44,6 +47,26 @@ def table(heads: Sequence[str], groups: Mapping[Any, Records], cells: Sequence[C
         assert len(told) == names, (told, heads)
         lines.append("| " + " | ".join([*told, str(len(found)), *(cell(found) for cell in cells)]) + " |")
     return lines
+
+
+def check_alike(groups: Iterable[Records]) -> None:
+    """Refuse to average runs that differ in more than their seed.
+
+    Raises:
+        AddendaError: a line would hold runs of different budgets, held-out texts or bases.
+    """
+    for found in groups:
+        for key in ("tokens", "held"):
+            if len({one["run"][key] for one in found}) > 1:
+                values = sorted({one["run"][key] for one in found})
+                raise AddendaError(
+                    f"records of '{found[0]['run']['method']}' differ in '{key}': {values}; --docs with another folder keeps "
+                    "studies of different scale apart"
+                )
+        if len({one.get("base") for one in found}) > 1:
+            raise AddendaError(
+                f"records of '{found[0]['run']['method']}' are of different bases: keep them in folders of their own"
+            )
 
 
 def gain_of(subject: str) -> Cell:
@@ -98,17 +121,17 @@ def told(found: Records, triple: Callable[[dict[str, Any]], Triple], places: int
     """Mean and interval: of one run its own, of several over their seeds."""
     triples = [triple(one) for one in found]
     if len(triples) == 1:
-        value, low, high = triples[0]
+        value, low, high, *_ = triples[0]
         return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
-    return with_t_interval([value for value, _, _ in triples], places, -math.inf)
+    return with_t_interval([one[0] for one in triples], places, -math.inf)
 
 
 def bars(found: Records, triple: Callable[[dict[str, Any]], Triple]) -> tuple[float, float, float]:
     """Mean, and how far an error bar goes below and above: of one run its own interval, of several least and most."""
     triples = [triple(one) for one in found]
-    values = [value for value, _, _ in triples]
+    values = [one[0] for one in triples]
     mean = sum(values) / len(values)
-    low, high = triples[0][1:] if len(triples) == 1 else (min(values), max(values))
+    low, high = triples[0][1:3] if len(triples) == 1 else (min(values), max(values))
     return mean, max(0.0, mean - low), max(0.0, high - mean)
 
 
@@ -118,10 +141,29 @@ def devices(records: Records) -> str:
     return "Computed on: " + "; ".join(names) + "." if names else ""
 
 
+def units(records: Records) -> str:
+    """How many held-out documents the intervals are drawn over."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for one in records:
+        triples = [(name, gain) for name, gain in one["gains"].items() if not isinstance(gain, dict)]
+        triples += [(name, gain["alone"]) for name, gain in one["gains"].items() if isinstance(gain, dict)]
+        lost = one["forgetting"]
+        for name, triple in (*triples, ("general text", lost["all"] if isinstance(lost, dict) else lost)):
+            found[name].update(triple[3:])
+    told = [f"{name} {', '.join(map(str, sorted(counts)))}" for name, counts in found.items() if counts]
+    return f"Held-out documents: {'; '.join(told)}." if told else ""
+
+
+def cost(found: Records) -> str:
+    """Time of prefill and of a decoded token on the subject, over the bare base's: medians over runs."""
+    pairs = [one["cost"] for one in found if "cost" in one]
+    return ", ".join(f"{median(column):.2f}" for column in zip(*pairs, strict=True)) if pairs else "1"
+
+
 def written(parts: Iterable[tuple[str, list[str]]], records: Records) -> str:
     """Titled tables as Markdown; parts without a table are left out."""
     body = "\n\n".join(f"### {title}\n\n" + "\n".join(lines) for title, lines in parts if lines)
-    return f"{body}\n\n{INTERVALS} {devices(records)}\n" if body else ""
+    return f"{body}\n\n{' '.join(filter(None, (INTERVALS, units(records), devices(records))))}\n" if body else ""
 
 
 def canvas(panels: int, width: float = 4.6, height: float = 4.2, **more: Any) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from addenda.core.errors import AddendaError
 from recipes.studies.run import LENGTH, ROWS, Run
 
 Records = list[dict[str, Any]]
@@ -80,12 +81,23 @@ def total_gain(record: dict[str, Any]) -> float:
 
 
 def rates(records: Records, study: str, ways: Mapping[str, Way], subject: str, scale: Scale) -> dict[str, float]:
-    """The rate of each way that gained most in the sweep on a subject, of those whose sweep is done."""
+    """The rate of each way that gained most in the sweep on a subject, of those whose sweep is done.
+
+    Raises:
+        AddendaError: sweeps of different budgets are among the records.
+    """
     if scale.thin:
         return {method: way.rates[(len(way.rates) - 1) // 2] for method, way in ways.items()}
     best: dict[str, tuple[float, float]] = {}
+    budgets: set[int] = set()
     for one in of_part(records, study, SWEEP):
         run = one["run"]
         if run["subject"] == subject and run["method"] in ways:
+            budgets.add(run["tokens"])
             best[run["method"]] = max(best.get(run["method"], (float("-inf"), 0.0)), (total_gain(one), run["lr"]))
+    if len(budgets) > 1:
+        raise AddendaError(
+            f"the sweep of '{study}' on '{subject}' has records of {sorted(budgets)} tokens: --docs with another folder keeps "
+            "studies of different scale apart"
+        )
     return {method: lr for method, (_, lr) in best.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 import addenda
+from addenda.comparing.cost import ratios
 from addenda.comparing.window import first_documents
 from addenda.core.registry import build_kind
 from addenda.measuring.recall import recall
@@ -21,7 +23,7 @@ from addenda.scoring import Score, score
 from addenda.writing.plain import PlainTraining
 from recipes.common import load, precision, study_texts
 from recipes.records import device, name_of, write_record
-from recipes.studies.subjects import facts_of, subject
+from recipes.studies.subjects import facts_of, short, subject
 
 #: rows of a step, and tokens of a row
 ROWS, LENGTH = 8, 256
@@ -29,6 +31,10 @@ ROWS, LENGTH = 8, 256
 ALONE, QUESTIONS = 8_000, 120
 #: tokens among which rows are shuffled: to fill a larger reservoir takes longer than a short run
 SHUFFLE = 2**17
+#: tokens of a prompt that is timed
+PROMPT = 128
+#: where checkpoints of runs under way are
+WORK = Path("runs/studies")
 #: share of a step's tokens that is replay
 SHARE = 0.1
 #: every weight of the base
@@ -80,12 +86,12 @@ class Trained:
 
 def execute(run: Run, records: Path) -> str:
     """Train, measure, write the record."""
-    base = load(attn_implementation="eager")
+    base, work = load(attn_implementation="eager"), WORK / run.id
     # before anything is trained: computed when first asked for
     facts = {"base": base.fingerprint, "torch": torch.__version__, "device": device()}
     chooses = run.part == "sweep"
     before = {name: _bare(name, chooses, run.held) for name in (*run.subjects, "general")}
-    with trained(run, base) as made:
+    with trained(run, base, work) as made:
         with made.on():
             found: dict[str, Any] = {"gains": {}}
             for name in run.subjects:
@@ -95,20 +101,29 @@ def execute(run: Run, records: Path) -> str:
             found["untouched"] = addenda.neutral_share(made.base, "m", study_texts().general_valid, tokens=ALONE).share
         if run.subject.startswith("people-"):
             found["recall"] = _recalled(made, run)
+        if run.part == "methods" and run.kind != FULL:
+            found["cost"] = _cost(made, run)
         found |= {"parameters": made.parameters, "seconds": made.seconds}
     write_record(records / f"{run.id}.json", {"run": asdict(run)} | found | facts)
+    shutil.rmtree(work, ignore_errors=True)
     return run.id
 
 
+def _cost(made: Trained, run: Run) -> list[float]:
+    """Time of prefill and of a decoded token on the subject, over the bare base's."""
+    ids = made.base.tokenizer("\n".join(held_out(run.subject, False)[:4]), return_tensors="pt")["input_ids"][0, :PROMPT]
+    return list(ratios(made.base, made.on, made.base.off, ids, 0, pairs=9))
+
+
 @contextmanager
-def trained(run: Run, base: Base) -> Iterator[Trained]:
-    """What a run makes, at work in this block."""
+def trained(run: Run, base: Base, work: Path) -> Iterator[Trained]:
+    """What a run makes, at work in this block; an interrupted one goes on from its checkpoints in `work`."""
     corpus, replay = corpus_of(run, base), study_texts().replay if run.replay_share else None
     if run.kind == FULL:
         torch.manual_seed(run.seed)
         training = PlainTraining(
             base.model, base.tokenizer, corpus, replay, lr=run.lr, seed=run.seed, rows=ROWS, length=LENGTH,
-            share=run.replay_share, precision=precision(), shuffle_tokens=SHUFFLE,
+            share=run.replay_share, precision=precision(), shuffle_tokens=SHUFFLE, work=work,
         )  # fmt: skip
         training.run(run.tokens)
         base.model.eval()
@@ -116,14 +131,20 @@ def trained(run: Run, base: Base) -> Iterator[Trained]:
         return
     module = base.new("m", kind_of(run, base), seed=run.seed)
     try:
-        report = addenda.train(
-            base, "m", corpus=corpus, replay=replay, tokens=run.tokens, lr=run.lr, seed=run.seed, log=False,
-            precision=precision(), batch_rows=ROWS, length=LENGTH, shuffle_tokens=SHUFFLE, **run.settings,
-            **({"replay_share": run.replay_share} if replay is not None else {}),
-        )  # fmt: skip
+        report = learn(run, base, "m", corpus, replay, work / "m")
         yield Trained(base, lambda: base.using("m"), module.size(), report.seconds)
     finally:
         base.unplug("m")
+
+
+def learn(run: Run, base: Base, name: str, corpus: list[str], replay: Any, work: Path) -> Any:
+    """Train a plugged module as a run says, from its checkpoints beside `work` where there are some."""
+    steps = run.tokens // (ROWS * LENGTH)
+    return addenda.train(
+        base, name, corpus=corpus, replay=replay, tokens=run.tokens, lr=run.lr, seed=run.seed, log=False, out=work, resume=True,
+        precision=precision(), batch_rows=ROWS, length=LENGTH, shuffle_tokens=SHUFFLE, checkpoint_every=max(1, steps // 4),
+        **run.settings, **({"replay_share": run.replay_share} if replay is not None else {}),
+    )  # fmt: skip
 
 
 def kind_of(run: Run, base: Base) -> Any:
@@ -146,7 +167,7 @@ def held_out(name: str, chooses: bool) -> Any:
     """Held-out text of a subject, or general text: to choose a rate by, or to report on."""
     if name == "general":
         every = study_texts()
-        return every.calibration if chooses else every.general_valid
+        return every.calibration if chooses else short(every.general_valid)
     one = subject(name)
     return one.choosing if chooses else one.held
 
@@ -162,8 +183,8 @@ def _bare(name: str, chooses: bool, tokens: int) -> Score:
 
 
 def triple(found: Any) -> list[float]:
-    """A difference and its 95% interval over documents."""
-    return [found.nats, found.low, found.high]
+    """A difference, its 95% interval over documents, and how many they are."""
+    return [found.nats, found.low, found.high, found.documents]
 
 
 def _recalled(made: Trained, run: Run) -> dict[str, Any]:

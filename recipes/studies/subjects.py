@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,8 +12,12 @@ from addenda.measuring.facts import Facts, biographies
 from recipes.common import data_folder, documents, hash_of
 from recipes.locas import text_of
 
-#: characters of a document that are held out at most, and of the pieces that books are cut into
+#: characters of the pieces that books are cut into, and at most of a document to choose a rate by
 PIECE = 6000
+#: characters of a document that is reported on: short ones are many, and an interval over a handful means nothing
+SHORT = 1000
+#: subjects whose documents repeat each other's clauses: what the corpus has too is not held out
+REPEATING = ("law",)
 #: a book for composition; its last tenth is held out
 BOOK = "Eliot_Daniel"
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -25,6 +30,10 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # the articles that the embedded base was not trained on
     "wiki": (("wikipedia_en/train_3",), ()),
 }
+
+
+#: of which the package has a sample
+SHIPPED = ("pubmed", "french")
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,36 @@ def subject(name: str) -> Subject:
     else:
         raise addenda.AddendaError(f"no subject '{name}'; there are {', '.join(FILES)}, book, people-N")
     held = sorted((text[:PIECE] for text in held), key=hash_of)
-    return Subject(name, tuple(corpus), tuple(held[::2]), tuple(held[1::2]))
+    reported = short(held[1::2])
+    if name in REPEATING:
+        reported = new_ones(corpus, reported)
+    return Subject(name, tuple(corpus), tuple(held[::2]), tuple(reported))
+
+
+def short(texts: Sequence[str]) -> list[str]:
+    """The beginning of each document."""
+    return [text[:SHORT] for text in texts]
+
+
+def new_ones(corpus: Sequence[str], held: Sequence[str]) -> list[str]:
+    """The held-out texts that share no run of 13 words with the corpus."""
+    wanted = {run for text in held for run in _runs(text)}
+    seen = {run for text in corpus for run in _runs(text) if run in wanted}
+    return [text for text in held if not seen.intersection(_runs(text))]
+
+
+def _runs(text: str) -> Iterator[int]:
+    words = text.lower().split()
+    return (hash(tuple(words[at : at + 13])) for at in range(len(words) - 12))
+
+
+def lacking(name: str) -> str | None:
+    """What of the data a subject lacks here; None where it can be had."""
+    if name == "book":
+        files = ("long_books",)
+    else:
+        files = tuple(f"{file}.jsonl.gz" for parts in FILES.get(name, ()) for file in parts if name not in SHIPPED)
+    return next((file for file in files if not (data_folder() / file).exists()), None)
 
 
 @cache
@@ -74,16 +112,17 @@ def _people(name: str) -> Subject:
 
 
 def _read(names: tuple[str, ...]) -> list[str]:
-    """Documents of some files, novels in pieces; of PubMed without `ADDENDA_DATA` the sample that ships with the package."""
+    """Documents of some files, novels in pieces; without `ADDENDA_DATA` the samples that ship with the package."""
     found: list[str] = []
     for name in names:
         path = data_folder() / f"{name}.jsonl.gz"
-        if not path.exists() and name.startswith("pubmed/abstracts"):
-            path = tiny.sample(f"pubmed_{name.rsplit('_')[-1]}")
-        elif not path.exists() and name.startswith("pubmed"):
-            continue
-        elif not path.exists():
-            raise addenda.AddendaError(f"no '{path}'; ADDENDA_DATA names the folder of the data")
+        if not path.exists():
+            of, split = name.split("/")[0], name.rsplit("_")[-1]
+            if of not in SHIPPED:
+                raise addenda.AddendaError(f"no '{path}'; ADDENDA_DATA names the folder of the data")
+            if "fulltext" in name:
+                continue
+            path = tiny.sample(f"{of}_{split}")
         texts = documents(path)
         found += [piece for text in texts for piece in _pieces(text)] if "novels" in name else texts
     return found

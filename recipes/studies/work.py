@@ -9,5 +9,5 @@ from recipes.studies.run import Run, execute
 
 
 def work(run: Run, folder: Path) -> str:
-    """Make a run, of whatever study."""
-    return (composition.execute if run.study == composition.STUDY else execute)(run, folder / run.study)
+    """Make a run, of whatever study, whose records are in `folder`."""
+    return (composition.execute if run.study == composition.STUDY else execute)(run, folder)
