@@ -13,6 +13,7 @@ import pytest
 
 from addenda import tiny
 from addenda.core.errors import DataError
+from addenda.measuring.facts import biographies
 from addenda.text_files import PIECE
 from addenda.texts import texts
 
@@ -245,3 +246,11 @@ def test_a_file_called_as_a_sample_is_the_file(tmp_path: Path, monkeypatch: pyte
 def test_an_empty_name_is_not_the_folder_one_stands_in(source: str) -> None:
     with pytest.raises(DataError, match="name of a text is empty"):
         texts(source)
+
+
+def test_a_file_of_facts_is_a_corpus_and_its_questions_are_not_read(tmp_path: Path) -> None:
+    facts = biographies(5)
+    facts.save(tmp_path / "people.jsonl")
+    source = texts(tmp_path / "people.jsonl")
+    assert [record["text"] for record in source] == list(facts.documents)
+    assert source.record("corpus").documents == len(facts.documents)

@@ -109,6 +109,8 @@ class Texts(ABC):
             return {"messages": _messages(where, value["messages"])}
         if "prompt" in value and "completion" in value:
             return {part: _part(where, part, value[part]) for part in ("prompt", "completion")}
+        if "fact" in value and "part" in value:
+            return None  # a question of a file of facts, whose texts are a corpus
         fields = ", ".join(map(str, value)) or "none"
         raise DataError(
             f"{where}: no field '{self.field}' (nor 'messages', nor 'prompt' with 'completion'); fields found: {fields}"

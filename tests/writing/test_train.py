@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,9 @@ def test_it_is_saved_and_read_back(make_base: Make, quick: dict[str, Any], tmp_p
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert lines == report.history
+    with pytest.raises(TrainingError, match=r"a is there and finished: another out="):
+        addenda.train(base, "a", **quick, out=tmp_path / "a")
+    shutil.rmtree(tmp_path / "a")
     with pytest.raises(TrainingError, match=r"holds the checkpoints of an earlier run: resume=True goes on"):
         addenda.train(base, "a", **quick, out=tmp_path / "a")
 

@@ -34,6 +34,7 @@ def known(name: str, names: Iterable[str]) -> str:
     import difflib
 
     have = sorted(names)
-    near = difflib.get_close_matches(name, have, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    plain = {one.lower(): one for one in have}
+    near = difflib.get_close_matches(name, have, n=1) or difflib.get_close_matches(name.lower(), plain, n=1)
+    hint = f"; did you mean '{plain.get(near[0].lower(), near[0])}'?" if near else ""
     return f"{', '.join(have) if have else 'none'}{hint}"

@@ -41,6 +41,7 @@ class Run:
         self.resumed_from: int | None = None
         self.stopped_early = False
         self.seconds = self.seconds_here = 0.0  # of all calls of a resumed run; of this one
+        self.validating = 0.0  # seconds of this call that went into validation: not into training
         self.saved = -1
         self.recent = {name: Sums() for name in plan.names}  # since the last record in the log
         self.tail = {name: Sums() for name in plan.names}  # over the last tenth of the run
@@ -62,7 +63,7 @@ class Run:
         began, first, before = time.perf_counter(), self.step, self.seconds
         while self.step < self.plan.steps and not self.stopped_early:
             self._one()
-            elapsed = time.perf_counter() - began
+            elapsed = time.perf_counter() - began - self.validating
             self.seconds, self.seconds_here = before + elapsed, elapsed
             speed = (self.step - first) * self.plan.tokens_per_step * len(self.plan.names) / elapsed
             self.progress.step(self.step, sum(s.loss for s in self.recent.values()) / len(self.recent), speed)
@@ -107,7 +108,9 @@ class Run:
         self.progress.note(record)
 
     def _validate(self) -> None:
+        began = time.perf_counter()
         self.changes = self.validation.run(list(self.plan.names))
+        self.validating += time.perf_counter() - began
         self.progress.note({"step": self.step, "validation": self.changes})
         for name, texts in self.changes.items():
             told = ", ".join(f"{on} {one['value']:+.3f}" for on, one in texts.items())

@@ -13,8 +13,8 @@ class TrainReport:
 
     `losses` are each module's mean corpus loss over the last tenth of the run; `learning` and `forgetting` map a
     module's name to its changes by validation text, in nats per token with 95% intervals; `history` is the log.
-    `seconds` are those of all calls of a resumed run, `seconds_here` those of this one. `remarks` say what the run left
-    undone, and how to do it.
+    `seconds` are those of all calls of a resumed run, `seconds_here` those of this one, both without validation.
+    `remarks` say what the run left undone, and how to do it.
     """
 
     names: tuple[str, ...]
@@ -41,7 +41,7 @@ class TrainReport:
 
     @property
     def tokens_per_second(self) -> float:
-        """Speed of this call, validation and checkpoints included."""
+        """Speed of this call, checkpoints included, validation not."""
         done = self.tokens - (self.resumed_from or 0) * self.tokens // max(1, self.steps)
         seconds = self.seconds if self.seconds_here is None else self.seconds_here
         return done / seconds if seconds > 0 else 0.0
