@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 #: draws of the bootstrap behind every interval
 DRAWS = 1000
+#: units up to which every pattern of signs is tried; above, so many are drawn
+EXACT, FLIPS = 14, 20_000
+#: what shares lie between, and differences of shares
+SHARE, CHANGE = (0.0, 1.0), (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,14 @@ class Interval:
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
 
-def of_ratio(sums: np.ndarray, counts: np.ndarray, draws: int = DRAWS) -> Interval:
-    """sum(sums) / sum(counts), both [n], counts not negative: a loss per token, whose units are documents."""
+def of_ratio(
+    sums: np.ndarray, counts: np.ndarray, draws: int = DRAWS, within: tuple[float, float] | None = None
+) -> Interval:
+    """sum(sums) / sum(counts), both [n], counts not negative: a loss per token, whose units are documents.
+
+    Percentiles of the bootstrap are too close where units are few; their distances from the number are widened as Student's t
+    widens a normal interval, by 44% at six units, by 3% at sixty. `within` says between what the number lies in any case.
+    """
     value = float(sums.sum() / counts.sum())
     if len(sums) < 2:
         return Interval(value, value, value, len(sums))
@@ -41,30 +52,83 @@ def of_ratio(sums: np.ndarray, counts: np.ndarray, draws: int = DRAWS) -> Interv
         chosen = random.integers(len(sums), size=(min(block, draws - start), len(sums)))
         total = counts[chosen].sum(1)
         drawn.append(sums[chosen].sum(1) / np.where(total > 0, total, 1))
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    ends = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    low, high = value + widening(len(sums)) * (ends - value)
+    if within is not None:
+        low, high = max(low, within[0]), min(high, within[1])
     return Interval(value, float(low), float(high), len(sums))
 
 
-def of_mean(values: Sequence[float] | np.ndarray, groups: Sequence[object] | None = None) -> Interval:
+def of_mean(
+    values: Sequence[float] | np.ndarray,
+    groups: Sequence[object] | None = None,
+    within: tuple[float, float] | None = None,
+) -> Interval:
     """The mean of values; where `groups` says which belong together (questions about one person), groups are drawn whole.
 
-    For a paired comparison give the differences.
+    For a paired comparison give the differences. `within` as of `of_ratio`: `SHARE` for shares.
     """
     numbers = np.asarray(values, dtype=float)
     if groups is None:
-        return of_ratio(numbers, np.ones_like(numbers))
+        return of_ratio(numbers, np.ones_like(numbers), within=within)
+    sums, counts = _by_group(numbers, groups)
+    return of_ratio(sums, counts, within=within)
+
+
+def of_means(found: Sequence[Interval]) -> Interval:
+    """The mean of means over separate units (accuracy by subject): over all these units, the subjects being as they are.
+
+    Source: Zou and Donner 2008 (MOVER): distances to the ends add up in quadrature. `n` is the number of all units.
+    """
+    value = float(np.mean([one.value for one in found]))
+    low = math.hypot(*(one.value - one.low for one in found)) / len(found)
+    high = math.hypot(*(one.high - one.value for one in found)) / len(found)
+    return Interval(value, value - low, value + high, sum(one.n for one in found))
+
+
+@lru_cache
+def widening(n: int) -> float:
+    """By what the half-widths of a percentile bootstrap over n >= 2 units are to be multiplied: t / z * sqrt(n / (n - 1))."""
+    if n > 10_000:
+        return 1.0
+    # P(|T| < sqrt(df) tan a) is the integral of cos^(df - 1) from 0 to a, as a share of that to pi / 2
+    angles = np.linspace(0.0, math.pi / 2, 2**17)
+    height = np.cos(angles) ** (n - 2)
+    area = np.concatenate([[0.0], np.cumsum(height[1:] + height[:-1])])
+    t = math.sqrt(n - 1) * math.tan(float(np.interp(0.95, area / area[-1], angles)))
+    return t / 1.959964 * math.sqrt(n / (n - 1))
+
+
+def sign_flip(differences: Sequence[float] | np.ndarray, groups: Sequence[object] | None = None) -> float:
+    """The two-sided p-value that paired differences are as often one way as the other: a test by flipping signs.
+
+    Where `groups` says which belong together, a group's signs are flipped together. Exact up to 14 units that differ, over
+    20,000 seeded draws above, so never below 1/20,001. With single questions that are right or wrong it is McNemar's exact test.
+    """
+    numbers = np.asarray(differences, dtype=float)
+    sums = numbers if groups is None else _by_group(numbers, groups)[0]
+    sums = sums[np.abs(sums) > 1e-12]
+    n = len(sums)
+    if n == 0:
+        return 1.0
+    least = abs(float(sums.sum())) * (1 - 1e-9)
+    if n <= EXACT:
+        signs = (np.arange(2**n)[:, None] >> np.arange(n) & 1) * 2 - 1
+        return float((np.abs(signs @ sums) >= least).mean())
+    random = np.random.default_rng(0)
+    block = max(1, 2**22 // n)
+    hits = 0
+    for start in range(0, FLIPS, block):
+        signs = random.integers(2, size=(min(block, FLIPS - start), n)) * 2 - 1
+        hits += int((np.abs(signs @ sums) >= least).sum())
+    return (1 + hits) / (1 + FLIPS)
+
+
+def _by_group(numbers: np.ndarray, groups: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
+    """The sum and the size of each group, in the order of their first."""
     place = {group: at for at, group in enumerate(dict.fromkeys(groups))}
     index = np.array([place[group] for group in groups])
-    return of_ratio(np.bincount(index, numbers), np.bincount(index).astype(float))
-
-
-def mcnemar(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> float:
-    """The two-sided p-value that two answerers of the same questions are equally often right (1, or 0): McNemar's exact test."""
-    a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
-    up, down = int((a > b).sum()), int((a < b).sum())
-    n = up + down
-    tail = sum(math.comb(n, k) for k in range(min(up, down) + 1)) / 2**n
-    return min(1.0, 2 * tail)
+    return np.bincount(index, numbers), np.bincount(index).astype(float)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -12,7 +12,7 @@ import torch
 
 import addenda
 from addenda.core.errors import AddendaError, DataError
-from addenda.intervals import holm, mcnemar
+from addenda.intervals import holm
 from addenda.measuring import three_settings as settings
 from addenda.measuring.facts import biographies
 from addenda.measuring.options import Option
@@ -121,10 +121,7 @@ def test_a_real_base_is_asked(base: addenda.Base) -> None:
         three_settings(base, FACTS, passages=0)
 
 
-def test_p_values_are_exact_and_adjusted_upwards() -> None:
-    assert mcnemar([1] * 5 + [0] * 5, [1] * 5 + [0] * 5) == 1.0
-    assert mcnemar([1, 1, 1, 1, 1], [0, 0, 0, 0, 0]) == pytest.approx(2 / 32)
-    assert mcnemar([0, 1], [1, 0]) == 1.0
+def test_p_values_are_adjusted_upwards() -> None:
     raw = [0.01, 0.04, 0.03]
     assert holm(raw) == pytest.approx([0.03, 0.06, 0.06])
     assert all(a >= b for a, b in zip(holm(raw), raw, strict=True))

@@ -19,7 +19,7 @@ import numpy as np
 
 from addenda.core.errors import AddendaError
 from addenda.files import replace_text
-from addenda.intervals import Interval, holm, mcnemar, of_mean
+from addenda.intervals import Interval, holm, of_mean, sign_flip
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.facts import Fact, Facts, evenly
 from addenda.measuring.options import BATCH_TOKENS, Option, all_likelihoods, first_wins
@@ -150,7 +150,7 @@ def three_settings(
 
 def _changes(right: Mapping[str, np.ndarray], people: Sequence[str]) -> tuple[Change, ...]:
     pairs = list(combinations(("closed", "offline", "online"), 2))
-    adjusted = holm([mcnemar(right[second], right[first]) for first, second in pairs])
+    adjusted = holm([sign_flip(right[second] - right[first], people) for first, second in pairs])
     return tuple(
         Change(first, second, of_mean(right[second] - right[first], people), p)
         for (first, second), p in zip(pairs, adjusted, strict=True)
