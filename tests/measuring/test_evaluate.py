@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import addenda
 from addenda import AddendaError
+from addenda.cli import app
+from addenda.core.errors import DataError
+from addenda.core.module import KnowledgeModule
 from addenda.measuring import evaluate as file
+from addenda.measuring import opening
 from addenda.measuring.evaluate import evaluate
+from addenda.measuring.facts import biographies
 from pico import pico, pico_tokenizer
 
 TEXTS = {"a": ["the river ran past the mill", "an old lane"], "b": ["the patients were given insulin"]}
@@ -64,3 +72,81 @@ def test_nothing_selected_scores_the_base_alone(base: Any) -> None:
 def test_no_text_is_refused(base: Any) -> None:
     with pytest.raises(AddendaError, match="at least one text"):
         file.evaluate(base, {})
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        ({"tasks": ["nonsense"]}, DataError, "no task 'nonsense'"),
+        ({"neutrality": "absent.jsonl"}, DataError, "absent.jsonl"),
+        ({"neutrality": ["too short"]}, DataError, "the shortest document length"),
+        ({"spectrum": "absent.jsonl"}, DataError, "absent.jsonl"),
+        ({"facts": "absent.jsonl"}, DataError, "cannot be read"),
+        ({"edits": "absent.jsonl"}, DataError, "cannot be read"),
+        ({"facts": biographies(2), "snapshot": "absent.jsonl"}, DataError, "cannot be read"),
+        ({"snapshot": biographies(2)}, AddendaError, "name the facts of today too"),
+        ({"edits": "absent.jsonl", "limit": 0}, AddendaError, "limit must be positive"),
+        ({"texts": TEXTS | {"late": "absent.jsonl"}}, DataError, "absent.jsonl"),
+        ({"texts": TEXTS | {"late": [" "]}}, DataError, "it is empty"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_scored(
+    base: Any, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    def scored(*_: Any, **__: Any) -> None:
+        raise AssertionError("scored before all was opened")
+
+    for name in ("score", "recall", "three_settings", "score_edits", "disturbance", "spectra", "_on_tasks"):
+        monkeypatch.setattr(file, name, scored)
+    with pytest.raises(error, match=said):
+        evaluate(base, **{"texts": TEXTS, "modules": "m"} | asked)
+
+
+def test_a_package_that_is_missing_is_told_before_anything_is_scored(
+    base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "score", lambda *_, **__: pytest.fail("scored first"))
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    with pytest.raises(AddendaError, match="needs bm25s: pip install"):
+        evaluate(base, TEXTS, "m", facts=biographies(2), snapshot=biographies(2))
+    base.tokenizer = None
+    with pytest.raises(AddendaError, match="no tokenizer"):
+        evaluate(base, TEXTS, "m", facts=biographies(2))
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_save_that_fails_loses_nothing_of_what_was_found(
+    base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    base.model.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    base.modules["m"].save(tmp_path / "m")
+    (tmp_path / "held.jsonl").write_text(json.dumps({"text": TEXTS["a"][0]}) + "\n")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    words = [
+        "evaluate",
+        "--base",
+        tmp_path / "base",
+        "--plug",
+        tmp_path / "m",
+        "--on",
+        f"held={tmp_path / 'held.jsonl'}",
+    ]
+    words += ["--save", *(["--json"] if as_json else [])]
+    good = CliRunner().invoke(app, [str(word) for word in words])
+    assert (good.exit_code, "Written into the card" in (good.stderr if as_json else good.stdout)) == (0, True)
+    monkeypatch.setattr(KnowledgeModule, "save", full)
+    said = CliRunner().invoke(app, [str(word) for word in words])
+    assert (said.exit_code, "was not saved: [Errno 28] No space left" in said.stderr) == (2, True), said.output
+    if as_json:
+        assert json.loads(said.stdout)["texts"][0]["name"] == "held"
+    else:
+        assert "Held-out loss" in said.stdout
+    monkeypatch.undo()
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(file, "score", lambda *_, **__: pytest.fail("scored first"))
+    said = CliRunner().invoke(app, [str(word) for word in words])
+    assert (said.exit_code, "holds what is not a module's (notes.txt)" in said.stderr) == (2, True), said.output

@@ -89,9 +89,9 @@ def evaluate(
             neutrality=neutrality, spectrum=spectrum, limit=limit, length=length, stride=stride, tokens=tokens,
             batch_tokens=batch_tokens,
         )  # fmt: skip
-        if folder is not None:
-            keep(loaded.base, found, folder)
-        answer.give(found.as_dict(), lambda out: show(out, found, folder))
+        answer.give(found.as_dict(), lambda out: show(out, found))
+    if folder is not None:  # what was found has been told by now: a save that fails loses nothing
+        _save(loaded.base, found, folder, json)
 
 
 def folder_of(plug: list[str], selected: dict[str, float]) -> Path:
@@ -99,27 +99,50 @@ def folder_of(plug: list[str], selected: dict[str, float]) -> Path:
 
     Raises:
         AddendaError: another number of modules act, or it came from no folder of this machine.
+        FileError: the folder holds what is not a module's, so that nothing could be saved there.
     """
     from addenda.core.errors import AddendaError
+    from addenda.files import check_place
+    from addenda.storage import MEMBERS
 
     alias, place = o.named(plug[0]) if len(plug) == 1 else ("", "")
     if not place or alias or list(selected.values()) != [1.0] or not (Path(place) / "card.json").is_file():
         raise AddendaError(
             "--save is for one module, plugged from its folder under its own name (--plug FOLDER) and acting at weight 1"
         )
+    check_place(Path(place), MEMBERS)
     return Path(place)
 
 
-def keep(base: Base, found: Evaluation, folder: Path) -> None:
+def _save(base: Base, found: Evaluation, folder: Path, json: bool) -> None:
+    """Write what was told into the module's folder, and say so.
+
+    Raises:
+        typer.Exit: with code 2, where it could not be written; why is said on standard error.
+    """
+    from addenda.cli.answers import console, note, print_error
+    from addenda.core.errors import AddendaError
+
+    try:
+        written = keep(base, found, folder)
+    except (AddendaError, OSError) as error:  # standard output has its one answer: no second line of JSON
+        print_error(f"what was found is told above, but was not saved: {error}")
+        raise typer.Exit(2) from None
+    said = f"Written into the card of {written}."
+    note(said) if json else console().print(said)
+
+
+def keep(base: Base, found: Evaluation, folder: Path) -> Path:
     """Write what was found into the card of the module that acted, and save the module where it came from."""
     from addenda.measuring.recorded import record
 
     record(base, found)
     (name,) = found.modules
     base.modules[name].save(folder)
+    return folder
 
 
-def show(out: Console, found: Evaluation, written: Path | None = None) -> None:
+def show(out: Console, found: Evaluation) -> None:
     """A table for each thing measured, and what the canary found."""
     from addenda.cli import evaluated
 
@@ -142,5 +165,3 @@ def show(out: Console, found: Evaluation, written: Path | None = None) -> None:
         if probe.finding != "on":
             why = "its card has no record of training" if probe.finding == "fresh" else "its gate left the probe alone"
             out.print(f"'{probe.name}' ran at all {probe.sites} sites and changed nothing there: {why}.")
-    if written is not None:
-        out.print(f"Written into the card of {written}.")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from addenda.core.errors import AddendaError
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.disturbance import Disturbance, disturbance
-from addenda.measuring.edits import EditScores, load_edits, score_edits
-from addenda.measuring.facts import Facts, load_facts
+from addenda.measuring.edits import EditScores, score_edits
+from addenda.measuring.facts import Facts
+from addenda.measuring.opening import opened
 from addenda.measuring.recall import Recall, recall
 from addenda.measuring.spectrum import Health
 from addenda.measuring.spectrum import spectrum as spectra
@@ -47,7 +48,10 @@ class OnText:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, for one selection; `canary` is the proof that its modules really ran. None, or empty: not asked for."""
+    """What was measured, for one selection; `canary` is the proof that its modules really ran. None, or empty: not asked for.
+
+    `sources` has what the files of `facts`, `snapshot` and `edits` and the text of `spectrum` are called.
+    """
 
     base: str
     modules: dict[str, float]
@@ -59,6 +63,7 @@ class Evaluation:
     edits: EditScores | None = None
     neutrality: Disturbance | None = None
     spectrum: dict[str, list[Health]] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -69,6 +74,7 @@ class Evaluation:
             "texts": [one.as_dict() for one in self.texts],
             "tasks": [one.as_dict() for one in self.tasks],
             "spectrum": {name: [one.as_dict() for one in sites] for name, sites in self.spectrum.items()},
+            "sources": self.sources,
         }
         for name in ("recall", "settings", "edits", "neutrality"):
             found = getattr(self, name)
@@ -92,7 +98,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure a base with modules on and off: whatever of the following is given.
 
-    Before anything is scored, a probe checks that every site of every selected module runs with its weight.
+    Before anything is scored, all that is asked for is opened, and a probe checks that every site of every selected module runs
+    with its weight.
 
     Args:
         base: as `addenda.attach` gives it; its own selection is put back after.
@@ -109,31 +116,34 @@ def evaluate(
         settings: of `addenda.perplexity`.
 
     Raises:
-        AddendaError: there is nothing to measure, a module did not run, a package is missing, or a setting is out of range.
+        AddendaError: there is nothing to measure, a snapshot has no facts beside it, a module did not run, a package is missing,
+            or a setting is out of range.
         DataError: a text or file cannot be read, or there is no such task.
     """
     asked = [texts, tasks, facts, edits, neutrality, spectrum]
     if not any(one is not None and (not hasattr(one, "__len__") or len(one)) for one in asked):
         raise AddendaError("evaluate needs at least one text by name, or tasks, facts, edits, neutrality or spectrum")
     weights = weights_of(modules)
-    if not weights and (neutrality is not None or spectrum is not None):
-        raise AddendaError("neutrality and spectrum are of modules: name those that act")
+    given = opened(
+        base, texts or {}, weights, tasks=tasks, facts=facts, snapshot=snapshot, edits=edits, neutrality=neutrality,
+        spectrum=spectrum, limit=limit,
+    )  # fmt: skip
     canary = proved(base, weights)
-    people = load_facts(facts) if isinstance(facts, str | Path) else facts
-    before = load_facts(snapshot) if isinstance(snapshot, str | Path) else snapshot
-    changes = None if edits is None else load_edits(None if edits == "known" else edits, limit=limit)
+    people, before = given.facts, given.snapshot
+    scored = tuple(_on_text(base, name, source, weights, settings) for name, source in given.texts.items())
     return Evaluation(
         base=base.name,
         modules=weights,
         canary=tuple(canary),
-        texts=tuple(_on_text(base, name, source, weights, settings) for name, source in (texts or {}).items()),
+        texts=scored,
         tasks=_on_tasks(base, tasks, weights, limit),
         recall=None if people is None else recall(base, people, weights, questions=limit),
         settings=None if people is None or before is None
         else three_settings(base, people, weights, snapshot=before, questions=limit),
-        edits=None if changes is None else score_edits(base, changes, weights),
-        neutrality=None if neutrality is None else disturbance(base, weights, neutrality),
-        spectrum={} if spectrum is None else {name: spectra(base, name, spectrum) for name in weights},
+        edits=None if given.edits is None else score_edits(base, given.edits, weights),
+        neutrality=None if given.neutrality is None else disturbance(base, weights, given.neutrality),
+        spectrum={} if given.spectrum is None else {name: spectra(base, name, given.spectrum) for name in weights},
+        sources=given.sources,
     )  # fmt: skip
 
 
@@ -150,8 +160,6 @@ def _on_text(base: Base, name: str, source: Any, weights: dict[str, float], sett
 def _on_tasks(base: Base, tasks: Sequence[str], weights: dict[str, float], limit: int | None) -> tuple[OnTask, ...]:
     if not tasks:
         return ()
-    try:
-        from addenda.measuring.harness import evaluate_tasks
-    except ImportError as error:
-        raise AddendaError(f'tasks need lm-eval ({error}): pip install "addenda[eval]"') from None
+    from addenda.measuring.harness import evaluate_tasks  # there: `opened` has looked
+
     return tuple(evaluate_tasks(base, tasks, {"modules": weights} if weights else None, limit=limit))

@@ -1,0 +1,118 @@
+"""Opening: everything that an evaluation will read, looked at before anything is scored, so that no mistake costs an hour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from addenda.core.errors import AddendaError, DataError
+from addenda.measuring.disturbance import LENGTH as ON_NEUTRALITY
+from addenda.measuring.edits import Edit, load_edits
+from addenda.measuring.facts import Facts, load_facts
+from addenda.measuring.pieces import documents_of
+from addenda.measuring.spectrum import LENGTH as OF_SPECTRUM
+from addenda.texts import Texts
+from addenda.texts import texts as open_texts
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What `evaluate` was given, opened; `sources` has what files are called, without folder and ending."""
+
+    texts: dict[str, Texts]
+    facts: Facts | None
+    snapshot: Facts | None
+    edits: list[Edit] | None
+    neutrality: Texts | None
+    spectrum: Texts | None
+    sources: dict[str, str]
+
+
+def opened(
+    base: Base,
+    texts: Mapping[str, Any],
+    weights: Mapping[str, float],
+    *,
+    tasks: Sequence[str],
+    facts: Facts | str | Path | None,
+    snapshot: Facts | str | Path | None,
+    edits: str | Path | None,
+    neutrality: Any,
+    spectrum: Any,
+    limit: int | None,
+) -> Opened:
+    """Open what is to be measured; arguments as of `evaluate`.
+
+    Raises:
+        AddendaError: a package is missing, the limit is not positive, neutrality or a spectrum is asked for without modules, a
+            snapshot without facts, or words without a tokenizer.
+        DataError: there is no such task or text, a file is not of its form, or a text is too short to be measured on.
+    """
+    if limit is not None and limit < 1:
+        raise AddendaError(f"limit must be positive; got {limit}")
+    if not weights and (neutrality is not None or spectrum is not None):
+        raise AddendaError("neutrality and spectrum are of modules: name those that act")
+    if snapshot is not None and facts is None:
+        raise AddendaError("a snapshot is of facts at an earlier time: name the facts of today too")
+    if base.tokenizer is None and (tasks or facts is not None or edits is not None):
+        raise AddendaError(
+            "tasks, facts and edits ask in words, and the base has no tokenizer: addenda.attach(model, tokenizer)"
+        )
+    if snapshot is not None and find_spec("bm25s") is None:
+        raise AddendaError('the snapshot is retrieved from, which needs bm25s: pip install "addenda[eval]"')
+    _check_tasks(tasks)
+    files = {"facts": facts, "snapshot": snapshot, "edits": edits, "spectrum": None}
+    found = Opened(
+        texts={name: _readable(open_texts(source)) for name, source in texts.items()},
+        facts=load_facts(facts) if isinstance(facts, str | Path) else facts,
+        snapshot=load_facts(snapshot) if isinstance(snapshot, str | Path) else snapshot,
+        edits=None if edits is None else load_edits(None if edits == "known" else edits, limit=limit),
+        neutrality=_long_enough(base, neutrality, ON_NEUTRALITY),
+        spectrum=_long_enough(base, spectrum, OF_SPECTRUM),
+        sources={name: stem(file) for name, file in files.items() if isinstance(file, str | Path)},
+    )
+    if found.spectrum is not None:
+        found.sources["spectrum"] = found.spectrum.name
+    return found
+
+
+def stem(file: str | Path) -> str:
+    """What a file is called, without its folder and the endings that tell its form."""
+    name = Path(file).name
+    for ending in (".gz", ".jsonl", ".json"):
+        name = name.removesuffix(ending)
+    return name
+
+
+def _check_tasks(tasks: Sequence[str]) -> None:
+    if not tasks:
+        return
+    from addenda.measuring.tasks import tasks_named
+
+    tasks_named(list(tasks))
+    try:
+        import addenda.measuring.harness  # noqa: F401 - whether it can be imported is the question
+    except ImportError as error:
+        raise AddendaError(f'tasks need lm-eval ({error}): pip install "addenda[eval]"') from None
+
+
+def _readable(source: Texts) -> Texts:
+    """A text whose first record was read."""
+    if next(iter(source), None) is None:
+        raise DataError(f"'{source.name}' holds no token to score: it is empty")
+    return source
+
+
+def _long_enough(base: Base, given: Any, length: int) -> Texts | None:
+    """A text that holds a document of the length that is measured on; None for none."""
+    if given is None:
+        return None
+    source, length = open_texts(given), min(length, base.context or length)
+    next(documents_of(base, source, [length], length))
+    return source
