@@ -66,3 +66,30 @@ def test_layers_below_a_memory_are_left_alone(base: addenda.Base) -> None:
 def test_a_selection_is_needed(base: addenda.Base) -> None:
     with pytest.raises(AddendaError, match="name the modules"):
         disturbance(base, (), "general_valid")
+
+
+def test_intervals_are_over_documents_however_many_pieces_each_has(base: addenda.Base) -> None:
+    """Pieces that are all alike say nothing that the first of them has not said: as much is known from one of each."""
+    loud(base.new("m", addenda.LoRA(2)), 0.02)
+    sentences = ["The river ran past the old mill. ", "Patients were given insulin. ", "A court may order costs. "]
+    one, many = ([sentence * times for sentence in sentences] for times in (40, 400))
+    short = disturbance(base, "m", one, length=64, tokens=3 * 64)
+    long = disturbance(base, "m", many, length=64, tokens=30 * 64)
+    alone = disturbance(base, "m", many[:1], length=64, tokens=10 * 64)
+    base.unplug("m")
+    assert (short.tokens, long.tokens, alone.tokens) == (3 * 64, 30 * 64, 10 * 64)
+    assert (short.kl.n, long.kl.n, alone.kl.n) == (3, 3, 1)
+    assert long.kl.high - long.kl.low > 0.8 * (short.kl.high - short.kl.low) > 0
+    assert alone.kl.low == alone.kl.value == alone.kl.high
+    assert 0 <= long.untouched.low <= long.untouched.high <= 1
+
+
+def test_every_piece_knows_its_document(base: addenda.Base) -> None:
+    from addenda.measuring.pieces import documents_of, pieces_of
+    from addenda.texts import texts
+
+    source = texts(["the river " * 40, "short", "an old lane " * 90])
+    found = list(pieces_of(base, source, [16], 16 * 8))
+    assert [number for _, _, numbers in found for number in numbers] == [0, 0, 0, 0, 2, 2, 2, 2]
+    for (_, ids, _), (_, plain) in zip(found, documents_of(base, source, [16], 16 * 8), strict=True):
+        assert torch.equal(ids, plain)

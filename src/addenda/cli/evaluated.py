@@ -137,7 +137,9 @@ def neutrality(found: Disturbance) -> Table:
     table = table_of(f"What changed on {found.on}, {found.tokens:,} tokens [95% interval over documents]", "", "")
     table.add_row("tokens left bit-equal", share(found.untouched))
     table.add_row("same likeliest next token", share(found.agree))
-    table.add_row("KL from the base, nats", f"{found.kl.value:.5f} \\[{found.kl.low:.5f}, {found.kl.high:.5f}]")
+    kl = found.kl
+    between = "" if kl.n < 2 else f" \\[{kl.low:.5f}, {kl.high:.5f}]"
+    table.add_row("KL from the base, nats", f"{kl.value:.5f}{between}")
     table.add_row("change of a logit: mean, largest", f"{found.mean:.4f}, {found.largest:.3f}")
     for layer, one in enumerate(found.by_layer):
         table.add_row(f"residual stream after layer {layer}, relative", f"{one:.2%}")

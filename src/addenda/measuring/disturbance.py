@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from addenda.bases.hooks import of_this_thread
 from addenda.core.errors import AddendaError
 from addenda.core.state import evaluating
-from addenda.intervals import Interval, of_mean
+from addenda.intervals import SHARE, Interval, of_mean
 from addenda.measuring.canary import WasOn, proved
-from addenda.measuring.pieces import documents_of
+from addenda.measuring.pieces import pieces_of
 from addenda.objectives.head import Head
 from addenda.selection import Names, weights_of
 from addenda.texts import texts as open_texts
@@ -33,7 +34,7 @@ class Disturbance:
     `untouched` is the share of tokens whose logits are bit-equal to the bare base's; `largest` and `mean` the change of a
     logit, absolute; `kl` the divergence from the base's next-token distribution to that with the modules, nats; `agree` the share
     of tokens whose likeliest next token is the same; `by_layer` the change of the residual stream that leaves each layer,
-    relative to its length. Intervals are over documents.
+    relative to its length. Intervals are over documents, drawn whole: of one document alone there is none.
     """
 
     on: str
@@ -61,11 +62,11 @@ def disturbance(base: Base, modules: Names, texts: Any, *, tokens: int = TOKENS,
         modules: what acts.
         texts: text that no module was trained on, whatever `addenda.train` takes as a corpus.
         tokens: read at most.
-        length: of the documents that it is cut into; shorter where the base's context is.
+        length: of the pieces that documents are cut into; shorter where the base's context is.
 
     Raises:
         AddendaError: no module is named, or one did not run.
-        DataError: the text cannot be read, or no document is long enough.
+        DataError: the text cannot be read, or no document is that long.
     """
     weights = weights_of(modules)
     if not weights:
@@ -76,41 +77,42 @@ def disturbance(base: Base, modules: Names, texts: Any, *, tokens: int = TOKENS,
         head = Head(base.model)
     seen = _Seen(len(base.host.layers))
     with evaluating(base.model):
-        for _, ids in documents_of(base, source, [length], tokens):
+        for _, ids, numbers in pieces_of(base, source, [length], tokens):
             with base.off(), _layers(base) as before:
                 bare = head.hidden(ids)
             with base.using(weights), _layers(base) as after:
                 moved = head.hidden(ids)
             seen.add_layers(before, after)
-            for off, on in zip(bare, moved, strict=True):
-                seen.add_document(head, off, on)
+            for number, off, on in zip(numbers, bare, moved, strict=True):
+                seen.add_piece(head, number, off, on)
     return Disturbance(
         on=source.name,
         modules=weights,
         canary=tuple(canary),
         tokens=seen.tokens,
-        untouched=of_mean(seen.equal),
+        untouched=of_mean(seen.equal, seen.documents, SHARE),
         largest=seen.largest,
         mean=seen.total / max(1, seen.numbers),
-        kl=of_mean(seen.kl),
-        agree=of_mean(seen.agree),
+        kl=of_mean(seen.kl, seen.documents, (0.0, math.inf)),
+        agree=of_mean(seen.agree, seen.documents, SHARE),
         by_layer=tuple(float(a / max(1e-30, b)) for a, b in zip(seen.changed, seen.size, strict=True)),
     )
 
 
 class _Seen:
-    """Sums over documents."""
+    """Sums over pieces of documents, and whose piece each is."""
 
     def __init__(self, layers: int) -> None:
         self.tokens = self.numbers = 0
         self.largest = self.total = 0.0
+        self.documents: list[int] = []
         self.equal: list[float] = []
         self.kl: list[float] = []
         self.agree: list[float] = []
         self.changed, self.size = [0.0] * layers, [0.0] * layers
 
-    def add_document(self, head: Head, off: Tensor, on: Tensor) -> None:
-        """Last states [T, D] of one document, without the modules and with them."""
+    def add_piece(self, head: Head, document: int, off: Tensor, on: Tensor) -> None:
+        """Last states [T, D] of one piece, without the modules and with them."""
         equal = agree = kl = 0.0
         for one, other in zip(off.split(head.chunk), on.split(head.chunk), strict=True):
             a, b = head.logits(one), head.logits(other)
@@ -124,6 +126,7 @@ class _Seen:
             kl += float((p.exp() * (p - q)).sum(-1).double().sum())
         count = len(off)
         self.tokens += count
+        self.documents.append(document)
         self.equal.append(equal / count)
         self.agree.append(agree / count)
         self.kl.append(max(0.0, kl / count))

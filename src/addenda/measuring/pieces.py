@@ -22,12 +22,23 @@ LENGTHS = (64, 128, 256, 512)
 PASS = 4096
 
 
-@torch.no_grad()
 def documents_of(base: Base, source: Texts, lengths: Sequence[int] | None, tokens: int) -> Iterator[tuple[int, Tensor]]:
     """Batches of documents of one length: the length, and ids [B, length], cut from texts that are opened as scored ones.
 
     Raises:
         DataError: no text is as long as the shortest length.
+    """
+    for length, ids, _ in pieces_of(base, source, lengths, tokens):
+        yield length, ids
+
+
+@torch.no_grad()
+def pieces_of(
+    base: Base, source: Texts, lengths: Sequence[int] | None, tokens: int
+) -> Iterator[tuple[int, Tensor, list[int]]]:
+    """As `documents_of`, and for each of the B pieces the number of the text of `source` that it was cut from.
+
+    Pieces of one text are alike: an interval draws texts whole.
     """
     most = base.context or max(LENGTHS)
     chosen = sorted(lengths or [length for length in LENGTHS if length <= most])
@@ -37,20 +48,27 @@ def documents_of(base: Base, source: Texts, lengths: Sequence[int] | None, token
         wanted = max(1, tokens // length)
         for document in opened(Encoder(base.tokenizer, base.vocabulary), source, None):
             pieces = [document.ids[at : at + length] for at in range(0, len(document.ids) - length + 1, length)]
-            documents += [pieces] if pieces else []
-            if len(documents) >= wanted:
+            documents.append(pieces)
+            if sum(map(bool, documents)) >= wanted:
                 break
-        rows = evenly(documents, wanted)
+        taken = _evenly(documents, wanted)
         size = max(1, PASS // length)
-        for at in range(0, len(rows), size):
+        for at in range(0, len(taken), size):
             some = True
-            yield length, torch.from_numpy(np.stack(rows[at : at + size]).astype(np.int64)).to(base.device)
+            rows = [row for _, row in taken[at : at + size]]
+            ids = torch.from_numpy(np.stack(rows).astype(np.int64)).to(base.device)
+            yield length, ids, [number for number, _ in taken[at : at + size]]
     if not some:
         raise DataError(f"no text of '{source.name}' has {chosen[0]} tokens, the shortest document length")
 
 
 def evenly(documents: list[list[np.ndarray]], wanted: int) -> list[np.ndarray]:
     """So many pieces, shared out over the documents as evenly as these allow, and spread over each document."""
+    return [piece for _, piece in _evenly(documents, wanted)]
+
+
+def _evenly(documents: list[list[np.ndarray]], wanted: int) -> list[tuple[int, np.ndarray]]:
+    """As `evenly`, each piece with the number of its document."""
     shares, left = [0] * len(documents), wanted
     while left > 0:
         open_ = [number for number, pieces in enumerate(documents) if shares[number] < len(pieces)][:left]
@@ -59,6 +77,8 @@ def evenly(documents: list[list[np.ndarray]], wanted: int) -> list[np.ndarray]:
         for number in open_:
             shares[number] += 1
         left -= len(open_)
-    chosen = (np.arange(share) * len(pieces) // share for share, pieces in zip(shares, documents, strict=True) if share)
-    held = (pieces for share, pieces in zip(shares, documents, strict=True) if share)
-    return [pieces[at] for pieces, places in zip(held, chosen, strict=True) for at in places]
+    return [
+        (number, pieces[at])
+        for number, (share, pieces) in enumerate(zip(shares, documents, strict=True))
+        for at in np.arange(share) * len(pieces) // max(1, share)
+    ]
