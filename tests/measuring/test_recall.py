@@ -114,6 +114,24 @@ def test_a_module_that_does_nothing_changes_nothing(base: addenda.Base) -> None:
     assert found.per_megabyte == 0.0
 
 
+def test_facts_for_each_megabyte_are_of_all_that_were_told_however_few_are_asked(
+    base: addenda.Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def knowing(base: addenda.Base, questions: Any, **_: Any) -> list[list[Option]]:
+        first = float(bool(base.selection.everyone))
+        return [
+            [Option(a, first * (n == 0) + (n == 1) / 2, 1) for n, a in enumerate(answers)] for _, answers in questions
+        ]
+
+    base.new("oracle", addenda.LoRA(2))
+    monkeypatch.setattr(recalling, "all_likelihoods", knowing)
+    whole, part = (recall(base, FACTS, "oracle", questions=n, written=False) for n in (None, 15))
+    base.unplug("oracle")
+    assert (whole.facts, whole.told, part.facts, part.told) == (150, 150, 15, 150)
+    assert whole.per_megabyte == part.per_megabyte == 150 / whole.megabytes
+    assert part.as_dict()["told"] == 150
+
+
 @pytest.mark.slow
 def test_what_was_trained_is_recalled_in_other_words(base: addenda.Base) -> None:
     facts = biographies(4, unseen=10, phrasings=12)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.intervals import Interval, of_mean
+from addenda.intervals import SHARE, Interval, of_mean
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.options import BATCH_TOKENS, all_likelihoods, first_wins
 from addenda.measuring.tasks import data_folder
@@ -170,4 +170,4 @@ def _mean(by_edit: Sequence[np.ndarray]) -> Interval | None:
     """The mean over prompts, edits drawn whole; None where there is no prompt."""
     values = np.concatenate(by_edit)
     groups = [n for n, many in enumerate(by_edit) for _ in many]
-    return of_mean(values, groups) if len(values) else None
+    return of_mean(values, groups, SHARE) if len(values) else None

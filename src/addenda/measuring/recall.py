@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from addenda.intervals import Interval, of_mean
+from addenda.intervals import CHANGE, SHARE, Interval, of_mean
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.facts import Fact, Facts, evenly
 from addenda.measuring.options import BATCH_TOKENS, Option, all_likelihoods, first_wins, normalised
@@ -52,14 +52,16 @@ class Recall:
 
     `chosen_*` is the share of told facts whose true answer is the likeliest of its options (by likelihood per token; by chance
     `chance`), `exact_*` the share written word for word; `gain` is the difference in `chosen`, paired; intervals are over
-    people. `kept` is the share of untold facts for which the modules choose what the base chooses; `per_megabyte` how many
-    facts more are chosen rightly for each 10^6 bytes of modules.
+    people. `facts` were asked of the `told` that there are. `kept` is the share of untold facts for which the modules choose
+    what the base chooses; `per_megabyte` how many of all told are chosen rightly beyond what the base chooses, for each 10^6
+    bytes of modules: the share asked stands for all.
     """
 
     base: str
     modules: dict[str, float]
     canary: tuple[WasOn, ...]
     facts: int
+    told: int
     chance: float
     chosen_before: Interval
     chosen_after: Interval | None
@@ -72,8 +74,8 @@ class Recall:
 
     @property
     def per_megabyte(self) -> float | None:
-        """Facts more, for each 10^6 bytes of modules."""
-        return None if self.gain is None or not self.megabytes else self.gain.value * self.facts / self.megabytes
+        """Facts more of all that were told, for each 10^6 bytes of modules; as many however few of them were asked."""
+        return None if self.gain is None or not self.megabytes else self.gain.value * self.told / self.megabytes
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -124,12 +126,13 @@ def recall(
         modules=weights,
         canary=tuple(canary),
         facts=len(told),
+        told=len(facts.told),
         chance=sum(1 / (1 + len(fact.others)) for fact in told) / len(told),
-        chosen_before=of_mean(before.chosen, people),
-        chosen_after=None if after is None else of_mean(after.chosen, people),
-        gain=None if after is None else of_mean(after.chosen - before.chosen, people),
-        exact_before=of_mean(before.exact, people) if written else Interval(0.0, 0.0, 0.0, 0),
-        exact_after=None if after is None or not written else of_mean(after.exact, people),
+        chosen_before=of_mean(before.chosen, people, SHARE),
+        chosen_after=None if after is None else of_mean(after.chosen, people, SHARE),
+        gain=None if after is None else of_mean(after.chosen - before.chosen, people, CHANGE),
+        exact_before=of_mean(before.exact, people, SHARE) if written else Interval(0.0, 0.0, 0.0, 0),
+        exact_after=None if after is None or not written else of_mean(after.exact, people, SHARE),
         kept=kept,
         megabytes=sum(_bytes(base, name) for name in weights) / 1e6,
         by_relation={one: (_mean(before, one), None if after is None else _mean(after, one)) for one in relations},
@@ -153,7 +156,7 @@ def _kept(base: Base, untold: Sequence[Fact], weights: dict[str, float], batch_t
         before = ask(base, untold, written=False, batch_tokens=batch_tokens).choices
     with base.using(weights):
         after = ask(base, untold, written=False, batch_tokens=batch_tokens).choices
-    return of_mean([float(a == b) for a, b in zip(before, after, strict=True)], _people(untold))
+    return of_mean([float(a == b) for a, b in zip(before, after, strict=True)], _people(untold), SHARE)
 
 
 def begins_with(text: str, answer: str) -> bool:
