@@ -150,3 +150,30 @@ def test_a_save_that_fails_loses_nothing_of_what_was_found(
     monkeypatch.setattr(file, "score", lambda *_, **__: pytest.fail("scored first"))
     said = CliRunner().invoke(app, [str(word) for word in words])
     assert (said.exit_code, "holds what is not a module's (notes.txt)" in said.stderr) == (2, True), said.output
+
+
+def test_a_certificate_is_written_beside_the_module(base: Any, tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    base.model.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    base.modules["m"].save(tmp_path / "m")
+    (tmp_path / "held.jsonl").write_text(json.dumps({"text": TEXTS["a"][0]}) + "\n")
+    biographies(3, unseen=2).save(tmp_path / "people.jsonl")
+    words = [
+        "evaluate",
+        "--base",
+        tmp_path / "base",
+        "--plug",
+        tmp_path / "m",
+        "--on",
+        f"held={tmp_path / 'held.jsonl'}",
+    ]
+    words += ["--facts", tmp_path / "people.jsonl", "--snapshot", tmp_path / "people.jsonl", "--limit", "2", "--save"]
+    said = CliRunner().invoke(app, [str(word) for word in words])
+    assert said.exit_code == 0, said.output
+    assert "m.certificate.json" in said.stdout.replace("\n", "")
+    kept = json.loads((tmp_path / "m.certificate.json").read_text())
+    assert kept["rollback"]["holds"] is True
+    assert set(kept["regression"]) == {"loss added on held, nats per token", "untold facts answered as before"}
+    assert len(kept["audit"]["sha256"]["m"]) == 64
+    assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0  # the folder is a module's as before

@@ -12,12 +12,14 @@ import torch
 
 import addenda
 from addenda.core.errors import AddendaError, DataError
-from addenda.intervals import holm
+from addenda.intervals import Interval, holm
 from addenda.measuring import three_settings as settings
+from addenda.measuring.certificate import rolled_back
 from addenda.measuring.facts import biographies
 from addenda.measuring.options import Option
 from addenda.measuring.retrieval import Passages, with_passages
 from addenda.measuring.three_settings import three_settings
+from pico import pico, pico_tokenizer
 
 pytest.importorskip("bm25s")
 FACTS = biographies(12, phrasings=1)
@@ -80,6 +82,8 @@ def test_a_perfect_reader_is_right_online_and_stale_offline(
     changes = {(one.first, one.second): one for one in found.changes}
     assert changes["offline", "online"].difference.value > 0.3
     assert changes["offline", "online"].p < 0.01
+    people = [fact.subject for fact in FACTS.told]
+    assert changes["offline", "online"].p >= 2 / 2 ** len(set(people))  # twelve people, not sixty questions
     same = three_settings(base, FACTS)
     assert same.stale is None
     assert {(c.first, c.second): c for c in same.changes}["offline", "online"].difference.value == 0.0
@@ -88,6 +92,12 @@ def test_a_perfect_reader_is_right_online_and_stale_offline(
     kept = json.loads((tmp_path / "certificate.json").read_text())
     assert set(kept) == {"target", "window", "method", "verification", "regression", "rollback", "audit"}
     assert kept["audit"]["fingerprint"] == base.fingerprint
+    held = sum(a.answer == b.answer for a, b in zip(FACTS.told, later.told, strict=True))
+    assert kept["window"]["hold since the snapshot"] == held
+    assert kept["window"]["hold since some time after it"] == len(FACTS.told) - held > 0
+    assert kept["verification"]["changes"]["online less closed"]["p"] < 0.05
+    assert kept["regression"] == {}  # nothing acts
+    assert kept["rollback"]["holds"] is True
 
 
 def test_a_module_that_holds_the_facts_raises_the_closed_setting_alone(
@@ -105,11 +115,86 @@ def test_a_module_that_holds_the_facts_raises_the_closed_setting_alone(
     monkeypatch.setattr(settings, "all_likelihoods", knowing)
     base.new("people", addenda.LoRA(2))
     off, on = three_settings(base, FACTS), three_settings(base, FACTS, "people")
+    assert list(base.modules) == ["people"]
     base.unplug("people")
     assert on.shares["closed"].value == 1.0 > off.shares["closed"].value
     assert on.changes[-1].difference.value == off.changes[-1].difference.value == 0.0
     assert on.certificate.method == "LoRA 'people' at 1"
     assert on.certificate.audit["canary"] == "people: fresh"
+    regression = on.certificate.regression
+    assert set(regression) == {"loss added on general_valid, nats per token", "untold facts answered as before"}
+    assert regression["untold facts answered as before"]["value"] == 1.0  # fresh: it moves nothing
+    assert regression["loss added on general_valid, nats per token"] == pytest.approx(
+        {"value": 0.0, "low": 0.0, "high": 0.0, "n": regression["loss added on general_valid, nats per token"]["n"]}
+    )
+
+
+def test_a_loud_module_is_told_in_the_certificate(base: addenda.Base) -> None:
+    loud(base.new("loud", addenda.LoRA(4)))
+    found = three_settings(base, FACTS, "loud", questions=2).certificate
+    given = three_settings(
+        base, FACTS, "loud", questions=2, regression={"loss added on mine": Interval(0.1, 0.0, 0.2, 9)}
+    ).certificate.regression
+    base.unplug("loud")
+    added = found.regression["loss added on general_valid, nats per token"]
+    assert added["low"] > 0.1
+    assert added["n"] > 1
+    assert found.regression["untold facts answered as before"]["value"] < 1
+    assert found.rollback["holds"] is True
+    assert given.keys() == {"loss added on mine", "untold facts answered as before"}
+    assert given["loss added on mine"] == {"value": 0.1, "low": 0.0, "high": 0.2, "n": 9}
+
+
+def loud(module: addenda.KnowledgeModule) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)), alpha=0.3)
+
+
+def test_a_rollback_is_tried_and_one_that_fails_is_found_out() -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    kinds = {"b": addenda.LoRA(2), "a": addenda.NeutralResidues(width=8)}
+    for name, kind in kinds.items():
+        loud(base.new(name, kind))
+    modules = list(base.modules.values())
+    ids = torch.arange(8)[None]
+    base.use(b=0.5)
+    with torch.no_grad():
+        before = base.model(ids).logits
+        found = rolled_back(base)
+        after = base.model(ids).logits
+    assert (found["holds"], found["how"]) == (True, "unplug b, a")
+    assert found["fingerprint"] == found["fingerprint when attached"] == base.fingerprint
+    assert found["sha256 of the probe's logits"] == found["the same before, everything off"]
+    assert list(base.modules.values()) == modules
+    assert base.selection.everyone == {"b": 0.5}
+    assert torch.equal(before, after)
+    with torch.no_grad():
+        base.model.get_input_embeddings().weight[3] += 1.0
+    assert rolled_back(base)["holds"] is False  # the base is no longer what was attached to
+    open_ = base.trainable("a")
+    with pytest.raises(AddendaError, match=r"being trained \(a\)"):
+        rolled_back(base)
+    with pytest.raises(AddendaError, match=r"being trained \(a\)"):
+        three_settings(base, FACTS, "b")
+    open_.close()
+    assert list(base.modules.values()) == modules
+
+
+def test_a_hook_that_is_left_behind_is_no_rollback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: unplugging leaves something in the base that acts once the module is gone."""
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    loud(base.new("a", addenda.LoRA(2)))
+    unplug = addenda.Base.unplug
+
+    def leaking(self: addenda.Base, name: str) -> None:
+        unplug(self, name)
+        self.model.lm_head.register_forward_hook(lambda module, args, out: out + 1e-3)
+
+    monkeypatch.setattr(addenda.Base, "unplug", leaking)
+    found = rolled_back(base)
+    assert found["fingerprint"] == found["fingerprint when attached"]
+    assert found["holds"] is False
 
 
 def test_a_real_base_is_asked(base: addenda.Base) -> None:

@@ -128,18 +128,27 @@ def _save(base: Base, found: Evaluation, folder: Path, json: bool) -> None:
     except (AddendaError, OSError) as error:  # standard output has its one answer: no second line of JSON
         print_error(f"what was found is told above, but was not saved: {error}")
         raise typer.Exit(2) from None
-    said = f"Written into the card of {written}."
+    said = f"Written into the card of {written[0]}{', and ' + str(written[1]) if len(written) > 1 else ''}."
     note(said) if json else console().print(said)
 
 
-def keep(base: Base, found: Evaluation, folder: Path) -> Path:
-    """Write what was found into the card of the module that acted, and save the module where it came from."""
+def keep(base: Base, found: Evaluation, folder: Path) -> list[Path]:
+    """Write what was found into the card of the module that acted, and save the module where it came from.
+
+    The certificate of the three settings, if they were asked, is written beside that folder, which holds a module and nothing
+    else: `runs/people.certificate.json` beside `runs/people`. Returns what was written.
+    """
     from addenda.measuring.recorded import record
 
     record(base, found)
     (name,) = found.modules
     base.modules[name].save(folder)
-    return folder
+    if found.settings is None:
+        return [folder]
+    place = folder.resolve()
+    beside = place.with_name(f"{place.name}.certificate.json")
+    found.settings.certificate.save(beside)
+    return [folder, beside]
 
 
 def show(out: Console, found: Evaluation) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.errors import AddendaError
+from addenda.intervals import Interval
 from addenda.measuring.canary import WasOn, proved
+from addenda.measuring.certificate import UNTOLD, loss_added
 from addenda.measuring.disturbance import Disturbance, disturbance
 from addenda.measuring.edits import EditScores, score_edits
 from addenda.measuring.facts import Facts
@@ -131,15 +133,16 @@ def evaluate(
     canary = proved(base, weights)
     people, before = given.facts, given.snapshot
     scored = tuple(_on_text(base, name, source, weights, settings) for name, source in given.texts.items())
+    recalled = None if people is None else recall(base, people, weights, questions=limit)
     return Evaluation(
         base=base.name,
         modules=weights,
         canary=tuple(canary),
         texts=scored,
         tasks=_on_tasks(base, tasks, weights, limit),
-        recall=None if people is None else recall(base, people, weights, questions=limit),
+        recall=recalled,
         settings=None if people is None or before is None
-        else three_settings(base, people, weights, snapshot=before, questions=limit),
+        else three_settings(base, people, weights, snapshot=before, questions=limit, regression=_moved(scored, recalled)),
         edits=None if given.edits is None else score_edits(base, given.edits, weights),
         neutrality=None if given.neutrality is None else disturbance(base, weights, given.neutrality),
         spectrum={} if given.spectrum is None else {name: spectra(base, name, given.spectrum) for name in weights},
@@ -155,6 +158,13 @@ def _on_text(base: Base, name: str, source: Any, weights: dict[str, float], sett
     with base.using(weights):
         on = score(base, source, **settings)
     return OnText(name, off, on, on.minus(off))
+
+
+def _moved(texts: Sequence[OnText], recalled: Recall | None) -> dict[str, Interval]:
+    """What the certificate need not measure again."""
+    changes = {loss_added(one.name): one.difference for one in texts}
+    found = {name: Interval(c.nats, c.low, c.high, c.documents) for name, c in changes.items() if c is not None}
+    return found if recalled is None or recalled.kept is None else found | {UNTOLD: recalled.kept}
 
 
 def _on_tasks(base: Base, tasks: Sequence[str], weights: dict[str, float], limit: int | None) -> tuple[OnTask, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.errors import AddendaError, DataError
+from addenda.measuring.certificate import check_idle
 from addenda.measuring.disturbance import LENGTH as ON_NEUTRALITY
 from addenda.measuring.edits import Edit, load_edits
 from addenda.measuring.facts import Facts, load_facts
@@ -51,7 +52,7 @@ def opened(
 
     Raises:
         AddendaError: a package is missing, the limit is not positive, neutrality or a spectrum is asked for without modules, a
-            snapshot without facts, or words without a tokenizer.
+            snapshot without facts or while a module is trained, or words without a tokenizer.
         DataError: there is no such task or text, a file is not of its form, or a text is too short to be measured on.
     """
     if limit is not None and limit < 1:
@@ -66,6 +67,8 @@ def opened(
         )
     if snapshot is not None and find_spec("bm25s") is None:
         raise AddendaError('the snapshot is retrieved from, which needs bm25s: pip install "addenda[eval]"')
+    if snapshot is not None:
+        check_idle(base)
     _check_tasks(tasks)
     files = {"facts": facts, "snapshot": snapshot, "edits": edits, "spectrum": None}
     found = Opened(

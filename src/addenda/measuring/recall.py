@@ -114,11 +114,11 @@ def recall(
     canary = proved(base, weights)
     with base.off():
         before = ask(base, told, written=written, batch_tokens=batch_tokens)
-    after = kept = None
+    after = same = None
     if weights:
         with base.using(weights):
             after = ask(base, told, written=written, batch_tokens=batch_tokens)
-        kept = _kept(base, untold, weights, batch_tokens)
+        same = kept(base, untold, weights, batch_tokens) if untold else None
     people = _people(told)
     relations = dict.fromkeys(fact.relation for fact in told)
     return Recall(
@@ -133,7 +133,7 @@ def recall(
         gain=None if after is None else of_mean(after.chosen - before.chosen, people, CHANGE),
         exact_before=of_mean(before.exact, people, SHARE) if written else Interval(0.0, 0.0, 0.0, 0),
         exact_after=None if after is None or not written else of_mean(after.exact, people, SHARE),
-        kept=kept,
+        kept=same,
         megabytes=sum(_bytes(base, name) for name in weights) / 1e6,
         by_relation={one: (_mean(before, one), None if after is None else _mean(after, one)) for one in relations},
     )
@@ -148,10 +148,8 @@ def ask(base: Base, facts: Sequence[Fact], *, written: bool, batch_tokens: int =
     return Answers(tuple(map(tuple, options)), tuple(texts), tuple(facts))
 
 
-def _kept(base: Base, untold: Sequence[Fact], weights: dict[str, float], batch_tokens: int) -> Interval | None:
-    """The share of untold facts for which the base chooses the same with the modules."""
-    if not untold:
-        return None
+def kept(base: Base, untold: Sequence[Fact], weights: dict[str, float], batch_tokens: int = BATCH_TOKENS) -> Interval:
+    """The share of facts, one or more, that no text told for which the base chooses the same with the modules."""
     with base.off():
         before = ask(base, untold, written=False, batch_tokens=batch_tokens).choices
     with base.using(weights):

@@ -7,20 +7,17 @@ was told since the snapshot only the third can know.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from addenda.core.errors import AddendaError
-from addenda.files import replace_text
-from addenda.intervals import Interval, holm, of_mean, sign_flip
-from addenda.measuring.canary import WasOn, proved
+from addenda.intervals import CHANGE, SHARE, Interval, holm, of_mean, sign_flip
+from addenda.measuring.canary import proved
+from addenda.measuring.certificate import Certificate, certificate, check_idle, moved
 from addenda.measuring.facts import Fact, Facts, evenly
 from addenda.measuring.options import BATCH_TOKENS, Option, all_likelihoods, first_wins
 from addenda.measuring.retrieval import PASSAGE, Passages, with_passages
@@ -35,33 +32,15 @@ SETTINGS = ("closed", "offline", "online", "oracle")
 
 @dataclass(frozen=True)
 class Change:
-    """One setting's share against another's, on the same questions: the difference, and Holm's p of McNemar's test."""
+    """One setting's share against another's, on the same questions: the difference, and p, for three tests adjusted by Holm.
+
+    The test flips signs of whole people: questions about one person are answered alike.
+    """
 
     first: str
     second: str
     difference: Interval
     p: float
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What was changed in a model and how it was checked, machine-readable: the survey's F1 to F7."""
-
-    target: str
-    window: str
-    method: str
-    verification: dict[str, Any]
-    regression: dict[str, Any]
-    rollback: str
-    audit: dict[str, Any]
-
-    def save(self, path: str | Path) -> None:
-        """Write it as JSON, whole or not at all.
-
-        Raises:
-            FileError: it cannot be written.
-        """
-        replace_text(Path(path), json.dumps(asdict(self), indent=1, default=str) + "\n")
 
 
 @dataclass(frozen=True)
@@ -96,6 +75,7 @@ def three_settings(
     passages: int = 1,
     questions: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    regression: Mapping[str, Interval] | None = None,
 ) -> ThreeSettings:
     """Ask the same questions in three settings, with the same prompts, by the likelihood of options.
 
@@ -107,12 +87,15 @@ def three_settings(
         passages: retrieved for each question.
         questions: ask so many, evenly; default: all.
         batch_tokens: tokens of one forward pass.
+        regression: for the certificate, what is known of what else the modules move, by the names that `certificate.moved` has;
+            it measures what is missing.
 
     Raises:
-        AddendaError: bm25s is not installed, a module did not run, or a number is not positive.
+        AddendaError: bm25s is not installed, a module did not run or is being trained, or a number is not positive.
     """
     if passages < 1:
         raise AddendaError(f"passages must be positive; got {passages}")
+    check_idle(base)
     asked = evenly(facts.told, questions)
     before = facts if snapshot is None else snapshot
     offline = Passages(base, list(before.documents), tokens=PASSAGE)
@@ -134,7 +117,7 @@ def three_settings(
     right = {name: np.array([first_wins([o.mean for o in each]) for each in found]) for name, found in answers.items()}
     picked = [max(each, key=lambda one: one.mean).text for each in answers["offline"]]
     people = [fact.subject for fact in asked]
-    shares, changes = {name: of_mean(values, people) for name, values in right.items()}, _changes(right, people)
+    shares, changes = {name: of_mean(values, people, SHARE) for name, values in right.items()}, _changes(right, people)
     return ThreeSettings(
         base=base.name,
         modules=weights,
@@ -144,15 +127,27 @@ def three_settings(
         changes=changes,
         reliance=shares["closed"].value / shares["oracle"].value if shares["oracle"].value else None,
         stale=_stale(asked, before, picked, people),
-        certificate=_certificate(base, weights, facts, shares, changes, canary),
-    )
+        certificate=certificate(
+            base, weights, facts, before, canary, verification=_verified(len(asked), shares, changes),
+            regression=moved(base, weights, facts, regression or {}, batch_tokens),
+        ),
+    )  # fmt: skip
+
+
+def _verified(questions: int, shares: Mapping[str, Interval], changes: Sequence[Change]) -> dict[str, Any]:
+    """What the certificate says was asked and found."""
+    return {
+        "questions": questions,
+        "true answer likeliest": {setting: share.as_dict() for setting, share in shares.items()},
+        "changes": {f"{c.second} less {c.first}": c.difference.as_dict() | {"p": c.p} for c in changes},
+    }
 
 
 def _changes(right: Mapping[str, np.ndarray], people: Sequence[str]) -> tuple[Change, ...]:
     pairs = list(combinations(("closed", "offline", "online"), 2))
     adjusted = holm([sign_flip(right[second] - right[first], people) for first, second in pairs])
     return tuple(
-        Change(first, second, of_mean(right[second] - right[first], people), p)
+        Change(first, second, of_mean(right[second] - right[first], people, CHANGE), p)
         for (first, second), p in zip(pairs, adjusted, strict=True)
     )
 
@@ -166,32 +161,4 @@ def _stale(asked: Sequence[Fact], before: Facts, picked: Sequence[str], people: 
         for (was, fact, text), who in zip(old, people, strict=True)
         if was not in (None, fact.answer)
     ]
-    return of_mean([one for one, _ in kept], [who for _, who in kept]) if kept else None
-
-
-def _certificate(
-    base: Base,
-    weights: Mapping[str, float],
-    facts: Facts,
-    shares: Mapping[str, Interval],
-    changes: Sequence[Change],
-    canary: Sequence[WasOn],
-) -> Certificate:
-    cards = {name: base.modules[name].card for name in weights}
-    trained = [record for card in cards.values() for record in card.training]
-    return Certificate(
-        target=f"{len(facts.told)} facts stated by {len(facts.documents)} texts",
-        window="current" if not trained else f"what {sum(record.tokens for record in trained):,} tokens of training told",
-        method=", ".join(f"{type(base.modules[name].kind).__name__} '{name}' at {w:g}" for name, w in weights.items()) or "none",
-        verification={setting: share.as_dict() for setting, share in shares.items()},
-        regression={f"{c.second} less {c.first}": c.difference.as_dict() | {"p": c.p} for c in changes},
-        rollback="unplug the modules: the base is then what it was, bit for bit",
-        audit={
-            "base": base.name,
-            "fingerprint": base.fingerprint,
-            "modules": dict(weights),
-            "data": [one.sha256 for record in trained for one in record.data],
-            "canary": ", ".join(f"{one.name}: {one.finding}" for one in canary),
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    )  # fmt: skip
+    return of_mean([one for one, _ in kept], [who for _, who in kept], SHARE) if kept else None
