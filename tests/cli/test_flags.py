@@ -85,7 +85,7 @@ FLAGS: dict[str, list[str]] = {
     "compare": [
         *("--corpus", "--learning", "--forgetting", "--replay", "--unrelated", "--methods", "--tokens", "--seeds"),
         *("--rates", "--held-tokens", "--extra", "--length", "--batch-rows", "--compose"),
-        *("--allow-overlap", "--out", *BASE, "--json"),
+        *("--allow-overlap", "--out", "--quick", *BASE, *WHERE, "--json"),
     ],
     "facts": ["OUT", "--people", "--unseen", "--phrasings", "--revise", "--seed", "--json"],
     "inspect": ["TARGET", "--text", "--file", *BASE, *WHERE, "--json"],

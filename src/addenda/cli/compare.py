@@ -11,6 +11,9 @@ import typer
 from addenda.cli import options as o
 from addenda.cli.answers import answering
 
+#: settings of --quick
+QUICK = {"tokens": 40_000, "held_tokens": 10_000, "seeds": 1}
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def compare(
+    context: typer.Context,
     corpus: Annotated[str, typer.Option("--corpus", help=f"Text to learn: {o.TEXTS}.")],
     learning: Annotated[str, typer.Option("--learning", help="Held-out text of the same subject.")],
     forgetting: Annotated[str, typer.Option("--forgetting", help="Held-out text of what the base knew before.")],
@@ -34,7 +38,9 @@ def compare(
         int, typer.Option("--tokens", min=1, help="Of corpus and replay, for each method that trains.")
     ] = 200_000,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each method at its chosen rate.")] = 3,
-    rates: Annotated[int, typer.Option("--rates", min=1, help="Learning rates tried; 1: the kind's tested one.")] = 3,
+    rates: Annotated[
+        int, typer.Option("--rates", min=1, help="Learning rates tried, a factor of 3 apart; 1: the kind's tested one.")
+    ] = 3,
     held_tokens: Annotated[
         int, typer.Option("--held-tokens", min=8, help="Tokens scored of each held-out text.")
     ] = 20_000,
@@ -53,7 +59,16 @@ def compare(
     out: Annotated[Path, typer.Option("--out", help="Folder for records, modules, plots and report.html.")] = Path(
         "runs/compare"
     ),
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Half an hour on two slow cores: --tokens 40000 --held-tokens 10000 --seeds 1, where they are not given.",
+        ),
+    ] = False,
     base: o.BaseName = "tiny",
+    dtype: o.DtypeName = o.Dtype.FLOAT32,
+    device: o.Device = None,
     json: o.Json = False,
 ) -> None:
     """Give the base the same text in every way there is: what each learns, forgets and costs.
@@ -64,19 +79,32 @@ def compare(
     Example: `addenda compare --corpus pubmed_train --replay general_train --learning pubmed_valid --forgetting general_valid`
     """
     with answering(json) as answer:
+        import torch
+
         from addenda.comparing.compare import compare as run
         from addenda.comparing.methods import DEFAULT
 
+        given = {"tokens": tokens, "held_tokens": held_tokens, "seeds": seeds}
+        if quick:
+            given |= {name: value for name, value in QUICK.items() if not _said(context, name)}
         bar = Bar()
         with bar.lines:
             found = run(
-                base, corpus=corpus, learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
+                base, dtype=None if dtype is o.Dtype.AUTO else getattr(torch, dtype.value), device=device, corpus=corpus,
+                learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
                 methods=DEFAULT if methods is None else [one.strip() for one in methods.split(",") if one.strip()],
-                tokens=tokens, seeds=tuple(range(seeds)), rates=rates, held_tokens=held_tokens, extra=extra, length=length,
+                tokens=given["tokens"], seeds=tuple(range(given["seeds"])), rates=rates, held_tokens=given["held_tokens"],
+                extra=extra, length=length,
                 batch_rows=batch_rows, allow_overlap=allow_overlap, compose=compose,
                 tell=bar.tell, advance=bar.advance,
             )  # fmt: skip
         answer.give(found.as_dict(), lambda console: show(console, found))
+
+
+def _said(context: typer.Context, name: str) -> bool:
+    """Whether a flag was given, and is not its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and not source.name.startswith("DEFAULT")
 
 
 class Bar:
@@ -106,19 +134,24 @@ class Bar:
 
 
 def show(out: Console, found: Comparison) -> None:
-    """The table, and where the page is."""
-    from addenda.cli.evaluated import table_of
-    from addenda.comparing.page import HEAD, cells_of, kept_of, title_of
+    """The table, what is to be said about it, and where the page is."""
+    from rich.text import Text
 
-    table = table_of(f"The same text given to {found.base}, nats per token [95% interval]", *HEAD)
-    for row in found.rows:
-        cells = [one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in cells_of(row)]
-        table.add_row(*cells)
+    from addenda.cli.evaluated import table_of
+    from addenda.comparing.page import at_edge, cells_of, failed_cells, head_of, kept_of, title_of
+
+    table = table_of(f"The same text given to {found.base}, nats per token, with 95% intervals", *head_of(found))
+    for cells in [*map(cells_of, found.rows), *map(failed_cells, found.failed)]:
+        table.add_row(*(one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in cells))
     out.print(table)
+    for method, edge in found.edges.items():
+        out.print(Text(f"{method}: {at_edge(edge)} (--rates)"))
+    for one in found.failed:
+        out.print(Text(str(one)))
     if found.composed:
         counts = map(str, sorted(found.composed[0].kept))
         together = table_of("Share of its own gain that a module keeps, by how many are on", "method", *counts)
         for one in found.composed:
-            together.add_row(title_of(one), *(kept_of(kept)[0] for kept in one.kept.values()))
+            together.add_row(title_of(one), *("\n".join(filter(None, kept_of(kept))) for kept in one.kept.values()))
         out.print(together)
     out.print(f"{found.page}")

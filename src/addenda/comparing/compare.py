@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from addenda.comparing.composition import Composed, attends, compose
-from addenda.comparing.methods import DEFAULT, METHODS, Method, methods_named
-from addenda.comparing.overlap import SHARE, shared
+from addenda.comparing.composition import Composed, attends, compose, parts_of
+from addenda.comparing.making import Sources
+from addenda.comparing.methods import DEFAULT, METHODS, Method, check_installed, methods_named
+from addenda.comparing.overlap import Overlap, check_held_out, overlap_of
+from addenda.comparing.rows import Failed, Row, row_of
 from addenda.comparing.settings import CompareSettings
-from addenda.comparing.work import Plan, Sources, Work, cost_of, halves
-from addenda.core.errors import AddendaError, DataError
+from addenda.comparing.sweep import Sweep, planned, swept
+from addenda.comparing.work import Plan, Work, halves, plain
+from addenda.core.errors import AddendaError, TrainingError
 from addenda.files import replace_text
-from addenda.intervals import Interval, of_ratio
 from addenda.plugging import Base, load_base
-from addenda.texts import Texts, texts
+from addenda.texts import texts
+from addenda.writing.distributed import own_device
 from addenda.writing.settings import checked
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method: what it learned, forgot and moved, in nats per token against the base, and what it takes.
-
-    Means over seeds; intervals are over documents, of these means, paired with the base; `by_seed` has each seed's learning and
-    forgetting. `prefill` and `decode` are times over the bare base's; `extra_tokens` are read for each window.
-    """
-
-    method: str
-    said: str
-    rate: float | None
-    learned: Interval
-    forgotten: Interval
-    moved: float
-    kl: float | None
-    untouched: float | None
-    by_seed: tuple[tuple[float, float], ...]
-    parameters: int
-    bytes: int
-    seconds: float
-    peak_megabytes: float | None
-    extra_tokens: int
-    prefill: float
-    decode: float
-    curve: tuple[dict[str, float], ...]
+from addenda.writing.signals import TrainingStopped
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows of a comparison, the sweep behind each chosen rate, and what all had in common; `page` shows it."""
+    """The rows of a comparison, the sweep behind each chosen rate, and what all had in common; `page` shows it.
+
+    `sweeps` has, by method, the loss of each rate at its last rung, infinite (in JSON null) where it failed; `edges` says of
+    which method the chosen rate is the "lowest" or "highest" tried, so that one beyond it may do better. `failed` has what could
+    not be measured. `apart` says whether unrelated text was given: where not, it is that of forgetting.
+    """
 
     base: str
     rows: tuple[Row, ...]
@@ -62,6 +43,9 @@ class Comparison:
     facts: dict[str, str]
     settings: dict[str, Any]
     out: Path
+    edges: dict[str, str] = field(default_factory=dict)
+    failed: tuple[Failed, ...] = ()
+    apart: bool = True
 
     @property
     def page(self) -> Path:
@@ -69,8 +53,8 @@ class Comparison:
         return self.out / "report.html"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self) | {"out": str(self.out), "page": str(self.page)}
+        """Plain data, for JSON: a number that is not finite is None."""
+        return plain(asdict(self) | {"page": self.page})
 
 
 def compare(
@@ -83,7 +67,8 @@ def compare(
     unrelated: Any = None,
     methods: Sequence[str] = DEFAULT,
     out: str | Path = "runs/compare",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
+    device: str | torch.device | None = None,
     tell: Callable[[str], None] = lambda text: None,
     advance: Callable[[int, int], None] = lambda done, planned: None,
     **settings: Any,
@@ -91,8 +76,9 @@ def compare(
     """Give a base the same text in every way there is, and measure what each learns, forgets and costs.
 
     Each method that trains has the same tokens, rows and validation text; its learning rate is chosen by what it learns of half
-    of the held-out text, in rungs (the better half of the rates goes on to twice the tokens), and all is reported on the other
-    half. Every run leaves a record in `out`: what has one is not made again, and an interrupted one resumes.
+    of the held-out text, and all is reported on the other half. Three rates are tried, on a quarter of the tokens; of four and
+    more the better half goes on to twice the tokens, until one is left. Every run leaves a record in `out`: what has one is not
+    made again, and an interrupted one resumes. A method that fails, as at a rate that diverges, is reported as failed.
 
     Args:
         base: by name: `tiny`, a folder, a hub id. (By name, for fine-tuning loads it afresh.)
@@ -103,170 +89,134 @@ def compare(
         unrelated: text of other queries, on which a method had better do nothing; default: `forgetting`.
         methods: names in `comparing.methods`.
         out: folder for records, modules, `comparison.json`, plots and `report.html`.
-        dtype: of the base.
+        dtype: of the base, for every method; None: the checkpoint's own. What is trained is float32.
+        device: where everything runs; default: a GPU if there is one.
         tell: told, line by line, what is being done.
         advance: told after each run of a method how many tokens were trained on and scored by now, and how many are planned
             (what is composed is not counted).
         settings: see `comparing.settings.CompareSettings`.
 
     Raises:
-        DataError: a text cannot be read, is empty, or held-out text stands in the corpus (unless `allow_overlap`).
-        AddendaError: an unknown method or setting, or a package is missing.
+        DataError: a text cannot be read, is empty, or held-out text stands in what is trained on (unless `allow_overlap`).
+        AddendaError: an unknown method or setting, a package that a method needs is missing, or the device cannot be used.
     """
     chosen = checked(CompareSettings, "compare", settings)
     named = methods_named(methods)
-    loaded = load_base(base, dtype=dtype)
+    check_installed(named)
+    loaded = _loaded(base, dtype, device)
     choosing, reported = halves(learning)
+    general = texts(forgetting)
     source = Sources(
         corpus=texts(corpus), replay=None if replay is None else texts(replay), choosing=choosing, learning=reported,
-        forgetting=texts(forgetting), unrelated=texts(forgetting if unrelated is None else unrelated),
+        forgetting=general, unrelated=general if unrelated is None else texts(unrelated),
     )  # fmt: skip
-    overlap = _overlap(loaded, source.corpus, texts(learning), chosen)
+    overlaps = _overlaps(loaded, source, learning, chosen)
+    if chosen.compose:
+        parts_of(source.corpus, chosen.compose)  # too few documents are told before anything is trained
     work = Work(base, loaded, source, chosen, Path(out), tell, Plan(planned(named, chosen), advance))
-    rows, sweeps = _all(work, named)
-    composed = _composed(work, rows) if chosen.compose else ()
-    found = Comparison(loaded.name, rows, sweeps, composed, _facts(work, overlap), chosen.plain(), work.out)
-    replace_text(work.out / "comparison.json", json.dumps(found.as_dict(), indent=1, default=float) + "\n")
+    rows, failed, sweeps = _all(work, named)
+    composed, apart = _composed(work, rows) if chosen.compose else ((), ())
+    found = Comparison(
+        loaded.name, rows, {name: {f"{rate:.3g}": loss for rate, loss in one.tried.items()} for name, one in sweeps.items()},
+        composed, _facts(work, overlaps), chosen.plain(), work.out,
+        {name: one.edge for name, one in sweeps.items() if one.edge is not None}, (*failed, *apart), source.apart,
+    )  # fmt: skip
+    replace_text(work.out / "comparison.json", json.dumps(found.as_dict(), indent=1, allow_nan=False) + "\n")
     from addenda.comparing.page import write_page
 
     write_page(found)
     return found
 
 
-def _overlap(base: Base, corpus: Texts, learning: Texts, settings: CompareSettings) -> float:
-    """The share of held-out runs of 13 tokens that stand in the corpus.
+def _loaded(name: str, dtype: torch.dtype | None, device: str | torch.device | None) -> Base:
+    """The base, on a device on which something can be computed."""
+    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = own_device(wanted)
+        torch.zeros(1, device=place).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend has its own way to be absent
+        raise AddendaError(f"device '{wanted}' cannot be used: {str(error).splitlines()[0]}") from error
+    base = load_base(name, dtype=dtype)
+    base.model.to(place)
+    return base
+
+
+def _overlaps(base: Base, source: Sources, learning: Any, settings: CompareSettings) -> list[Overlap]:
+    """How much of the held-out texts stands in what is trained on.
 
     Raises:
-        DataError: they are too many, and that was not allowed.
+        DataError: too much, and that was not allowed.
     """
-    overlap = shared(base, corpus, learning)
-    if overlap > SHARE and not settings.allow_overlap:
-        raise DataError(
-            f"{overlap:.1%} of the runs of 13 tokens of '{learning.name}' stand in '{corpus.name}' too: it is not held out. "
-            "Measure on other text, or allow it (allow_overlap)"
-        )
-    return overlap
+    found = overlap_of(base, source.corpus, {"learning": learning, "forgetting": source.forgetting})
+    if source.replay is not None:
+        found += overlap_of(base, source.replay, {"forgetting": source.forgetting}, "replay")
+    if not settings.allow_overlap:
+        check_held_out(found)
+    return found
 
 
-def _all(work: Work, methods: Sequence[Method]) -> tuple[tuple[Row, ...], dict[str, dict[str, float]]]:
-    """Every method's row, and what its sweep found."""
-    settings, rows, sweeps = work.settings, [], {}
+def _all(work: Work, methods: Sequence[Method]) -> tuple[tuple[Row, ...], tuple[Failed, ...], dict[str, Sweep]]:
+    """Every method's row, or why there is none, and what its sweep found."""
+    settings, sweeps = work.settings, dict[str, Sweep]()
+    rows: list[Row] = []
+    failed: list[Failed] = []
     bare = work.record(methods[0], None, 0, 0, final=True)
-    for method in methods:
-        rate, sweeps[method.name] = _chosen(work, method, settings)
-        seeds, tokens = (settings.seeds, settings.tokens) if method.rates else (settings.seeds[:1], 0)
-        runs = [work.record(method, rate, tokens, seed, final=True) for seed in seeds]
-        rows.append(_row(method, rate, runs, bare))
-    return tuple(rows), sweeps
+    for number, method in enumerate(methods, 1):
+        sweep = sweeps[method.name] = swept(work, method, settings)
+        if sweep.failed is not None:
+            failed.append(Failed(method.name, None, None, sweep.failed))
+        else:
+            found = _final(work, method, sweep.rate)
+            if isinstance(found, Failed):
+                failed.append(found)
+            else:
+                rows.append(row_of(method, sweep.rate, found, bare))
+        work.plan.reach(planned(methods[:number], settings))
+    return tuple(rows), tuple(failed), sweeps
 
 
-def _composed(work: Work, rows: Sequence[Row]) -> tuple[Composed, ...]:
+def _final(work: Work, method: Method, rate: float | None) -> list[dict[str, Any]] | Failed:
+    """The records of a method's runs at its rate, one for each seed; the first failure ends them."""
+    settings, runs = work.settings, []
+    for seed in settings.seeds if method.rates else settings.seeds[:1]:
+        found = work.record(method, rate, settings.tokens if method.rates else 0, seed, final=True)
+        if "failed" in found:
+            return Failed(method.name, rate, seed, found["failed"])
+        runs.append(found)
+    return runs
+
+
+def _composed(work: Work, rows: Sequence[Row]) -> tuple[tuple[Composed, ...], tuple[Failed, ...]]:
     """Modules of each method that trains some, trained apart and plugged together; attention kinds also among distractors."""
     found: list[Composed] = []
+    failed: list[Failed] = []
     source = work.sources
     for method, rate in ((METHODS[row.method], row.rate) for row in rows if METHODS[row.method].how == "module"):
         assert rate is not None
         given = (work.base, method, source.corpus, source.replay, work.settings)
-        found += [
-            compose(*given, rate=rate, out=work.out / "composition", distractors=among, tell=work.tell)
-            for among in ((False, True) if attends(method, work.base, work.settings) else (False,))
-        ]
-    return tuple(found)
+        for among in (False, True) if attends(method, work.base, work.settings) else (False,):
+            try:
+                found.append(
+                    compose(*given, rate=rate, out=work.out / "composition", distractors=among, tell=work.tell)
+                )
+            except TrainingStopped:
+                raise
+            except TrainingError as error:  # a part may diverge where the whole corpus did not
+                failed.append(Failed(f"{method.name} in parts", rate, work.settings.seeds[0], str(error)))
+    return tuple(found), tuple(failed)
 
 
-def _chosen(work: Work, method: Method, settings: CompareSettings) -> tuple[float | None, dict[str, float]]:
-    """The rate that learned most, by successive halving, and what each learned at its last rung."""
-    if not method.rates:
-        return None, {}
-    middle = len(method.rates) // 2
-    rates = sorted(method.rates, key=lambda one: abs(method.rates.index(one) - middle))[: settings.rates]
-    seen: dict[str, float] = {}
-    for tokens, _ in rungs(settings, len(rates)):
-        losses = {rate: work.record(method, rate, tokens, settings.seeds[0], final=False)["choosing"] for rate in rates}
-        seen |= {f"{rate:.3g}": loss for rate, loss in losses.items()}
-        rates = sorted(rates, key=lambda rate: losses[rate] if np.isfinite(losses[rate]) else np.inf)[
-            : max(1, len(rates) // 2)
-        ]
-    return rates[0], seen
-
-
-def rungs(settings: CompareSettings, rates: int) -> Iterator[tuple[int, int]]:
-    """Tokens, and how many rates are tried on them, of each rung of a sweep of so many rates."""
-    tokens = max(settings.batch_rows * settings.length, round(settings.tokens * settings.rung))
-    while rates > 1:
-        yield tokens, rates
-        rates, tokens = max(1, rates // 2), min(settings.tokens, 2 * tokens)
-
-
-def planned(methods: Sequence[Method], settings: CompareSettings) -> int:
-    """Tokens that all runs train on and score, those that have a record included."""
-    total = cost_of(0, settings, final=True)  # the bare base, once more
-    for method in methods:
-        seeds = len(settings.seeds) if method.rates else 1
-        total += seeds * cost_of(settings.tokens if method.rates else 0, settings, final=True)
-        for tokens, count in rungs(settings, min(settings.rates, len(method.rates))):
-            total += count * cost_of(tokens, settings, final=False)
-    return total
-
-
-def _row(method: Method, rate: float | None, runs: Sequence[dict[str, Any]], bare: dict[str, Any]) -> Row:
-    learned = [_against(bare["learning"], run["learning"]) for run in runs]
-    forgotten = [_against(run["forgetting"], bare["forgetting"]) for run in runs]
-
-    def mean(key: str) -> float:
-        return float(np.mean([run[key] for run in runs]))
-
-    moved = [run["unrelated"] for run in runs]
-    return Row(
-        method=method.name,
-        said=method.said,
-        rate=rate,
-        learned=_over_seeds(learned, bare["learning"]),
-        forgotten=_over_seeds(forgotten, bare["forgetting"]),
-        moved=float(np.mean([one["nats"] for one in moved])),
-        kl=float(np.mean([one["kl"] for one in moved])) if "kl" in moved[0] else None,
-        untouched=float(np.mean([one["untouched"] for one in moved])) if "untouched" in moved[0] else None,
-        by_seed=tuple(
-            (_nats(a, bare["learning"]), _nats(b, bare["forgetting"])) for a, b in zip(learned, forgotten, strict=True)
-        ),
-        parameters=runs[0]["parameters"],
-        bytes=runs[0]["bytes"],
-        seconds=mean("seconds"),
-        peak_megabytes=None if runs[0]["peak_megabytes"] is None else max(run["peak_megabytes"] for run in runs),
-        extra_tokens=runs[0]["extra_tokens"],
-        prefill=float(np.median([run["cost"][0] for run in runs])),
-        decode=float(np.median([run["cost"][1] for run in runs])),
-        curve=tuple(runs[0]["curve"]),
-    )
-
-
-def _against(more: dict[str, Any], less: dict[str, Any]) -> np.ndarray:
-    """The difference of two scores' sums [documents]."""
-    if more["counts"] != less["counts"]:
-        raise AddendaError("two runs were scored on different documents; remove their records")
-    return np.array(more["sums"]) - np.array(less["sums"])
-
-
-def _nats(sums: np.ndarray, of: dict[str, Any]) -> float:
-    return float(sums.sum() / np.sum(of["counts"]))
-
-
-def _over_seeds(sums: Sequence[np.ndarray], of: dict[str, Any]) -> Interval:
-    """The mean over seeds with its interval over documents."""
-    return of_ratio(np.mean(sums, axis=0), np.array(of["counts"], float))
-
-
-def _facts(work: Work, overlap: float) -> dict[str, str]:
+def _facts(work: Work, overlaps: Sequence[Overlap]) -> dict[str, str]:
     source, chosen = work.sources, work.settings
-    device = work.base.device
+    base, device = work.base, work.base.device
     return {
-        "base": f"{work.base.name}, {work.base.anatomy.parameters:,} parameters",
+        "base": f"{base.name}, {base.anatomy.parameters:,} parameters, {str(base.model.dtype).removeprefix('torch.')}",
         "corpus": source.corpus.name,
         "replay": "none" if source.replay is None else f"{source.replay.name}, share {chosen.replay_share:g}",
         "learning measured on": f"{source.learning.name} (rates chosen on {source.choosing.name})",
         "forgetting measured on": source.forgetting.name,
-        "unrelated": source.unrelated.name,
-        "held-out runs of 13 tokens in the corpus": f"{overlap:.2%}",
+        "unrelated": source.unrelated.name if source.apart else "none given: the text of forgetting",
+        "held out": "; ".join(map(str, overlaps)),
         "tokens": f"{chosen.tokens:,} for each method that trains",
         "seeds": ", ".join(map(str, chosen.seeds)),
         "device": f"CPU, {torch.get_num_threads()} threads"

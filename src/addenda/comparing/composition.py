@@ -12,6 +12,7 @@ import numpy as np
 
 from addenda.comparing.methods import Method, Size
 from addenda.comparing.settings import CompareSettings
+from addenda.comparing.window import first_documents
 from addenda.comparing.work import described, mark
 from addenda.core.errors import DataError
 from addenda.core.site import Seam
@@ -24,6 +25,8 @@ from addenda.writing.train import train
 
 #: how many modules are plugged together, up to what is asked
 COUNTS = (1, 2, 4, 8)
+#: parts from which on a share has an interval
+LEAST = 3
 #: modules of other parts that are on while a module learns, where it is trained among distractors
 DISTRACTORS = 2
 PART = "part-"
@@ -35,9 +38,11 @@ KEPT = ("seeds", "replay_share", "length", "batch_rows", "held_tokens", "precisi
 class Composed:
     """Modules of one method together.
 
-    `alone` is each module's gain on its own part of the corpus, nats per token; `kept` by number of modules the share of it
-    that is left when the first so many are all on at weight 1, with its interval over parts; `pairs[i][j]` what plugging module j
-    beside module i adds to the loss on part i (0 on the diagonal). `distractors` says that each was trained among others.
+    `alone` is each module's gain on the beginning of its own part of the corpus, on which it was trained, nats per token; `kept`
+    by number of modules the share of it that is left when the first so many are all on at weight 1, with its interval over
+    parts, from three on (below, and where one gained nothing alone, its ends are the share itself; `n` is 0 where none did);
+    `pairs[i][j]` what plugging module j beside module i adds to the loss on part i (0 on the diagonal). `distractors` says that
+    each was trained among others.
     """
 
     method: str
@@ -77,7 +82,8 @@ def compose(
 ) -> Composed:
     """Train a module of a method on each part of a corpus, plug them together, and measure.
 
-    A part's module is measured on the very text it was trained on: on held-out text all parts' modules would do much the same.
+    A part holds no more than its module reads in training, and the module is measured on its beginning: on what was written, not
+    on what it generalizes to. On held-out text all parts' modules would do much the same.
 
     Args:
         base: the base.
@@ -97,7 +103,10 @@ def compose(
     kind = method.kind(base, Size(settings.extra, settings.count, settings.rank))
     budget = max(settings.batch_rows * settings.length, settings.tokens // settings.compose)
     replayed = "" if replay is None else replay.identity()
-    identity = [described(kind), rate, budget, base.fingerprint, corpus.identity(), replayed]
+    step = settings.batch_rows * settings.length
+    share = 0.0 if replay is None else settings.replay_share
+    read = max(2 * settings.length, round(budget // step * step * (1 - share)))
+    identity = [described(kind), rate, budget, read, base.fingerprint, corpus.identity(), replayed]
     known = f"{method.name}-{mark([*identity, *(getattr(settings, name) for name in KEPT)])}"
     record = out / f"{known}{'-among' if distractors else ''}.json"
     if record.exists():
@@ -105,7 +114,10 @@ def compose(
     apart = _Apart(
         base,
         kind,
-        parts_of(corpus, settings.compose),
+        [
+            texts(first_documents(base, part, read, close=True), name=part.name)
+            for part in parts_of(corpus, settings.compose)
+        ],
         replay,
         settings,
         rate,
@@ -207,7 +219,8 @@ def _share(together: Sequence[float], alone: Sequence[float]) -> Interval:
     if sum(alone) <= 0:
         return Interval(0.0, 0.0, 0.0, 0)
     found = of_ratio(np.array(together), np.array(alone))
-    return found if min(alone) > 0 else replace(found, low=found.value, high=found.value)
+    whole = len(alone) >= LEAST and min(alone) > 0
+    return found if whole else replace(found, low=found.value, high=found.value)
 
 
 def _read(record: Path) -> Composed:

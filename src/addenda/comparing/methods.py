@@ -5,6 +5,7 @@ To add one that trains a module is to add a line to `METHODS`.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: nothing; a module trained on rows; one written in a stream; every weight of the base; PEFT's LoRA; text in the window
 How = Literal["nothing", "module", "stream", "full", "peft", "rag", "context"]
+#: what lies between two rates of a sweep
+STEP = 3
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,27 @@ class Size:
 
 @dataclass(frozen=True)
 class Method:
-    """One way: `rates` are tried in the sweep, around the kind's tested one."""
+    """One way: `rates` are a lower one, the tested one and a higher one; `needs` is a package that does not come with Addenda."""
 
     name: str
     how: How
     said: str
     rates: tuple[float, ...] = ()
     kind: Callable[[Base, Size], Kind] | None = None
+    needs: str | None = None
+
+    def sweep(self, count: int) -> tuple[float, ...]:
+        """So many rates, each about three times the one below it, the tested one first, then outwards; none for no training.
+
+        An even number has the extra one below: too low a rate is only slow, too high a rate is lost.
+        """
+        if not self.rates:
+            return ()
+        middle = len(self.rates) // 2
+        tried = {number - middle: rate for number, rate in enumerate(self.rates)}
+        for far in range(middle + 1, count // 2 + 1):
+            tried |= {-far: self.rates[0] / STEP ** (far - middle), far: self.rates[-1] * STEP ** (far - middle)}
+        return tuple(tried[at] for at in sorted(tried, key=lambda at: (abs(at), at))[:count])
 
 
 def equal_rank(base: Base, size: Size) -> int:
@@ -51,8 +68,8 @@ def equal_rank(base: Base, size: Size) -> int:
 
 
 def _around(rate: float) -> tuple[float, ...]:
-    """A third of it, it, and three times as much."""
-    return (rate / 3, rate, rate * 3)
+    """The rate below it, it, and the one above."""
+    return (rate / STEP, rate, rate * STEP)
 
 
 METHODS: dict[str, Method] = {
@@ -64,7 +81,7 @@ METHODS: dict[str, Method] = {
             "lora", "module", "LoRA on all linears", _around(LoRA.default_lr),
             lambda base, size: LoRA(equal_rank(base, size)),
         ),
-        Method("peft", "peft", "PEFT's LoRA of the same rank, on the same rows", _around(LoRA.default_lr)),
+        Method("peft", "peft", "PEFT's LoRA of the same rank, on the same rows", _around(LoRA.default_lr), needs="peft"),
         Method(
             "adapter", "module", "an FFN beside each FFN, no gate", _around(ParallelAdapter.default_lr),
             lambda base, size: ParallelAdapter(extra=size.extra),
@@ -93,7 +110,7 @@ METHODS: dict[str, Method] = {
             "locas", "stream", "a memory written as the corpus streams by once", _around(LocasGLU.default_lr),
             lambda base, size: LocasGLU(size.rank, scale=16.0),
         ),
-        Method("rag", "rag", "passages found by BM25 in the window"),
+        Method("rag", "rag", "passages found by BM25 in the window", needs="bm25s"),
         Method("context", "context", "the beginning of the corpus in the window"),
     )
 }  # fmt: skip
@@ -124,3 +141,18 @@ def methods_named(names: Sequence[str]) -> list[Method]:
     if len(set(names)) < len(names):
         raise AddendaError(f"a method is named twice in {', '.join(names)}")
     return [METHODS["base"], *(METHODS[name] for name in names if name != "base")]
+
+
+def check_installed(methods: Sequence[Method]) -> None:
+    """See that the packages that methods need are there, before any work is done.
+
+    Raises:
+        AddendaError: some are not; says what brings them, and which methods do without.
+    """
+    lacking = [one for one in methods if one.needs is not None and importlib.util.find_spec(one.needs) is None]
+    if lacking:
+        others = ",".join(one.name for one in methods if one not in lacking)
+        raise AddendaError(
+            f"{', '.join(f'{one.name} needs {one.needs}' for one in lacking)}, which is not installed: "
+            f'pip install "addenda[eval]", or compare without: --methods {others}'
+        )

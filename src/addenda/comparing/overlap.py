@@ -1,12 +1,14 @@
-"""Overlap: held-out text that stands in the corpus too, found by runs of 13 tokens."""
+"""Overlap: held-out text that stands in training text too, found by runs of 13 tokens, on average and document by document."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from addenda.core.errors import DataError
 from addenda.encoding import Encoder
 from addenda.texts import texts
 from addenda.tiny.corpus import RunHasher, contains
@@ -14,24 +16,83 @@ from addenda.tiny.corpus import RunHasher, contains
 if TYPE_CHECKING:
     from addenda.plugging import Base
 
-#: held-out text of which less is shared is taken for coincidence: set phrases, references
+#: of the runs of a held-out text: less is taken for coincidence, set phrases and references
 SHARE = 0.01
+#: of the runs of one document: with more of them it counts as copied
+COPIED = 0.5
+#: of the documents of a held-out text: more that are copied are refused, below a hundred documents any
+DOCUMENTS = 0.01
 _HASHER = RunHasher()
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What of a held-out text stands in a training text: its share of different runs, and its copied documents.
+
+    Documents of less than 13 tokens have no run, and are not counted among the `documents`.
+    """
+
+    held: str
+    trained: str
+    share: float
+    copied: int
+    documents: int
+
+    @property
+    def refused(self) -> bool:
+        """Whether this is no held-out text."""
+        return self.share > SHARE or self.copied > DOCUMENTS * self.documents
+
+    def __str__(self) -> str:
+        return (
+            f"{self.share:.1%} of the runs of 13 tokens of {self.held} stand in {self.trained} too, and {self.copied} of its "
+            f"{self.documents} documents have more than {COPIED:.0%} of their runs there"
+        )
+
+
+def check_held_out(found: list[Overlap]) -> None:
+    """Refuse held-out texts that are none.
+
+    Raises:
+        DataError: names each that overlaps with what is trained on, how much, and how much may.
+    """
+    refused = [str(one) for one in found if one.refused]
+    if refused:
+        raise DataError(
+            f"{'; '.join(refused)}: that is not held out (at most {SHARE:.0%} of all runs and {DOCUMENTS:.0%} of documents may). "
+            "Measure on other text, or allow it (allow_overlap)"
+        )
+
+
+def overlap_of(base: Base, trained: Any, held: Mapping[str, Any], role: str = "corpus") -> list[Overlap]:
+    """How much of held-out texts, by what they are for, a training text has as well; it is read once for all of them."""
+    source = texts(trained)
+    runs_of = {name: [one for one in _documents(base, text) if len(one)] for name, text in held.items()}
+    wanted = np.unique(np.concatenate([np.zeros(0, np.uint64), *(one for each in runs_of.values() for one in each)]))
+    seen = np.zeros(len(wanted), bool)
+    for found in _documents(base, source) if len(wanted) else ():
+        known = found[contains(wanted, found)]
+        seen[np.searchsorted(wanted, known)] = True
+    made: list[Overlap] = []
+    for name, documents in runs_of.items():
+        every = [seen[np.searchsorted(wanted, one)] for one in documents]
+        different = np.unique(np.concatenate([np.zeros(0, np.uint64), *documents]))
+        share = float(seen[np.searchsorted(wanted, different)].mean()) if len(different) else 0.0
+        copied = sum(bool(one.mean() > COPIED) for one in every)
+        told = f"the text of {name}, '{texts(held[name]).name}',"
+        made.append(Overlap(told, f"the {role}, '{source.name}',", share, copied, len(documents)))
+    return made
+
+
+def shared(base: Base, corpus: Any, held: Any) -> float:
+    """The share of the held-out text's runs of 13 tokens, in the base's tokenizer, that the corpus has as well."""
+    (found,) = overlap_of(base, corpus, {"held": held})
+    return found.share
 
 
 def runs(ids: np.ndarray) -> np.ndarray:
     """A hash [n - 12] of each run of 13 token ids [n]."""
     return _HASHER.runs(ids.astype(np.uint64))
-
-
-def shared(base: Base, corpus: Any, held: Any) -> float:
-    """The share of the held-out text's runs of 13 tokens, in the base's tokenizer, that the corpus has as well."""
-    wanted = np.unique(np.concatenate([np.zeros(0, np.uint64), *_documents(base, held)]))
-    seen = np.zeros(len(wanted), bool)
-    for found in _documents(base, corpus) if len(wanted) else ():
-        known = found[contains(wanted, found)]
-        seen[np.searchsorted(wanted, known)] = True
-    return float(seen.mean()) if len(wanted) else 0.0
 
 
 def _documents(base: Base, source: Any) -> Iterator[np.ndarray]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from addenda.comparing.composition import mean_interference
+from addenda.comparing.composition import LEAST, mean_interference
 from addenda.comparing.methods import METHODS
 from addenda.measuring.plots import LIGHT, Curve, Mark, heat_maps, learning_forgetting, save_picture, scatter
 from addenda.measuring.report import Report
@@ -12,8 +13,9 @@ from addenda.measuring.report import Report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from addenda.comparing.compare import Comparison, Row
+    from addenda.comparing.compare import Comparison
     from addenda.comparing.composition import Composed
+    from addenda.comparing.rows import Failed, Row
     from addenda.intervals import Interval
 
 FORGETTING, LEARNING = (
@@ -21,15 +23,31 @@ FORGETTING, LEARNING = (
     "learning: nats per token gained on the subject",
 )
 WIDE, NARROW = (8.6, 5.0), (4.1, 4.6)
-#: columns of the table
-HEAD = ("method", "learned", "forgotten", "unrelated text", "parameters", "training", "request")
 
 
-def role_of(row: Row) -> str:
+def head_of(found: Comparison) -> list[str]:
+    """Names of the table's columns."""
+    unrelated = "unrelated text" if found.apart else "unrelated: text of forgetting"
+    return [
+        "method",
+        "learned",
+        "forgotten",
+        unrelated,
+        "KL there",
+        "left bit-equal there",
+        "parameters",
+        "training",
+        "request",
+    ]
+
+
+def role_of(method: str) -> str:
     """A colour: gated or quiet modules, those that act everywhere, text in the window."""
-    if METHODS[row.method].how in ("rag", "context"):
+    if method == "base":
+        return "ink"
+    if METHODS[method].how in ("rag", "context"):
         return "third"
-    return "first" if row.method.startswith("neutral") or row.method.endswith("neutral") else "second"
+    return "first" if method.startswith("neutral") or method.endswith("neutral") else "second"
 
 
 def write_page(found: Comparison) -> None:
@@ -40,29 +58,21 @@ def write_page(found: Comparison) -> None:
         f"{len(rows)} ways to give “{found.base}” the same text, each at the same budget and at the learning rate that suits it "
         "best: what each learns of the subject, what it forgets of the rest, and what it costs.",
     )
-    page.heading("Learning against forgetting")
-    page.plots(
-        _frontier(rows, WIDE), _frontier(rows, NARROW), "Learning against forgetting, by method",
-        "Further up has learned more of the held-out subject, further left has forgotten less of general text. Bars are 95% "
-        "intervals over documents; paths are validations during the first seed's training. Green: modules with a gate; orange: "
-        "what acts everywhere; violet: text in the window.",
-    )  # fmt: skip
-    page.heading("Quality against cost")
-    page.plots(
-        _cost(rows, WIDE), _cost(rows, NARROW), "Learning against the time of a request, by method",
-        "What is learned against what a request costs: the mean of two times over the bare base's, of reading the prompt and of "
-        "each token written after it.",
-    )  # fmt: skip
+    if rows:
+        _plots(page, rows)
     page.table(
-        HEAD,
-        [cells_of(row) for row in found.rows],
-        [role_of(row) if row.method != "base" else "ink" for row in found.rows],
+        head_of(found),
+        [*map(cells_of, found.rows), *map(failed_cells, found.failed)],
+        [role_of(row.method) for row in found.rows],
     )
     page.note(
         "Nats per token against the base, means over seeds; intervals are 95%, by bootstrap over documents, paired with the "
-        "base. Unrelated text: nats added there, and the share of its tokens that the module leaves bit-equal. Request: the "
-        "times of prefill and of a decoded token over the bare base's, and the tokens read ahead."
+        "base. Unrelated text: nats added there, the KL from the base, and the share of tokens that the module leaves bit-equal. "
+        "Training: without validations; the peak is the most in use over what was in use before, and the base's weights. "
+        "Request: the times of prefill and of a decoded token over the bare base's, medians with 95% intervals over timed "
+        "repeats, and the tokens read ahead; finding them is part of the prefill."
     )
+    page.bullets([str(one) for one in found.failed])
     if found.composed:
         _composition(page, found)
     if any(found.sweeps.values()):
@@ -70,24 +80,41 @@ def write_page(found: Comparison) -> None:
         page.text(
             "Loss on the half of the held-out subject that nothing is reported on, at each rate's last rung; the least is chosen."
         )
-        chosen = {row.method: f"{row.rate:.3g}" for row in found.rows if row.rate is not None}
-        page.facts({name: tried_of(tried, chosen[name]) for name, tried in found.sweeps.items() if tried})
+        page.facts({name: tried_of(tried, found.edges.get(name)) for name, tried in found.sweeps.items() if tried})
     page.heading("What was run")
     page.facts({row.method: row.said for row in found.rows} | found.facts)
     page.write(found.page, "Written by Addenda. This page holds everything it shows.")
-    for name, figure in (("frontier", _frontier), ("cost", _cost)):
+    for name, figure in (("frontier", _frontier), ("cost", _cost)) if rows else ():
         for ending in ("svg", "png"):
             save_picture(figure(rows, (8.0, 5.0), LIGHT), found.out / f"{name}.{ending}")
 
 
-def tried_of(tried: dict[str, float], chosen: str) -> str:
+def _plots(page: Report, rows: list[Row]) -> None:
+    page.heading("Learning against forgetting")
+    page.plots(
+        _frontier(rows, WIDE), _frontier(rows, NARROW), "Learning against forgetting, by method",
+        "Further up has learned more of the held-out subject, further left has forgotten less of general text. Large marks are "
+        "what is reported, means over seeds with 95% intervals over documents. Paths are the first seed's validations during "
+        "training, on fewer tokens, and of learning on the half by which rates are chosen: they end near their mark, not in it. "
+        "Green: modules with a gate; orange: what acts everywhere; violet: text in the window.",
+    )  # fmt: skip
+    page.heading("Quality against cost")
+    page.plots(
+        _cost(rows, WIDE), _cost(rows, NARROW), "Learning against the time of a request, by method",
+        "What is learned against what a request costs: the mean of two times over the bare base's, of reading the prompt (with "
+        "what is found and read ahead of it) and of each token written after it.",
+    )  # fmt: skip
+
+
+def tried_of(tried: dict[str, float], edge: str | None) -> str:
     """What each rate of a sweep lost; said where the chosen one is at the edge, for one beyond it may do better."""
-    text = ", ".join(f"{rate}: {loss:.4f}" for rate, loss in tried.items())
-    ordered = sorted(tried, key=float)
-    for edge, told in ((ordered[0], "lowest"), (ordered[-1], "highest")):
-        if len(tried) > 1 and chosen == edge:
-            text += f"; chosen is the {told} tried, one beyond it may do better"
-    return text
+    each = (f"{rate}: {loss:.4f}" if math.isfinite(loss) else f"{rate}: failed" for rate, loss in tried.items())
+    return ", ".join(each) + ("" if edge is None else f"; {at_edge(edge)}")
+
+
+def at_edge(edge: str) -> str:
+    """What it means that the chosen rate is the "lowest" or the "highest"."""
+    return f"the chosen rate is the {edge} tried, one beyond it may do better"
 
 
 def _composition(page: Report, found: Comparison) -> None:
@@ -95,15 +122,14 @@ def _composition(page: Report, found: Comparison) -> None:
     counts = sorted(found.composed[0].kept)
     page.heading("Modules together")
     page.text(
-        f"The corpus was dealt out into {max(counts)} parts; for each part a module was trained by itself. Each is measured on "
-        "the text it was trained on, alone and with others plugged at weight 1."
+        f"The corpus was dealt out into {max(len(one.alone) for one in found.composed)} parts, each no longer than is read of "
+        "it; for each part a module was trained by itself. Each is measured on the beginning of its part, alone and with others "
+        "plugged at weight 1: on what was written into it, not on how that generalizes. Intervals are 95%, over parts, from "
+        "three parts on."
     )
     rows = []
     for one in found.composed:
-        cells = [
-            (f"{kept.value:.0%}", "" if kept.n < 2 else f"{kept.low:.0%} to {kept.high:.0%}")
-            for kept in one.kept.values()
-        ]
+        cells = [kept_of(kept) for kept in one.kept.values()]
         gain = sum(one.alone) / len(one.alone)
         rows.append([title_of(one), f"{gain:+.3f}", *cells, f"{mean_interference(one):+.4f}"])
     page.table(
@@ -119,7 +145,7 @@ def _composition(page: Report, found: Comparison) -> None:
 
 def kept_of(found: Interval) -> tuple[str, str]:
     """A share that is kept, with its interval where it has one; a dash where alone nothing was gained."""
-    told = "" if found.low == found.high else f"{found.low:.0%} to {found.high:.0%}"
+    told = "" if found.n < LEAST or found.low == found.high else f"{found.low:.0%} to {found.high:.0%}"
     return (f"{found.value:.0%}", told) if found.n else ("-", "")
 
 
@@ -140,23 +166,34 @@ def _frontier(rows: list[Row], size: tuple[float, float], palette: dict[str, str
         Curve(
             row.method,
             (
-                *((one["forgetting"], one["learning"]) for one in row.curve[:-1]),
+                *((one["forgetting"], one["learning"]) for one in row.curve),
                 (row.forgotten.value, row.learned.value),
             ),
             (row.forgotten.low, row.forgotten.high),
             (row.learned.low, row.learned.high),
-            role_of(row),
+            role_of(row.method),
         )
         for row in rows
     ]
     narrow = size[0] < 6
     x, y = (label.split(":")[0] if narrow else label for label in (FORGETTING, LEARNING))
-    return learning_forgetting(curves, x_label=x, y_label=y, size=size, palette=palette)
+    figure = learning_forgetting(curves, x_label=x, y_label=y, size=size, palette=palette)
+    _end_paths(figure, curves)
+    return figure
+
+
+def _end_paths(figure: Figure, curves: list[Curve]) -> None:
+    """Let each path end at its own last validation: what is reported is another half of the text, and a mean over seeds."""
+    paths = {((0.0, 0.0), *curve.points) for curve in curves}
+    for line in figure.axes[0].lines:
+        points = tuple(map(tuple, line.get_xydata().tolist()))  # type: ignore[union-attr]
+        if points in paths:
+            line.set_data([x for x, _ in points[:-1]], [y for _, y in points[:-1]])
 
 
 def _cost(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | None = None) -> Figure:
     marks = [
-        Mark(row.method, request(row), row.learned.value, (row.learned.low, row.learned.high), role_of(row))
+        Mark(row.method, request(row), row.learned.value, (row.learned.low, row.learned.high), role_of(row.method))
         for row in rows
     ]
     return scatter(
@@ -170,28 +207,40 @@ def _cost(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | 
 
 def request(row: Row) -> float:
     """Cost of a request: the mean of the times of prefill and of a decoded token, each over the bare base's."""
-    return (row.prefill + row.decode) / 2
+    return (row.prefill.value + row.decode.value) / 2
 
 
 def cells_of(row: Row) -> list[tuple[str, str] | str]:
-    """A row of the table, under `HEAD`: texts, or a text with small print."""
+    """A row of the table, under `head_of`: texts, or a text with small print."""
     nothing = row.method == "base"
-    moved = "-" if nothing else f"{row.moved:+.3f}"
-    left = "" if row.untouched is None else f"{row.untouched:.0%} bit-equal"
-    ahead = f"{row.extra_tokens} tokens ahead" if row.extra_tokens else ""
+    costs = (row.prefill, row.decode)
+    ahead = [f"{row.extra_tokens} tokens ahead"] if row.extra_tokens else []
     return [
         (row.method, "" if row.rate is None else f"rate {row.rate:.2g}"),
-        _nats(row.learned, nothing),
-        _nats(row.forgotten, nothing),
-        (moved, left),
+        _number(row.learned, nothing),
+        _number(row.forgotten, nothing),
+        _number(row.moved, nothing),
+        _number(row.kl, nothing, ".4f"),
+        _number(row.untouched, nothing, ".0%"),
         (f"{row.parameters:,}" if row.parameters else "-", f"{row.bytes / 1e6:.1f} MB" if row.bytes else ""),
         (
-            f"{row.seconds:,.0f} s" if row.seconds else "-",
+            f"{row.seconds:,.1f} s" if row.seconds else "-",
             "" if row.peak_megabytes is None else f"peak {row.peak_megabytes:,.0f} MB",
         ),
-        (f"{row.prefill:.2f}, {row.decode:.2f}", ahead),
+        (
+            ", ".join(f"{one.value:.2f}" for one in costs),
+            "; ".join([*(f"{one.low:.2f} to {one.high:.2f}" for one in costs if one.n > 1), *ahead]),
+        ),
     ]
 
 
-def _nats(found: Interval, nothing: bool) -> tuple[str, str]:
-    return ("-", "") if nothing else (f"{found.value:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}")
+def failed_cells(failed: Failed) -> list[tuple[str, str] | str]:
+    """A row of the table for what could not be measured; the reason is too long for a cell."""
+    return [(failed.method, "failed"), *["-"] * 8]
+
+
+def _number(found: Interval | None, nothing: bool, form: str = "+.3f") -> tuple[str, str]:
+    """A number with its interval; a dash where there is none."""
+    if found is None or nothing:
+        return "-", ""
+    return f"{found.value:{form}}", "" if found.n < 2 else f"{found.low:{form}} to {found.high:{form}}"

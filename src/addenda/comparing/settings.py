@@ -25,9 +25,11 @@ class CompareSettings:
     rank: int = 64
     """slots of a memory in each layer"""
     rates: int = 3
-    """learning rates tried for each method; 1: the kind's tested one, and no sweep"""
+    """learning rates tried for each method, a factor of about 3 apart around the kind's tested one; of an even number the extra
+    one is below; 1: the tested one, and no sweep"""
     rung: float = 0.25
-    """share of the tokens of the sweep's first rung; the better half of the rates goes on to twice as many"""
+    """share of the tokens of the sweep's first rung; the better half of the rates goes on to twice as many, until one is left:
+    of two or three rates the first rung is the only one"""
     length: int = 256
     """tokens of a row, and of a scored window"""
     batch_rows: int = 8

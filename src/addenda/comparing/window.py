@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,7 @@ QUERY = 64
 Ahead = Callable[[np.ndarray], np.ndarray]
 
 
-def retrieved(base: Base, corpus: Any, count: int) -> Ahead:
+class Retrieved:
     """The passages that match the text before a window best; none for the beginning of a document.
 
     As in In-Context RALM (Ram et al. 2023): what is to be predicted is never part of the query.
@@ -28,16 +30,24 @@ def retrieved(base: Base, corpus: Any, count: int) -> Ahead:
         AddendaError: bm25s is not installed.
         DataError: the corpus holds no text.
     """
-    index = Passages(base, corpus, tokens=PASSAGE)
 
-    def ahead(before: np.ndarray) -> np.ndarray:
+    def __init__(self, base: Base, corpus: Any, count: int) -> None:
+        self.base, self.count = base, count
+        self.index = Passages(base, corpus, tokens=PASSAGE)
+
+    def __call__(self, before: np.ndarray) -> np.ndarray:
+        """Token ids to read ahead of a window that follows the ids `before` [n]."""
         if not len(before):
             return np.zeros(0, np.int32)
-        query = base.tokenizer.decode(before[-QUERY:], skip_special_tokens=True)
-        found = "\n\n".join(reversed(index.search(query, count)))  # the best nearest to the text
-        return _ids(base, found + "\n\n") if found else np.zeros(0, np.int32)
+        query = self.base.tokenizer.decode(before[-QUERY:], skip_special_tokens=True)
+        found = "\n\n".join(reversed(self.index.search(query, self.count)))  # the best nearest to the text
+        return _ids(self.base, found + "\n\n") if found else np.zeros(0, np.int32)
 
-    return ahead
+    def size(self) -> int:
+        """Bytes of the index with its passages, as bm25s writes them."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.index._index.save(folder, corpus=self.index.passages, show_progress=False)
+            return sum(file.stat().st_size for file in Path(folder).iterdir())
 
 
 def beginning(base: Base, corpus: Any, room: int) -> Ahead:
@@ -57,10 +67,13 @@ def first_ids(base: Base, source: Any, count: int, *, close: bool = False) -> np
     return np.concatenate(parts)
 
 
-def first_documents(base: Base, source: Any, tokens: int) -> list[str]:
-    """The documents in which the first so many tokens of a source stand; the last is cut where they end."""
+def first_documents(base: Base, source: Any, tokens: int, *, close: bool = False) -> list[str]:
+    """The documents in which the first so many tokens of a source stand; the last is cut where they end.
+
+    With `close` what ends each document in training counts too.
+    """
     parts, left = [], tokens
-    for document in Encoder(base.tokenizer, base.vocabulary).documents(texts(source)):
+    for document in Encoder(base.tokenizer, base.vocabulary, close=close).documents(texts(source)):
         parts.append(base.tokenizer.decode(document.ids[:left], skip_special_tokens=True))
         left -= len(document.ids)
         if left <= 0:

@@ -1,0 +1,255 @@
+"""Making: each method put to work on a base, trained where it trains, with what that took."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from addenda.comparing.memory import Peak
+from addenda.comparing.methods import Method, Size, equal_rank
+from addenda.comparing.settings import CompareSettings
+from addenda.comparing.validations import Validations
+from addenda.comparing.window import Ahead, Retrieved, beginning, first_documents
+from addenda.core.contracts import Kind
+from addenda.core.errors import TrainingError
+from addenda.plugging import Base, load_base
+from addenda.scoring import Score, score
+from addenda.texts import Texts
+from addenda.writing import checkpoint
+from addenda.writing.memorize import memorize
+from addenda.writing.plain import PlainTraining
+from addenda.writing.train import train
+
+NAME = "compared"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is read: to train on, to choose the rate by, and to report on."""
+
+    corpus: Texts
+    replay: Texts | None
+    choosing: Texts
+    learning: Texts
+    forgetting: Texts
+    unrelated: Texts
+
+    @property
+    def apart(self) -> bool:
+        """Whether the unrelated text is one of its own, and not that of forgetting again."""
+        return self.unrelated is not self.forgetting
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A method at work: `on` selects it for a block, `base` is what it acts in, `model` what runs, `ahead` what is read first.
+
+    `seconds` are those of its training, of all calls of a resumed run, without validations (for `rag` of building its index);
+    `peak` is that of `memory.Peak` in MB, of this call; `size` is in bytes; `curve` has the validations.
+    """
+
+    base: Base
+    on: Callable[[], AbstractContextManager[Any]]
+    model: Any = None
+    ahead: Ahead | None = None
+    parameters: int = 0
+    size: int = 0
+    seconds: float = 0.0
+    peak: float | None = None
+    curve: Sequence[dict[str, float]] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained: a method with its kind, at a rate and seed, on so many tokens, into `folder`.
+
+    One that is not `final` is of a sweep: it only has to tell how it learns.
+    """
+
+    method: Method
+    kind: Kind | None
+    lr: float | None
+    tokens: int
+    seed: int
+    folder: Path
+    final: bool
+
+    @property
+    def run(self) -> Path:
+        """Its log and checkpoints."""
+        return checkpoint.run_folder(self.folder)
+
+
+class Scores:
+    """Losses on held-out text; the bare base's are taken once for each text."""
+
+    def __init__(self, base: Base, settings: CompareSettings) -> None:
+        self.base, self.settings = base, settings
+        self._bare: dict[tuple[int, bool], Score] = {}
+
+    @property
+    def few(self) -> int:
+        """Tokens scored in a validation while training."""
+        return max(8, self.settings.held_tokens // 4)
+
+    def of(self, trained: Trained, source: Texts, *, few: bool = False) -> Score:
+        """The loss of a method; on `few` tokens, as while training."""
+        tokens, chosen = self.few if few else self.settings.held_tokens, self.settings
+        with trained.on():
+            return score(
+                trained.base, source, length=chosen.length, tokens=tokens, precision=chosen.precision, before=trained.ahead
+            )  # fmt: skip
+
+    def bare(self, source: Texts, *, few: bool = False) -> Score:
+        """The loss of the base as it is."""
+        key = (id(source), few)  # sources live as long as the comparison
+        if key not in self._bare:
+            self._bare[key] = self.of(Trained(self.base, self.base.off), source, few=few)
+        return self._bare[key]
+
+
+class Maker:
+    """Puts methods to work on one base, each in a block of its own."""
+
+    def __init__(self, name: str, base: Base, sources: Sources, settings: CompareSettings) -> None:
+        self.name, self.base, self.sources, self.settings = name, base, sources, settings
+        self.size = Size(settings.extra, settings.count, settings.rank)
+        self.scores = Scores(base, settings)
+
+    @contextmanager
+    def at_work(self, task: Task) -> Iterator[Trained]:
+        """The method at work in this block.
+
+        Raises:
+            TrainingError: its loss is not finite, or a checkpoint cannot be written.
+            AddendaError: the base cannot host it.
+        """
+        base, corpus, how = self.base, self.sources.corpus, task.method.how
+        if how in ("full", "peft"):
+            yield self._plain(task)
+        elif how == "nothing":
+            yield Trained(base, base.off)
+        elif how == "rag":
+            yield self._retrieving()
+        elif how == "context":
+            room = (base.context or 2 * self.settings.length) - self.settings.length - 1
+            yield Trained(base, base.off, ahead=beginning(base, corpus, room))
+        else:
+            try:
+                yield self._plugged(task)
+            finally:
+                if NAME in base.modules:
+                    base.unplug(NAME)
+
+    def _retrieving(self) -> Trained:
+        most, began = Peak(self.base.model, self.base.device), time.perf_counter()
+        found = Retrieved(self.base, self.sources.corpus, self.settings.passages)
+        seconds, peak = time.perf_counter() - began, most.megabytes()
+        return Trained(self.base, self.base.off, ahead=found, size=found.size(), seconds=seconds, peak=peak)
+
+    def _plugged(self, task: Task) -> Trained:
+        """A module, trained now or taken up where it was interrupted."""
+        base, most = self.base, Peak(self.base.model, self.base.device)
+        seconds, curve = self._streamed(task) if task.method.how == "stream" else self._module(task)
+        return Trained(
+            base, lambda: base.using(NAME), parameters=base.modules[NAME].size(), seconds=seconds, curve=curve,
+            size=sum(file.stat().st_size for file in task.folder.iterdir()), peak=most.megabytes(),
+        )  # fmt: skip
+
+    def _streamed(self, task: Task) -> tuple[float, list[dict[str, float]]]:
+        """Write a memory as the beginning of the corpus streams by; nothing is validated on the way."""
+        base, most = self.base, self.base.context
+        window = 2 * self.settings.length if most is None else min(2 * self.settings.length, most)
+        text = "\n\n".join(first_documents(base, self.sources.corpus, task.tokens))
+        report = memorize(
+            base, NAME, text=text, kind=task.kind, out=task.folder, resume=True,
+            replay=self.sources.replay, lr=task.lr, seed=task.seed, baseline=False, log=False, window=window, chunk=window // 2,
+            precision=self.settings.precision,
+        )  # fmt: skip
+        return report.seconds, []
+
+    def _module(self, task: Task) -> tuple[float, list[dict[str, float]]]:
+        """Train a module on rows: its seconds without validations, and these."""
+        chosen, source = self.settings, self.sources
+        assert task.kind is not None
+        self.base.new(NAME, task.kind, seed=task.seed)
+        watch = Validations(task.run)
+        options: dict[str, Any] = {} if source.replay is None else {"replay_share": chosen.replay_share}
+        if task.final:
+            options |= {
+                "validation": {"learning": source.choosing, "forgetting-general": source.forgetting},
+                "validation_tokens": self.scores.few, "tracker": watch,
+            }  # fmt: skip
+            steps = task.tokens // (chosen.length * chosen.batch_rows)
+            if Validations.every(steps) != max(1, steps // 10):
+                options["validate_every"] = Validations.every(steps)
+        report = train(
+            self.base, NAME, corpus=source.corpus, replay=source.replay, tokens=task.tokens, lr=task.lr, seed=task.seed,
+            out=task.folder, resume=True, length=chosen.length, batch_rows=chosen.batch_rows, precision=chosen.precision,
+            log=False, **options,
+        )  # fmt: skip
+        return report.seconds - watch.before(report.steps), [
+            {"tokens": record["step"] * chosen.length * chosen.batch_rows}
+            | {name.split("-")[0]: one["value"] for name, one in found.items()}
+            for record in report.history
+            for found in record.get("validation", {}).values()
+        ]
+
+    def _plain(self, task: Task) -> Trained:
+        """Every weight of a fresh base, or PEFT's LoRA beside one, in the base's own precision, validated as modules are."""
+        torch.manual_seed(task.seed)
+        fresh = load_base(self.name, dtype=self.base.model.dtype)
+        fresh.model.to(self.base.device)
+        most = Peak(fresh.model, self.base.device)
+        model, chosen, source, scores = fresh.model, self.settings, self.sources, self.scores
+        if task.method.how == "peft":
+            model = _with_peft(model, equal_rank(self.base, self.size))
+        assert task.lr is not None
+        training = PlainTraining(
+            model, fresh.tokenizer, source.corpus, source.replay, lr=task.lr, seed=task.seed, rows=chosen.batch_rows,
+            length=chosen.length, share=chosen.replay_share, precision=chosen.precision, work=task.run,
+        )  # fmt: skip
+        # PEFT puts its linears into the very model that `fresh` scores
+        trained = Trained(fresh, nullcontext, model)
+
+        def after(step: int, steps: int) -> None:
+            loss = float(training.loss)
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss is not finite at step {step} (loss {loss}); a smaller rate may help")
+            if task.final and (step == steps or step % Validations.every(steps) == 0):
+                gained = scores.bare(source.choosing, few=True).minus(scores.of(trained, source.choosing, few=True))
+                lost = scores.of(trained, source.forgetting, few=True).minus(scores.bare(source.forgetting, few=True))
+                point = {"tokens": step * chosen.length * chosen.batch_rows}
+                point |= {"learning": gained.nats, "forgetting": lost.nats}
+                if not all(map(math.isfinite, point.values())):
+                    raise TrainingError(
+                        f"the loss on validation text is not finite at step {step}; a smaller rate may help"
+                    )
+                training.kept["curve"] = [*training.kept.get("curve", []), point]
+
+        training.run(task.tokens, after)
+        model.eval()
+        return replace(
+            trained,
+            parameters=sum(parameter.numel() for parameter in training.names),
+            size=sum(parameter.numel() * parameter.element_size() for parameter in training.names),
+            seconds=training.seconds,
+            peak=most.megabytes(),
+            curve=training.kept.get("curve", []),
+        )
+
+
+def _with_peft(model: Any, rank: int) -> Any:
+    """The model with PEFT's LoRA on all its linears, scaled as ours is."""
+    import peft
+
+    return peft.get_peft_model(
+        model, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    ).base_model.model

@@ -1,0 +1,138 @@
+"""Rows: what a method learned, forgot, moved and takes, from the records of its runs, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from addenda.comparing.cost import of_median
+from addenda.comparing.methods import Method
+from addenda.core.errors import AddendaError
+from addenda.intervals import Interval, of_ratio
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: what it learned, forgot and moved, in nats per token against the base, and what it takes.
+
+    Means over seeds. `learned`, `forgotten` and `moved` (unrelated text) have intervals over documents, of these means, paired
+    with the base; `kl` (from the base, nats) and `untouched` (share of tokens left bit-equal), of modules alone, the means of
+    their seeds' intervals over documents. `prefill` and `decode` are times over the bare base's, medians with intervals over
+    timed repeats; what `rag` takes to find passages is part of its prefill. `by_seed` has each seed's learning and forgetting;
+    `seconds` are of training, without validations, or of building the index; `peak_megabytes` is the most that training took
+    over what was in use before it, and the base's weights. None where it is not known, also of records of earlier versions.
+    `extra_tokens` are read for each window.
+    """
+
+    method: str
+    said: str
+    rate: float | None
+    learned: Interval
+    forgotten: Interval
+    moved: Interval
+    kl: Interval | None
+    untouched: Interval | None
+    by_seed: tuple[tuple[float, float], ...]
+    parameters: int
+    bytes: int
+    seconds: float | None
+    peak_megabytes: float | None
+    extra_tokens: int
+    prefill: Interval
+    decode: Interval
+    curve: tuple[dict[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A method that could not be measured, the rate and seed at which it failed (None where at all), and why."""
+
+    method: str
+    rate: float | None
+    seed: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        where = "" if self.rate is None else f" at rate {self.rate:.3g}, seed {self.seed}"
+        return f"{self.method} failed{where}: {self.reason}"
+
+
+def row_of(method: Method, rate: float | None, runs: Sequence[dict[str, Any]], bare: dict[str, Any]) -> Row:
+    """The row of a method's runs, one for each seed, none of which failed, against the bare base's record."""
+    learned = [_against(bare["learning"], run["learning"]) for run in runs]
+    forgotten = [_against(run["forgetting"], bare["forgetting"]) for run in runs]
+    earlier = any(
+        "times" not in run for run in runs
+    )  # their clock had validations in it, their peak all that was there
+    moved = [run["unrelated"] for run in runs]
+    return Row(
+        method=method.name,
+        said=method.said,
+        rate=rate,
+        learned=_over_seeds(learned, bare["learning"]),
+        forgotten=_over_seeds(forgotten, bare["forgetting"]),
+        moved=_moved(moved, bare["unrelated"]),
+        kl=_mean_of([one.get("kl") for one in moved]),
+        untouched=_mean_of([one.get("untouched") for one in moved]),
+        by_seed=tuple(
+            (_nats(a, bare["learning"]), _nats(b, bare["forgetting"])) for a, b in zip(learned, forgotten, strict=True)
+        ),
+        parameters=runs[0]["parameters"],
+        bytes=runs[0]["bytes"],
+        seconds=None if earlier else float(np.mean([run["seconds"] for run in runs])),
+        peak_megabytes=None if earlier else _largest([run["peak_megabytes"] for run in runs]),
+        extra_tokens=runs[0]["extra_tokens"],
+        prefill=_times(runs, "prefill", 0),
+        decode=_times(runs, "decode", 1),
+        curve=tuple(runs[0]["curve"]),
+    )
+
+
+def _against(more: dict[str, Any], less: dict[str, Any]) -> np.ndarray:
+    """The difference of two scores' sums [documents]."""
+    if more["counts"] != less["counts"]:
+        raise AddendaError("two runs were scored on different documents; remove their records")
+    return np.array(more["sums"]) - np.array(less["sums"])
+
+
+def _nats(sums: np.ndarray, of: dict[str, Any]) -> float:
+    return float(sums.sum() / np.sum(of["counts"]))
+
+
+def _over_seeds(sums: Sequence[np.ndarray], of: dict[str, Any]) -> Interval:
+    """The mean over seeds with its interval over documents."""
+    return of_ratio(np.mean(sums, axis=0), np.array(of["counts"], float))
+
+
+def _moved(found: Sequence[dict[str, Any]], bare: dict[str, Any]) -> Interval:
+    if all("sums" in one for one in found):
+        return _over_seeds([_against(one, bare) for one in found], bare)
+    # an earlier version kept the difference with its interval alone
+    kept = [one if "low" in one else {"nats": _nats(_against(one, bare), bare)} for one in found]
+    value, low, high = (float(np.mean([one.get(key, one["nats"]) for one in kept])) for key in ("nats", "low", "high"))
+    return Interval(value, low, high, len(bare["counts"]))
+
+
+def _mean_of(found: Sequence[Any]) -> Interval | None:
+    """The mean over seeds of intervals over the same documents, or of numbers that have none."""
+    if any(one is None for one in found):
+        return None
+    each = [Interval(**one) if isinstance(one, dict) else Interval(one, one, one, 1) for one in found]
+    value, low, high = (float(np.mean([getattr(one, key) for one in each])) for key in ("value", "low", "high"))
+    return Interval(value, low, high, min(one.n for one in each))
+
+
+def _times(runs: Sequence[dict[str, Any]], name: str, at: int) -> Interval:
+    """The median over the timed repeats of all runs; an earlier version kept each run's median alone."""
+    if all("times" in run for run in runs):
+        return of_median([one for run in runs for one in run["times"][name]])
+    value = float(np.median([run["cost"][at] if "cost" in run else np.median(run["times"][name]) for run in runs]))
+    return Interval(value, value, value, 1)
+
+
+def _largest(found: Sequence[float | None]) -> float | None:
+    known = [one for one in found if one is not None]
+    return max(known) if len(known) == len(found) else None
