@@ -82,55 +82,174 @@ def test_modules_are_seen_and_compared_question_by_question(base: addenda.Base, 
     assert found.difference["loud"].value == found.on["loud"].value - found.base.value
 
 
+def loud(base: addenda.Base, name: str = "loud") -> addenda.KnowledgeModule:
+    """A module that changes logits a lot."""
+    module = base.new(name, addenda.LoRA(8))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)), alpha=0.3)
+    return module
+
+
+def responses(
+    model: Any, tasks: list[Any], limit: int | None = None, include: Path | None = None
+) -> dict[str, list[Any]]:
+    """What a model answered, request by request, in the order of the questions."""
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_defaults=False, include_path=None if include is None else str(include))
+    found: Any = simple_evaluate(
+        model=model, tasks=tasks, task_manager=manager, limit=limit, bootstrap_iters=0, log_samples=True,
+    )  # fmt: skip
+    return {
+        name: [sample["resps"] for sample in sorted(samples, key=lambda one: one["doc_id"])]
+        for name, samples in found["samples"].items()
+    }
+
+
+def own_class(base: addenda.Base) -> Any:
+    """lm-eval's own class on the base's model, which acts as it is selected."""
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=8, device=str(base.device))
+
+
 @needs_data
 @pytest.mark.slow
 def test_numbers_are_those_of_lm_evals_own_class_on_every_task(base: addenda.Base) -> None:
-    from lm_eval.evaluator import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
+    """Request by request, on the bare base: the first 3 questions of each task. More of them:
 
+    ADDENDA_PARITY_QUESTIONS=20 python -m pytest tests/measuring/test_harness.py -m slow -k own_class_on_every_task
+    """
     from addenda.measuring.harness import AddendaLM
 
+    limit = int(os.environ.get("ADDENDA_PARITY_QUESTIONS", "3"))
     tasks = tasks_named(task_names())
     assert len(tasks) == 57 + 10
-    kept: list[dict[str, Any]] = []
-    for model in (
-        AddendaLM(base=base, batch_size=8),
-        HFLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=8, device="cpu"),
-    ):
-        found: Any = simple_evaluate(
-            model=model, tasks=[task.config for task in tasks], task_manager=TaskManager(include_defaults=False), limit=3,
-            bootstrap_iters=0, log_samples=True,
-        )  # fmt: skip
-        kept.append({name: [sample["resps"] for sample in samples] for name, samples in found["samples"].items()})
-    assert len(kept[0]) == len(tasks)
-    assert kept[0] == kept[1]
+    configs = [task.config for task in tasks]
+    ours, theirs = (responses(model, configs, limit) for model in (AddendaLM(base=base, batch_size=8), own_class(base)))
+    assert len(ours) == len(tasks)
+    assert all(len(ours[task.config["task"]]) == min(limit, task.questions) for task in tasks)
+    assert ours == theirs
+
+
+def test_with_a_module_its_answers_are_those_of_lm_evals_own_class_under_that_module(
+    base: addenda.Base, data: Path
+) -> None:
+    from addenda.measuring.harness import AddendaLM
+
+    loud(base)
+    configs = [task.config for task in tasks_named(task_names(data), data)]
+    ours = responses(AddendaLM(base=base, modules={"loud": 0.5}, batch_size=8), configs)
+    bare = responses(own_class(base), configs)
+    with base.using(loud=0.5):
+        theirs = responses(own_class(base), configs)
+    base.unplug("loud")
+    assert ours == theirs
+    for name, answers in bare.items():  # another answer to every question: it was the module that answered
+        assert all(one != other for one, other in zip(answers, ours[name], strict=True)), name
+
+
+def test_what_it_writes_is_what_the_module_writes(base: addenda.Base, tmp_path: Path) -> None:
+    from addenda.measuring.harness import AddendaLM
+
+    begun = ["Once upon a time", "The patient was given", "The court held that"]
+    (tmp_path / "begun.jsonl").write_text("".join(json.dumps({"begun": one}) + "\n" for one in begun))
+    (tmp_path / "written.yaml").write_text(
+        f"""task: written
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {tmp_path / "begun.jsonl"}}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{begun}}}}"
+doc_to_target: ""
+generation_kwargs: {{until: ["\\n\\n"], max_gen_toks: 8, do_sample: false}}
+metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
+"""
+    )
+    loud(base)
+    ours = responses(AddendaLM(base=base, modules="loud"), ["written"], include=tmp_path)["written"]
+    bare = responses(AddendaLM(base=base), ["written"], include=tmp_path)["written"]
+    own = responses(own_class(base), ["written"], include=tmp_path)["written"]
+    with base.using("loud"):
+        theirs = responses(own_class(base), ["written"], include=tmp_path)["written"]
+    base.unplug("loud")
+    assert len(ours) == 3
+    assert ours == theirs
+    assert bare == own
+    assert all(one != other for one, other in zip(bare, ours, strict=True))
 
 
 @pytest.mark.slow
 def test_its_command_line_finds_the_model(data: Path, tmp_path: Path, base: addenda.Base) -> None:
+    from addenda.measuring.harness import AddendaLM
+
     names = write_tasks(tmp_path / "tasks", data)
     assert names == ["addenda_openbook_qa", "addenda_copa", "addenda_mmlu_anatomy"]
-    module = base.new("m", addenda.LoRA(2))
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(torch.randn(parameter.shape), alpha=0.3)
-    module.save(tmp_path / "m")
+    loud(base, "m").save(tmp_path / "m")
+    (task,) = tasks_named(["copa"], data)
+    wanted, whole = (
+        responses(AddendaLM(base=base, modules=one), [task.config])["addenda_copa"] for one in ({"m": 0.5}, {"m": 1.0})
+    )
     base.unplug("m")
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "addenda", "--tasks", "addenda_copa"]
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "addenda", "--tasks", "addenda_copa", "--log_samples"]
     command += [
         "--model_args",
-        f"base=tiny,plug={tmp_path / 'm'},modules=m@0.5",
+        f"base=tiny,plug={tmp_path / 'm'},modules=m@0.5,dtype=fp32",
         "--include_path",
         str(tmp_path / "tasks"),
     ]
-    command += ["--device", "cpu", "--output_path", str(tmp_path / "out.json")]
+    command += ["--device", "cpu", "--output_path", str(tmp_path / "out" / "found.json")]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"}
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "addenda_copa" in done.stdout
-    assert "|acc" in done.stdout
+    (kept,) = (tmp_path / "out").rglob("samples_addenda_copa_*.jsonl")
+    samples = sorted((json.loads(line) for line in kept.read_text().splitlines()), key=lambda one: one["doc_id"])
+    (summed,) = (tmp_path / "out").rglob("found_*.json")
+    right = [one["acc"] for one in samples]
+    assert json.loads(summed.read_text())["results"]["addenda_copa"]["acc,none"] == sum(right) / len(right)
+
+    def likelihoods(resps: list[Any]) -> list[float]:
+        return [float(one[0][0]) for one in resps]
+
+    assert len(samples) == len(wanted) == 6
+    for sample, at_half, at_one in zip(samples, wanted, whole, strict=True):
+        assert likelihoods(sample["resps"]) == pytest.approx(likelihoods(at_half), rel=1e-4)
+        assert likelihoods(sample["resps"]) != pytest.approx(likelihoods(at_one), rel=1e-2)
+
+
+def test_dtype_and_device_are_what_is_asked_for_or_an_error_that_says_why(base: addenda.Base) -> None:
+    from addenda.measuring.harness import AddendaLM
+
+    for name, dtype in (("bf16", torch.bfloat16), ("float32", torch.float32), ("torch.float16", torch.float16)):
+        model = AddendaLM(base="tiny", dtype=name, device="cpu")
+        assert (model.base.model.dtype, model.device) == (dtype, torch.device("cpu"))
+    assert AddendaLM(base=base, device="cpu", dtype="auto").base is base
+    with pytest.raises(AddendaError, match=r"no dtype 'int4'.*there are: auto, float32, fp32"):
+        AddendaLM(base="tiny", dtype="int4")
+    with pytest.raises(AddendaError, match="device 'nonsense' cannot be used"):
+        AddendaLM(base="tiny", device="nonsense")
+    with pytest.raises(AddendaError, match="in torch.float32, not torch.float16"):
+        AddendaLM(base=base, dtype="fp16")
+    with pytest.raises(AddendaError, match="device 'meta' cannot be used"):  # nothing can be computed there
+        AddendaLM(base=base, device="meta")
+    if not torch.cuda.is_available():
+        with pytest.raises(AddendaError, match="device 'cuda:0' cannot be used"):
+            AddendaLM(base="tiny", device="cuda:0")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_base_by_name_runs_on_the_gpu_that_is_asked_for(base: addenda.Base) -> None:
+    from addenda.measuring.harness import AddendaLM
+
+    for device in ("cuda:0", None):
+        model = AddendaLM(base="tiny", device=device)
+        assert model.base.device.type == model.device.type == "cuda"
+    with pytest.raises(AddendaError, match="the base is on cpu already, not on cuda:0"):
+        AddendaLM(base=base, device="cuda:0")
 
 
 def test_the_plugin_registers_once_and_only_when_asked() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
     from addenda.plugging import Base
 
 
+#: what a base can be loaded in, by the usual names
+DTYPES = {
+    "float32": torch.float32, "fp32": torch.float32, "float": torch.float32,
+    "bfloat16": torch.bfloat16, "bf16": torch.bfloat16,
+    "float16": torch.float16, "fp16": torch.float16, "half": torch.float16,
+    "float64": torch.float64, "fp64": torch.float64, "double": torch.float64,
+}  # fmt: skip
 #: its decorators hide its type
 _HFLM: Any = HFLM
 
@@ -34,23 +43,27 @@ class AddendaLM(_HFLM):
     """A base with a selection of modules, as lm-eval asks it.
 
     `lm_eval run --model addenda --model_args base=tiny,plug=runs/pubmed+runs/law,modules=pubmed+law@0.5`: `plug` are folders,
-    joined by `+`; `modules` a selection, default: all that were plugged. In Python `base` may be a loaded one; it is shared, and
-    its own selection is not changed. All else goes to lm-eval's HFLM.
+    joined by `+`; `modules` a selection, default: all that were plugged. `dtype` is a name as lm-eval takes it, or `fp32`,
+    `fp16`, `bf16`; `device` as torch names it, default: a GPU if there is one. In Python `base` may be a loaded one; it is
+    shared, and stays where and as it is, its own selection too. All else goes to lm-eval's HFLM.
+
+    Raises:
+        AddendaError: there is no such dtype or device, or a loaded base has another; something cannot be loaded or did not run.
     """
 
     def __init__(
-        self, base: Any = "tiny", plug: str = "", modules: Names = "", dtype: str | torch.dtype | None = None, **kwargs: Any
+        self, base: Any = "tiny", plug: str = "", modules: Names = "", dtype: str | torch.dtype | None = None,
+        device: str | torch.device | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        if isinstance(base, str):
-            kind = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else None
-            base = load_base(base, **({} if kind is None else {"dtype": kind}))
+        base = _loaded(base, _dtype(dtype), None if device is None else _device(str(device)))
         plugged = [base.plug(folder).name for folder in filter(None, plug.split("+"))]
         self.base: Base = base
         self.weights: dict[str, float] = weights_of(modules) or dict.fromkeys(plugged, 1.0)
         self.canary: list[WasOn] = proved(self.base, self.weights)
         kwargs.pop("pretrained", None)
-        kwargs.setdefault("device", str(base.device))
-        super().__init__(pretrained=base.model, tokenizer=base.tokenizer, backend="causal", **kwargs)
+        super().__init__(
+            pretrained=base.model, tokenizer=base.tokenizer, backend="causal", device=str(base.device), **kwargs
+        )
 
     def _model_call(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.base.using(self.weights), evaluating(self.base.model):
@@ -62,6 +75,47 @@ class AddendaLM(_HFLM):
 
 
 register_model("addenda")(AddendaLM)
+
+
+def _loaded(base: Any, dtype: torch.dtype | None, device: torch.device | None) -> Base:
+    """A base by its name, in a precision and on a device; or the loaded one that was given, if it is so.
+
+    HFLM places and casts only what it loads itself.
+    """
+    if isinstance(base, str):
+        found = load_base(base, dtype=dtype)
+        found.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return found
+    is_in, is_on = base.model.dtype, base.device
+    if dtype not in (None, is_in):
+        raise AddendaError(f"the base is loaded already, in {is_in}, not {dtype}: load it so, or leave dtype out")
+    if device is not None and (device.type != is_on.type or device.index not in (None, is_on.index or 0)):
+        raise AddendaError(f"the base is on {is_on} already, not on {device}: move it there first, or leave device out")
+    return base
+
+
+def _dtype(name: str | torch.dtype | None) -> torch.dtype | None:
+    """A dtype by any of its usual names; None is the checkpoint's own."""
+    if not isinstance(name, str):
+        return name
+    if name == "auto":
+        return None
+    found = DTYPES.get(name.removeprefix("torch."))
+    if found is None:
+        raise AddendaError(f"there is no dtype '{name}' to load a base in; there are: auto, {', '.join(DTYPES)}")
+    return found
+
+
+def _device(name: str) -> torch.device:
+    """A device on which something can be computed."""
+    try:
+        place = torch.device(name)
+        with warnings.catch_warnings(action="ignore"):
+            torch.zeros(1, device=place).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # every backend has its own way to be absent
+        reason = textwrap.shorten(str(error).split(". ")[0], 160, placeholder="...")
+        raise AddendaError(f"device '{name}' cannot be used: {reason}") from error
+    return place
 
 
 @dataclass(frozen=True)
