@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -53,11 +54,82 @@ def test_tasks_are_those_whose_files_are_there_each_with_its_chance(data: Path) 
         write_tasks(data / "out", data / "nowhere")
 
 
+def test_the_best_constant_answer_is_by_its_place_or_by_its_words(data: Path) -> None:
+    rows = [{"query": "Is it?", "choices": [("yes", "no"), ("no", "yes")][n % 2], "gold": n % 2} for n in range(5)]
+    rows += [{"query": "Is it?", "choices": ("yes", "no"), "gold": 1}]
+    with gzip.open(data / "multiple_choice" / "boolq.jsonl.gz", "wt") as out:
+        out.writelines(json.dumps(row) + "\n" for row in rows)
+    words = [{"context": "a", "continuation": one} for one in ("sea", "sea", "hill", "mill")]
+    with gzip.open(data / "multiple_choice" / "lambada_openai.jsonl.gz", "wt") as out:
+        out.writelines(json.dumps(row) + "\n" for row in words)
+    boolq, lambada, anatomy, copa = tasks_named(["boolq", "lambada", "mmlu_anatomy", "copa"], data)
+    assert boolq.constant() == 5 / 6  # "yes", wherever it stands; the first place has three
+    assert (lambada.constant(), lambada.chance, lambada.constant(3)) == (0.5, 0.0, 2 / 3)
+    assert (anatomy.constant(), anatomy.constant(1), copa.constant()) == (0.5, 1.0, 1.0)
+
+
+def _records(file: str) -> list[Any]:
+    with gzip.open(data_folder() / file, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+@needs_data
+def test_the_stated_shares_of_constant_answers_are_those_of_the_real_labels() -> None:
+    """Counted from the files as they are: what an answerer that always says the same gets of every task with fixed labels."""
+    tasks = {name: tasks_named([name])[0] for name in task_names()}
+    answers = [one["answer"] for one in _records("pubmedqa/pqal_cv500.jsonl.gz")]
+    assert tasks["pubmedqa"].constant() == max(map(answers.count, ("yes", "no", "maybe"))) / len(answers) > 0.5
+    said = [one["choices"][one["gold"]] for one in _records("multiple_choice/boolq.jsonl.gz")]
+    assert tasks["boolq"].constant() == max(map(said.count, ("yes", "no"))) / len(said) > 0.6
+    subjects = [name for name in tasks if name.startswith("mmlu_")]
+    assert len(subjects) == 57
+    for name in subjects:
+        file = data_folder() / "mmlu" / "test" / f"{name.removeprefix('mmlu_')}_test.csv"
+        with file.open(newline="", encoding="utf-8") as rows:
+            letters = [row[5] for row in csv.reader(rows)]
+        assert tasks[name].constant() == max(map(letters.count, "ABCD")) / len(letters)
+    for name, task in tasks.items():
+        assert len(task.answers) == task.questions, name
+        assert task.chance - 0.03 <= task.constant() < 1, name
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["boolq", "pubmedqa", "copa", "mmlu_anatomy", "winogrande"])
+def test_an_answerer_that_always_says_the_same_gets_no_more_than_is_stated(name: str) -> None:
+    from lm_eval.api.model import LM
+
+    from addenda.measuring.harness import _run
+
+    class Constant(LM):
+        """Always the choice at one place."""
+
+        def __init__(self, place: int) -> None:
+            super().__init__()
+            self.place = place
+
+        def loglikelihood(self, requests: Any) -> Any:
+            return [(0.0 if request.idx == self.place else -1.0, False) for request in requests]
+
+        def loglikelihood_rolling(self, requests: Any) -> Any:
+            raise NotImplementedError
+
+        def generate_until(self, requests: Any) -> Any:
+            raise NotImplementedError
+
+    (task,) = tasks_named([name])
+    places = sorted({place for place, _ in task.answers})
+    for limit in (None, 40):
+        got = [float(_run(Constant(place), [task], limit)[name].mean()) for place in places]
+        assert max(got) == pytest.approx(task.constant(limit))
+
+
 def test_an_oracle_gets_all_and_its_opposite_nothing(base: addenda.Base, data: Path) -> None:
     from addenda.measuring.harness import evaluate_tasks
 
     right, wrong = evaluate_tasks(base, ["copa", "openbook_qa"], data=data)
     assert (right.base.value, right.base.n) == (1.0, 6)
+    assert (right.chance, right.constant, right.as_dict()["constant"]) == (0.5, 1.0, 1.0)
     assert wrong.base.value == 0.0
     (short,) = evaluate_tasks(base, ["mmlu_anatomy"], data=data, limit=1)
     assert short.questions == 1

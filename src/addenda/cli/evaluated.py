@@ -73,9 +73,11 @@ def tasks(found: Sequence[OnTask], label: str) -> Table:
     """Accuracy of each task."""
     on = any(one.on for one in found)
     more = [f"with {label}", "change"] if on else []
-    table = table_of("Accuracy [95% interval over questions]", "task", "questions", "chance", "base", *more)
+    table = table_of(
+        "Accuracy [95% interval over questions]", "task", "questions", "chance", "best constant answer", "base", *more
+    )
     for one in found:
-        cells = [one.task, f"{one.questions:,}", f"{one.chance:.1%}", share(one.base)]
+        cells = [one.task, f"{one.questions:,}", f"{one.chance:.1%}", f"{one.constant:.1%}", share(one.base)]
         if on:
             cells += [share(one.on["modules"]), share(one.difference["modules"], "+")]
         table.add_row(*cells)
@@ -84,7 +86,8 @@ def tasks(found: Sequence[OnTask], label: str) -> Table:
 
 def recall(found: Recall, label: str) -> Table:
     """Recall before and after."""
-    title = f"Closed-book recall of {found.facts:,} facts [95% interval over people]"
+    of = "" if found.facts == found.told else f" of {found.told:,}"
+    title = f"Closed-book recall of {found.facts:,}{of} facts [95% interval over people]"
     table = table_of(title, "", "base", *([f"with {label}"] if found.gain is not None else []))
 
     def row(name: str, before: Interval | None, after: Interval | None) -> None:

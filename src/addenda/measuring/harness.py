@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
@@ -18,7 +19,7 @@ from lm_eval.tasks import TaskManager
 
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.state import evaluating
-from addenda.intervals import Interval, of_mean
+from addenda.intervals import CHANGE, SHARE, Interval, of_mean
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.tasks import Task, tasks_named
 from addenda.plugging import load_base
@@ -120,7 +121,10 @@ def _device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class OnTask:
-    """One task: what guessing gets, what the base gets, and for each selection its score and the paired difference."""
+    """One task: what guessing gets, what the base gets, and for each selection its score and the paired difference.
+
+    `constant` is the share that the best constant answer gets of the questions asked: the commonest true answer's.
+    """
 
     task: str
     metric: str
@@ -129,6 +133,7 @@ class OnTask:
     base: Interval
     on: dict[str, Interval]
     difference: dict[str, Interval]
+    constant: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -176,15 +181,16 @@ def evaluate_tasks(
             metric="acc",
             questions=len(bare[task.name]),
             chance=task.chance,
-            base=of_mean(bare[task.name]),
-            on={name: of_mean(one[task.name]) for name, one in found.items()},
-            difference={name: of_mean(one[task.name] - bare[task.name]) for name, one in found.items()},
+            base=of_mean(bare[task.name], within=SHARE),
+            on={name: of_mean(one[task.name], within=SHARE) for name, one in found.items()},
+            difference={name: of_mean(one[task.name] - bare[task.name], within=CHANGE) for name, one in found.items()},
+            constant=task.constant(len(bare[task.name])),
         )
         for task in chosen
     ]
 
 
-def _run(model: AddendaLM, tasks: Sequence[Task], limit: int | None) -> dict[str, np.ndarray]:
+def _run(model: LM, tasks: Sequence[Task], limit: int | None) -> dict[str, np.ndarray]:
     """Whether each question was answered rightly, by task."""
     manager = TaskManager(include_defaults=False)
     results: Any = simple_evaluate(

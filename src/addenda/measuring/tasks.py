@@ -1,11 +1,12 @@
-"""Tasks: question sets on disk as lm-evaluation-harness task files, each with the share that guessing gets right."""
+"""Tasks: question sets on disk as lm-evaluation-harness task files, with the shares that guessing and a constant answer get."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,27 @@ PREFIX = "addenda_"
 
 @dataclass(frozen=True)
 class Task:
-    """A question set: `name` as lm-eval knows it, `chance` the share that guessing gets right, `config` for lm-eval."""
+    """A question set: `name` as lm-eval knows it, `chance` the share that guessing gets right, `config` for lm-eval.
+
+    `answers` are the true ones, in the file's order: which of the choices, and its words.
+    """
 
     name: str
     chance: float
     questions: int
     config: dict[str, Any]
+    answers: tuple[tuple[int, str], ...] = field(default=(), repr=False)
+
+    def constant(self, limit: int | None = None) -> float:
+        """The share that the best constant answer gets right, of the first so many questions: always that place, or those words.
+
+        Above `chance` where one answer is commoner than others: a base that says "yes" to everything knows nothing.
+        """
+        asked = self.answers[:limit]
+        places, words = Counter(place for place, _ in asked), Counter(said for _, said in asked)
+        if "doc_to_choice" not in self.config:
+            places.clear()  # nothing to choose among
+        return max([*places.values(), *words.values()], default=0) / max(1, len(asked))
 
 
 def data_folder() -> Path:
@@ -93,12 +109,13 @@ def local_tasks(data: str) -> dict[str, Task]:
         if path.exists():
             records = [record for _, record in json_lines(path)]
             config = asked | {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(path)}}}
-            found[name] = Task(name, _chance(records, asked), len(records), _named(name, config))
+            answers = tuple(_answer(record, asked) for record in records)
+            found[name] = Task(name, _chance(records, asked), len(records), _named(name, config), answers)
     for path in sorted((Path(data) / "mmlu" / "test").glob("*_test.csv")):
         name = f"mmlu_{path.stem.removesuffix('_test')}"
         with path.open(newline="", encoding="utf-8") as lines:
-            count = sum(1 for _ in csv.reader(lines))
-        found[name] = Task(name, 0.25, count, _named(name, _mmlu(path)))
+            answers = tuple(("ABCD".index(row[-1]), row[-1]) for row in csv.reader(lines))
+        found[name] = Task(name, 0.25, len(answers), _named(name, _mmlu(path)), answers)
     return found
 
 
@@ -170,3 +187,16 @@ def _chance(records: list[dict[str, Any]], asked: dict[str, Any]) -> float:
         return 0.0
     counts = [len(choices) if isinstance(choices, list) else len(record[choices]) for record in records]
     return sum(1 / count for count in counts) / len(counts)
+
+
+def _answer(record: dict[str, Any], asked: dict[str, Any]) -> tuple[int, str]:
+    """Which choice is true, and its words; of words that are to be written, those."""
+    choices = asked.get("doc_to_choice")
+    if choices is None:
+        return 0, record["continuation"]
+    options = choices if isinstance(choices, list) else record[choices]
+    # where contexts are the choices, the text says which is true
+    key = asked["doc_to_text"] if asked is _CONTEXTS else asked["doc_to_target"]
+    target = record[key]
+    place = options.index(target) if isinstance(target, str) else int(target)
+    return place, options[place]
