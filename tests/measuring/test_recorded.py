@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from addenda.measuring.facts import biographies
 from addenda.measuring.harness import OnTask
 from addenda.measuring.inspection import inspect
 from addenda.measuring.recorded import measured, record
+from addenda.modelcard import render
 from conformance.world import perturbed
 from pico import pico, pico_tokenizer
 
@@ -38,10 +41,54 @@ def test_everything_found_is_a_measure_with_the_base_beside_it(base: addenda.Bas
     assert by_name["recall, chosen"].reference == found.recall.chosen_before.value
     assert found.neutrality is not None
     assert by_name["tokens left bit-equal"].value == found.neutrality.untouched.value
+    assert found.recall.gain is not None
+    gain = by_name["recall, chosen, added"]
+    assert (gain.value, gain.low, gain.high) == (found.recall.gain.value, found.recall.gain.low, found.recall.gain.high)
+    many = by_name["facts more per megabyte"]
+    assert many.value == found.recall.per_megabyte
+    assert many.low is not None
+    assert many.low == pytest.approx(gain.low * 15 / found.recall.megabytes)  # type: ignore[operator]
     assert set(by_name) == {
-        "loss", "loss added", "recall, chosen", "recall, word for word", "untold facts answered as before",
-        "tokens left bit-equal", "KL from the base", "largest change of a logit",
+        "loss", "loss added", "recall, chosen", "recall, chosen, added", "recall, word for word",
+        "untold facts answered as before", "facts more per megabyte", "tokens left bit-equal", "KL from the base",
+        "largest change of a logit",
     }  # fmt: skip
+
+
+def test_each_file_of_facts_and_of_edits_stands_under_its_own_name(base: addenda.Base, tmp_path: Path) -> None:
+    for name, seed in (("people", 0), ("others", 1)):
+        biographies(3, seed=seed).save(tmp_path / f"{name}.jsonl")
+        edit = {"subject": "the cat", "prompt": "the cat sat on the", "target_true": "mat", "target_new": "dog"}
+        with gzip.open(tmp_path / f"edits-{name}.jsonl.gz", "wt") as out:
+            out.write(json.dumps(edit) + "\n")
+        files = {"facts": tmp_path / f"{name}.jsonl", "edits": tmp_path / f"edits-{name}.jsonl.gz"}
+        found = evaluate(base, modules="m", limit=2, **files)  # type: ignore[arg-type]
+        assert found.as_dict()["sources"] == {"facts": name, "edits": f"edits-{name}"}
+        record(base, found)
+    measures = base.modules["m"].card.measures
+    assert {one.on for one in measures if one.name == "recall, chosen"} == {"people", "others"}
+    assert {one.on for one in measures if one.name == "edits, reliability"} == {"edits-people", "edits-others"}
+
+
+def test_three_settings_and_spectra_are_in_the_card_too(base: addenda.Base, tmp_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    facts = biographies(3)
+    text = ["the cat sat on the mat and looked at the dog " * 60]
+    found = evaluate(base, modules="m", facts=facts, snapshot=facts, spectrum=text, limit=3)
+    by_name = {one.name: one for one in record(base, found)}
+    assert found.settings is not None
+    for name, one in found.settings.shares.items():
+        assert by_name[f"three settings, {name}"].value == one.value
+    assert by_name["three settings, online less offline"].value == 0.0
+    sites = found.spectrum["m"]
+    own = by_name["spectrum of units, participation"]
+    assert own.value == pytest.approx(sum(one.module.participation for one in sites if one.module) / len(sites))
+    assert own.reference == pytest.approx(sum(one.host.participation for one in sites if one.host) / len(sites))
+    assert (own.n, own.on) == (2, "texts")
+    least = by_name["spectrum of what is added, least participation"]
+    assert least.value == min(one.added.participation for one in sites if one.added)
+    base.modules["m"].save(tmp_path / "m")
+    assert inspect(tmp_path / "m").card.measures == base.modules["m"].card.measures  # type: ignore[union-attr]
 
 
 def test_a_second_evaluation_replaces_what_it_measures_again_and_nothing_else(
@@ -60,14 +107,31 @@ def test_a_second_evaluation_replaces_what_it_measures_again_and_nothing_else(
     assert inspected.card.measures == measures  # type: ignore[union-attr]
 
 
-def test_tasks_stand_under_their_names(base: addenda.Base) -> None:
+def test_tasks_stand_under_their_names_and_what_is_added_beside_them(base: addenda.Base, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    before, after = Interval(0.2, 0.1, 0.3, 50), Interval(0.4, 0.3, 0.5, 50)
-    task = OnTask("mmlu_anatomy", "acc", 50, 0.25, before, {"on": after}, {"on": after})
-    found = replace(evaluate(base, {"a": ["some text to read " * 4]}, "m"), tasks=(task,))
-    one = next(m for m in measured(found) if m.on == "mmlu_anatomy")
-    assert (one.name, one.value, one.reference, one.low, one.high, one.n) == ("acc", 0.4, 0.2, 0.3, 0.5, 50)
+    def asked(name: str, added: float) -> OnTask:
+        before, after = Interval(0.2, 0.1, 0.3, 50), Interval(0.2 + added, 0.1 + added, 0.3 + added, 50)
+        change = Interval(added, added - 0.1, added + 0.1, 50)
+        return OnTask(name, "acc", 50, 0.25, before, {"on": after}, {"on": change})
+
+    tasks = (asked("mmlu_anatomy", 0.2), asked("mmlu_virology", 0.4), asked("copa", 0.1))
+    found = replace(evaluate(base, {"a": ["some text to read " * 4]}, "m"), tasks=tasks)
+    by_name = {(one.name, one.on): one for one in record(base, found)}
+    one = by_name["acc", "mmlu_anatomy"]
+    assert (one.value, one.reference, one.low, one.n) == pytest.approx((0.4, 0.2, 0.3, 50))
+    one = by_name["acc added", "copa"]
+    assert (one.value, one.low, one.high, one.reference) == pytest.approx((0.1, 0.0, 0.2, None))
+    one = by_name["acc added", "mmlu: anatomy, virology"]
+    assert one.low is not None
+    assert (one.value, one.n) == (pytest.approx(0.3), 100)
+    assert one.value - one.low == pytest.approx(0.1 / 2**0.5)  # two subjects, each known as well
+    page = render(base.modules["m"].card)
+    subjects = page[page.index("## MMLU") : page.index("## Trained on")]
+    assert subjects.count("| anatomy |") == 1
+    assert "| mean of 2 subjects | 20.0% | 50.0% |" in subjects
+    many = (asked(f"mmlu_{name}", 0.1) for name in "abcd")
+    assert any(m.on == "mmlu: mean of 4 subjects" for m in measured(replace(found, tasks=tuple(many))))
 
 
 @pytest.mark.parametrize("modules", [(), ("m", "n"), {"m": 0.5}])

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from addenda.core.card import Measure
 from addenda.core.errors import AddendaError
-from addenda.intervals import Interval
+from addenda.intervals import Interval, of_means
+from addenda.modelcard import MMLU
 
 if TYPE_CHECKING:
     from addenda.measuring.evaluate import Evaluation
+    from addenda.measuring.harness import OnTask
+    from addenda.measuring.recall import Recall
+    from addenda.measuring.spectrum import Health
+    from addenda.measuring.three_settings import ThreeSettings
     from addenda.plugging import Base
     from addenda.scoring import Difference, Score
 
 SHARE, NATS = "share", "nats per token"
+#: subjects of MMLU that are named where what is added to them is told together
+NAMED = 3
 
 
 def record(base: Base, found: Evaluation) -> list[Measure]:
     """Put what was found into the card of the one module that acted; `module.save` then writes it down.
 
-    A measure that the card has of the same name on the same text is replaced.
+    A measure that the card has of the same name on the same text, task or file is replaced.
 
     Raises:
         AddendaError: not one module acted, at weight 1: the numbers are then of no module by itself.
@@ -41,16 +48,13 @@ def measured(found: Evaluation) -> Iterator[Measure]:
         if text.on is not None and text.difference is not None:
             yield _nats("loss", text.on, text.name, text.off.nats)
             yield _nats("loss added", text.difference, text.name)
-    for task in found.tasks:
-        for one in task.on.values():
-            yield _of(task.metric, one, task.task, task.base)
+    yield from _of_tasks(found.tasks)
     if found.recall is not None:
-        asked, facts = found.recall, "facts"
-        yield from _if(asked.chosen_after, "recall, chosen", facts, asked.chosen_before)
-        yield from _if(asked.exact_after, "recall, word for word", facts, asked.exact_before)
-        yield from _if(asked.kept, "untold facts answered as before", facts)
+        yield from _of_recall(found.recall, found.sources.get("facts", "facts"))
+    if found.settings is not None:
+        yield from _of_settings(found.settings, found.sources.get("facts", "facts"))
     if found.edits is not None:
-        scores, edits = found.edits, "edits"
+        scores, edits = found.edits, found.sources.get("edits", "edits")
         yield from _if(scores.reliability, "edits, reliability", edits, scores.reliability_before)
         yield from _if(scores.generality, "edits, generality", edits, scores.generality_before)
         yield from _if(scores.locality, "edits, locality", edits)
@@ -61,6 +65,74 @@ def measured(found: Evaluation) -> Iterator[Measure]:
         yield Measure(
             name="largest change of a logit", value=change.largest, unit="logits", n=change.tokens, on=change.on
         )
+    for sites in found.spectrum.values():
+        yield from _of_spectrum(sites, found.sources.get("spectrum", "texts"))
+
+
+def _of_tasks(tasks: Sequence[OnTask]) -> Iterator[Measure]:
+    """Accuracy of each task, and what the module adds to it, paired; of MMLU the latter over all subjects asked.
+
+    A subject's row in the table of the model card is its accuracy: what is added stands under another name.
+    """
+    for task in tasks:
+        for one in task.on.values():
+            yield _of(task.metric, one, task.task, task.base)
+    for task in tasks:
+        if not task.task.startswith(MMLU):
+            yield from (_of(f"{task.metric} added", change, task.task) for change in task.difference.values())
+    subjects = [task for task in tasks if task.task.startswith(MMLU)]
+    names = [task.task.removeprefix(MMLU) for task in subjects]
+    if changes := [change for task in subjects for change in task.difference.values()]:
+        which = ", ".join(names) if len(names) <= NAMED else f"mean of {len(names)} subjects"
+        yield _of("acc added", of_means(changes), f"mmlu: {which}")
+
+
+def _of_recall(asked: Recall, facts: str) -> Iterator[Measure]:
+    yield from _if(asked.chosen_after, "recall, chosen", facts, asked.chosen_before)
+    yield from _if(asked.gain, "recall, chosen, added", facts)
+    yield from _if(asked.exact_after, "recall, word for word", facts, asked.exact_before)
+    yield from _if(asked.kept, "untold facts answered as before", facts)
+    if asked.gain is not None and asked.per_megabyte is not None:
+        each = asked.told / asked.megabytes
+        many = Interval(asked.per_megabyte, asked.gain.low * each, asked.gain.high * each, asked.gain.n)
+        yield _of("facts more per megabyte", many, facts, unit="facts per 10^6 bytes")
+
+
+def _of_settings(asked: ThreeSettings, facts: str) -> Iterator[Measure]:
+    for name, one in asked.shares.items():
+        yield _of(f"three settings, {name}", one, facts)
+    for change in asked.changes:
+        yield _of(f"three settings, {change.second} less {change.first}", change.difference, facts)
+    if asked.reliance is not None:
+        yield Measure(
+            name="three settings, closed / oracle", value=asked.reliance, unit="ratio", n=asked.questions, on=facts
+        )
+    yield from _if(asked.stale, "three settings, offline says what was true then", facts)
+
+
+def _of_spectrum(sites: Sequence[Health], text: str) -> Iterator[Measure]:
+    """The four numbers, means over the module's sites, with the host's beside its own units', and of how many dimensions.
+
+    And the least of one site: one that has collapsed is lost in a mean.
+    """
+    for part, what in (("module", "units"), ("added", "what is added")):
+        pairs = [(mine, one.host) for one in sites if (mine := getattr(one, part)) is not None]
+        hosts = [host for _, host in pairs if host is not None] if part == "module" else []
+        for name, unit in (("participation", "directions"), ("entropy", "nats"), ("early", "share"), ("shift", "nats")):
+            mine = [value for one, _ in pairs if (value := getattr(one, name)) is not None]
+            theirs = [value for one in hosts if (value := getattr(one, name)) is not None]
+            if mine:
+                yield Measure(
+                    name=f"spectrum of {what}, {name}", value=sum(mine) / len(mine), unit=f"{unit}, mean over sites",
+                    n=len(mine), on=text, reference=sum(theirs) / len(theirs) if len(theirs) == len(mine) else None,
+                )  # fmt: skip
+        if pairs:
+            least, host = min(pairs, key=lambda pair: pair[0].participation)
+            yield Measure(
+                name=f"spectrum of {what}, least participation", value=least.participation,
+                unit=f"of {least.dimensions} directions", n=len(pairs), on=text,
+                reference=host.participation if part == "module" and host is not None else None,
+            )  # fmt: skip
 
 
 def _if(found: Interval | None, name: str, on: str, reference: Interval | None = None) -> Iterator[Measure]:

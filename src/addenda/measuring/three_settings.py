@@ -98,17 +98,10 @@ def three_settings(
     check_idle(base)
     asked = evenly(facts.told, questions)
     before = facts if snapshot is None else snapshot
-    offline = Passages(base, list(before.documents), tokens=PASSAGE)
-    online = offline if snapshot is None else Passages(base, list(facts.documents), tokens=PASSAGE)
-    context: Mapping[str, Callable[[Fact], Sequence[str]]] = {
-        "closed": lambda fact: (),
-        "offline": lambda fact: offline.search(fact.prompt, passages),
-        "online": lambda fact: online.search(fact.prompt, passages),
-        "oracle": lambda fact: [text for text in facts.documents if fact.subject in text][:1],
-    }
+    context = _contexts(base, facts, before, passages)
     weights = weights_of(modules)
-    answers: dict[str, list[list[Option]]] = {}
     canary = proved(base, weights)
+    answers: dict[str, list[list[Option]]] = {}
     with base.using(weights):
         for setting in SETTINGS:
             prompts = [with_passages(context[setting](fact), fact.prompt) for fact in asked]
@@ -132,6 +125,18 @@ def three_settings(
             regression=moved(base, weights, facts, regression or {}, batch_tokens),
         ),
     )  # fmt: skip
+
+
+def _contexts(base: Base, facts: Facts, before: Facts, passages: int) -> Mapping[str, Callable[[Fact], Sequence[str]]]:
+    """For each setting what stands in the window before a question."""
+    offline = Passages(base, list(before.documents), tokens=PASSAGE)
+    online = offline if before is facts else Passages(base, list(facts.documents), tokens=PASSAGE)
+    return {
+        "closed": lambda fact: (),
+        "offline": lambda fact: offline.search(fact.prompt, passages),
+        "online": lambda fact: online.search(fact.prompt, passages),
+        "oracle": lambda fact: [text for text in facts.documents if fact.subject in text][:1],
+    }
 
 
 def _verified(questions: int, shares: Mapping[str, Interval], changes: Sequence[Change]) -> dict[str, Any]:
