@@ -4,7 +4,8 @@
     python -m recipes.mmlu_table --plug runs/registers/pubmed runs/registers/wikipedia runs/registers/law --limit 50
 
 Their card leaves this table empty. The same command fills it for any base and modules: questions are paired, and intervals
-of differences are over questions. A base as small as `tiny` guesses, and the page says so.
+are over the questions within each subject, the subjects being those that there are. A base as small as `tiny` guesses, and the
+page says so, and what saying one letter throughout would get.
 
 Source of the form: the card of "Modular LLMs: Learning with Registers" (Boissin, Hervier, Picard, Sprauel 2025).
 """
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from addenda.intervals import Interval, of_mean
+from addenda.intervals import Interval, of_means
 from recipes.common import load
 from recipes.records import device, write_record
 
@@ -38,12 +39,14 @@ def table(found: Sequence[OnTask], told: str) -> str:
     for one in subjects:
         cells = [f"{one.base.value:.1%}", *(f"{one.on[name].value:.1%}" for name in names)]
         lines.append(f"| {_subject(one).replace('_', ' ')} | {one.questions} | " + " | ".join(cells) + " |")
-    over = {"base": of_mean([one.base.value for one in found])}
-    over |= {name: of_mean([one.on[name].value for one in found]) for name in names}
-    changes = {name: of_mean([one.difference[name].value for one in found]) for name in names}
+    over = {"base": of_means([one.base for one in found])}
+    over |= {name: of_means([one.on[name] for one in found]) for name in names}
+    changes = {name: of_means([one.difference[name] for one in found]) for name in names}
     mean = " | ".join(f"{one.value:.1%} [{one.low:.1%}, {one.high:.1%}]" for one in over.values())
     lines.append(f"| mean of {len(found)} subjects | {sum(one.questions for one in found)} | {mean} |")
     said = [f"Against the base, mean over subjects: {name} {_signed(changes[name])}." for name in names]
+    constant = sum(one.constant for one in found) / len(found)
+    said.append(f"The letter that is right most often in its subject gets {constant:.1%}.")
     guess = (
         "The base's interval holds 25%, what guessing gets." if over["base"].low <= CHANCE <= over["base"].high else ""
     )

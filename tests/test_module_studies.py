@@ -293,16 +293,19 @@ def test_the_table_of_questions_begins_with_anatomy_and_says_when_the_base_guess
     from addenda.measuring.harness import OnTask
 
     def asked(subject: str, base: float, module: float) -> OnTask:
-        def at(value: float) -> Interval:
-            return Interval(value, value, value, 10)
+        def at(value: float, half: float = 0.06) -> Interval:
+            return Interval(value, value - half, value + half, 10)
 
-        return OnTask(f"mmlu_{subject}", "acc", 10, 0.25, at(base), {"law": at(module)}, {"law": at(module - base)})
+        change = at(module - base, 0.03)
+        return OnTask(f"mmlu_{subject}", "acc", 10, 0.25, at(base), {"law": at(module)}, {"law": change}, 0.3)
 
     mmlu = importlib.import_module("recipes.mmlu_table")
     found = [asked("abstract_algebra", 0.2, 0.3), asked("anatomy", 0.3, 0.2), asked("virology", 0.25, 0.4)]
     lines = mmlu.table(found, "a base").splitlines()
     assert lines[2] == "| anatomy | 10 | 30.0% | 20.0% |"
-    assert lines[5].startswith("| mean of 3 subjects | 30 | 25.0% [")
-    assert lines[7].startswith("Against the base, mean over subjects: law +5.0% [")
-    assert lines[8:] == ["The base's interval holds 25%, what guessing gets.", "a base"]
+    # over the questions within subjects, 0.06 / sqrt(3): that subjects differ from one another adds nothing
+    assert lines[5] == "| mean of 3 subjects | 30 | 25.0% [21.5%, 28.5%] | 30.0% [26.5%, 33.5%] |"
+    assert lines[7] == "Against the base, mean over subjects: law +5.0% [+3.3%, +6.7%]."
+    assert lines[8] == "The letter that is right most often in its subject gets 30.0%."
+    assert lines[9:] == ["The base's interval holds 25%, what guessing gets.", "a base"]
     assert "guessing" not in mmlu.table([asked("anatomy", 0.9, 0.9)], "a base")
