@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import addenda
-from addenda.comparing.composition import attends, compose, mean_interference, parts_of
+from addenda.comparing import composition
+from addenda.comparing.composition import _share, attends, compose, mean_interference, parts_of
 from addenda.comparing.methods import METHODS
+from addenda.comparing.page import kept_of
 from addenda.comparing.settings import CompareSettings
 from addenda.core.errors import AddendaError, DataError
 from addenda.texts import texts
@@ -50,7 +52,7 @@ def test_modules_trained_apart_are_plugged_together_once(base: addenda.Base, tmp
     assert all(gain > 0.05 for gain in found.alone)
     assert found.kept[1].value == pytest.approx(1.0)
     assert set(found.kept) == {1, 2}
-    assert found.kept[2].low <= found.kept[2].value <= found.kept[2].high
+    assert found.kept[2].low == found.kept[2].value == found.kept[2].high  # two parts have no interval
     assert found.pairs[0][0] == found.pairs[1][1] == 0.0
     # with two modules, what the other adds is what is not kept
     left = sum(found.alone[at] - found.pairs[at][1 - at] for at in range(2))
@@ -73,3 +75,37 @@ def test_attention_kinds_are_trained_among_distractors_too(base: addenda.Base, t
     assert [line.split(":")[0] for line in said] == ["registers"] * 2 + ["registers, among distractors"] * 2
     assert among.distractors
     assert among.alone != apart.alone
+
+
+def test_a_share_has_an_interval_from_three_parts_on_and_none_where_nothing_was_gained() -> None:
+    assert kept_of(_share([0.3, 0.1], [0.4, 0.2])) == ("67%", "")
+    value, told = kept_of(_share([0.3, 0.1, 0.1], [0.4, 0.2, 0.2]))
+    assert value == "62%"
+    assert " to " in told
+    assert kept_of(_share([0.3, 0.1, -0.1], [0.4, 0.2, -0.1])) == ("60%", "")
+    assert kept_of(_share([0.1, 0.1, 0.1], [-0.1, -0.2, 0.0])) == ("-", "")
+
+
+def test_parts_hold_what_is_read_of_them_and_no_more(
+    base: addenda.Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So what is measured was trained on, however long the corpus is."""
+    trained: list[list[str]] = []
+    measured: list[list[str]] = []
+
+    def train(*_: object, corpus: object, **more: object) -> None:
+        trained.append([record["text"] for record in corpus])  # type: ignore[attr-defined]
+
+    def scored(base: addenda.Base, part: object, **more: object) -> object:
+        measured.append([record["text"] for record in part])  # type: ignore[attr-defined]
+        return real(base, part, **more)  # type: ignore[arg-type]
+
+    real = composition.score
+    monkeypatch.setattr(composition, "train", train)
+    monkeypatch.setattr(composition, "score", scored)
+    compose(base, METHODS["lora"], texts(corpus(4000)), None, SETTINGS, rate=1e-2, out=tmp_path)
+    assert len(trained) == 2
+    assert all(part in trained for part in measured)
+    for part in trained:
+        tokens = sum(len(base.tokenize(one)) + 1 for one in part)
+        assert 1024 - 64 <= tokens <= 1024 + 64

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.tracking import GeneralTracker
 
 from addenda.comparing.memory import Peak
 from addenda.comparing.methods import Method, Size, equal_rank
 from addenda.comparing.settings import CompareSettings
-from addenda.comparing.validations import Validations
 from addenda.comparing.window import Ahead, Retrieved, beginning, first_documents
 from addenda.core.contracts import Kind
 from addenda.core.errors import TrainingError
@@ -28,6 +28,9 @@ from addenda.writing.plain import PlainTraining
 from addenda.writing.train import train
 
 NAME = "compared"
+#: times that a run is validated, as `addenda.train` has it by default
+VALIDATIONS = 10
+NOT_FINITE = "the loss on validation text is not finite at step {}; a smaller rate may help"
 
 
 @dataclass(frozen=True)
@@ -180,22 +183,18 @@ class Maker:
         chosen, source = self.settings, self.sources
         assert task.kind is not None
         self.base.new(NAME, task.kind, seed=task.seed)
-        watch = Validations(task.run)
         options: dict[str, Any] = {} if source.replay is None else {"replay_share": chosen.replay_share}
         if task.final:
             options |= {
                 "validation": {"learning": source.choosing, "forgetting-general": source.forgetting},
-                "validation_tokens": self.scores.few, "tracker": watch,
+                "validation_tokens": self.scores.few, "tracker": _Finite(),
             }  # fmt: skip
-            steps = task.tokens // (chosen.length * chosen.batch_rows)
-            if Validations.every(steps) != max(1, steps // 10):
-                options["validate_every"] = Validations.every(steps)
         report = train(
             self.base, NAME, corpus=source.corpus, replay=source.replay, tokens=task.tokens, lr=task.lr, seed=task.seed,
             out=task.folder, resume=True, length=chosen.length, batch_rows=chosen.batch_rows, precision=chosen.precision,
             log=False, **options,
         )  # fmt: skip
-        return report.seconds - watch.before(report.steps), [
+        return report.seconds, [
             {"tokens": record["step"] * chosen.length * chosen.batch_rows}
             | {name.split("-")[0]: one["value"] for name, one in found.items()}
             for record in report.history
@@ -223,15 +222,13 @@ class Maker:
             loss = float(training.loss)
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is not finite at step {step} (loss {loss}); a smaller rate may help")
-            if task.final and (step == steps or step % Validations.every(steps) == 0):
+            if task.final and (step == steps or step % max(1, steps // VALIDATIONS) == 0):
                 gained = scores.bare(source.choosing, few=True).minus(scores.of(trained, source.choosing, few=True))
                 lost = scores.of(trained, source.forgetting, few=True).minus(scores.bare(source.forgetting, few=True))
                 point = {"tokens": step * chosen.length * chosen.batch_rows}
                 point |= {"learning": gained.nats, "forgetting": lost.nats}
                 if not all(map(math.isfinite, point.values())):
-                    raise TrainingError(
-                        f"the loss on validation text is not finite at step {step}; a smaller rate may help"
-                    )
+                    raise TrainingError(NOT_FINITE.format(step))
                 training.kept["curve"] = [*training.kept.get("curve", []), point]
 
         training.run(task.tokens, after)
@@ -244,6 +241,28 @@ class Maker:
             peak=most.megabytes(),
             curve=training.kept.get("curve", []),
         )
+
+
+class _Finite(GeneralTracker):
+    """Ends a run whose validation is not finite, as one whose loss is not ends by itself: it could write no checkpoint."""
+
+    name = "finite"
+    requires_logging_directory = False
+
+    @property
+    def tracker(self) -> _Finite:
+        """Itself: accelerate asks for it."""
+        return self
+
+    def log(self, values: dict[str, Any], step: int | None = None, **_: Any) -> None:
+        """See a record of the log.
+
+        Raises:
+            TrainingError: a validation's loss is not finite.
+        """
+        losses = (one for name, one in values.items() if name.startswith("validation/") and name.endswith("/loss"))
+        if not all(map(math.isfinite, losses)):
+            raise TrainingError(NOT_FINITE.format(step))
 
 
 def _with_peft(model: Any, rank: int) -> Any:
