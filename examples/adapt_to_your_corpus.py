@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 import addenda
+from addenda.texts import texts
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="pubmed_train", help="what is to be learned")
     parser.add_argument("--held-out", default="pubmed_valid", help="text of the same kind that is not in it")
     parser.add_argument("--replay", default="general_train", help="what the base should stay silent on")
-    parser.add_argument("--general", default="general_valid", help="held-out text of that kind")
+    parser.add_argument("--general", default="general_valid", help="held-out text of that kind, two documents or more")
     parser.add_argument("--tokens", type=int, default=300_000)
     parser.add_argument("--out", default="runs/example")
     parser.add_argument("--quick", action="store_true", help="a few steps only")
@@ -29,12 +30,15 @@ def main() -> None:
     report = addenda.train(base, "mine", corpus=given.corpus, replay=given.replay, replay_share=0.1, tokens=tokens)
     print(report)
 
-    # raise the gate's threshold until nine of ten general tokens are
-    print(addenda.calibrate(base, "mine", given.replay, share=0.9, tokens=4_000))
+    # raise the gate's threshold until nine of ten general tokens are left as they are: not on the replay, on which the gate has
+    # learned to be shut, but on one half of the held-out general text, so that the other half is new to it in what is reported
+    general = list(texts(given.general))
+    chosen_on, reported_on = general[::2], texts(general[1::2], name="general, every other document")
+    print(addenda.calibrate(base, "mine", chosen_on, share=0.9, tokens=4_000))
 
     # what it learned and what it forgot, paired on the same documents
-    texts = {"subject": given.held_out, "general": given.general}
-    found = addenda.evaluate(base, texts, "mine", neutrality=given.general, tokens=10_000)
+    held_out = {"subject": given.held_out, "general": reported_on}
+    found = addenda.evaluate(base, held_out, "mine", neutrality=reported_on, tokens=10_000)
     for text in found.texts:
         assert text.difference is not None
         print(
