@@ -33,6 +33,8 @@ def main() -> None:
     for row in found.rows:
         changed = f"learned {row.learned.value:+.3f}, forgot {row.forgotten.value:+.3f} nats"
         print(f"{row.method}: {changed}, {row.extra_tokens} tokens read ahead")
+    for one in found.failed:
+        print(one)
     print(f"look at {found.page}")
 
 

@@ -204,6 +204,11 @@ def test_all_are_timed_against_the_bare_base(ways: Any, tmp_path: Path, monkeypa
     monkeypatch.setattr(working, "ratios", ratios)
     found = ways.compare(tmp_path, methods=("lora", "peft"), seeds=(0,), rates=1)
     assert timed == [(False, False), (False, True)]
+    # under these names earlier records are found
+    records = [json.loads(file.read_text())["identity"] for file in (tmp_path / "records").iterdir()]
+    known = {"method", "kind", "lr", "tokens", "seed", "final", "base", "data", "settings"}
+    named = {"replay_share", "extra", "count", "rank", "length", "batch_rows", "held_tokens", "passages", "precision"}
+    assert [(set(one), set(one["settings"])) for one in records] == [(known, named)] * 3
     assert [(row.prefill.value, row.decode.value) for row in found.rows] == [(1.0, 1.0), (2.0, 3.0), (2.0, 3.0)]
 
 

@@ -33,9 +33,9 @@ def test_a_copied_document_is_found_among_many(ways: Any) -> None:
     assert one.refused
     assert not none.refused
     # what is shared on average does not tell: one long document among short ones
-    assert Overlap("a", "b", 0.009, 1, 99).refused
-    assert not Overlap("a", "b", 0.009, 1, 100).refused
-    assert Overlap("a", "b", 0.02, 0, 100).refused
+    assert Overlap("learning", "corpus", ("a", "b"), 0.009, 1, 99).refused
+    assert not Overlap("learning", "corpus", ("a", "b"), 0.009, 1, 100).refused
+    assert Overlap("learning", "corpus", ("a", "b"), 0.02, 0, 100).refused
     with pytest.raises(
         DataError, match=r"have more than 50% of their runs there.*at most 1% of all runs and 1% of documents"
     ):

@@ -18,7 +18,7 @@ from addenda.comparing import page
 from addenda.comparing.methods import METHODS, Method
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.sweep import Sweep, planned, rungs, swept
-from addenda.core.errors import AddendaError
+from addenda.core.errors import AddendaError, UnsupportedError
 
 DIVERGES = 1e20
 
@@ -126,6 +126,21 @@ def test_a_rate_that_diverges_ends_neither_the_sweep_nor_the_comparison(
         ("full", 3 * DIVERGES, 0),
         ("adapter", 3 * DIVERGES, 0),
     ]
+
+
+def test_what_may_be_mended_is_told_and_tried_again(ways: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that the base cannot host is no reason to lose the others; and no record keeps it from another try."""
+
+    def refused(base: Any, size: Any) -> Any:
+        raise UnsupportedError("this base has no place for it")
+
+    given: dict[str, Any] = {"methods": ("adapter", "lora"), "seeds": (0,), "rates": 1}
+    with monkeypatch.context() as patch:
+        patch.setitem(METHODS, "adapter", replace(METHODS["adapter"], kind=refused))
+        found = ways.compare(tmp_path, **given)
+    assert [row.method for row in found.rows] == ["base", "lora"]
+    assert str(found.failed[0]) == "adapter failed at rate 0.001, seed 0: this base has no place for it"
+    assert [row.method for row in ways.compare(tmp_path, **given).rows] == ["base", "adapter", "lora"]
 
 
 def test_a_missing_package_is_told_before_anything_is_loaded(

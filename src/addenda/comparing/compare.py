@@ -104,28 +104,44 @@ def compare(
     named = methods_named(methods)
     check_installed(named)
     loaded = _loaded(base, dtype, device)
-    choosing, reported = halves(learning)
-    general = texts(forgetting)
-    source = Sources(
-        corpus=texts(corpus), replay=None if replay is None else texts(replay), choosing=choosing, learning=reported,
-        forgetting=general, unrelated=general if unrelated is None else texts(unrelated),
-    )  # fmt: skip
+    source = _sources(corpus, replay, learning, forgetting, unrelated)
     overlaps = _overlaps(loaded, source, learning, chosen)
     if chosen.compose:
         parts_of(source.corpus, chosen.compose)  # too few documents are told before anything is trained
     work = Work(base, loaded, source, chosen, Path(out), tell, Plan(planned(named, chosen), advance))
-    rows, failed, sweeps = _all(work, named)
-    composed, apart = _composed(work, rows) if chosen.compose else ((), ())
-    found = Comparison(
-        loaded.name, rows, {name: {f"{rate:.3g}": loss for rate, loss in one.tried.items()} for name, one in sweeps.items()},
-        composed, _facts(work, overlaps), chosen.plain(), work.out,
-        {name: one.edge for name, one in sweeps.items() if one.edge is not None}, (*failed, *apart), source.apart,
-    )  # fmt: skip
+    found = _compared(work, named, overlaps)
     replace_text(work.out / "comparison.json", json.dumps(found.as_dict(), indent=1, allow_nan=False) + "\n")
     from addenda.comparing.page import write_page
 
     write_page(found)
     return found
+
+
+def _sources(corpus: Any, replay: Any, learning: Any, forgetting: Any, unrelated: Any) -> Sources:
+    choosing, reported = halves(learning)
+    general = texts(forgetting)
+    return Sources(
+        corpus=texts(corpus), replay=None if replay is None else texts(replay), choosing=choosing, learning=reported,
+        forgetting=general, unrelated=general if unrelated is None else texts(unrelated),
+    )  # fmt: skip
+
+
+def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]) -> Comparison:
+    """All that was found."""
+    rows, failed, sweeps = _all(work, methods)
+    composed, apart = _composed(work, rows) if work.settings.compose else ((), ())
+    return Comparison(
+        base=work.base.name,
+        rows=rows,
+        sweeps={name: {f"{rate:.3g}": loss for rate, loss in one.tried.items()} for name, one in sweeps.items()},
+        composed=composed,
+        facts=_facts(work, overlaps),
+        settings=work.settings.plain(),
+        out=work.out,
+        edges={name: one.edge for name, one in sweeps.items() if one.edge is not None},
+        failed=(*failed, *apart),
+        apart=work.sources.apart,
+    )
 
 
 def _loaded(name: str, dtype: torch.dtype | None, device: str | torch.device | None) -> Base:
@@ -209,6 +225,11 @@ def _composed(work: Work, rows: Sequence[Row]) -> tuple[tuple[Composed, ...], tu
 def _facts(work: Work, overlaps: Sequence[Overlap]) -> dict[str, str]:
     source, chosen = work.sources, work.settings
     base, device = work.base, work.base.device
+    shared = {
+        f"of {one.held} text in the {one.trained}": f"{one.share:.2%} of the runs of 13 tokens; {one.copied} of "
+        f"{one.documents} documents are copied"
+        for one in overlaps
+    }
     return {
         "base": f"{base.name}, {base.anatomy.parameters:,} parameters, {str(base.model.dtype).removeprefix('torch.')}",
         "corpus": source.corpus.name,
@@ -216,10 +237,9 @@ def _facts(work: Work, overlaps: Sequence[Overlap]) -> dict[str, str]:
         "learning measured on": f"{source.learning.name} (rates chosen on {source.choosing.name})",
         "forgetting measured on": source.forgetting.name,
         "unrelated": source.unrelated.name if source.apart else "none given: the text of forgetting",
-        "held out": "; ".join(map(str, overlaps)),
         "tokens": f"{chosen.tokens:,} for each method that trains",
         "seeds": ", ".join(map(str, chosen.seeds)),
         "device": f"CPU, {torch.get_num_threads()} threads"
         if device.type == "cpu"
         else torch.cuda.get_device_name(device),
-    }
+    } | shared

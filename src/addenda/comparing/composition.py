@@ -111,20 +111,8 @@ def compose(
     record = out / f"{known}{'-among' if distractors else ''}.json"
     if record.exists():
         return _read(record)
-    apart = _Apart(
-        base,
-        kind,
-        [
-            texts(first_documents(base, part, read, close=True), name=part.name)
-            for part in parts_of(corpus, settings.compose)
-        ],
-        replay,
-        settings,
-        rate,
-        budget,
-        out / known,
-        tell,
-    )
+    parts = [_cut(base, part, read) for part in parts_of(corpus, settings.compose)]
+    apart = _Apart(base, kind, parts, replay, settings, rate, budget, out / known, tell)
     try:
         names = apart.plugged(method.name)
         if distractors:
@@ -135,6 +123,11 @@ def compose(
             base.unplug(name)
     replace_text(record, json.dumps(found.as_dict()) + "\n")
     return found
+
+
+def _cut(base: Base, part: Texts, tokens: int) -> Texts:
+    """The beginning of a part, no longer than is read of it."""
+    return texts(first_documents(base, part, tokens, close=True), name=part.name)
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,13 @@ _HASHER = RunHasher()
 class Overlap:
     """What of a held-out text stands in a training text: its share of different runs, and its copied documents.
 
-    Documents of less than 13 tokens have no run, and are not counted among the `documents`.
+    `held` and `trained` say what the two are for, `names` what they are called. Documents of less than 13 tokens have no run, and
+    are not counted among the `documents`.
     """
 
     held: str
     trained: str
+    names: tuple[str, str]
     share: float
     copied: int
     documents: int
@@ -45,8 +47,9 @@ class Overlap:
 
     def __str__(self) -> str:
         return (
-            f"{self.share:.1%} of the runs of 13 tokens of {self.held} stand in {self.trained} too, and {self.copied} of its "
-            f"{self.documents} documents have more than {COPIED:.0%} of their runs there"
+            f"{self.share:.1%} of the runs of 13 tokens of the text of {self.held}, '{self.names[0]}', stand in the "
+            f"{self.trained}, '{self.names[1]}', too, and {self.copied} of its {self.documents} documents have more than "
+            f"{COPIED:.0%} of their runs there"
         )
 
 
@@ -79,8 +82,7 @@ def overlap_of(base: Base, trained: Any, held: Mapping[str, Any], role: str = "c
         different = np.unique(np.concatenate([np.zeros(0, np.uint64), *documents]))
         share = float(seen[np.searchsorted(wanted, different)].mean()) if len(different) else 0.0
         copied = sum(bool(one.mean() > COPIED) for one in every)
-        told = f"the text of {name}, '{texts(held[name]).name}',"
-        made.append(Overlap(told, f"the {role}, '{source.name}',", share, copied, len(documents)))
+        made.append(Overlap(name, role, (texts(held[name]).name, source.name), share, copied, len(documents)))
     return made
 
 

@@ -229,7 +229,7 @@ def cells_of(row: Row) -> list[tuple[str, str] | str]:
         ),
         (
             ", ".join(f"{one.value:.2f}" for one in costs),
-            "; ".join([*(f"{one.low:.2f} to {one.high:.2f}" for one in costs if one.n > 1), *ahead]),
+            "; ".join([*(f"{one.low:.2f} to {one.high:.2f}" for one in costs if one.low < one.high), *ahead]),
         ),
     ]
 
