@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import addenda
+from addenda.cli.evaluated import settings as settings_table
 from addenda.core.errors import AddendaError, DataError
 from addenda.intervals import Interval, holm
 from addenda.measuring import three_settings as settings
@@ -131,7 +132,8 @@ def test_a_module_that_holds_the_facts_raises_the_closed_setting_alone(
 
 def test_a_loud_module_is_told_in_the_certificate(base: addenda.Base) -> None:
     loud(base.new("loud", addenda.LoRA(4)))
-    found = three_settings(base, FACTS, "loud", questions=2).certificate
+    whole = three_settings(base, FACTS, "loud", questions=2)
+    found = whole.certificate
     given = three_settings(
         base, FACTS, "loud", questions=2, regression={"loss added on mine": Interval(0.1, 0.0, 0.2, 9)}
     ).certificate.regression
@@ -141,6 +143,7 @@ def test_a_loud_module_is_told_in_the_certificate(base: addenda.Base) -> None:
     assert added["n"] > 1
     assert found.regression["untold facts answered as before"]["value"] < 1
     assert found.rollback["holds"] is True
+    assert list(settings_table(whole).columns[1].cells)[-1] == "yes"
     assert given.keys() == {"loss added on mine", "untold facts answered as before"}
     assert given["loss added on mine"] == {"value": 0.1, "low": 0.0, "high": 0.2, "n": 9}
 

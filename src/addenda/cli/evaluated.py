@@ -118,6 +118,8 @@ def settings(found: ThreeSettings) -> Table:
         )
     if found.stale is not None:
         table.add_row("of what changed since: offline says what was true then", share(found.stale))
+    holds = found.certificate.rollback["holds"]
+    table.add_row("everything unplugged: the base is what it was, bit for bit", "yes" if holds else "NO")
     return table
 
 
