@@ -23,7 +23,7 @@ from recipes.studies.run import LENGTH, WORK, Run, corpus_of, held_out, kind_of,
 
 STUDY = "composition"
 SUBJECTS = ("pubmed", "french", "law", "book", "people-100")
-TOKENS = 400_000
+TOKENS = 300_000
 #: the methods, by the study whose sweep chose their rates
 FROM = {
     "lora": neutral_residues, "neutral-token": neutral_residues, "neutral-context": neutral_residues,

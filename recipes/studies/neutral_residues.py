@@ -28,7 +28,7 @@ THREE = "pubmed+french+law"
 #: compared where every one of the five would be too many
 FEW = ("lora", "neutral-token", "neutral-context")
 TOKENS, ABLATED = 1_000_000, 500_000
-BUDGETS, TEXTS = (125_000, 250_000), (50_000, 200_000)
+BUDGETS, TEXTS = (125_000, 250_000), (50_000,)
 METHOD = "relu, local loss (the method)"
 #: what the method has of what is changed
 OWN = {"local loss": "1", "replay share": "0.1", "start": "small", "extra parameters": "20%"}

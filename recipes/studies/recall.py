@@ -27,7 +27,7 @@ WAYS = {
     "locas": Way("LocasGLU", {"rank": 64, "scale": 16.0}, {}, (4e-3, 1.6e-2, 6.4e-2)),
 }
 #: people told about, and tokens trained on, a dozen times over their texts or more: a load is dropped, not read less often
-LOADS = {5: 30_000, 25: 150_000, 100: 500_000, 400: 1_500_000}
+LOADS = {5: 20_000, 25: 100_000, 100: 400_000, 400: 1_500_000}
 
 
 def loads(scale: Scale) -> dict[int, int]:

@@ -24,7 +24,7 @@ WAYS = {
     ),
 }
 PUBMED, OTHERS = "pubmed", ("wiki", "law")
-TOKENS = 500_000
+TOKENS = 300_000
 MODES, STARTS, COUNTS = get_args(Mode), ("zeros", "text"), (16, 64, 256, 1024)
 
 

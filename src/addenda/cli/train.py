@@ -53,7 +53,14 @@ Goal = Annotated[Objective, typer.Option("--objective", help="Learn tokens, or w
 Checkpointing = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Recompute each layer: slower, far less memory.")
 ]
-ValidateEvery = Annotated[int | None, typer.Option("--validate-every", min=1, help="Steps between validations, of 50,000 tokens at most of each text; default: a tenth of the run.")]
+ValidateEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--validate-every",
+        min=1,
+        help="Steps between validations (50,000 tokens of each text at most); default: a tenth.",
+    ),
+]
 CheckpointEvery = Annotated[int | None, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")]
 Alongside = Annotated[
     str | None, typer.Option("--alongside", help="Plugged modules that are on as distractors.", metavar="NAMES")
