@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -112,7 +113,7 @@ def execute(run: Run, records: Path) -> str:
 def _cost(made: Trained, run: Run) -> list[float]:
     """Time of prefill and of a decoded token on the subject, over the bare base's."""
     ids = made.base.tokenizer("\n".join(held_out(run.subject, False)[:4]), return_tensors="pt")["input_ids"][0, :PROMPT]
-    return list(ratios(made.base, made.on, made.base.off, ids, 0, pairs=9))
+    return [median(column) for column in ratios(made.base, made.on, made.base.off, ids, None, pairs=9)]
 
 
 @contextmanager
