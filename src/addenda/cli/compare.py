@@ -11,6 +11,8 @@ import typer
 from addenda.cli import options as o
 from addenda.cli.answers import answering
 
+#: of the methods; to ask for them takes seconds, for they bring torch
+NAMES = "base, full, lora, peft, adapter, neutral, neutral-token, registers, registers-neutral, cartridge, locas, rag, context"
 #: settings of --quick
 QUICK = {"tokens": 40_000, "held_tokens": 10_000, "seeds": 1}
 
@@ -32,7 +34,8 @@ def compare(
         str | None, typer.Option("--unrelated", help="Text of other queries; default: that of --forgetting.")
     ] = None,
     methods: Annotated[
-        str | None, typer.Option("--methods", help="Which, joined by commas; default: all but peft and neutral-token.")
+        str | None,
+        typer.Option("--methods", help=f"Which, joined by commas: {NAMES}; default: all but peft and neutral-token."),
     ] = None,
     tokens: Annotated[
         int, typer.Option("--tokens", min=1, help="Of corpus and replay, for each method that trains.")
@@ -138,12 +141,15 @@ def show(out: Console, found: Comparison) -> None:
     from rich.text import Text
 
     from addenda.cli.evaluated import table_of
-    from addenda.comparing.page import at_edge, cells_of, failed_cells, head_of, kept_of, title_of
+    from addenda.comparing.page import LEGEND, at_edge, cells_of, failed_cells, head_of, kept_of, title_of
 
     table = table_of(f"The same text given to {found.base}, nats per token, with 95% intervals", *head_of(found))
     for cells in [*map(cells_of, found.rows), *map(failed_cells, found.failed)]:
         table.add_row(*(one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in cells))
     out.print(table)
+    out.print(Text(LEGEND, style="dim"))
+    for remark in found.remarks:
+        out.print(Text(remark))
     for method, edge in found.edges.items():
         out.print(Text(f"{method}: {at_edge(edge)} (--rates)"))
     for one in found.failed:

@@ -14,6 +14,7 @@ from addenda.comparing.composition import Composed, attends, compose, parts_of
 from addenda.comparing.making import Sources
 from addenda.comparing.methods import DEFAULT, METHODS, Method, check_installed, methods_named
 from addenda.comparing.overlap import Overlap, check_held_out, overlap_of
+from addenda.comparing.remarks import remarks_on
 from addenda.comparing.rows import Failed, Row, row_of
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.sweep import Sweep, planned, swept
@@ -33,7 +34,8 @@ class Comparison:
 
     `sweeps` has, by method, the loss of each rate at its last rung, infinite (in JSON null) where it failed; `edges` says of
     which method the chosen rate is the "lowest" or "highest" tried, so that one beyond it may do better. `failed` has what could
-    not be measured. `apart` says whether unrelated text was given: where not, it is that of forgetting.
+    not be measured. `apart` says whether unrelated text was given: where not, it is that of forgetting. `remarks` say what makes
+    a figure mean less than it seems to.
     """
 
     base: str
@@ -46,6 +48,7 @@ class Comparison:
     edges: dict[str, str] = field(default_factory=dict)
     failed: tuple[Failed, ...] = ()
     apart: bool = True
+    remarks: tuple[str, ...] = ()
 
     @property
     def page(self) -> Path:
@@ -130,6 +133,7 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
     """All that was found."""
     rows, failed, sweeps = _all(work, methods)
     composed, apart = _composed(work, rows) if work.settings.compose else ((), ())
+    counts = work.record(methods[0], None, 0, 0, final=True)["learning"]["counts"]
     return Comparison(
         base=work.base.name,
         rows=rows,
@@ -141,6 +145,7 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
         edges={name: one.edge for name, one in sweeps.items() if one.edge is not None},
         failed=(*failed, *apart),
         apart=work.sources.apart,
+        remarks=remarks_on(rows, work.settings, counts, work.sources.replay is not None, overlaps),
     )
 
 
@@ -237,7 +242,7 @@ def _facts(work: Work, overlaps: Sequence[Overlap]) -> dict[str, str]:
         "learning measured on": f"{source.learning.name} (rates chosen on {source.choosing.name})",
         "forgetting measured on": source.forgetting.name,
         "unrelated": source.unrelated.name if source.apart else "none given: the text of forgetting",
-        "tokens": f"{chosen.tokens:,} for each method that trains",
+        "tokens": f"{chosen.trained:,} in {chosen.steps:,} steps, for each method that trains",
         "seeds": ", ".join(map(str, chosen.seeds)),
         "device": f"CPU, {torch.get_num_threads()} threads"
         if device.type == "cpu"

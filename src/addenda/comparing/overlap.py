@@ -63,7 +63,7 @@ def check_held_out(found: list[Overlap]) -> None:
     if refused:
         raise DataError(
             f"{'; '.join(refused)}: that is not held out (at most {SHARE:.0%} of all runs and {DOCUMENTS:.0%} of documents may). "
-            "Measure on other text, or allow it (allow_overlap)"
+            "Measure on other text, or allow it (--allow-overlap, in Python allow_overlap=True)"
         )
 
 

@@ -22,6 +22,13 @@ FORGETTING, LEARNING = (
     "forgetting: nats per token lost on general text",
     "learning: nats per token gained on the subject",
 )
+LEGEND = (
+    "Nats per token against the base, means over seeds; intervals are 95%, by bootstrap over documents, paired with the "
+    "base. Unrelated text: nats added there, the KL from the base, and the share of tokens that the module leaves bit-equal. "
+    "Training: without validations; the peak is the most in use over what was in use before, and the base's weights. "
+    "Request: the times of prefill and of a decoded token over the bare base's, medians with 95% intervals over timed "
+    "repeats, and the tokens read ahead; finding them is part of the prefill."
+)
 WIDE, NARROW = (8.6, 5.0), (4.1, 4.6)
 
 
@@ -55,9 +62,12 @@ def write_page(found: Comparison) -> None:
     rows = [row for row in found.rows if row.method != "base"]
     page = Report(
         "The same text, given in every way",
-        f"{len(rows)} ways to give “{found.base}” the same text, each at the same budget and at the learning rate that suits it "
-        "best: what each learns of the subject, what it forgets of the rest, and what it costs.",
+        f"{len(rows)} ways to give “{found.base}” the same text, each at the same budget and at "
+        + ("the learning rate that suits it best" if found.settings["rates"] > 1 else "its kind's tested learning rate")
+        + ": what each learns of the subject, what it forgets of the rest, and what it costs.",
     )
+    if found.remarks:
+        page.bullets(found.remarks)
     if rows:
         _plots(page, rows)
     page.table(
@@ -65,13 +75,7 @@ def write_page(found: Comparison) -> None:
         [*map(cells_of, found.rows), *map(failed_cells, found.failed)],
         [role_of(row.method) for row in found.rows],
     )
-    page.note(
-        "Nats per token against the base, means over seeds; intervals are 95%, by bootstrap over documents, paired with the "
-        "base. Unrelated text: nats added there, the KL from the base, and the share of tokens that the module leaves bit-equal. "
-        "Training: without validations; the peak is the most in use over what was in use before, and the base's weights. "
-        "Request: the times of prefill and of a decoded token over the bare base's, medians with 95% intervals over timed "
-        "repeats, and the tokens read ahead; finding them is part of the prefill."
-    )
+    page.note(LEGEND)
     page.bullets([str(one) for one in found.failed])
     if found.composed:
         _composition(page, found)
@@ -243,4 +247,6 @@ def _number(found: Interval | None, nothing: bool, form: str = "+.3f") -> tuple[
     """A number with its interval; a dash where there is none."""
     if found is None or nothing:
         return "-", ""
-    return f"{found.value:{form}}", "" if found.n < 2 else f"{found.low:{form}} to {found.high:{form}}"
+    value, low, high = (f"{one:{form}}" for one in (found.value, found.low, found.high))
+    value, low, high = (told.replace("-", "+") if not float(told.rstrip("%")) else told for told in (value, low, high))
+    return value, "" if found.n < 2 else f"{low} to {high}"

@@ -67,6 +67,16 @@ class CompareSettings:
         self._check(self.compose == 0 or 2 <= self.compose <= 8, "compose", "0, or from 2 to 8")
         self._check(self.extra > 0, "extra", "positive")
 
+    @property
+    def steps(self) -> int:
+        """Whole steps in the tokens."""
+        return self.tokens // (self.batch_rows * self.length)
+
+    @property
+    def trained(self) -> int:
+        """Tokens of these steps; what makes no step is left out."""
+        return self.steps * self.batch_rows * self.length
+
     def _check(self, holds: bool, name: str, wanted: str) -> None:
         if not holds:
             raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")

@@ -134,7 +134,10 @@ def checked(record: type[T], verb: str, given: Mapping[str, Any]) -> T:
     try:
         return TypeAdapter(record).validate_python(dict(given))
     except ValidationError as error:
-        wrong = "; ".join(f"'{'.'.join(map(str, e['loc'])) or 'settings'}': {e['msg']}" for e in error.errors())
+        wrong = "; ".join(
+            (f"'{'.'.join(map(str, e['loc']))}': " if e["loc"] else "") + e["msg"].removeprefix("Value error, ")
+            for e in error.errors()
+        )
         raise AddendaError(f"settings of {verb}: {wrong}") from None
 
 
