@@ -177,3 +177,21 @@ def test_a_certificate_is_written_beside_the_module(base: Any, tmp_path: Path) -
     assert set(kept["regression"]) == {"loss added on held, nats per token", "untold facts answered as before"}
     assert len(kept["audit"]["sha256"]["m"]) == 64
     assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0  # the folder is a module's as before
+
+
+def test_text_that_a_module_was_trained_on_is_told(base: Any) -> None:
+    corpus = ["the river ran past the mill and an old lane " * 40] * 8
+    addenda.train(base, "m", corpus=corpus, tokens=64, length=8, batch_rows=2, log=False)
+    found = evaluate(base, {"own": corpus, "other": TEXTS["b"]}, "m", neutrality=corpus, tokens=300)
+    assert found.trained_on == ("own", "neutrality")
+    assert found.as_dict()["trained_on"] == ["own", "neutrality"]
+    assert found.neutrality is not None
+    assert found.neutrality.tokens <= 300, "as many tokens as were asked for"
+    assert evaluate(base, {"own": corpus}, "fresh").trained_on == ()
+
+
+def test_one_document_has_no_interval_in_a_card(base: Any) -> None:
+    found = evaluate(base, {"one": ["the patients were given insulin"], "two": TEXTS["a"]}, "m")
+    kept = {(one.name, one.on): one for one in addenda.record(base, found)}
+    assert kept["loss", "one"].low is kept["loss added", "one"].high is None
+    assert kept["loss", "two"].low is not None

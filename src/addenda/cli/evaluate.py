@@ -64,7 +64,8 @@ def evaluate(
         int | None, typer.Option("--stride", min=1, help="Tokens scored in each window; default: all.")
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option("--tokens", min=1, help="Score this many of each set; default: all.")
+        int | None,
+        typer.Option("--tokens", min=1, help="Score this many of each text; default: all, of --neutrality 20,000."),
     ] = None,
     batch_tokens: Annotated[int, typer.Option("--batch-tokens", min=1, help="Tokens in one forward pass.")] = 4096,
     dtype: o.DtypeName = o.Dtype.AUTO,
@@ -156,6 +157,10 @@ def show(out: Console, found: Evaluation) -> None:
     from addenda.cli import evaluated
 
     label = o.selection_text(found.modules)
+    for name in found.trained_on:
+        out.print(
+            f"'{name}' is text that a module was trained on: what is measured on it is not held out.", markup=False
+        )
     if found.texts:
         out.print(evaluated.texts(found, label))
     if found.tasks:

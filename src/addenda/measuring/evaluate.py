@@ -12,6 +12,7 @@ from addenda.core.errors import AddendaError
 from addenda.intervals import Interval
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.certificate import UNTOLD, loss_added
+from addenda.measuring.disturbance import TOKENS as ON_NEUTRALITY
 from addenda.measuring.disturbance import Disturbance, disturbance
 from addenda.measuring.edits import EditScores, score_edits
 from addenda.measuring.facts import Facts
@@ -22,6 +23,7 @@ from addenda.measuring.spectrum import spectrum as spectra
 from addenda.measuring.three_settings import ThreeSettings, three_settings
 from addenda.scoring import Difference, Score, score
 from addenda.selection import Names, weights_of
+from addenda.texts import Texts
 
 if TYPE_CHECKING:
     from addenda.measuring.harness import OnTask
@@ -52,7 +54,8 @@ class OnText:
 class Evaluation:
     """What was measured, for one selection; `canary` is the proof that its modules really ran. None, or empty: not asked for.
 
-    `sources` has what the files of `facts`, `snapshot` and `edits` and the text of `spectrum` are called.
+    `sources` has what the files of `facts`, `snapshot` and `edits` and the text of `spectrum` are called; `trained_on` names the
+    texts that an acting module was trained on, going by the hashes in its card: what is measured there is not held out.
     """
 
     base: str
@@ -66,6 +69,7 @@ class Evaluation:
     neutrality: Disturbance | None = None
     spectrum: dict[str, list[Health]] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
+    trained_on: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -77,6 +81,7 @@ class Evaluation:
             "tasks": [one.as_dict() for one in self.tasks],
             "spectrum": {name: [one.as_dict() for one in sites] for name, sites in self.spectrum.items()},
             "sources": self.sources,
+            "trained_on": list(self.trained_on),
         }
         for name in ("recall", "settings", "edits", "neutrality"):
             found = getattr(self, name)
@@ -144,10 +149,25 @@ def evaluate(
         settings=None if people is None or before is None
         else three_settings(base, people, weights, snapshot=before, questions=limit, regression=_moved(scored, recalled)),
         edits=None if given.edits is None else score_edits(base, given.edits, weights),
-        neutrality=None if given.neutrality is None else disturbance(base, weights, given.neutrality),
+        neutrality=None if given.neutrality is None else disturbance(
+            base, weights, given.neutrality, tokens=settings.get("tokens") or ON_NEUTRALITY
+        ),
         spectrum={} if given.spectrum is None else {name: spectra(base, name, given.spectrum) for name in weights},
         sources=given.sources,
+        trained_on=_trained_on(base, weights, {**given.texts, "neutrality": given.neutrality, "spectrum": given.spectrum}),
     )  # fmt: skip
+
+
+def _trained_on(base: Base, weights: Mapping[str, float], texts: Mapping[str, Texts | None]) -> tuple[str, ...]:
+    """The texts that a card names among what its module was trained on, the very same files or lists."""
+    read = {
+        source.sha256
+        for name in weights
+        for training in base.modules[name].card.training
+        for source in training.data
+        if source.role in ("corpus", "replay", "alongside")
+    } - {None}
+    return tuple(name for name, text in texts.items() if read and text is not None and text.sha256() in read)
 
 
 def _on_text(base: Base, name: str, source: Any, weights: dict[str, float], settings: dict[str, Any]) -> OnText:

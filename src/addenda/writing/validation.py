@@ -75,8 +75,8 @@ class Validation:
             Measure(
                 name="forgetting" if is_forgetting(on) else "learning",
                 value=one["value"],
-                low=one["low"],
-                high=one["high"],
+                low=one["low"] if one["documents"] > 1 else None,
+                high=one["high"] if one["documents"] > 1 else None,
                 n=one["documents"],
                 on=self.sources[on].name,
             )
