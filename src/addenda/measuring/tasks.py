@@ -137,7 +137,8 @@ def tasks_named(names: list[str], data: Path | None = None) -> list[Task]:
             there = [one for one in known if not one.startswith("mmlu_")]
             there += ["mmlu", "each of its subjects"] if len(known) > len(there) else []
             raise DataError(
-                f"no task '{name}' under '{folder}'; there are: {', '.join(there) or 'none'}. ADDENDA_DATA names the data folder"
+                f"no task '{name}' under '{folder}'; there are: {', '.join(there) or 'none'}. ADDENDA_DATA names the data "
+                "folder; docs/measuring.md says what lies in it, and how lm-eval's own tasks are asked without one"
             )
     if not found:
         raise DataError(f"no task was named, or '{folder}' holds none of its files")
