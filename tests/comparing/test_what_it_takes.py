@@ -19,7 +19,7 @@ from addenda.comparing.compare import Comparison
 from addenda.comparing.cost import of_median, ratios
 from addenda.comparing.memory import Peak
 from addenda.comparing.methods import METHODS
-from addenda.comparing.rows import row_of
+from addenda.comparing.rows import Failed, row_of
 from addenda.comparing.window import Retrieved
 from addenda.core.errors import AddendaError
 from addenda.intervals import Interval
@@ -189,15 +189,16 @@ def test_rows_have_intervals_and_read_records_of_earlier_versions() -> None:
     assert row.kl == row.untouched == Interval(0.5, 0.4, 0.6, 3)
     assert (row.seconds, row.peak_megabytes) == (3.0, 7.0)
     assert row.prefill.low < row.prefill.value < row.prefill.high
-    cells = page.cells_of(row)
+    cells = page.row_cells(row, apart=True)
     assert cells[5] == ("50%", "40% to 60%")
-    assert cells[4] == ("0.5000", "0.4000 to 0.6000")
+    assert cells[4] == ("0.500", "0.400 to 0.600")
+    assert page.row_cells(row, apart=False) == [*cells[:3], *cells[4:]]
     before = {"nats": 0.1, "low": 0.05, "high": 0.2, "untouched": 0.5, "kl": 0.02}
     old = row_of(METHODS["lora"], 1e-3, [RUN | {"unrelated": before, "cost": [1.1, 1.2]}], BARE)
     assert (old.moved.low, old.moved.high) == (0.05, 0.2)
     assert (old.seconds, old.peak_megabytes) == (None, None)
-    assert page.cells_of(old)[5] == ("50%", "")
-    assert page.cells_of(old)[8] == ("1.10, 1.20", "")
+    assert page.row_cells(old, apart=True)[5] == ("50%", "")
+    assert page.row_cells(old, apart=True)[8] == ("1.10, 1.20", "")
     mixed = row_of(METHODS["lora"], 1e-3, [now, RUN | {"unrelated": before, "cost": [1.1, 1.2]}], BARE)
     assert mixed.moved.value == pytest.approx(0.1)
     assert mixed.seconds is None
@@ -220,18 +221,15 @@ def test_paths_end_at_their_own_last_validation() -> None:
     assert not any([0.5, 0.5] in line and [0.0, 0.0] in line for line in lines)
 
 
-def test_where_no_unrelated_text_is_given_the_table_says_so() -> None:
-    given: dict[str, Any] = {
-        "base": "b",
-        "rows": (),
-        "sweeps": {},
-        "composed": (),
-        "facts": {},
-        "settings": {},
-        "out": Path(),
-    }
-    assert "unrelated text" in page.head_of(Comparison(**given))
-    assert "unrelated: text of forgetting" in page.head_of(Comparison(**given, apart=False))
+def test_what_is_forgotten_is_not_told_twice() -> None:
+    failed = Failed("full", 1e-3, 0, "why")
+    given: dict[str, Any] = {key: {} for key in ("sweeps", "facts", "settings")} | {"composed": (), "out": Path()}
+    apart = Comparison(base="b", rows=(), failed=(failed,), **given)
+    assert "unrelated text" in page.head_of(apart)
+    assert "unrelated text" not in page.head_of(replace(apart, apart=False))
+    for found in (apart, replace(apart, apart=False)):
+        (cells,) = page.cells_of(found)
+        assert len(cells) == len(page.head_of(found))
 
 
 def test_a_device_that_is_not_there_is_told(ways: Any, tmp_path: Path) -> None:

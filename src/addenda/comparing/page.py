@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from addenda.comparing.compare import Comparison
     from addenda.comparing.composition import Composed
-    from addenda.comparing.rows import Failed, Row
+    from addenda.comparing.rows import Row
     from addenda.intervals import Interval
 
 FORGETTING, LEARNING = (
@@ -24,7 +24,8 @@ FORGETTING, LEARNING = (
 )
 LEGEND = (
     "Nats per token against the base, means over seeds; intervals are 95%, by bootstrap over documents, paired with the "
-    "base. Unrelated text: nats added there, the KL from the base, and the share of tokens that the module leaves bit-equal. "
+    "base. KL from the base, and the share of tokens that a module leaves bit-equal: on unrelated text, or where none was given "
+    "on that of forgetting. "
     "Training: without validations; the peak is the most in use over what was in use before, and the base's weights. "
     "Request: the times of prefill and of a decoded token over the bare base's, medians with 95% intervals over timed "
     "repeats, and the tokens read ahead; finding them is part of the prefill."
@@ -33,19 +34,9 @@ WIDE, NARROW = (8.6, 5.0), (4.1, 4.6)
 
 
 def head_of(found: Comparison) -> list[str]:
-    """Names of the table's columns."""
-    unrelated = "unrelated text" if found.apart else "unrelated: text of forgetting"
-    return [
-        "method",
-        "learned",
-        "forgotten",
-        unrelated,
-        "KL there",
-        "left bit-equal there",
-        "parameters",
-        "training",
-        "request",
-    ]
+    """Names of the table's columns; without unrelated text what is added there is what is forgotten, and has none."""
+    unrelated = ["unrelated text"] if found.apart else []
+    return ["method", "learned", "forgotten", *unrelated, "KL", "bit-equal", "parameters", "training", "request"]
 
 
 def role_of(method: str) -> str:
@@ -72,7 +63,7 @@ def write_page(found: Comparison) -> None:
         _plots(page, rows)
     page.table(
         head_of(found),
-        [*map(cells_of, found.rows), *map(failed_cells, found.failed)],
+        cells_of(found),
         [role_of(row.method) for row in found.rows],
     )
     page.note(LEGEND)
@@ -214,8 +205,16 @@ def request(row: Row) -> float:
     return (row.prefill.value + row.decode.value) / 2
 
 
-def cells_of(row: Row) -> list[tuple[str, str] | str]:
-    """A row of the table, under `head_of`: texts, or a text with small print."""
+def cells_of(found: Comparison) -> list[list[tuple[str, str] | str]]:
+    """The rows of the table, under `head_of`; the reason why one failed is too long for a cell."""
+    dashes = ["-"] * (len(head_of(found)) - 1)
+    return [row_cells(row, found.apart) for row in found.rows] + [
+        [(one.method, "failed"), *dashes] for one in found.failed
+    ]
+
+
+def row_cells(row: Row, apart: bool) -> list[tuple[str, str] | str]:
+    """A method's cells: texts, or a text with small print."""
     nothing = row.method == "base"
     costs = (row.prefill, row.decode)
     ahead = [f"{row.extra_tokens} tokens ahead"] if row.extra_tokens else []
@@ -223,8 +222,8 @@ def cells_of(row: Row) -> list[tuple[str, str] | str]:
         (row.method, "" if row.rate is None else f"rate {row.rate:.2g}"),
         _number(row.learned, nothing),
         _number(row.forgotten, nothing),
-        _number(row.moved, nothing),
-        _number(row.kl, nothing, ".4f"),
+        *([_number(row.moved, nothing)] if apart else []),
+        _number(row.kl, nothing, ".3f"),
         _number(row.untouched, nothing, ".0%"),
         (f"{row.parameters:,}" if row.parameters else "-", f"{row.bytes / 1e6:.1f} MB" if row.bytes else ""),
         (
@@ -233,14 +232,9 @@ def cells_of(row: Row) -> list[tuple[str, str] | str]:
         ),
         (
             ", ".join(f"{one.value:.2f}" for one in costs),
-            "; ".join([*(f"{one.low:.2f} to {one.high:.2f}" for one in costs if one.low < one.high), *ahead]),
+            "\n".join([*(f"{one.low:.2f} to {one.high:.2f}" for one in costs if one.low < one.high), *ahead]),
         ),
     ]
-
-
-def failed_cells(failed: Failed) -> list[tuple[str, str] | str]:
-    """A row of the table for what could not be measured; the reason is too long for a cell."""
-    return [(failed.method, "failed"), *["-"] * 8]
 
 
 def _number(found: Interval | None, nothing: bool, form: str = "+.3f") -> tuple[str, str]:

@@ -10,7 +10,7 @@ from addenda.comparing.rows import Row
 from addenda.comparing.settings import CompareSettings
 
 #: steps of training of which fewer tell nothing of a method
-FEW = 20
+FEW = 10
 
 
 def remarks_on(
