@@ -200,6 +200,15 @@ def test_small_runs_leave_records_that_pages_can_tell(tmp_path: Path, monkeypatc
     assert len(general["all"]) == 4
 
 
+def test_subjects_learned_together_have_as_much_text_each() -> None:
+    evenly = module("run").evenly_of
+    assert evenly([["one", "two", "three"]]) == ["one", "two", "three"]
+    long, short = ["x" * 1000] * 4, ["y" * 100] * 25
+    found = evenly([long, short])
+    assert found.count("x" * 1000) == 3
+    assert found.count("y" * 100) == 25
+
+
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_, plan, study = module("run"), module("plan"), module("registers")

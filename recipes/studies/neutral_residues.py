@@ -195,7 +195,7 @@ def _draw(records: Records, folder: Path) -> None:
                 color=page.COLOURS[method],
                 label=f"{method}, {told}",
             )
-    last.set_xscale("log")
+    page.at_values(last, (one["run"]["tokens"] for one in _budgets(records)))
     page.bare(last, "tokens trained on", "nats", "french: what a budget buys")
     last.legend(frameon=False, fontsize=7)
     save(figure, folder / STUDY)

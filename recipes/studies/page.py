@@ -179,6 +179,13 @@ def canvas(panels: int, width: float = 4.6, height: float = 4.2, **more: Any) ->
     return figure, list(axes[0])
 
 
+def at_values(axes: Any, values: Iterable[int], base: int = 10) -> None:
+    """A logarithmic axis with a tick at each value that occurs, and none between."""
+    axes.set_xscale("log", base=base)
+    axes.set_xticks(sorted(set(values)), [f"{one:,}" for one in sorted(set(values))], fontsize=8)
+    axes.minorticks_off()
+
+
 def bare(axes: Any, x: str, y: str, title: str = "") -> None:
     """Labels, a grid, no box; zero need not be in sight."""
     axes.set_xlabel(x)

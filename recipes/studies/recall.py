@@ -105,7 +105,7 @@ def _draw(groups: dict[tuple[int, str], Records], folder: Path) -> None:
             axes.errorbar(told, y, dy, fmt="o-", ms=4, capsize=2, color=page.COLOURS[kind], label=kind)
     left.plot(told, told, ":", color="#999999", lw=1, label="all of them")
     for axes, what in ((left, "facts recalled beyond what the base guesses"), (right, "forgotten, nats")):
-        axes.set_xscale("log")
+        page.at_values(axes, (5 * people for people, _ in groups))
         page.bare(axes, "facts told", what)
     left.set_yscale("symlog", linthresh=10)
     left.legend(frameon=False, fontsize=8)

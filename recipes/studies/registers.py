@@ -86,7 +86,7 @@ def _draw(counted: dict[tuple[int, str], Records], folder: Path) -> None:
             y, *dy = zip(*(page.bars(found, value) for _, found in mine), strict=True)
             axes.errorbar(counts, y, dy, fmt="o-", ms=4, capsize=2, color=page.COLOURS[gate], label=f"{gate} gate")
     for axes, told in ((left, "gain on medical text, nats"), (right, "forgotten: loss added on general text, nats")):
-        axes.set_xscale("log", base=2)
+        page.at_values(axes, (count for count, _ in counted), 2)
         page.bare(axes, "registers per layer", told)
     left.legend(frameon=False, fontsize=8)
     save(figure, folder / STUDY)

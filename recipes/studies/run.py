@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -157,11 +157,22 @@ def kind_of(run: Run, base: Base) -> Any:
 
 
 def corpus_of(run: Run, base: Base) -> list[str]:
-    """The documents of a run's subjects, in turns where there are several, up to its limit of tokens."""
-    parts = [subject(name).corpus for name in run.subjects]
-    least = min(map(len, parts))
-    found = [one for at in range(least) for one in (part[at] for part in parts)] if len(parts) > 1 else list(parts[0])
+    """The documents of a run's subjects, up to its limit of tokens; of several as much text of each."""
+    found = evenly_of([subject(name).corpus for name in run.subjects])
     return found if run.corpus_tokens is None else first_documents(base, found, run.corpus_tokens)
+
+
+def evenly_of(parts: Sequence[Sequence[str]]) -> list[str]:
+    """Documents of all parts, next always one of the part of which least was taken, until one part is at its end."""
+    found: list[str] = []
+    taken, characters = [0] * len(parts), [0] * len(parts)
+    while True:
+        least = min(range(len(parts)), key=lambda at: characters[at])
+        if taken[least] == len(parts[least]):
+            return found
+        found.append(parts[least][taken[least]])
+        taken[least] += 1
+        characters[least] += len(found[-1])
 
 
 def held_out(name: str, chooses: bool) -> Any:
