@@ -94,19 +94,19 @@ def _per_parameters(found: Records) -> str:
 
 
 def _draw(groups: dict[tuple[int, str], Records], folder: Path) -> None:
-    figure, (left, right) = page.canvas(2)
-    for kind in WAYS:
-        mine = [(people, found) for (people, name), found in groups.items() if name == kind]
-        if not mine:
-            continue
-        told = [5 * people for people, _ in mine]
-        for axes, value in ((left, recalled), (right, page.lost)):
-            y, *dy = zip(*(page.bars(found, value) for _, found in mine), strict=True)
-            axes.errorbar(told, y, dy, fmt="o-", ms=4, capsize=2, color=page.COLOURS[kind], label=kind)
-    left.plot(told, told, ":", color="#999999", lw=1, label="all of them")
-    for axes, what in ((left, "facts recalled beyond what the base guesses"), (right, "forgotten, nats")):
-        page.at_values(axes, (5 * people for people, _ in groups))
-        page.bare(axes, "facts told", what)
-    left.set_yscale("symlog", linthresh=10)
-    left.legend(frameon=False, fontsize=8)
+    """A panel for each load: what each kind recalls of it against what it forgets."""
+    loads_ = sorted({people for people, _ in groups})
+    figure, panels = page.canvas(len(loads_))
+    for people, axes in zip(loads_, panels, strict=True):
+        for kind in WAYS:
+            found = groups.get((people, kind))
+            if found:
+                (x, *dx), (y, *dy) = page.bars(found, page.lost), page.bars(found, recalled)
+                bars = [[one] for one in dy], [[one] for one in dx]
+                axes.errorbar(x, y, *bars, "o", ms=6, capsize=2, color=page.COLOURS[kind], label=kind)
+        axes.axhline(0, color="#bbbbbb", lw=0.8)
+        axes.axvline(0, color="#bbbbbb", lw=0.8)
+        page.bare(axes, "forgotten: loss added on general text, nats", "facts recalled beyond what the base guesses",
+                  f"{5 * people} facts told: up and to the left is better")  # fmt: skip
+    panels[0].legend(frameon=False, fontsize=8)
     save(figure, folder / STUDY)
