@@ -65,7 +65,10 @@ def report(records: Records, folder: Path) -> str:
         page.parameters, _share("chosen_before"), _share("chosen_after"), _share("exact_after"), _per_parameters, _share("kept"),
         page.forgotten,
     )  # fmt: skip
-    swept = grouped(of_part(records, STUDY, "sweep"), lambda run: (run["method"], f"{run['lr']:g}"))
+    sweeps = sorted(
+        of_part(records, STUDY, "sweep"), key=lambda one: (list(WAYS).index(one["run"]["method"]), one["run"]["lr"])
+    )
+    swept = grouped(sweeps, lambda run: (run["method"], f"{run['lr']:g}"))
     sweep_heads = ("kind", "lr", "runs", "gain, nats", "forgotten, nats")
     parts = [
         ("Facts told in texts, asked for without them; five for each of so many people", table(heads, groups, cells)),

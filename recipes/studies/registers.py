@@ -57,7 +57,8 @@ def report(records: Records, folder: Path) -> str:
         one for one in of_part(records, STUDY, "modes") if one["run"]["method"].endswith(", drop, text")
     ]
     by_subject = grouped(subjects, lambda run: (run["subject"], run["method"].split(", ")[0]))
-    swept = grouped(of_part(records, STUDY, "sweep"), lambda run: (run["method"], f"{run['lr']:g}"))
+    sweeps = sorted(of_part(records, STUDY, "sweep"), key=lambda one: (one["run"]["method"], one["run"]["lr"]))
+    swept = grouped(sweeps, lambda run: (run["method"], f"{run['lr']:g}"))
     parts = [
         ("Modes, gates and starts, 128 registers, PubMed", table(("gate", "mode", "start", *tail), modes, cells)),
         ("How many, PubMed", table(("registers", "gate", *tail), counted, cells)),
