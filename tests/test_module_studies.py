@@ -113,6 +113,13 @@ def test_pages_tell_every_part_of_a_study(name: str, tmp_path: Path) -> None:
     assert study.report([], tmp_path) == ""
 
 
+def test_a_tick_stands_with_its_number_at_every_value() -> None:
+    page = module("page")
+    _, (axes,) = page.canvas(1)
+    page.at_values(axes, iter([16, 1024, 16]), 2)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["16", "1,024"]
+
+
 def test_seeds_are_one_line_with_an_interval(tmp_path: Path) -> None:
     plan, study = module("plan"), module("registers")
     records = records_of(replace(plan.QUICK, seeds=(0, 1)), study, [])

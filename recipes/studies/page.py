@@ -181,8 +181,9 @@ def canvas(panels: int, width: float = 4.6, height: float = 4.2, **more: Any) ->
 
 def at_values(axes: Any, values: Iterable[int], base: int = 10) -> None:
     """A logarithmic axis with a tick at each value that occurs, and none between."""
+    ticks = sorted(set(values))
     axes.set_xscale("log", base=base)
-    axes.set_xticks(sorted(set(values)), [f"{one:,}" for one in sorted(set(values))], fontsize=8)
+    axes.set_xticks(ticks, [f"{one:,}" for one in ticks], fontsize=8)
     axes.minorticks_off()
 
 
