@@ -265,6 +265,20 @@ def test_runs_of_different_scale_are_not_averaged(tmp_path: Path) -> None:
         plan.rates(sweeps, study.STUDY, study.WAYS, "pubmed", plan.Scale())
 
 
+def test_a_quick_study_may_lie_beside_a_full_one(tmp_path: Path) -> None:
+    main, plan, study = importlib.import_module("recipes.studies.__main__"), module("plan"), module("registers")
+    (tmp_path / "registers").mkdir()
+    quick, full = (
+        records_of(scale, study, swept({1e-2: 0.1}, "pubmed", study.STUDY, "joint"))
+        for scale in (plan.QUICK, plan.Scale())
+    )
+    for number, one in enumerate(quick + full):
+        (tmp_path / "registers" / f"{number}.json").write_text(json.dumps(one))
+    for scale, mine in ((plan.QUICK, quick), (plan.Scale(), full)):
+        assert len(main.records_of(tmp_path, scale)) == len(mine) > 0
+        assert study.report(main.records_of(tmp_path, scale), tmp_path)
+
+
 def test_text_that_the_corpus_has_is_not_held_out() -> None:
     subjects = module("subjects")
     clause = "This agreement shall be governed by the laws of the state in which the tenant resides today."

@@ -22,9 +22,10 @@ from recipes.studies.work import work
 STUDIES = ("neutral_residues", "registers", "recall", "composition")
 
 
-def records_of(folder: Path) -> Records:
-    """The records of all studies."""
-    return [one for name in STUDIES if (folder / name).is_dir() for one in read_records(folder / name)]
+def records_of(folder: Path, scale: Scale) -> Records:
+    """The records of all studies, of runs scored on as much text as this scale scores: a quick one may lie beside a full one."""
+    found = [one for name in STUDIES if (folder / name).is_dir() for one in read_records(folder / name)]
+    return [one for one in found if one["run"]["held"] == scale.held]
 
 
 def sweeps(studies: dict[str, Any], name: str, scale: Scale) -> Iterator[Run]:
@@ -82,10 +83,10 @@ def main() -> None:
     # each study after its sweep; a whole study with one seed before any has two
     for seed, name in product(scale.seeds, given.only) if not given.report else ():
         make(sweeps(studies, name, scale))
-        make(studies[name].then(records_of(folder), replace(scale, seeds=(seed,))))
+        make(studies[name].then(records_of(folder, scale), replace(scale, seeds=(seed,))))
     if given.dry_run:
         return
-    records = records_of(folder)
+    records = records_of(folder, scale)
     for name in given.only:
         text = studies[name].report(records, folder)
         if text:

@@ -82,6 +82,8 @@ def _draw(counted: dict[tuple[int, str], Records], folder: Path) -> None:
     figure, (left, right) = page.canvas(2)
     for gate in WAYS:
         mine = [(count, found) for (count, name), found in counted.items() if name == gate]
+        if not mine:
+            continue
         counts = [count for count, _ in mine]
         for axes, value in ((left, page.gain), (right, page.lost)):
             y, *dy = zip(*(page.bars(found, value) for _, found in mine), strict=True)
