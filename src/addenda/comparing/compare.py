@@ -131,9 +131,9 @@ def _sources(corpus: Any, replay: Any, learning: Any, forgetting: Any, unrelated
 
 def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]) -> Comparison:
     """All that was found."""
-    rows, failed, sweeps = _all(work, methods)
+    bare = work.record(methods[0], None, 0, 0, final=True)
+    rows, failed, sweeps = _all(work, methods, bare)
     composed, apart = _composed(work, rows) if work.settings.compose else ((), ())
-    counts = work.record(methods[0], None, 0, 0, final=True)["learning"]["counts"]
     return Comparison(
         base=work.base.name,
         rows=rows,
@@ -145,7 +145,7 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
         edges={name: one.edge for name, one in sweeps.items() if one.edge is not None},
         failed=(*failed, *apart),
         apart=work.sources.apart,
-        remarks=remarks_on(rows, work.settings, counts, work.sources.replay is not None, overlaps),
+        remarks=remarks_on(rows, work.settings, bare["learning"]["counts"], work.sources.replay is not None, overlaps),
     )
 
 
@@ -176,12 +176,13 @@ def _overlaps(base: Base, source: Sources, learning: Any, settings: CompareSetti
     return found
 
 
-def _all(work: Work, methods: Sequence[Method]) -> tuple[tuple[Row, ...], tuple[Failed, ...], dict[str, Sweep]]:
+def _all(
+    work: Work, methods: Sequence[Method], bare: dict[str, Any]
+) -> tuple[tuple[Row, ...], tuple[Failed, ...], dict[str, Sweep]]:
     """Every method's row, or why there is none, and what its sweep found."""
     settings, sweeps = work.settings, dict[str, Sweep]()
     rows: list[Row] = []
     failed: list[Failed] = []
-    bare = work.record(methods[0], None, 0, 0, final=True)
     for number, method in enumerate(methods, 1):
         sweep = sweeps[method.name] = swept(work, method, settings)
         if sweep.failed is not None:
