@@ -16,13 +16,13 @@ import torch
 
 import addenda
 from addenda import tiny
+from addenda.bases.devices import own_device
 from addenda.bases.host import Host
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.registry import options_of
 from addenda.core.site import Anatomy
 from addenda.texts import texts
-from addenda.writing.distributed import own_device
 from addenda.writing.settings import settings_from
 from addenda.writing.validation import is_forgetting
 

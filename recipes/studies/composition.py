@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ import numpy as np
 from addenda.scoring import Score, score
 from recipes.common import load, precision, study_texts
 from recipes.frontier import save, with_t_interval
-from recipes.records import device, write_record
+from recipes.records import device
 from recipes.studies import neutral_residues, page, registers
 from recipes.studies.page import grouped, table
 from recipes.studies.plan import Records, Scale, of_part, rates
-from recipes.studies.run import LENGTH, WORK, Run, corpus_of, held_out, kind_of, learn, triple
+from recipes.studies.run import LENGTH, WORK, Run, corpus_of, finished, held_out, kind_of, learn, triple
 
 STUDY = "composition"
 SUBJECTS = ("pubmed", "french", "law", "book", "people-100")
@@ -79,11 +78,7 @@ def execute(run: Run, records: Path) -> str:
         "strangers": [[(own[a] if a == b else scored((b,), a)).nats - bare[a].nats for b in names] for a in names],
         "parameters": base.modules[names[0]].size(),
     }
-    write_record(
-        records / f"{run.id}.json", {"run": asdict(run)} | found | {"base": base.fingerprint, "device": device()}
-    )
-    shutil.rmtree(work, ignore_errors=True)
-    return run.id
+    return finished(run, records, found | {"base": base.fingerprint, "device": device()})
 
 
 def report(records: Records, folder: Path) -> str:

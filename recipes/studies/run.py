@@ -105,8 +105,13 @@ def execute(run: Run, records: Path) -> str:
         if run.part == "methods" and run.kind != FULL:
             found["cost"] = _cost(made, run)
         found |= {"parameters": made.parameters, "seconds": made.seconds}
-    write_record(records / f"{run.id}.json", {"run": asdict(run)} | found | facts)
-    shutil.rmtree(work, ignore_errors=True)
+    return finished(run, records, found | facts)
+
+
+def finished(run: Run, records: Path, found: dict[str, Any]) -> str:
+    """Write a run's record; its checkpoints are then of no more use."""
+    write_record(records / f"{run.id}.json", {"run": asdict(run)} | found)
+    shutil.rmtree(WORK / run.id, ignore_errors=True)
     return run.id
 
 

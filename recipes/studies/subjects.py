@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+
+import numpy as np
 
 import addenda
 from addenda import tiny
 from addenda.measuring.facts import Facts, biographies
+from addenda.tiny.corpus import RunHasher, contains
 from recipes.common import data_folder, documents, hash_of
 from recipes.locas import text_of
 
@@ -78,14 +81,12 @@ def short(texts: Sequence[str]) -> list[str]:
 
 def new_ones(corpus: Sequence[str], held: Sequence[str]) -> list[str]:
     """The held-out texts that share no run of 13 words with the corpus."""
-    wanted = {run for text in held for run in _runs(text)}
-    seen = {run for text in corpus for run in _runs(text) if run in wanted}
-    return [text for text in held if not seen.intersection(_runs(text))]
-
-
-def _runs(text: str) -> Iterator[int]:
-    words = text.lower().split()
-    return (hash(tuple(words[at : at + 13])) for at in range(len(words) - 12))
+    hasher = RunHasher()
+    runs = [hasher.runs(hasher.codes(text)) for text in held]
+    wanted = np.unique(np.concatenate(runs))
+    known = [found[contains(wanted, found)] for found in (hasher.runs(hasher.codes(text)) for text in corpus)]
+    seen = np.unique(np.concatenate(known))
+    return [text for text, own in zip(held, runs, strict=True) if not contains(seen, own).any()]
 
 
 def lacking(name: str) -> str | None:

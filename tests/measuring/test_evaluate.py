@@ -114,27 +114,26 @@ def test_a_package_that_is_missing_is_told_before_anything_is_scored(
         evaluate(base, TEXTS, "m", facts=biographies(2))
 
 
+def saved(base: Any, folder: Path) -> list[Any]:
+    """A base, its module and a text in a folder, and the command line that evaluates them."""
+    base.model.save_pretrained(folder / "base")
+    base.tokenizer.save_pretrained(folder / "base")
+    base.modules["m"].save(folder / "m")
+    (folder / "held.jsonl").write_text(json.dumps({"text": TEXTS["a"][0]}) + "\n")
+    return [
+        "evaluate", "--base", folder / "base", "--plug", folder / "m", "--on", f"held={folder / 'held.jsonl'}",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_save_that_fails_loses_nothing_of_what_was_found(
     base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
 ) -> None:
-    base.model.save_pretrained(tmp_path / "base")
-    base.tokenizer.save_pretrained(tmp_path / "base")
-    base.modules["m"].save(tmp_path / "m")
-    (tmp_path / "held.jsonl").write_text(json.dumps({"text": TEXTS["a"][0]}) + "\n")
+    words = saved(base, tmp_path)
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    words = [
-        "evaluate",
-        "--base",
-        tmp_path / "base",
-        "--plug",
-        tmp_path / "m",
-        "--on",
-        f"held={tmp_path / 'held.jsonl'}",
-    ]
     words += ["--save", *(["--json"] if as_json else [])]
     good = CliRunner().invoke(app, [str(word) for word in words])
     assert (good.exit_code, "Written into the card" in (good.stderr if as_json else good.stdout)) == (0, True)
@@ -154,20 +153,8 @@ def test_a_save_that_fails_loses_nothing_of_what_was_found(
 
 def test_a_certificate_is_written_beside_the_module(base: Any, tmp_path: Path) -> None:
     pytest.importorskip("bm25s")
-    base.model.save_pretrained(tmp_path / "base")
-    base.tokenizer.save_pretrained(tmp_path / "base")
-    base.modules["m"].save(tmp_path / "m")
-    (tmp_path / "held.jsonl").write_text(json.dumps({"text": TEXTS["a"][0]}) + "\n")
+    words = saved(base, tmp_path)
     biographies(3, unseen=2).save(tmp_path / "people.jsonl")
-    words = [
-        "evaluate",
-        "--base",
-        tmp_path / "base",
-        "--plug",
-        tmp_path / "m",
-        "--on",
-        f"held={tmp_path / 'held.jsonl'}",
-    ]
     words += ["--facts", tmp_path / "people.jsonl", "--snapshot", tmp_path / "people.jsonl", "--limit", "2", "--save"]
     said = CliRunner().invoke(app, [str(word) for word in words])
     assert said.exit_code == 0, said.output

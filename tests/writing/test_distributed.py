@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import addenda
+from addenda.bases.devices import own_device
 from addenda.core.errors import TrainingError
-from addenda.writing.distributed import Processes, own_device
+from addenda.writing.distributed import Processes
 
 from . import child
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pkgutil
 import sys
-import textwrap
-import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,8 +15,6 @@ import addenda
 from addenda.tiny import SAMPLES
 
 if TYPE_CHECKING:
-    import torch
-
     from addenda.plugging import Base
 
 
@@ -121,28 +117,13 @@ def load_base(name: str, dtype: Dtype = Dtype.AUTO, device: str | None = None) -
     """
     import torch
 
+    from addenda.bases.devices import usable_device
+
     _quiet(name)
-    place = _place(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     base = addenda.load_base(name, dtype=None if dtype is Dtype.AUTO else getattr(torch, dtype.value))
     base.model.to(place)
     return base
-
-
-def _place(device: str) -> torch.device:
-    """A device on which something can be computed."""
-    import torch
-
-    from addenda.core.errors import AddendaError
-    from addenda.writing.distributed import own_device
-
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            place = own_device(device)
-            torch.zeros(1, device=place).item()
-    except Exception as error:  # every backend has its own way to be absent, and some go on for pages about it
-        reason = textwrap.shorten(str(error).split(". ")[0], 160, placeholder="…")
-        raise AddendaError(f"device '{device}' cannot be used: {reason}") from error
-    return place
 
 
 def _quiet(name: str) -> None:

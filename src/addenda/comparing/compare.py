@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from addenda.bases.devices import usable_device
 from addenda.comparing.composition import Composed, attends, compose, parts_of
 from addenda.comparing.making import Sources
 from addenda.comparing.methods import DEFAULT, METHODS, Method, check_installed, methods_named
@@ -19,11 +20,10 @@ from addenda.comparing.rows import Failed, Row, row_of
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.sweep import Sweep, planned, swept
 from addenda.comparing.work import Plan, Work, halves, plain
-from addenda.core.errors import AddendaError, TrainingError
+from addenda.core.errors import TrainingError
 from addenda.files import replace_text
 from addenda.plugging import Base, load_base
 from addenda.texts import texts
-from addenda.writing.distributed import own_device
 from addenda.writing.settings import checked
 from addenda.writing.signals import TrainingStopped
 
@@ -151,12 +151,7 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
 
 def _loaded(name: str, dtype: torch.dtype | None, device: str | torch.device | None) -> Base:
     """The base, on a device on which something can be computed."""
-    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = own_device(wanted)
-        torch.zeros(1, device=place).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend has its own way to be absent
-        raise AddendaError(f"device '{wanted}' cannot be used: {str(error).splitlines()[0]}") from error
+    place = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     base = load_base(name, dtype=dtype)
     base.model.to(place)
     return base

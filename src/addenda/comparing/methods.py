@@ -48,6 +48,11 @@ class Method:
     kind: Callable[[Base, Size], Kind] | None = None
     needs: str | None = None
 
+    @property
+    def gated(self) -> bool:
+        """Whether a gate keeps it silent off its subject."""
+        return self.name.startswith("neutral") or self.name.endswith("neutral")
+
     def sweep(self, count: int) -> tuple[float, ...]:
         """So many rates, each about three times the one below it, the tested one first, then outwards; none for no training.
 

@@ -45,7 +45,7 @@ def role_of(method: str) -> str:
         return "ink"
     if METHODS[method].how in ("rag", "context"):
         return "third"
-    return "first" if method.startswith("neutral") or method.endswith("neutral") else "second"
+    return "first" if METHODS[method].gated else "second"
 
 
 def write_page(found: Comparison) -> None:

@@ -30,7 +30,7 @@ def remarks_on(
     steps = settings.steps
     if steps < FEW and any(METHODS[name].rates for name in names):
         found.append(f"{steps} step{'s' * (steps != 1)} of training: too few to tell methods apart.")
-    gated = sorted(name for name in names if name.startswith("neutral") or name.endswith("neutral"))
+    gated = sorted(name for name in names if METHODS[name].gated)
     if gated and not replay:
         found.append(f"No replay: the gates of {', '.join(gated)} were never asked to shut on other text.")
     if "rag" in names:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from addenda.bases.devices import usable_device
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.state import evaluating
 from addenda.intervals import CHANGE, SHARE, Interval, of_mean
@@ -56,7 +55,7 @@ class AddendaLM(_HFLM):
         self, base: Any = "tiny", plug: str = "", modules: Names = "", dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        base = _loaded(base, _dtype(dtype), None if device is None else _device(str(device)))
+        base = _loaded(base, _dtype(dtype), None if device is None else usable_device(str(device)))
         plugged = [base.plug(folder).name for folder in filter(None, plug.split("+"))]
         self.base: Base = base
         self.weights: dict[str, float] = weights_of(modules) or dict.fromkeys(plugged, 1.0)
@@ -105,18 +104,6 @@ def _dtype(name: str | torch.dtype | None) -> torch.dtype | None:
     if found is None:
         raise AddendaError(f"there is no dtype '{name}' to load a base in; there are: auto, {', '.join(DTYPES)}")
     return found
-
-
-def _device(name: str) -> torch.device:
-    """A device on which something can be computed."""
-    try:
-        place = torch.device(name)
-        with warnings.catch_warnings(action="ignore"):
-            torch.zeros(1, device=place).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # every backend has its own way to be absent
-        reason = textwrap.shorten(str(error).split(". ")[0], 160, placeholder="...")
-        raise AddendaError(f"device '{name}' cannot be used: {reason}") from error
-    return place
 
 
 @dataclass(frozen=True)

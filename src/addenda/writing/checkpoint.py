@@ -50,9 +50,9 @@ def begin(out: Path | None, resume: bool) -> Path | None:
             raise TrainingError("there is nothing to resume without out=: give the folder of the interrupted run")
         return None
     run = run_folder(out)
-    if not resume and (out / "card.json").exists() and folders(run):
-        raise TrainingError(f"{out} is there and finished: another out=, or removing it and {run}, starts anew")
     if not resume and folders(run):
+        if (out / "card.json").exists():
+            raise TrainingError(f"{out} is there and finished: another out=, or removing it and {run}, starts anew")
         raise TrainingError(
             f"{run} holds the checkpoints of an earlier run: resume=True goes on with it if it was interrupted; "
             "another out=, or removing that folder, starts anew"

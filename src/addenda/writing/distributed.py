@@ -14,29 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from addenda.core.errors import TrainingError
-
-
-def own_device(device: str | torch.device) -> torch.device:
-    """The device that a name stands for in this process: under torchrun, plain `cuda` is a GPU of its own.
-
-    That GPU also becomes the current one, on which NCCL works and everything put on plain `cuda` later lands. A device
-    with a number is taken as it is. To be called before the base is loaded or moved.
-
-    Raises:
-        TrainingError: this machine has fewer GPUs than processes.
-    """
-    place, rank = torch.device(device), os.environ.get("LOCAL_RANK")
-    if place.type != "cuda" or place.index is not None or rank is None:
-        return place
-    found = torch.cuda.device_count()
-    if int(rank) >= found:
-        raise TrainingError(
-            f"process {rank} has no GPU of its own, {found} can be seen; start no more processes than GPUs, or name one"
-        )
-    torch.cuda.set_device(int(rank))
-    return torch.device("cuda", int(rank))
-
 
 class Processes:
     """The processes of a run. As a context manager it joins the group that torchrun describes, and leaves it after.
