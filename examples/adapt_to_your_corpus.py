@@ -6,6 +6,7 @@ python examples/adapt_to_your_corpus.py --corpus papers.jsonl --held-out held_ou
 from __future__ import annotations
 
 import argparse
+import sys
 
 import addenda
 from addenda.texts import texts
@@ -53,4 +54,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except addenda.AddendaError as error:
+        sys.exit(f"error: {error}")

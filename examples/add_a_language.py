@@ -6,6 +6,7 @@ python examples/add_a_language.py --corpus texts_de.jsonl --held-out held_out_de
 from __future__ import annotations
 
 import argparse
+import sys
 
 import addenda
 
@@ -42,4 +43,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except addenda.AddendaError as error:
+        sys.exit(f"error: {error}")

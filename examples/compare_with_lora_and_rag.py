@@ -6,6 +6,7 @@ python examples/compare_with_lora_and_rag.py --corpus manual.txt --held-out ques
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 import addenda
@@ -39,4 +40,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except addenda.AddendaError as error:
+        sys.exit(f"error: {error}")

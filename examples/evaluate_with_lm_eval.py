@@ -10,6 +10,7 @@ The question sets are those of the folder that `ADDENDA_DATA` names. For lm-eval
 from __future__ import annotations
 
 import argparse
+import sys
 
 import addenda
 
@@ -40,4 +41,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except addenda.AddendaError as error:
+        sys.exit(f"error: {error}")

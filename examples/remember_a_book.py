@@ -6,6 +6,7 @@ python examples/remember_a_book.py --text moby-dick.txt --out runs/moby-dick
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import addenda
@@ -43,4 +44,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except addenda.AddendaError as error:
+        sys.exit(f"error: {error}")

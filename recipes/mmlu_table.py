@@ -18,20 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from addenda.intervals import Interval, of_means
+from addenda.modelcard import MMLU, anatomy_first
 from recipes.common import load
 from recipes.records import device, write_record
 
 if TYPE_CHECKING:
     from addenda.measuring.harness import OnTask
 
-FIRST, PREFIX = "anatomy", "mmlu_"
 CHANCE = 0.25
 
 
 def table(found: Sequence[OnTask], told: str) -> str:
     """The table as Markdown: accuracy of the base and of each module, by subject and over all, and what can be said of it."""
     names = list(found[0].on)
-    subjects = sorted(found, key=lambda one: (_subject(one) != FIRST, _subject(one)))
+    subjects = sorted(found, key=lambda one: anatomy_first(one.task))
     lines = [
         "| subject | questions | base | " + " | ".join(names) + " |",
         "| --- " * (3 + len(names)) + "|",
@@ -54,7 +54,7 @@ def table(found: Sequence[OnTask], told: str) -> str:
 
 
 def _subject(one: OnTask) -> str:
-    return one.task.removeprefix(PREFIX)
+    return one.task.removeprefix(MMLU)
 
 
 def _signed(found: Interval) -> str:

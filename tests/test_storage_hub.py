@@ -193,6 +193,18 @@ def test_a_hostile_repository_is_refused_by_the_loader(hub: HubStandIn, tmp_path
         load_module(resolve("me/evil"), paper_base())
 
 
+def test_a_name_without_its_folder_is_looked_for_among_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pubmed", "study/law"):
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "card.json").touch()
+    for asked, meant in (("pubmed", "pubmed"), ("pubmde", "pubmed"), ("study/law", "study/law")):
+        with pytest.raises(FileError, match=f"no folder '{asked}'; did you mean 'runs/{meant}'"):
+            resolve(asked)
+
+
 def test_a_folder_that_is_something_else_is_told(tmp_path: Path) -> None:
     for name in ("pubmed", "law"):
         (tmp_path / "runs" / name).mkdir(parents=True)

@@ -14,7 +14,7 @@ import recipes.studies
 from addenda.core.errors import AddendaError
 from recipes.common import place
 from recipes.records import in_processes, pending, read_records
-from recipes.studies.plan import QUICK, Records, Scale
+from recipes.studies.plan import QUICK, SWEEP, Records, Scale
 from recipes.studies.run import Run
 from recipes.studies.subjects import lacking
 from recipes.studies.work import work
@@ -40,6 +40,9 @@ def main() -> None:
         description=recipes.studies.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", default=list(STUDIES), choices=STUDIES, help="only these studies")
+    parser.add_argument(
+        "--parts", nargs="+", help="only these parts of a study, as its records name them, and its sweep"
+    )
     parser.add_argument("--quick", action="store_true", help="a small version of each, in minutes")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument(
@@ -63,7 +66,7 @@ def main() -> None:
     failures: list[str] = []
 
     def make(runs: Iterable[Run]) -> None:
-        new = [run for run in runs if run.id not in seen]
+        new = [run for run in runs if run.id not in seen and (given.parts is None or run.part in (SWEEP, *given.parts))]
         seen.update(run.id for run in new)
         left = [task for run in new for task in pending([run], folder / run.study)]
         if given.dry_run:

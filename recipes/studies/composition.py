@@ -26,7 +26,7 @@ TOKENS = 300_000
 #: the methods, by the study whose sweep chose their rates
 FROM = {
     "lora": neutral_residues, "neutral-token": neutral_residues, "neutral-context": neutral_residues,
-    "neutral": registers,
+    "joint": registers, "neutral": registers,
 }  # fmt: skip
 
 

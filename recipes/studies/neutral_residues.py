@@ -29,6 +29,8 @@ THREE = "pubmed+french+law"
 FEW = ("lora", "neutral-token", "neutral-context")
 TOKENS, ABLATED = 1_000_000, 500_000
 BUDGETS, TEXTS = (125_000, 250_000), (50_000,)
+#: whose other start is tried on both subjects with all tokens, and that start
+GATED, HE = ("neutral-token", "neutral-context"), {"init": "he"}
 METHOD = "relu, local loss (the method)"
 #: what the method has of what is changed
 OWN = {"local loss": "1", "replay share": "0.1", "start": "small", "extra parameters": "20%"}
@@ -42,7 +44,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "local loss": {f"{weight:g}": {"settings": {"local": weight}} for weight in (0.0, 0.1, 10.0)},
     "replay share": {f"{share:g}": {"replay_share": share} for share in (0.0, 0.01, 0.5)},
-    "start": {"He": {"options": {"init": "he"}}},
+    "start": {"He": {"options": HE}},
     "extra parameters": {f"{extra:.0%}": {"options": {"extra": extra}} for extra in (0.05, 0.1, 0.4)},
 }
 
@@ -53,7 +55,7 @@ def sweep(scale: Scale) -> Iterator[Run]:
 
 
 def then(records: Records, scale: Scale) -> Iterator[Run]:
-    """Methods on both subjects, three at once, ablations, budgets, less text."""
+    """Methods on both subjects, gated ones from He's start too, three at once, ablations, budgets, less text."""
     chosen = {name: rates(records, STUDY, WAYS, name, scale) for name in (PUBMED, FRENCH)}
     french = chosen[FRENCH]
     few, texts = ("gate",) if scale.thin else tuple(CHANGES), () if scale.thin else TEXTS
@@ -61,6 +63,10 @@ def then(records: Records, scale: Scale) -> Iterator[Run]:
         for name, found in chosen.items():
             for method, lr in found.items():
                 yield scale.run(WAYS[method], STUDY, "methods", method, name, lr=lr, seed=seed, tokens=TOKENS)
+                if method in GATED and not scale.thin:
+                    yield scale.run(
+                        WAYS[method], STUDY, "starts", method, name, lr=lr, seed=seed, tokens=TOKENS, options=HE
+                    )
         yield from _ablations(french, scale, seed, few)
         for method in (one for one in ("full", *FEW) if one in chosen[PUBMED]):
             yield scale.run(
@@ -114,6 +120,19 @@ def report(records: Records, folder: Path) -> str:
         )
         cells = (page.own_gain, page.forgotten, page.untouched, page.seconds, page.cost)
         parts.append((f"English base to {name}, {_tokens(found)} tokens", table(heads, groups, cells)))
+    found = of_part(records, STUDY, "starts") + [
+        one for one in of_part(records, STUDY, "methods") if one["run"]["method"] in GATED
+    ]
+    found.sort(
+        key=lambda one: (one["run"]["subject"], -GATED.index(one["run"]["method"]), "init" in one["run"]["options"])
+    )
+    groups = grouped(
+        found, lambda run: (run["subject"], run["method"], "He's" if "init" in run["options"] else "small, the paper's")
+    )
+    heads = ("subject", "method", "start", "runs", "gain, nats", "forgotten, nats", "general tokens left bit-equal")
+    if of_part(records, STUDY, "starts"):
+        cells = (page.own_gain, page.forgotten, page.untouched)
+        parts.append((f"He's start, {_tokens(found)} tokens", table(heads, groups, cells)))
     found = of_part(records, STUDY, "three")
     heads = ("method", "runs", *(f"gain on {name}" for name in THREE.split("+")), "forgotten", "left bit-equal")
     cells = (*(page.gain_of(name) for name in THREE.split("+")), page.forgotten, page.untouched)

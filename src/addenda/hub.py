@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # all that is ever fetched: a module's folder, or a PEFT one; never a pickle
 _WANTED = ("module.safetensors", "card.json", "README.md", "adapter_model.safetensors", "adapter_config.json")
 _CLIENTS = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2")
+#: where the commands put what they make unless told otherwise
+RUNS = Path("runs")
 _OWN = frozenset(_WANTED[:3]) | {".gitattributes"}
 
 
@@ -70,12 +72,14 @@ def _check_is_module(folder: Path, name: str) -> None:
 
 
 def _near(local: Path) -> Path | None:
-    """A module's folder beside one that is not there, with nearly its name."""
-    if local.parent == Path() or not local.parent.is_dir():
-        return None
-    names = [one.name for one in local.parent.iterdir() if (one / "card.json").exists()]
-    found = get_close_matches(local.name, names, n=1)
-    return local.parent / found[0] if found else None
+    """A module's folder with nearly the name of one that is not there: beside it, or among the runs made here."""
+    beside = [] if local.parent == Path() else [local.parent]
+    for folder in (*beside, *([] if local.is_absolute() else [RUNS / local.parent])):
+        names = [one.name for one in folder.iterdir() if (one / "card.json").exists()] if folder.is_dir() else []
+        found = get_close_matches(local.name, names, n=1)
+        if found:
+            return folder / found[0]
+    return None
 
 
 def push_to_hub(

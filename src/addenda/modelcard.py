@@ -96,11 +96,16 @@ def _of_mmlu(measure: Measure) -> bool:
     return bool(measure.on) and str(measure.on).startswith(MMLU)
 
 
+def anatomy_first(task: str) -> tuple[bool, str]:
+    """What tasks of MMLU are sorted by, as on the model card of the register modules."""
+    return task != f"{MMLU}anatomy", task
+
+
 def _mmlu(measures: list[Measure]) -> list[str]:
     """The table by subject, anatomy first, and the mean over subjects; nothing where none was asked."""
     if not measures:
         return []
-    ordered = sorted(measures, key=lambda one: (one.on != f"{MMLU}anatomy", one.on))
+    ordered = sorted(measures, key=lambda one: anatomy_first(str(one.on)))
 
     def row(name: str, base: float | None, value: float, interval: str, n: int) -> tuple[str, ...]:
         return (name, "" if base is None else f"{base:.1%}", f"{value:.1%}", interval, f"{n:,}")

@@ -42,6 +42,8 @@ def test_every_method_is_measured_and_none_is_made_twice(ways: Any, tmp_path: Pa
         assert row.learned.low <= row.learned.value <= row.learned.high
         assert len(row.by_seed) == (2 if METHODS[row.method].rates else 1)
         assert np.mean([one for one, _ in row.by_seed]) == pytest.approx(row.learned.value)
+    cards = [json.loads(path.read_text()) for path in tmp_path.rglob("card.json")]
+    assert {card["name"] for card in cards} >= {"lora", "adapter", "neutral", "locas"}
     for name in ("full", "lora", "adapter", "neutral"):
         assert by_name[name].learned.value > 0.01, name
     assert not found.failed

@@ -38,6 +38,19 @@ def test_only_the_last_ones_are_kept(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.pkl"))
 
 
+def test_a_run_that_kept_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    run = checkpoint.begin(tmp_path / "m", resume=False)
+    assert run is not None
+    assert run.is_dir()
+    checkpoint.leave(run)
+    assert not run.exists()
+    checkpoint.leave(run)
+    checkpoint.leave(None)
+    write(run, 1)
+    checkpoint.leave(run)
+    assert len(checkpoint.folders(run)) == 1
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "state cut", "missing"])
 def test_a_broken_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
     write(tmp_path, 1)

@@ -27,7 +27,6 @@ from addenda.writing.memorize import memorize
 from addenda.writing.plain import PlainTraining
 from addenda.writing.train import train
 
-NAME = "compared"
 #: times that a run is validated, as `addenda.train` has it by default
 VALIDATIONS = 10
 NOT_FINITE = "the loss on validation text is not finite at step {}; a smaller rate may help"
@@ -148,8 +147,8 @@ class Maker:
             try:
                 yield self._plugged(task)
             finally:
-                if NAME in base.modules:
-                    base.unplug(NAME)
+                if task.method.name in base.modules:
+                    base.unplug(task.method.name)
 
     def _retrieving(self) -> Trained:
         most, began = Peak(self.base.model, self.base.device), time.perf_counter()
@@ -159,10 +158,10 @@ class Maker:
 
     def _plugged(self, task: Task) -> Trained:
         """A module, trained now or taken up where it was interrupted."""
-        base, most = self.base, Peak(self.base.model, self.base.device)
+        base, name, most = self.base, task.method.name, Peak(self.base.model, self.base.device)
         seconds, curve = self._streamed(task) if task.method.how == "stream" else self._module(task)
         return Trained(
-            base, lambda: base.using(NAME), parameters=base.modules[NAME].size(), seconds=seconds, curve=curve,
+            base, lambda: base.using(name), parameters=base.modules[name].size(), seconds=seconds, curve=curve,
             size=sum(file.stat().st_size for file in task.folder.iterdir()), peak=most.megabytes(),
         )  # fmt: skip
 
@@ -172,7 +171,7 @@ class Maker:
         window = 2 * self.settings.length if most is None else min(2 * self.settings.length, most)
         text = "\n\n".join(first_documents(base, self.sources.corpus, task.tokens))
         report = memorize(
-            base, NAME, text=text, kind=task.kind, out=task.folder, resume=True,
+            base, task.method.name, text=text, kind=task.kind, out=task.folder, resume=True,
             replay=self.sources.replay, lr=task.lr, seed=task.seed, baseline=False, log=False, window=window, chunk=window // 2,
             precision=self.settings.precision,
         )  # fmt: skip
@@ -182,7 +181,7 @@ class Maker:
         """Train a module on rows: its seconds without validations, and these."""
         chosen, source = self.settings, self.sources
         assert task.kind is not None
-        self.base.new(NAME, task.kind, seed=task.seed)
+        self.base.new(task.method.name, task.kind, seed=task.seed)
         options: dict[str, Any] = {} if source.replay is None else {"replay_share": chosen.replay_share}
         if task.final:
             options |= {
@@ -190,9 +189,9 @@ class Maker:
                 "validation_tokens": self.scores.few, "tracker": _Finite(),
             }  # fmt: skip
         report = train(
-            self.base, NAME, corpus=source.corpus, replay=source.replay, tokens=task.tokens, lr=task.lr, seed=task.seed,
-            out=task.folder, resume=True, length=chosen.length, batch_rows=chosen.batch_rows, precision=chosen.precision,
-            log=False, **options,
+            self.base, task.method.name, corpus=source.corpus, replay=source.replay, tokens=task.tokens, lr=task.lr,
+            seed=task.seed, out=task.folder, resume=True, length=chosen.length, batch_rows=chosen.batch_rows,
+            precision=chosen.precision, log=False, **options,
         )  # fmt: skip
         return report.seconds, [
             {"tokens": record["step"] * chosen.length * chosen.batch_rows}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from addenda.comparing.cost import ratios
-from addenda.comparing.making import NAME, Maker, Sources, Task, Trained
+from addenda.comparing.making import Maker, Sources, Task
 from addenda.comparing.methods import Method
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import first_ids
@@ -153,7 +153,7 @@ class Work:
                 key: plain_score(_finite(scores.of(trained, getattr(self.sources, key))))
                 for key in ("learning", "forgetting", *(("unrelated",) if self.sources.apart else ()))
             }
-            found["unrelated"] = found.get("unrelated", found["forgetting"]) | self._apart(trained)
+            found["unrelated"] = found.get("unrelated", found["forgetting"]) | self._apart(task.method.name)
             extra = 0 if trained.ahead is None else len(trained.ahead(self.prompt.numpy()))
             prefill, decode = [1.0], [1.0]
             if task.method.how not in ("nothing", "full"):  # what is the base, or has its shape, costs what it costs
@@ -170,12 +170,12 @@ class Work:
                 "curve": list(trained.curve),
             }
 
-    def _apart(self, trained: Trained) -> Record:
+    def _apart(self, name: str) -> Record:
         """Of a module, token by token on unrelated text: what it leaves bit-equal, and the KL from the base."""
-        if NAME not in self.base.modules:
+        if name not in self.base.modules:
             return {}
         source, chosen = self.sources.unrelated, self.settings
-        seen = disturbance(self.base, NAME, source, tokens=chosen.held_tokens // 2, length=chosen.length)
+        seen = disturbance(self.base, name, source, tokens=chosen.held_tokens // 2, length=chosen.length)
         return {"untouched": seen.untouched.as_dict(), "kl": seen.kl.as_dict()}
 
 
@@ -187,7 +187,7 @@ def _finite(found: Score) -> Score:
 
 def _reason(error: Exception, task: Task) -> str:
     """Why a run failed, in one line; its checkpoints go, and are not named."""
-    told = str(error).splitlines()[0].replace(f"'{NAME}'", f"'{task.method.name}'")
+    told = str(error).splitlines()[0]
     for end in (". The last good checkpoint", ". There is no checkpoint"):
         told = told.split(end)[0]
     return told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -63,6 +63,12 @@ class Measure(_Record):
     n: int | None = Field(default=None, description="number of documents or tokens behind it")
     on: str | None = Field(default=None, description="the text it was measured on")
     reference: float | None = Field(default=None, description="the same of the bare base")
+
+    @classmethod
+    def over(cls, n: int, name: str, value: float, low: float, high: float, **more: Any) -> Self:
+        """A mean over `n` units with its interval, which one unit alone does not have."""
+        interval = {"low": low, "high": high} if n > 1 else {}
+        return cls(name=name, value=value, n=n, **interval, **more)
 
 
 class Card(_Record):

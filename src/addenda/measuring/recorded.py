@@ -142,13 +142,11 @@ def _if(found: Interval | None, name: str, on: str, reference: Interval | None =
 
 
 def _of(name: str, found: Interval, on: str, reference: Interval | None = None, unit: str = SHARE) -> Measure:
-    low, high = (found.low, found.high) if found.n > 1 else (None, None)  # one unit has no interval
-    return Measure(
-        name=name, value=found.value, unit=unit, low=low, high=high, n=found.n, on=on,
+    return Measure.over(
+        found.n, name, found.value, found.low, found.high, unit=unit, on=on,
         reference=None if reference is None else reference.value,
     )  # fmt: skip
 
 
 def _nats(name: str, found: Score | Difference, on: str, reference: float | None = None) -> Measure:
-    low, high = (found.low, found.high) if found.documents > 1 else (None, None)
-    return Measure(name=name, value=found.nats, low=low, high=high, n=found.documents, on=on, reference=reference)
+    return Measure.over(found.documents, name, found.nats, found.low, found.high, on=on, reference=reference)

@@ -65,6 +65,12 @@ def begin(out: Path | None, resume: bool) -> Path | None:
     return run
 
 
+def leave(run: Path | None) -> None:
+    """Remove the run folder of a run that ended before it had anything to keep; any other stays."""
+    if run is not None and run.is_dir() and not any(run.iterdir()):
+        run.rmdir()
+
+
 def last_good(run: Path | None) -> str:
     """The end of a sentence on a failure: which checkpoint is the last good one; nothing where none is written."""
     if run is None:

@@ -98,8 +98,8 @@ def memorize(
     places = {} if folder is None else {n: folder if len(names) == 1 else folder / n for n in names}
     for place in places.values():
         check_place(place, MEMBERS)
-    run_folder = checkpoint.begin(folder, resume)
     window = _window(base, chosen)
+    run_folder = checkpoint.begin(folder, resume)
     made: list[str] = []
     try:
         for new in [n for n in names if n not in base.modules]:
@@ -122,6 +122,7 @@ def memorize(
     except BaseException:
         for new in made:
             base.unplug(new)
+        checkpoint.leave(run_folder)
         raise
     return report
 

@@ -109,6 +109,7 @@ def train(
         check_place(place, MEMBERS)
     run_folder = checkpoint.begin(folder, resume)
     with ExitStack() as block:
+        block.callback(checkpoint.leave, run_folder)
         processes = block.enter_context(Processes(base.device))
         if chosen.batch_rows % processes.size:
             raise TrainingError(f"batch_rows {chosen.batch_rows} cannot be shared by {processes.size} processes")

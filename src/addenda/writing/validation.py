@@ -71,14 +71,9 @@ class Validation:
 
     def measures(self, changes: Mapping[str, Mapping[str, Any]]) -> list[Measure]:
         """One module's changes as a card keeps them."""
-        return [
-            Measure(
-                name="forgetting" if is_forgetting(on) else "learning",
-                value=one["value"],
-                low=one["low"] if one["documents"] > 1 else None,
-                high=one["high"] if one["documents"] > 1 else None,
-                n=one["documents"],
-                on=self.sources[on].name,
-            )
-            for on, one in changes.items()
-        ]
+        found: list[Measure] = []
+        for on, one in changes.items():
+            name = "forgetting" if is_forgetting(on) else "learning"
+            value, low, high = one["value"], one["low"], one["high"]
+            found.append(Measure.over(one["documents"], name, value, low, high, on=self.sources[on].name))
+        return found
