@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
-from lm_eval.evaluator import simple_evaluate
+from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
@@ -61,9 +63,10 @@ class AddendaLM(_HFLM):
         self.weights: dict[str, float] = weights_of(modules) or dict.fromkeys(plugged, 1.0)
         self.canary: list[WasOn] = proved(self.base, self.weights)
         kwargs.pop("pretrained", None)
-        super().__init__(
-            pretrained=base.model, tokenizer=base.tokenizer, backend="causal", device=str(base.device), **kwargs
-        )
+        with _said(logging.ERROR):
+            super().__init__(
+                pretrained=base.model, tokenizer=base.tokenizer, backend="causal", device=str(base.device), **kwargs
+            )
 
     def _model_call(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.base.using(self.weights), evaluating(self.base.model):
@@ -75,6 +78,18 @@ class AddendaLM(_HFLM):
 
 
 register_model("addenda")(AddendaLM)
+
+
+@contextmanager
+def _said(level: int) -> Iterator[None]:
+    """In this block HFLM says nothing below a level: that it was given a loaded model is meant so."""
+    log = logging.getLogger(HFLM.__module__)
+    before = log.level
+    log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _loaded(base: Any, dtype: torch.dtype | None, device: torch.device | None) -> Base:
@@ -179,11 +194,9 @@ def evaluate_tasks(
 
 def _run(model: LM, tasks: Sequence[Task], limit: int | None) -> dict[str, np.ndarray]:
     """Whether each question was answered rightly, by task."""
-    manager = TaskManager(include_defaults=False)
-    results: Any = simple_evaluate(
-        model=model, tasks=[task.config for task in tasks], task_manager=manager, limit=limit, bootstrap_iters=0,
-        log_samples=True, verbosity="ERROR",
-    )  # fmt: skip
+    # not its `simple_evaluate`, which seeds every generator of the process, and asks git for a commit of the working folder
+    loaded: Any = TaskManager(include_defaults=False).load([task.config for task in tasks])
+    results: Any = evaluate(lm=model, task_dict=loaded, limit=limit, bootstrap_iters=0, log_samples=True)
     found: dict[str, np.ndarray] = {}
     for task in tasks:
         samples = sorted(results["samples"][task.config["task"]], key=lambda sample: sample["doc_id"])
