@@ -190,13 +190,13 @@ def own_class(base: addenda.Base) -> Any:
 @needs_data
 @pytest.mark.slow
 def test_numbers_are_those_of_lm_evals_own_class_on_every_task(base: addenda.Base) -> None:
-    """Request by request, on the bare base: the first 3 questions of each task. More of them:
+    """Request by request, on the bare base: the first 20 questions of each task. More of them:
 
-    ADDENDA_PARITY_QUESTIONS=20 python -m pytest tests/measuring/test_harness.py -m slow -k own_class_on_every_task
+    ADDENDA_PARITY_QUESTIONS=100 python -m pytest tests/measuring/test_harness.py -m slow -k own_class_on_every_task
     """
     from addenda.measuring.harness import AddendaLM
 
-    limit = int(os.environ.get("ADDENDA_PARITY_QUESTIONS", "3"))
+    limit = int(os.environ.get("ADDENDA_PARITY_QUESTIONS", "20"))
     tasks = tasks_named(task_names())
     assert len(tasks) == 57 + 10
     configs = [task.config for task in tasks]
