@@ -34,8 +34,8 @@ def sweeps(studies: dict[str, Any], name: str, scale: Scale) -> Iterator[Run]:
         yield from studies[one].sweep(scale)
 
 
-def main() -> None:
-    """Run what is not done yet, then report."""
+def arguments() -> argparse.Namespace:
+    """What was given on the command line."""
     parser = argparse.ArgumentParser(
         description=recipes.studies.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,7 +52,12 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="list the runs and what is done")
     parser.add_argument("--share", type=float, help="of the full number of tokens; default: 0.1 on a CPU, 1 on a GPU")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is not done yet, then report."""
+    given = arguments()
     full = Scale(1.0, held=30_000) if place().type == "cuda" else Scale()
     scale = QUICK if given.quick else replace(full, seeds=tuple(given.seeds))
     if given.share is not None:

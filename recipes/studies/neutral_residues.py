@@ -101,55 +101,64 @@ def _ablations(chosen: dict[str, float], scale: Scale, seed: int, groups: tuple[
 
 def report(records: Records, folder: Path) -> str:
     """Tables as Markdown, and the figure, written to `folder`."""
-    names = ("method", "lr", "parameters")
-    parts: list[tuple[str, list[str]]] = []
+    _draw(records, folder)
+    parts = (_methods, _starts, _three, _ablated, _read_less, _swept)
+    tables = [one for part in parts for one in part(records)]
+    return page.written(tables, of_part(records, STUDY, "methods", *CHANGES))
+
+
+Titled = Iterator[tuple[str, list[str]]]
+HEADS = ("runs", "gain, nats", "forgotten, nats", "general tokens left bit-equal")
+CELLS = (page.own_gain, page.forgotten, page.untouched)
+
+
+def _methods(records: Records) -> Titled:
     for name in (FRENCH, PUBMED):
         found = [one for one in of_part(records, STUDY, "methods") if one["run"]["subject"] == name]
         found.sort(key=lambda one: list(WAYS).index(one["run"]["method"]))
-        groups = {
-            (m, page.rate(f), page.parameters(f)): f for m, f in grouped(found, lambda run: run["method"]).items()
-        }
-        heads = (
-            *names,
-            "runs",
-            "gain, nats",
-            "forgotten, nats",
-            "general tokens left bit-equal",
-            "training, s",
-            "prefill, decode",
-        )
-        cells = (page.own_gain, page.forgotten, page.untouched, page.seconds, page.cost)
-        parts.append((f"English base to {name}, {_tokens(found)} tokens", table(heads, groups, cells)))
-    found = of_part(records, STUDY, "starts") + [
-        one for one in of_part(records, STUDY, "methods") if one["run"]["method"] in GATED
-    ]
-    found.sort(
-        key=lambda one: (one["run"]["subject"], -GATED.index(one["run"]["method"]), "init" in one["run"]["options"])
-    )
+        by_method = grouped(found, lambda run: run["method"])
+        groups = {(method, page.rate(mine), page.parameters(mine)): mine for method, mine in by_method.items()}
+        heads = ("method", "lr", "parameters", *HEADS, "training, s", "prefill, decode")
+        cells = (*CELLS, page.seconds, page.cost)
+        yield f"English base to {name}, {_tokens(found)} tokens", table(heads, groups, cells)
+
+
+def _starts(records: Records) -> Titled:
+    """He's start beside the paper's; nothing where it was not tried."""
+    found = of_part(records, STUDY, "starts")
+    if not found:
+        return
+    found += [one for one in of_part(records, STUDY, "methods") if one["run"]["method"] in GATED]
     groups = grouped(
         found, lambda run: (run["subject"], run["method"], "He's" if "init" in run["options"] else "small, the paper's")
     )
-    heads = ("subject", "method", "start", "runs", "gain, nats", "forgotten, nats", "general tokens left bit-equal")
-    if of_part(records, STUDY, "starts"):
-        cells = (page.own_gain, page.forgotten, page.untouched)
-        parts.append((f"He's start, {_tokens(found)} tokens", table(heads, groups, cells)))
-    found = of_part(records, STUDY, "three")
-    heads = ("method", "runs", *(f"gain on {name}" for name in THREE.split("+")), "forgotten", "left bit-equal")
-    cells = (*(page.gain_of(name) for name in THREE.split("+")), page.forgotten, page.untouched)
+    ordered = dict(sorted(groups.items(), key=lambda one: (one[0][0], one[0][1], one[0][2] == "He's")))
+    yield f"He's start, {_tokens(found)} tokens", table(("subject", "method", "start", *HEADS), ordered, CELLS)
+
+
+def _three(records: Records) -> Titled:
+    found, names = of_part(records, STUDY, "three"), THREE.split("+")
+    heads = ("method", "runs", *(f"gain on {name}" for name in names), "forgotten", "left bit-equal")
+    cells = (*(page.gain_of(name) for name in names), page.forgotten, page.untouched)
     groups = grouped(found, lambda run: run["method"])
-    parts.append((f"Three subjects in one module, {_tokens(found)} tokens in all", table(heads, groups, cells)))
+    yield f"Three subjects in one module, {_tokens(found)} tokens in all", table(heads, groups, cells)
+
+
+def _ablated(records: Records) -> Titled:
     found = of_part(records, STUDY, *CHANGES)
     method = [one for one in found if one["run"]["part"] == "gate" and one["run"]["method"] == METHOD]
-    groups = {}
+    groups: dict[tuple[str, str], Records] = {}
     for group, changes in CHANGES.items():
         mine = grouped([one for one in found if one["run"]["part"] == group], lambda run: run["method"])
         if mine and group in OWN and method:
             groups[group, f"{OWN[group]} (the method)"] = method
         groups |= {(group, told): mine[told] for told in changes if told in mine}
-    heads = ("what", "set to", "runs", "parameters", "gain, nats", "forgotten, nats", "general tokens left bit-equal")
-    cells = (page.parameters, page.own_gain, page.forgotten, page.untouched)
-    parts.append((f"Ablations of the token gate, French, {_tokens(found)} tokens", table(heads, groups, cells)))
-    cells = (page.own_gain, page.forgotten, page.untouched)
+    heads = ("what", "set to", "runs", "parameters", *HEADS[1:])
+    lines = table(heads, groups, (page.parameters, *CELLS))
+    yield f"Ablations of the token gate, French, {_tokens(found)} tokens", lines
+
+
+def _read_less(records: Records) -> Titled:
     for title, told, key, found in (
         ("Smaller budgets, French", "tokens trained on", "tokens", _budgets(records)),
         (
@@ -160,17 +169,14 @@ def report(records: Records, folder: Path) -> str:
         ),
     ):
         groups = grouped(found, lambda run, key=key: (run[key], run["method"]))
-        heads = (told, "method", "runs", "gain, nats", "forgotten, nats", "left bit-equal")
-        parts.append((title, table(heads, dict(sorted(groups.items())), cells)))
-    found = sorted(
-        of_part(records, STUDY, "sweep"),
-        key=lambda one: (one["run"]["subject"], list(WAYS).index(one["run"]["method"]), one["run"]["lr"]),
-    )
+        yield title, table((told, "method", *HEADS), dict(sorted(groups.items())), CELLS)
+
+
+def _swept(records: Records) -> Titled:
+    found = of_part(records, STUDY, "sweep")
+    found.sort(key=lambda one: (one["run"]["subject"], list(WAYS).index(one["run"]["method"]), one["run"]["lr"]))
     groups = grouped(found, lambda run: (run["subject"], run["method"], f"{run['lr']:g}"))
-    heads = ("subject", "method", "lr", "runs", "gain, nats", "forgotten, nats")
-    parts.append((f"Sweep, {_tokens(found)} tokens", table(heads, groups, (page.own_gain, page.forgotten))))
-    _draw(records, folder)
-    return page.written(parts, of_part(records, STUDY, "methods", *CHANGES))
+    yield f"Sweep, {_tokens(found)} tokens", table(("subject", "method", "lr", *HEADS[:3]), groups, CELLS[:2])
 
 
 def _budgets(records: Records) -> Records:

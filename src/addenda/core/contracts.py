@@ -386,15 +386,6 @@ class Kind(ABC):
             raise AddendaError(f"{type(self).__name__}: {message}")
 
 
-def width_for(extra: float | None, width: int | None, anatomy: Anatomy, per_unit: float, multiple: int = 8) -> int:
-    """Hidden units per layer for a share `extra` of the base's parameters, each unit costing `per_unit` parameters."""
-    if width is not None:
-        return width
-    assert extra is not None
-    units = extra * anatomy.parameters / (anatomy.layers * per_unit)
-    return max(multiple, round(units / multiple) * multiple)
-
-
 def into(x: Tensor, weight: Tensor) -> Tensor:
     """x in the dtype of `weight`; as it is under autocast, which casts by itself."""
     return x if x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.contracts import GatedAdapter, Kind, into, width_for
+from addenda.core.contracts import GatedAdapter, into
 from addenda.core.gates import ClassifyingAdapter, ContextGate
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
+from addenda.core.sized import SizedKind
 from addenda.core.units import Units
 
 
@@ -78,7 +79,7 @@ class SigmoidAdapter(NeutralAdapter, ClassifyingAdapter):
 
 
 @dataclass(frozen=True)
-class NeutralResidues(Kind):
+class NeutralResidues(SizedKind):
     """Parallel gated FFN adapters that stay silent off their subject.
 
     Give `extra`, a share of the base's parameters (the paper uses 0.2), or `width`, hidden units per layer.
@@ -94,8 +95,6 @@ class NeutralResidues(Kind):
     arXiv:2410.02744. Differs: the context gate, and the threshold of both gates that shut.
     """
 
-    extra: float | None = None
-    width: int | None = None
     gate: Literal["token", "context", "sigmoid"] = "context"
     read_at: int | None = None
     init: Literal["small", "he"] = "small"
@@ -104,13 +103,7 @@ class NeutralResidues(Kind):
     default_lr: ClassVar[float] = 3e-3
 
     def __post_init__(self) -> None:
-        if self.extra is None and self.width is None:
-            object.__setattr__(self, "extra", 0.2)
-        self.check(self.extra is None or self.width is None, "give extra or width, not both")
-        self.check(
-            self.extra is None or 0 < self.extra <= 10, f"extra is a share of the base, e.g. 0.2; got {self.extra}"
-        )
-        self.check(self.width is None or self.width > 0, f"width must be positive; got {self.width}")
+        super().__post_init__()
         self.check(
             self.gate in ("token", "context", "sigmoid"),
             f"gate is 'token', 'context' or 'sigmoid'; got {self.gate!r}",
@@ -136,7 +129,7 @@ class NeutralResidues(Kind):
         sites = [site for site in anatomy.at(Seam.FFN) if site.layer >= first]
         # a context gate leaves the layers below it out: they cannot know it yet
         per_unit = 3 * anatomy.width * len(sites) / anatomy.layers
-        hidden = width_for(self.extra, self.width, anatomy, per_unit)
+        hidden = self.hidden(anatomy, per_unit)
         sizes, he = (anatomy.width, hidden, anatomy.layers), self.init == "he"
         if self.gate == "sigmoid":
             return {site.key: SigmoidAdapter(*sizes, he=he) for site in sites}

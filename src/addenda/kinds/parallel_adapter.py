@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.contracts import AddingAdapter, Kind, into, width_for
+from addenda.core.contracts import AddingAdapter, into
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
+from addenda.core.sized import SizedKind
 from addenda.core.units import Units
 
 
@@ -37,7 +38,7 @@ class SideFFN(AddingAdapter):
 
 
 @dataclass(frozen=True)
-class ParallelAdapter(Kind):
+class ParallelAdapter(SizedKind):
     """An ungated gated-linear-unit FFN beside each FFN.
 
     Give `extra`, a share of the base's parameters, or `width`, hidden units per layer.
@@ -46,22 +47,10 @@ class ParallelAdapter(Kind):
     Parameter-Efficient Transfer Learning", arXiv:2110.04366.
     """
 
-    extra: float | None = None
-    width: int | None = None
-
     seam: ClassVar[Seam] = Seam.FFN
     default_lr: ClassVar[float] = 1e-3
 
-    def __post_init__(self) -> None:
-        if self.extra is None and self.width is None:
-            object.__setattr__(self, "extra", 0.2)
-        self.check(self.extra is None or self.width is None, "give extra or width, not both")
-        self.check(
-            self.extra is None or 0 < self.extra <= 10, f"extra is a share of the base, e.g. 0.2; got {self.extra}"
-        )
-        self.check(self.width is None or self.width > 0, f"width must be positive; got {self.width}")
-
     def adapters(self, anatomy: Anatomy) -> Mapping[str, SideFFN]:
         """One adapter beside the FFN of each layer."""
-        hidden = width_for(self.extra, self.width, anatomy, 3 * anatomy.width)
+        hidden = self.hidden(anatomy, 3 * anatomy.width)
         return {site.key: SideFFN(anatomy.width, hidden) for site in anatomy.at(Seam.FFN)}

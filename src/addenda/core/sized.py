@@ -1,0 +1,33 @@
+"""Kinds of side FFNs whose size is a share of the base or a number of hidden units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from addenda.core.contracts import Kind
+from addenda.core.site import Anatomy
+
+
+@dataclass(frozen=True)
+class SizedKind(Kind):
+    """A kind that takes `extra`, a share of the base's parameters (default 0.2), or `width`, hidden units per layer."""
+
+    extra: float | None = None
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.extra is None and self.width is None:
+            object.__setattr__(self, "extra", 0.2)
+        self.check(self.extra is None or self.width is None, "give extra or width, not both")
+        self.check(
+            self.extra is None or 0 < self.extra <= 10, f"extra is a share of the base, e.g. 0.2; got {self.extra}"
+        )
+        self.check(self.width is None or self.width > 0, f"width must be positive; got {self.width}")
+
+    def hidden(self, anatomy: Anatomy, per_unit: float, multiple: int = 8) -> int:
+        """Hidden units per layer, each of which costs `per_unit` parameters; of a share the nearest `multiple`."""
+        if self.width is not None:
+            return self.width
+        assert self.extra is not None
+        units = self.extra * anatomy.parameters / (anatomy.layers * per_unit)
+        return max(multiple, round(units / multiple) * multiple)
