@@ -95,6 +95,53 @@ def test_a_dry_run_lists_every_run_once(monkeypatch: pytest.MonkeyPatch, capsys:
     assert len(lines) == len(set(lines)) == sum(len(list(module(name).sweep(module("plan").Scale()))) for name in NAMES)
 
 
+def all_swept(study: Any) -> list[dict[str, Any]]:
+    return [
+        one
+        for subject in ("french", "pubmed")
+        for method in study.WAYS
+        for one in swept({1e-3: 0.1}, subject, study.STUDY, method)
+    ]
+
+
+def test_parts_of_a_study_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    main, study = importlib.import_module("recipes.studies.__main__"), module("neutral_residues")
+    argv = [
+        "studies",
+        "--dry-run",
+        "--docs",
+        "nowhere",
+        "--only",
+        study.STUDY,
+        "--parts",
+        "three",
+        "starts",
+        "--seeds",
+        "0",
+    ]
+    monkeypatch.setattr("sys.argv", argv)
+    monkeypatch.setattr(main.Path, "mkdir", lambda *_, **__: None)
+    monkeypatch.setattr(main, "records_of", lambda *_: all_swept(study))
+    main.main()
+    lines = capsys.readouterr().out.splitlines()
+    counts = {part: sum(f"part='{part}'" in line for line in lines) for part in ("sweep", "three", "starts", "methods")}
+    assert counts == {"sweep": 32, "three": 4, "starts": 4, "methods": 0}
+
+
+def test_hes_start_stands_beside_the_papers(tmp_path: Path) -> None:
+    plan, study = module("plan"), module("neutral_residues")
+    records = records_of(replace(plan.Scale(), seeds=(0,)), study, all_swept(study))
+    text = study.report(records, tmp_path)
+    starts = text.split("### He's start")[1].split("###")[0].splitlines()
+    assert [line.split(" | ")[:3] for line in starts if "neutral" in line] == [
+        [f"| {subject}", method, start]
+        for subject in ("french", "pubmed")
+        for method in ("neutral-context", "neutral-token")
+        for start in ("small, the paper's", "He's")
+    ]
+    assert "He's start" not in study.report([one for one in records if one["run"]["part"] != "starts"], tmp_path)
+
+
 def test_a_plan_without_sweeps_waits_for_them() -> None:
     plan = module("plan")
     assert not [run for name in NAMES for run in module(name).then([], plan.Scale())]
