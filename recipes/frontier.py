@@ -246,13 +246,19 @@ def _with_interval(values: list[float]) -> str:
 T_AT = dict(enumerate((12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14), 2))
 
 
+def half_width(values: list[float]) -> float:
+    """Of Student's 95% interval for the mean over seeds; of one value there is none, and it is 0."""
+    if len(values) < 2:
+        return 0.0
+    return T_AT.get(len(values), T_AT[max(T_AT)]) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+
+
 def with_t_interval(values: list[float], places: int = 2, least: float = 0.0) -> str:
     """Mean and Student's t interval over seeds, of what cannot be under `least`."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return f"{mean:.{places}f} [one seed]"
-    t = T_AT.get(len(values), T_AT[max(T_AT)])
-    half = t * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = half_width(values)
     return f"{mean:.{places}f} [{max(least, mean - half):.{places}f}, {mean + half:.{places}f}]"
 
 

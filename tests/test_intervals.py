@@ -37,6 +37,16 @@ def test_intervals_of_shares_end_where_shares_do() -> None:
     assert of_mean([1, -1, 1], within=CHANGE).low == -1.0
 
 
+def test_none_and_all_are_no_certainty() -> None:
+    """Of five asked none: up to half of all could be; of a hundred, under four in a hundred. People count once."""
+    for n, most in ((5, 0.522), (100, 0.0362)):
+        none, every = of_mean(np.zeros(n), within=SHARE), of_mean(np.ones(n), within=SHARE)
+        assert (none.value, none.low, none.high) == (0.0, 0.0, pytest.approx(most, abs=1e-3))
+        assert (every.value, every.low, every.high) == (1.0, pytest.approx(1 - most, abs=1e-3), 1.0)
+    assert of_mean(np.zeros(10), ["a"] * 5 + ["b"] * 5, SHARE).high == pytest.approx(1 - 0.025**0.5)
+    assert of_mean(np.zeros(5), within=CHANGE).high == 0.0
+
+
 def test_a_mean_of_means_is_over_the_units_within_each() -> None:
     """Subjects that differ much and are each known well: their mean is known well too. It covers as often as it says."""
     one, other = Interval(0.2, 0.17, 0.24, 100), Interval(0.8, 0.76, 0.83, 50)

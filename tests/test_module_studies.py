@@ -178,6 +178,17 @@ def test_seeds_are_one_line_with_an_interval(tmp_path: Path) -> None:
     assert f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]" in line
 
 
+def test_more_seeds_do_not_make_the_same_questions_more() -> None:
+    """Two runs that agree, each known to within 0.1: so is their mean. Two that differ: both add up."""
+    page = module("page")
+    alike = [{"x": [0.5, 0.4, 0.7]}] * 2
+    assert page.over(alike, lambda one: one["x"]) == pytest.approx((0.5, 0.4, 0.7))
+    apart = [{"x": [0.5, 0.4, 0.6]}, {"x": [0.6, 0.5, 0.7]}]
+    half = (0.1**2 + (12.706 * 0.05) ** 2) ** 0.5
+    assert page.over(apart, lambda one: one["x"]) == pytest.approx((0.55, 0.55 - half, 0.55 + half), abs=1e-3)
+    assert page.bars(alike, lambda one: one["x"]) == pytest.approx((0.5, 0.1, 0.2))
+
+
 def test_composition_tells_what_is_kept_and_who_disturbs_whom(tmp_path: Path) -> None:
     plan, study = module("plan"), module("composition")
     text = study.report(records_of(plan.QUICK, study, []), tmp_path)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from addenda.core.errors import AddendaError
-from recipes.frontier import with_t_interval
+from recipes.frontier import half_width
 from recipes.studies.plan import Records
 
 COLOURS = {
@@ -21,8 +23,9 @@ Cell = Callable[[Records], str]
 #: a value, the ends of its 95% interval, and of a difference of losses the number of documents
 Triple = Sequence[float]
 INTERVALS = (
-    "In brackets 95% intervals: where a line is one run (one seed), its own, by bootstrap over held-out documents or "
-    "questions; where it is several, Student's over seeds."
+    "In brackets 95% intervals: where a line is one run (one seed), its own, by bootstrap over held-out documents or people; "
+    "where it is several, that and Student's over seeds, added in quadrature; of shares kept and of means over modules "
+    "Student's alone."
 )
 
 
@@ -117,22 +120,27 @@ def rate(found: Records) -> str:
     return ", ".join(f"{lr:g}" for lr in sorted({one["run"]["lr"] for one in found}))
 
 
-def told(found: Records, triple: Callable[[dict[str, Any]], Triple], places: int = 3) -> str:
-    """Mean and interval: of one run its own, of several over their seeds."""
+def over(found: Records, triple: Callable[[dict[str, Any]], Triple]) -> tuple[float, float, float]:
+    """Mean over runs and its 95% interval: of one run its own; of several that and Student's over seeds, added in quadrature.
+
+    All runs are scored on the same documents or questions: what these leave uncertain does not shrink with more seeds.
+    """
     triples = [triple(one) for one in found]
-    if len(triples) == 1:
-        value, low, high, *_ = triples[0]
-        return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
-    return with_t_interval([one[0] for one in triples], places, -math.inf)
+    mean, low, high = (float(np.mean([one[at] for one in triples])) for at in range(3))
+    seeds = half_width([one[0] for one in triples])
+    return mean, mean - math.hypot(mean - low, seeds), mean + math.hypot(high - mean, seeds)
+
+
+def told(found: Records, triple: Callable[[dict[str, Any]], Triple], places: int = 3) -> str:
+    """Mean and interval over runs."""
+    value, low, high = over(found, triple)
+    return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
 
 
 def bars(found: Records, triple: Callable[[dict[str, Any]], Triple]) -> tuple[float, float, float]:
-    """Mean, and how far an error bar goes below and above: of one run its own interval, of several least and most."""
-    triples = [triple(one) for one in found]
-    values = [one[0] for one in triples]
-    mean = sum(values) / len(values)
-    low, high = triples[0][1:3] if len(triples) == 1 else (min(values), max(values))
-    return mean, max(0.0, mean - low), max(0.0, high - mean)
+    """Mean, and how far an error bar goes below and above."""
+    mean, low, high = over(found, triple)
+    return mean, mean - low, high - mean
 
 
 def devices(records: Records) -> str:

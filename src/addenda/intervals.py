@@ -40,7 +40,8 @@ def of_ratio(
     """sum(sums) / sum(counts), both [n], counts not negative: a loss per token, whose units are documents.
 
     Percentiles of the bootstrap are too close where units are few; their distances from the number are widened as Student's t
-    widens a normal interval, by 44% at six units, by 3% at sixty. `within` says between what the number lies in any case.
+    widens a normal interval, by 44% at six units, by 3% at sixty. `within` says between what the number lies in any case; a share
+    of none or of all is no certainty: where every draw is alike its other end is that of Clopper and Pearson.
     """
     value = float(sums.sum() / counts.sum())
     if len(sums) < 2:
@@ -56,6 +57,9 @@ def of_ratio(
     low, high = value + widening(len(sums)) * (ends - value)
     if within is not None:
         low, high = max(low, within[0]), min(high, within[1])
+    if within == SHARE and value in SHARE:
+        could_be = 1 - 0.025 ** (1 / len(sums))
+        low, high = (0.0, could_be) if value == 0.0 else (1 - could_be, 1.0)
     return Interval(value, float(low), float(high), len(sums))
 
 
