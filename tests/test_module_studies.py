@@ -23,7 +23,7 @@ def module(name: str) -> Any:
 
 
 def swept(gains: dict[float, float], subject: str, study: str, method: str) -> list[dict[str, Any]]:
-    run = {"study": study, "part": "sweep", "method": method, "subject": subject, "tokens": 1}
+    run = {"study": study, "part": "sweep", "method": method, "subject": subject, "tokens": 1, "seed": 0}
     return [{"run": run | {"lr": lr}, "gains": {subject: [gain] * 3}} for lr, gain in gains.items()]
 
 
@@ -58,7 +58,9 @@ def test_a_way_takes_the_rate_that_gained_most_in_its_own_sweep() -> None:
     plan, study = module("plan"), module("neutral_residues")
     sweeps = swept({1e-3: 0.1, 3e-3: 0.3, 5e-3: 0.2}, "french", study.STUDY, "lora")
     sweeps += swept({1e-3: 0.5}, "pubmed", study.STUDY, "lora") + swept({1e-2: 0.9}, "french", "other", "lora")
+    sweeps += swept({1e-3: 0.9, 3e-3: 0.3}, "french", study.STUDY, "adapter")  # one rate is not tried yet
     assert plan.rates(sweeps, study.STUDY, study.WAYS, "french", plan.Scale()) == {"lora": 3e-3}
+    assert plan.edges(sweeps, study.STUDY).endswith(": adapter on french (0.001, the lowest).")
     thin = plan.rates([], study.STUDY, study.WAYS, "french", plan.QUICK)
     assert thin == {method: way.rates[1] for method, way in study.WAYS.items()}
 
@@ -68,7 +70,10 @@ def test_no_two_runs_of_a_plan_are_one_and_every_kind_can_be_made(name: str) -> 
     plan, study = module("plan"), module(name)
     from addenda.core.registry import build_kind
 
-    every = [run for scale in (plan.Scale(), plan.QUICK) for run in (*study.sweep(scale), *study.then([], scale))]
+    full, known = plan.Scale(), all_swept(study)
+    planned = list(study.then(known, full))
+    assert {run.seed for run in planned} == {0, 1, 2}
+    every = [*study.sweep(full), *planned, *study.then([], plan.QUICK)]
     assert len({run.id for run in every}) == len(every) > 0
     for run in every:
         if run.kind not in ("full", "LoRA"):
@@ -96,11 +101,12 @@ def test_a_dry_run_lists_every_run_once(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def all_swept(study: Any) -> list[dict[str, Any]]:
+    """A record of every run of a study's sweep, and of those that it takes rates from."""
+    of = {study, *getattr(study, "FROM", {}).values()}
     return [
-        one
-        for subject in ("french", "pubmed")
-        for method in study.WAYS
-        for one in swept({1e-3: 0.1}, subject, study.STUDY, method)
+        {"run": asdict(run), "gains": {run.subject: [run.lr] * 3}, "forgetting": [0.0] * 3}
+        for one in of
+        for run in one.sweep(module("plan").Scale())
     ]
 
 
@@ -186,6 +192,7 @@ def test_more_seeds_do_not_make_the_same_questions_more() -> None:
     apart = [{"x": [0.5, 0.4, 0.6]}, {"x": [0.6, 0.5, 0.7]}]
     half = (0.1**2 + (12.706 * 0.05) ** 2) ** 0.5
     assert page.over(apart, lambda one: one["x"]) == pytest.approx((0.55, 0.55 - half, 0.55 + half), abs=1e-3)
+    assert page.told(apart, lambda one: one["x"], 2, (0.0, 1.0)) == "0.55 [0.00, 1.00]"
     assert page.bars(alike, lambda one: one["x"]) == pytest.approx((0.5, 0.1, 0.2))
 
 
@@ -317,6 +324,11 @@ def test_runs_of_different_scale_are_not_averaged(tmp_path: Path) -> None:
         study.report(records + other, tmp_path)
     with pytest.raises(error, match="are of different bases"):
         study.report(records + [one | {"base": "another"} for one in records], tmp_path)
+    with pytest.raises(error, match="two records of one run"):
+        study.report(records * 2, tmp_path)
+    faster = [one | {"run": one["run"] | {"lr": 1.0, "seed": 1}} for one in records]
+    with pytest.raises(error, match="differ in 'lr': .*runs that are no longer planned can go"):
+        study.report(records + faster, tmp_path)
     sweeps = swept({1e-3: 0.1}, "pubmed", study.STUDY, "joint") + swept({1e-2: 0.9}, "pubmed", study.STUDY, "joint")
     sweeps[1]["run"]["tokens"] = 2
     with pytest.raises(error, match=r"records of \[1, 2\] tokens"):
@@ -326,10 +338,7 @@ def test_runs_of_different_scale_are_not_averaged(tmp_path: Path) -> None:
 def test_a_quick_study_may_lie_beside_a_full_one(tmp_path: Path) -> None:
     main, plan, study = importlib.import_module("recipes.studies.__main__"), module("plan"), module("registers")
     (tmp_path / "registers").mkdir()
-    quick, full = (
-        records_of(scale, study, swept({1e-2: 0.1}, "pubmed", study.STUDY, "joint"))
-        for scale in (plan.QUICK, plan.Scale())
-    )
+    quick, full = (records_of(scale, study, all_swept(study)) for scale in (plan.QUICK, plan.Scale()))
     for number, one in enumerate(quick + full):
         (tmp_path / "registers" / f"{number}.json").write_text(json.dumps(one))
     for scale, mine in ((plan.QUICK, quick), (plan.Scale(), full)):

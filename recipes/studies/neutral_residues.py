@@ -9,7 +9,7 @@ from typing import Any
 from recipes.frontier import save
 from recipes.studies import page
 from recipes.studies.page import grouped, table
-from recipes.studies.plan import Records, Scale, Way, of_part, rates
+from recipes.studies.plan import Records, Scale, Way, edges, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import FULL, Run
 
@@ -176,7 +176,8 @@ def _swept(records: Records) -> Titled:
     found = of_part(records, STUDY, "sweep")
     found.sort(key=lambda one: (one["run"]["subject"], list(WAYS).index(one["run"]["method"]), one["run"]["lr"]))
     groups = grouped(found, lambda run: (run["subject"], run["method"], f"{run['lr']:g}"))
-    yield f"Sweep, {_tokens(found)} tokens", table(("subject", "method", "lr", *HEADS[:3]), groups, CELLS[:2])
+    lines = table(("subject", "method", "lr", *HEADS[:3]), groups, CELLS[:2])
+    yield f"Sweep, {_tokens(found)} tokens", page.noted(lines, edges(records, STUDY))
 
 
 def _budgets(records: Records) -> Records:

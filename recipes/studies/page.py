@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,24 +53,32 @@ def table(heads: Sequence[str], groups: Mapping[Any, Records], cells: Sequence[C
     return lines
 
 
+def noted(lines: list[str], note: str) -> list[str]:
+    """A table with a sentence under it, where there are both."""
+    return [*lines, "", note] if lines and note else lines
+
+
 def check_alike(groups: Iterable[Records]) -> None:
     """Refuse to average runs that differ in more than their seed.
 
     Raises:
-        AddendaError: a line would hold runs of different budgets, held-out texts or bases.
+        AddendaError: a line would hold runs of different settings, held-out texts or bases, or two of one seed.
     """
     for found in groups:
-        for key in ("tokens", "held"):
-            if len({one["run"][key] for one in found}) > 1:
-                values = sorted({one["run"][key] for one in found})
+        for key in found[0]["run"].keys() - {"seed", "part"}:
+            values = sorted({json.dumps(one["run"][key], sort_keys=True) for one in found})
+            if len(values) > 1:
                 raise AddendaError(
-                    f"records of '{found[0]['run']['method']}' differ in '{key}': {values}; --docs with another folder keeps "
-                    "studies of different scale apart"
+                    f"records of '{found[0]['run']['method']}' differ in '{key}': {', '.join(values)}; --docs with another "
+                    "folder keeps studies of different scale apart, and records of runs that are no longer planned can go"
                 )
         if len({one.get("base") for one in found}) > 1:
             raise AddendaError(
                 f"records of '{found[0]['run']['method']}' are of different bases: keep them in folders of their own"
             )
+        seeds = [one["run"]["seed"] for one in found]
+        if len(set(seeds)) < len(seeds):
+            raise AddendaError(f"there are two records of one run of '{found[0]['run']['method']}', of one seed")
 
 
 def gain_of(subject: str) -> Cell:
@@ -111,8 +120,7 @@ def parameters(found: Records) -> str:
 
 def seconds(found: Records) -> str:
     """The median of what training took."""
-    ordered = sorted(one["seconds"] for one in found)
-    return f"{ordered[len(ordered) // 2]:.0f}"
+    return f"{median(one['seconds'] for one in found):.0f}"
 
 
 def rate(found: Records) -> str:
@@ -120,20 +128,29 @@ def rate(found: Records) -> str:
     return ", ".join(f"{lr:g}" for lr in sorted({one["run"]["lr"] for one in found}))
 
 
-def over(found: Records, triple: Callable[[dict[str, Any]], Triple]) -> tuple[float, float, float]:
+def over(
+    found: Records, triple: Callable[[dict[str, Any]], Triple], within: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float, float]:
     """Mean over runs and its 95% interval: of one run its own; of several that and Student's over seeds, added in quadrature.
 
-    All runs are scored on the same documents or questions: what these leave uncertain does not shrink with more seeds.
+    All runs are scored on the same documents or questions: what these leave uncertain does not shrink with more seeds. `within`
+    says between what the number lies in any case.
     """
     triples = [triple(one) for one in found]
     mean, low, high = (float(np.mean([one[at] for one in triples])) for at in range(3))
     seeds = half_width([one[0] for one in triples])
-    return mean, mean - math.hypot(mean - low, seeds), mean + math.hypot(high - mean, seeds)
+    low, high = mean - math.hypot(mean - low, seeds), mean + math.hypot(high - mean, seeds)
+    return mean, max(low, within[0]), min(high, within[1])
 
 
-def told(found: Records, triple: Callable[[dict[str, Any]], Triple], places: int = 3) -> str:
+def told(
+    found: Records,
+    triple: Callable[[dict[str, Any]], Triple],
+    places: int = 3,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> str:
     """Mean and interval over runs."""
-    value, low, high = over(found, triple)
+    value, low, high = over(found, triple, within)
     return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
 
 

@@ -81,23 +81,41 @@ def total_gain(record: dict[str, Any]) -> float:
 
 
 def rates(records: Records, study: str, ways: Mapping[str, Way], subject: str, scale: Scale) -> dict[str, float]:
-    """The rate of each way that gained most in the sweep on a subject, of those whose sweep is done.
+    """The rate of each way that gained most in the sweep on a subject, of those whose sweep has a record of every rate.
 
     Raises:
         AddendaError: sweeps of different budgets are among the records.
     """
     if scale.thin:
         return {method: way.rates[(len(way.rates) - 1) // 2] for method, way in ways.items()}
-    best: dict[str, tuple[float, float]] = {}
-    budgets: set[int] = set()
-    for one in of_part(records, study, SWEEP):
-        run = one["run"]
-        if run["subject"] == subject and run["method"] in ways:
-            budgets.add(run["tokens"])
-            best[run["method"]] = max(best.get(run["method"], (float("-inf"), 0.0)), (total_gain(one), run["lr"]))
+    swept = [one for one in of_part(records, study, SWEEP) if one["run"]["subject"] == subject]
+    budgets = {one["run"]["tokens"] for one in swept}
     if len(budgets) > 1:
         raise AddendaError(
             f"the sweep of '{study}' on '{subject}' has records of {sorted(budgets)} tokens: --docs with another folder keeps "
             "studies of different scale apart"
         )
-    return {method: lr for method, (_, lr) in best.items()}
+    gains = {method: _gains(swept, method) for method in ways}
+    return {
+        method: max(gains[method], key=gains[method].__getitem__)
+        for method, way in ways.items()
+        if set(way.rates) <= set(gains[method])
+    }
+
+
+def edges(records: Records, study: str) -> str:
+    """Of which sweeps the best rate is the lowest or the highest that was tried: a better one may lie beyond."""
+    told: list[str] = []
+    swept = of_part(records, study, SWEEP)
+    for subject, method in dict.fromkeys((one["run"]["subject"], one["run"]["method"]) for one in swept):
+        gains = _gains([one for one in swept if one["run"]["subject"] == subject], method)
+        best = max(gains, key=gains.__getitem__)
+        if len(gains) > 1 and best in (min(gains), max(gains)):
+            which = "lowest" if best == min(gains) else "highest"
+            told.append(f"{method} on {subject} ({best:g}, the {which})")
+    return f"At the edge of its sweep, so that a better rate may lie beyond: {'; '.join(told)}." if told else ""
+
+
+def _gains(swept: Records, method: str) -> dict[float, float]:
+    """What each rate of a method gained."""
+    return {one["run"]["lr"]: total_gain(one) for one in swept if one["run"]["method"] == method}

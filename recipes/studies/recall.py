@@ -10,7 +10,7 @@ from typing import Any
 from recipes.frontier import save
 from recipes.studies import page
 from recipes.studies.page import grouped, table
-from recipes.studies.plan import Records, Scale, Way, of_part, rates
+from recipes.studies.plan import Records, Scale, Way, edges, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import Run
 
@@ -18,12 +18,12 @@ STUDY = "recall"
 #: a small share of the base, so that a load can be felt; the slots of the others take what they take
 SIZE = {"extra": 0.05}
 WAYS = {
-    "lora": Way("LoRA", SIZE, {}, (1e-3, 3e-3, 5e-3)),
-    "adapter": Way("ParallelAdapter", SIZE, {}, (1e-3, 3e-3, 1e-2)),
-    "neutral-token": Way("NeutralResidues", SIZE | {"gate": "token"}, {}, (1e-3, 3e-3, 1e-2)),
-    "neutral-context": Way("NeutralResidues", SIZE | {"gate": "context"}, {}, (1e-3, 3e-3, 1e-2)),
-    "registers": Way("Registers", {"count": 128, "init": "text"}, {}, (3e-2, 1e-1, 3e-1)),
-    "cartridge": Way("Cartridge", {"count": 128, "init": "text"}, {}, (1e-2, 3e-2, 1e-1)),
+    "lora": Way("LoRA", SIZE, {}, (1e-3, 3e-3, 5e-3, 1e-2)),
+    "adapter": Way("ParallelAdapter", SIZE, {}, (1e-3, 3e-3, 1e-2, 3e-2)),
+    "neutral-token": Way("NeutralResidues", SIZE | {"gate": "token"}, {}, (1e-3, 3e-3, 1e-2, 3e-2)),
+    "neutral-context": Way("NeutralResidues", SIZE | {"gate": "context"}, {}, (1e-3, 3e-3, 1e-2, 3e-2)),
+    "registers": Way("Registers", {"count": 128, "init": "text"}, {}, (3e-2, 1e-1, 3e-1, 1.0)),
+    "cartridge": Way("Cartridge", {"count": 128, "init": "text"}, {}, (1e-2, 3e-2, 1e-1, 3e-1)),
     "locas": Way("LocasGLU", {"rank": 64, "scale": 16.0}, {}, (4e-3, 1.6e-2, 6.4e-2)),
 }
 #: people told about, and tokens trained on, a dozen times over their texts or more: a load is dropped, not read less often
@@ -70,9 +70,10 @@ def report(records: Records, folder: Path) -> str:
     )
     swept = grouped(sweeps, lambda run: (run["method"], f"{run['lr']:g}"))
     sweep_heads = ("kind", "lr", "runs", "gain, nats", "forgotten, nats")
+    tried = table(sweep_heads, swept, (page.own_gain, page.forgotten))
     parts = [
         ("Facts told in texts, asked for without them; five for each of so many people", table(heads, groups, cells)),
-        (f"Sweep, {min(LOADS)} people", table(sweep_heads, swept, (page.own_gain, page.forgotten))),
+        (f"Sweep, {min(LOADS)} people", page.noted(tried, edges(records, STUDY))),
     ]  # fmt: skip
     if groups:
         _draw(groups, folder)
@@ -84,7 +85,9 @@ def _people(run: dict[str, Any]) -> int:
 
 
 def _share(key: str) -> page.Cell:
-    return lambda found: page.told(found, lambda one: [one["recall"][key][which] for which in ("value", "low", "high")])
+    return lambda found: page.told(
+        found, lambda one: [one["recall"][key][which] for which in ("value", "low", "high")], within=(0.0, 1.0)
+    )
 
 
 def recalled(record: dict[str, Any]) -> page.Triple:

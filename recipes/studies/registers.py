@@ -11,7 +11,7 @@ from addenda.kinds.registers import Mode
 from recipes.frontier import save
 from recipes.studies import page
 from recipes.studies.page import grouped, table
-from recipes.studies.plan import Records, Scale, Way, of_part, rates
+from recipes.studies.plan import Records, Scale, Way, edges, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import Run
 
@@ -63,7 +63,12 @@ def report(records: Records, folder: Path) -> str:
         ("Modes, gates and starts, 128 registers, PubMed", table(("gate", "mode", "start", *tail), modes, cells)),
         ("How many, PubMed", table(("registers", "gate", *tail), counted, cells)),
         ("Subjects, 128 registers", table(("subject", "gate", *tail), by_subject, cells)),
-        ("Sweep", table(("gate", "lr", "runs", "gain, nats", "forgotten, nats"), swept, cells[:2])),
+        (
+            "Sweep",
+            page.noted(
+                table(("gate", "lr", "runs", "gain, nats", "forgotten, nats"), swept, cells[:2]), edges(records, STUDY)
+            ),
+        ),
     ]
     if counted:
         _draw(counted, folder)

@@ -207,6 +207,4 @@ def triple(found: Any) -> list[float]:
 def _recalled(made: Trained, run: Run) -> dict[str, Any]:
     facts = facts_of(run.subject)
     found = recall(made.base, facts, ("m",), questions=QUESTIONS, written=run.part != "sweep").as_dict()
-    return {key: value for key, value in found.items() if key not in ("canary", "modules", "base")} | {
-        "told": len(facts.told)
-    }
+    return {key: value for key, value in found.items() if key not in ("canary", "modules", "base")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import addenda
 from addenda.core.errors import AddendaError, DataError, FileError
 from addenda.measuring import recall as recalling
-from addenda.measuring.facts import RELATIONS, Facts, biographies, load_facts
+from addenda.measuring.facts import RELATIONS, Facts, biographies, evenly, load_facts
 from addenda.measuring.options import Option
 from addenda.measuring.recall import begins_with, recall
 from addenda.measuring.written import written
@@ -168,3 +169,16 @@ def test_prompts_written_together_are_as_if_alone(base: addenda.Base) -> None:
 def test_a_wrong_number_of_questions_is_told(base: addenda.Base) -> None:
     with pytest.raises(AddendaError, match="questions must be positive"):
         recall(base, Facts((), FACTS.told, ()), questions=0)
+
+
+@pytest.mark.parametrize(("people", "most"), [(50, 25), (50, 50), (100, 100), (25, 120), (7, 3)])
+def test_of_few_questions_as_many_are_of_each_relation(people: int, most: int) -> None:
+    """Facts lie five to a person, one of each relation: a stride through them would ask of one relation alone."""
+    facts = addenda.biographies(people).told
+    asked = evenly(facts, most)
+    assert len(asked) == len(set(asked)) == most
+    counts = Counter(fact.relation for fact in asked)
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert len({fact.subject for fact in asked}) > min(people, most) * 0.5
+    assert [facts.index(one) for one in asked] == sorted(facts.index(one) for one in asked)
+    assert evenly(facts, None) == evenly(facts, 10_000) == list(facts)

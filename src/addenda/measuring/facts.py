@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -174,15 +174,23 @@ def load_facts(path: str | Path) -> Facts:
 
 
 def evenly(facts: Sequence[Fact], most: int | None) -> list[Fact]:
-    """At most so many facts, evenly over all; all for None.
+    """At most so many facts, as many of each relation as can be, drawn with a seed, in their order; all for None.
 
     Raises:
         AddendaError: the number is not positive.
     """
     if most is not None and most < 1:
         raise AddendaError(f"questions must be positive; got {most}")
-    count = len(facts) if most is None else min(most, len(facts))
-    return [facts[int(at * len(facts) / count)] for at in range(count)]
+    if most is None or most >= len(facts):
+        return list(facts)
+    draw, by_relation = random.Random(0), dict[str, list[int]]()
+    for at, fact in enumerate(facts):
+        by_relation.setdefault(fact.relation, []).append(at)
+    for places in by_relation.values():
+        draw.shuffle(places)
+    # one of each relation, then the next of each
+    rounds = (place for each in zip_longest(*by_relation.values()) for place in each if place is not None)
+    return [facts[at] for at in sorted(islice(rounds, most))]
 
 
 def _word(draw: random.Random, syllables: int) -> str:
