@@ -18,11 +18,15 @@ import pytest
 import torch
 
 import addenda
+from addenda.comparing import making
 from addenda.comparing import work as working
+from addenda.comparing.making import Maker, Sources, Task
 from addenda.comparing.methods import DEFAULT, METHODS, methods_named
+from addenda.comparing.settings import CompareSettings
 from addenda.comparing.work import halves
 from addenda.core.errors import AddendaError, DataError
 from addenda.scoring import score
+from addenda.texts import texts
 from pico import pico
 
 
@@ -217,6 +221,70 @@ def test_all_are_timed_against_the_bare_base(ways: Any, tmp_path: Path, monkeypa
 def test_one_long_text_is_halved_too() -> None:
     one, other = halves(["abcdef"])
     assert [[record["text"] for record in part] for part in (one, other)] == [["abc"], ["def"]]
+
+
+def test_conversations_are_dealt_out_whole_and_what_has_no_end_is_refused() -> None:
+    said = [{"messages": [{"role": "user", "content": f"question {n}"}]} for n in range(4)]
+    one, other = halves(said)
+    assert [[record["messages"][0]["content"][-1] for record in part] for part in (one, other)] == [
+        ["0", "2"],
+        ["1", "3"],
+    ]
+    with pytest.raises(DataError, match="has one record"):
+        halves(said[:1])
+    source = texts(["a", "b"])
+    source.__class__ = type("Endless", (type(source),), {"endless": True})
+    with pytest.raises(DataError, match="has no end"):
+        working.records_of(source)
+
+
+def test_documents_shorter_than_a_row_are_measured_in_shorter_pieces(ways: Any) -> None:
+    base = addenda.load_base(ways.folder, dtype=torch.float32)
+    line = ways.text(ways.plain, 1, 1)[0]
+    tokens = len(base.tokenize(line))
+    found = working.longest(base, texts([line] * 3), 1024)
+    assert found is not None
+    assert tokens / 2 < found <= tokens + 1
+    assert working.longest(base, texts(["a b"]), 1024) is None
+
+
+def test_text_of_other_queries_must_be_held_out_too(ways: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="of the text of other queries, 'texts', stand in the replay"):
+        ways.compare(tmp_path, unrelated=ways.text(ways.plain, 1, 200), methods=("lora",), allow_overlap=False)
+
+
+def test_what_is_read_ahead_fits_the_window(ways: Any, tmp_path: Path) -> None:
+    """Where a row takes the whole window nothing is read ahead of it; retrieval is cut to what is left, its best passage last."""
+    pytest.importorskip("bm25s")
+    base = addenda.load_base(ways.folder, dtype=torch.float32)
+    most, corpus = base.context, ways.text(ways.words, 0, 200)
+    assert most is not None
+    for length in (most - 1, most // 2):
+        chosen = CompareSettings(length=length, batch_rows=1, passages=50)
+        source = Sources(*(texts(corpus),) * 6)
+        maker = Maker(ways.folder, base, source, chosen)
+        for name in ("rag", "context"):
+            task = Task(METHODS[name], None, None, 0, 0, tmp_path, True)
+            with maker.at_work(task) as trained:
+                assert trained.ahead is not None
+                ahead = trained.ahead(base.tokenize(corpus[0]).numpy())
+                assert len(ahead) == max(0, most - length - 1), (name, length)
+
+
+def test_a_memory_reads_as_much_of_the_corpus_as_others_do(
+    ways: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    real = making.memorize
+
+    def memorize(base: addenda.Base, name: str, *, text: str, **more: Any) -> Any:
+        read.append(len(base.tokenize(text)))
+        return real(base, name, text=text, **more)
+
+    monkeypatch.setattr(making, "memorize", memorize)
+    ways.compare(tmp_path, methods=("locas",), seeds=(0,), rates=1, replay_share=0.5)
+    assert read
+    assert abs(read[0] - 512) < 60
 
 
 def test_what_is_read_ahead_is_not_scored(ways: Any) -> None:

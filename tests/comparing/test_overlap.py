@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 import addenda
-from addenda.comparing.overlap import Overlap, check_held_out, overlap_of, runs, shared
+from addenda.comparing.overlap import Overlap, check_held_out, overlap_of, runs
 from addenda.core.errors import DataError
 
 
 def test_shared_runs_of_13_tokens_are_found(ways: Any) -> None:
     base = addenda.load_base(ways.folder)
     corpus = ways.text(ways.words, 0, 20)
-    assert shared(base, corpus, corpus[:3]) == 1.0
-    assert shared(base, corpus, ways.text(ways.plain, 1, 5)) == 0.0
-    assert 0 < shared(base, corpus, [corpus[0], *ways.text(ways.plain, 1, 5)]) < 1
-    assert shared(base, corpus, ["short"]) == 0.0
+    other = ways.text(ways.plain, 1, 5)
+    held = {"all": corpus[:3], "none": other, "some": [corpus[0], *other], "short": ["short"]}
+    share = {one.held: one.share for one in overlap_of(base, corpus, held)}
+    assert (share["all"], share["none"], share["short"]) == (1.0, 0.0, 0.0)
+    assert 0 < share["some"] < 1
     assert len(runs(np.arange(20))) == 8
     assert len(runs(np.arange(12))) == 0
 

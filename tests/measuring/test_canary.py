@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -44,6 +46,20 @@ def test_a_weight_too_small_to_show_is_no_accusation(base: addenda.Base) -> None
     with base.using(m=1e-30):
         (found,) = was_on(base)
     assert found.finding == "fresh"  # no training is on record
+
+
+def test_what_is_not_finite_is_not_measured(base: addenda.Base) -> None:
+    """NaN is not above zero: a module that breaks everything would pass for one that does nothing."""
+    with torch.no_grad():
+        for adapter in base.modules["m"].adapters.values():
+            adapter.down.fill_(math.nan)
+        base.modules["m"].gate.bias.fill_(50.0)
+    with base.using("m"), pytest.raises(AddendaError, match="module 'm' gives logits that are not finite"):
+        was_on(base)
+    with torch.no_grad():
+        base.model.get_output_embeddings().weight.fill_(math.nan)
+    with base.using("m"), pytest.raises(AddendaError, match="the base by itself gives logits that are not finite"):
+        was_on(base)
 
 
 @pytest.fixture

@@ -46,6 +46,15 @@ def test_other_phrasings_of_a_relation_are_paraphrases(file: Path) -> None:
     assert len(load_edits(file, limit=1)) == 1
 
 
+def test_without_a_relation_there_are_no_other_phrasings(tmp_path: Path) -> None:
+    lines = [
+        {"subject": "Bob", "prompt": "Bob plays the", "target_true": "flute", "target_new": "drum"},
+        {"subject": "Rome", "prompt": "Rome is the capital of", "target_true": "Italy", "target_new": "Spain"},
+    ]
+    (tmp_path / "edits.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    assert [edit.paraphrases for edit in load_edits(tmp_path / "edits.jsonl")] == [(), ()]
+
+
 def test_files_that_hold_no_edits_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         load_edits(tmp_path / "absent.jsonl")

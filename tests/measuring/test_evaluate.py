@@ -175,6 +175,12 @@ def test_text_that_a_module_was_trained_on_is_told(base: Any) -> None:
     assert found.neutrality is not None
     assert found.neutrality.tokens <= 300, "as many tokens as were asked for"
     assert evaluate(base, {"own": corpus}, "fresh").trained_on == ()
+    base.new("gated", addenda.NeutralResidues(width=8))
+    addenda.train(base, "gated", corpus=corpus, replay=TEXTS["b"], tokens=64, length=8, batch_rows=2, log=False)
+    quiet = ["the children sang as they walked home along the lane " * 40] * 8
+    addenda.calibrate(base, "gated", quiet, share=0.5, tokens=300)
+    assert evaluate(base, {"other": corpus[:2]}, "gated", neutrality=quiet, tokens=300).trained_on == ("neutrality",)
+    base.unplug("gated")
 
 
 def test_one_document_has_no_interval_in_a_card(base: Any) -> None:

@@ -180,6 +180,6 @@ def test_a_calibration_that_fails_leaves_thresholds_as_they_were() -> None:
 
 def test_pieces_come_from_all_documents_and_all_over_them() -> None:
     documents = [[np.array([d, piece]) for piece in range(count)] for d, count in enumerate((1, 10, 100))]
-    chosen = [(int(d), int(piece)) for d, piece in pieces.evenly(documents, 9)]
+    chosen = [(int(d), int(piece)) for _, (d, piece) in pieces.evenly(documents, 9)]
     assert chosen == [(0, 0), (1, 0), (1, 2), (1, 5), (1, 7), (2, 0), (2, 25), (2, 50), (2, 75)]
     assert len(pieces.evenly(documents, 1000)) == 111

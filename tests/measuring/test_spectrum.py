@@ -60,7 +60,7 @@ def base() -> addenda.Base:
     return addenda.load_base("tiny", dtype=torch.float32)
 
 
-def test_units_cloned_from_the_host_move_in_its_directions(base: addenda.Base) -> None:
+def test_units_and_what_they_add_are_looked_at_beside_their_host(base: addenda.Base) -> None:
     base.new("book", addenda.LocasGLU(8, init="random", scale=16.0))
     with torch.no_grad():
         for parameter in base.modules["book"].parameters():

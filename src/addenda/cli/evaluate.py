@@ -159,7 +159,8 @@ def show(out: Console, found: Evaluation) -> None:
     label = o.selection_text(found.modules)
     for name in found.trained_on:
         out.print(
-            f"'{name}' is text that a module was trained on: what is measured on it is not held out.", markup=False
+            f"'{name}' is text that a module was trained, validated or calibrated on: what is measured on it is not held out.",
+            markup=False,
         )
     if found.texts:
         out.print(evaluated.texts(found, label))

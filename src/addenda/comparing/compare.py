@@ -163,9 +163,11 @@ def _overlaps(base: Base, source: Sources, learning: Any, settings: CompareSetti
     Raises:
         DataError: too much, and that was not allowed.
     """
-    found = overlap_of(base, source.corpus, {"learning": learning, "forgetting": source.forgetting})
+    held = {"learning": learning, "forgetting": source.forgetting}
+    held |= {"other queries": source.unrelated} if source.apart else {}
+    found = overlap_of(base, source.corpus, held)
     if source.replay is not None:
-        found += overlap_of(base, source.replay, {"forgetting": source.forgetting}, "replay")
+        found += overlap_of(base, source.replay, held, "replay")
     if not settings.allow_overlap:
         check_held_out(found)
     return found

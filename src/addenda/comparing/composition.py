@@ -13,7 +13,7 @@ import numpy as np
 from addenda.comparing.methods import Method, Size
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import first_documents
-from addenda.comparing.work import described, mark
+from addenda.comparing.work import described, mark, records_of, where
 from addenda.core.errors import DataError
 from addenda.core.site import Seam
 from addenda.files import replace_text
@@ -31,7 +31,7 @@ LEAST = 3
 DISTRACTORS = 2
 PART = "part-"
 #: settings that decide what is found here
-KEPT = ("seeds", "replay_share", "length", "batch_rows", "held_tokens", "precision", "compose")
+KEPT = ("replay_share", "length", "batch_rows", "held_tokens", "precision", "compose")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def parts_of(corpus: Texts, count: int) -> list[Texts]:
     Raises:
         DataError: it has fewer documents.
     """
-    found = [record["text"] for record in corpus]
+    found = records_of(corpus)
     if len(found) < count:
         raise DataError(f"'{corpus.name}' has {len(found)} documents, too few for {count} parts")
     return [texts(found[at::count], name=f"{corpus.name}, part {at}") for at in range(count)]
@@ -107,7 +107,8 @@ def compose(
     share = 0.0 if replay is None else settings.replay_share
     read = max(2 * settings.length, round(budget // step * step * (1 - share)))
     identity = [described(kind), rate, budget, read, base.fingerprint, corpus.identity(), replayed]
-    known = f"{method.name}-{mark([*identity, *(getattr(settings, name) for name in KEPT)])}"
+    identity += [settings.seeds[:1], *(getattr(settings, name) for name in KEPT), *where(base).values()]
+    known = f"{method.name}-{mark(identity)}"
     record = out / f"{known}{'-among' if distractors else ''}.json"
     if record.exists():
         return _read(record)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate.tracking import GeneralTracker
 
+from addenda.comparing.cost import DECODED
 from addenda.comparing.memory import Peak
 from addenda.comparing.methods import Method, Size, equal_rank
 from addenda.comparing.settings import CompareSettings
@@ -141,8 +142,11 @@ class Maker:
         elif how == "rag":
             yield self._retrieving()
         elif how == "context":
-            room = (base.context or 2 * self.settings.length) - self.settings.length - 1
-            yield Trained(base, base.off, ahead=beginning(base, corpus, room))
+            yield Trained(
+                base,
+                base.off,
+                ahead=beginning(base, corpus, self.settings.length if self._room is None else self._room),
+            )
         else:
             try:
                 yield self._plugged(task)
@@ -150,9 +154,16 @@ class Maker:
                 if task.method.name in base.modules:
                     base.unplug(task.method.name)
 
+    @property
+    def _room(self) -> int | None:
+        """Tokens of the window that are left ahead of a scored window, and of a timed prompt with what is written after it."""
+        length = self.settings.length
+        needed = max(length + 1, length // 2 + DECODED)
+        return None if self.base.context is None else max(0, self.base.context - needed)
+
     def _retrieving(self) -> Trained:
         most, began = Peak(self.base.model, self.base.device), time.perf_counter()
-        found = Retrieved(self.base, self.sources.corpus, self.settings.passages)
+        found = Retrieved(self.base, self.sources.corpus, self.settings.passages, self._room)
         seconds, peak = time.perf_counter() - began, most.megabytes()
         return Trained(self.base, self.base.off, ahead=found, size=found.size(), seconds=seconds, peak=peak)
 
@@ -167,12 +178,14 @@ class Maker:
 
     def _streamed(self, task: Task) -> tuple[float, list[dict[str, float]]]:
         """Write a memory as the beginning of the corpus streams by; nothing is validated on the way."""
-        base, most = self.base, self.base.context
+        base, most, source = self.base, self.base.context, self.sources
+        # as much of the corpus as the other methods read: theirs is what replay leaves of their tokens
+        share = 0.0 if source.replay is None else self.settings.replay_share
         window = 2 * self.settings.length if most is None else min(2 * self.settings.length, most)
-        text = "\n\n".join(first_documents(base, self.sources.corpus, task.tokens))
+        text = "\n\n".join(first_documents(base, source.corpus, round(task.tokens * (1 - share))))
         report = memorize(
             base, task.method.name, text=text, kind=task.kind, out=task.folder, resume=True,
-            replay=self.sources.replay, lr=task.lr, seed=task.seed, baseline=False, log=False, window=window, chunk=window // 2,
+            replay=source.replay, lr=task.lr, seed=task.seed, baseline=False, log=False, window=window, chunk=window // 2,
             precision=self.settings.precision,
         )  # fmt: skip
         return report.seconds, []

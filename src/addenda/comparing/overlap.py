@@ -86,12 +86,6 @@ def overlap_of(base: Base, trained: Any, held: Mapping[str, Any], role: str = "c
     return made
 
 
-def shared(base: Base, corpus: Any, held: Any) -> float:
-    """The share of the held-out text's runs of 13 tokens, in the base's tokenizer, that the corpus has as well."""
-    (found,) = overlap_of(base, corpus, {"held": held})
-    return found.share
-
-
 def runs(ids: np.ndarray) -> np.ndarray:
     """A hash [n - 12] of each run of 13 token ids [n]."""
     return _HASHER.runs(ids.astype(np.uint64))

@@ -24,15 +24,16 @@ Ahead = Callable[[np.ndarray], np.ndarray]
 class Retrieved:
     """The passages that match the text before a window best; none for the beginning of a document.
 
-    As in In-Context RALM (Ram et al. 2023): what is to be predicted is never part of the query.
+    As in In-Context RALM (Ram et al. 2023): what is to be predicted is never part of the query. Of more than `room` tokens
+    the last are read, which are the best passage's.
 
     Raises:
         AddendaError: bm25s is not installed.
         DataError: the corpus holds no text.
     """
 
-    def __init__(self, base: Base, corpus: Any, count: int) -> None:
-        self.base, self.count = base, count
+    def __init__(self, base: Base, corpus: Any, count: int, room: int | None = None) -> None:
+        self.base, self.count, self.room = base, count, room
         self.index = Passages(base, corpus, tokens=PASSAGE)
 
     def __call__(self, before: np.ndarray) -> np.ndarray:
@@ -41,7 +42,8 @@ class Retrieved:
             return np.zeros(0, np.int32)
         query = self.base.tokenizer.decode(before[-QUERY:], skip_special_tokens=True)
         found = "\n\n".join(reversed(self.index.search(query, self.count)))  # the best nearest to the text
-        return _ids(self.base, found + "\n\n") if found else np.zeros(0, np.int32)
+        ids = _ids(self.base, found + "\n\n") if found else np.zeros(0, np.int32)
+        return ids if self.room is None else ids[max(0, len(ids) - self.room) :]
 
     def size(self) -> int:
         """Bytes of the index with its passages, as bm25s writes them."""

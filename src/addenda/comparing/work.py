@@ -24,12 +24,13 @@ from addenda.core.errors import AddendaError, DataError, TrainingError
 from addenda.core.registry import plain_options
 from addenda.files import replace_text
 from addenda.measuring.disturbance import disturbance
+from addenda.measuring.pieces import documents_of
 from addenda.plugging import Base
 from addenda.scoring import Score
 from addenda.texts import Texts, texts
 from addenda.writing.signals import TrainingStopped
 
-#: settings that change nothing that a run leaves behind
+#: settings that change nothing that a run learns; what was timed once is not timed again for more `pairs`
 FREE = frozenset({"tokens", "seeds", "rates", "rung", "allow_overlap", "compose", "pairs"})
 #: what errors say of a run that would fail again: these alone are kept
 DIVERGED = "not finite"
@@ -109,17 +110,12 @@ class Work:
         self, method: Method, kind: Kind | None, lr: float | None, tokens: int, seed: int, final: bool
     ) -> Record:
         """What a record is known by."""
-        base, identity = self.base, {
+        identity = {
             "method": method.name, "kind": described(kind), "lr": lr, "tokens": tokens, "seed": seed, "final": final,
             "base": self.base.fingerprint, "data": self.data,
             "settings": {k: v for k, v in self.settings.plain().items() if k not in FREE},
         }  # fmt: skip
-        # told where they are not what they mostly are, which leaves earlier records their names
-        if base.model.dtype != torch.float32:
-            identity["dtype"] = str(base.model.dtype)
-        if base.device.type != "cpu":
-            identity["device"] = base.device.type
-        return identity
+        return identity | where(self.base)
 
     def _made(self, task: Task, identity: Record, path: Path) -> Record:
         """Do the run, and write its record; a failure is kept where the same run would fail again."""
@@ -175,8 +171,23 @@ class Work:
         if name not in self.base.modules:
             return {}
         source, chosen = self.sources.unrelated, self.settings
-        seen = disturbance(self.base, name, source, tokens=chosen.held_tokens // 2, length=chosen.length)
+        length = longest(self.base, source, chosen.length)
+        if length is None:
+            return {}
+        seen = disturbance(self.base, name, source, tokens=chosen.held_tokens // 2, length=length)
         return {"untouched": seen.untouched.as_dict(), "kl": seen.kl.as_dict()}
+
+
+def longest(base: Base, source: Texts, length: int) -> int | None:
+    """The length, or a half, a quarter, ... of it that some document has; None where all are shorter than eight tokens."""
+    while length >= 8:
+        try:
+            next(documents_of(base, source, [length], length))
+        except DataError:
+            length //= 2
+        else:
+            return length
+    return None
 
 
 def _finite(found: Score) -> Score:
@@ -221,11 +232,36 @@ def mark(identity: Any) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def where(base: Base) -> dict[str, str]:
+    """What else a record is known by: precision and device, where they are not what they mostly are."""
+    dtype, place = str(base.model.dtype), base.device.type
+    named = {"dtype": (dtype, str(torch.float32)), "device": (place, "cpu")}
+    return {key: value for key, (value, mostly) in named.items() if value != mostly}
+
+
+def records_of(source: Texts) -> list[Any]:
+    """Its records, those that are plain text as strings.
+
+    Raises:
+        DataError: it has no end.
+    """
+    if source.endless:
+        raise DataError(f"'{source.name}' has no end: a comparison takes its texts apart, so give it a part of that")
+    return [record.get("text", record) for record in source]
+
+
 def halves(source: Any) -> tuple[Texts, Texts]:
-    """A held-out text in two, document by document: to choose by, and to report on; of one document its two halves."""
-    found = [record["text"] for record in texts(source)]
+    """A held-out text in two, document by document: to choose by, and to report on; of one document its two halves.
+
+    Raises:
+        DataError: it has no end, or one conversation alone, which has no halves.
+    """
+    found, name = records_of(texts(source)), texts(source).name
     if len(found) == 1:
+        if not isinstance(found[0], str):
+            raise DataError(
+                f"'{name}' has one record: rates are chosen on some and all is reported on others, so give two or more"
+            )
         middle = len(found[0]) // 2
         found = [found[0][:middle], found[0][middle:]]
-    name = texts(source).name
     return texts(found[::2], name=f"{name}, even"), texts(found[1::2], name=f"{name}, odd")

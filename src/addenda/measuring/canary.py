@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -109,6 +110,9 @@ def _check(base: Base, name: str, weight: float, ids: Tensor | None) -> WasOn:
         bare = base.model(input_ids=row, use_cache=False).logits
     on = _all_ran(base, {name: weight}, row)
     change = float((on.float() - bare.float()).abs().max())
+    if not math.isfinite(change):
+        whose = f"module '{name}'" if bool(bare.isfinite().all()) else "the base by itself"
+        raise AddendaError(f"{whose} gives logits that are not finite: nothing can be measured of it")
     if kept and change == 0.0 and weight == 1.0:
         raise AddendaError(
             f"module '{name}' leaves the logits of its own probe as they are: its tensors are not the ones it was written with"

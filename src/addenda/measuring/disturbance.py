@@ -65,7 +65,7 @@ def disturbance(base: Base, modules: Names, texts: Any, *, tokens: int = TOKENS,
         length: of the pieces that documents are cut into; shorter where the base's context is.
 
     Raises:
-        AddendaError: no module is named, or one did not run.
+        AddendaError: no module is named, one did not run, or logits are not finite.
         DataError: the text cannot be read, or no document is that long.
     """
     weights = weights_of(modules)
@@ -117,6 +117,10 @@ class _Seen:
         for one, other in zip(off.split(head.chunk), on.split(head.chunk), strict=True):
             a, b = head.logits(one), head.logits(other)
             change = (a - b).abs()
+            if not bool(change.isfinite().all()):
+                raise AddendaError(
+                    "logits are not finite, of the base or with the modules: nothing can be measured of them"
+                )
             self.largest = max(self.largest, float(change.max()))
             self.total += float(change.double().sum())
             self.numbers += change.numel()

@@ -70,7 +70,7 @@ class EditScores:
 def load_edits(path: str | Path | None = None, *, limit: int | None = None) -> list[Edit]:
     """Edits from JSON lines of CounterFact's form: subject, relation_id, prompt, target_true, target_new, neighborhood_prompts.
 
-    Where a record has no `paraphrase_prompts`, the other phrasings of its relation in the file serve.
+    Where a record has no `paraphrase_prompts`, the other phrasings of its relation in the file serve, if it names one.
 
     Args:
         path: plain or .gz; default: `known_facts/facts.jsonl.gz` of the data folder (`ADDENDA_DATA`).
@@ -92,9 +92,9 @@ def load_edits(path: str | Path | None = None, *, limit: int | None = None) -> l
     phrasings: dict[str, list[str]] = {}
     try:
         for record in records:
-            if record["subject"] in record["prompt"]:
+            if record["subject"] in record["prompt"] and record.get("relation_id") is not None:
                 blank = record["prompt"].replace(record["subject"], "{}")
-                kept = phrasings.setdefault(str(record.get("relation_id")), [])
+                kept = phrasings.setdefault(str(record["relation_id"]), [])
                 kept += [blank] if blank not in kept else []
         return [_edit(records[int(n * len(records) / count)], phrasings) for n in range(count)]
     except (KeyError, TypeError) as error:
@@ -141,7 +141,7 @@ def score_edits(
         modules=weights,
         canary=tuple(canary),
         edits=len(edits),
-        reliability_before=_mean(before.prompts) or Interval(0, 0, 0, 0),
+        reliability_before=_of(before.prompts),
         reliability=None if after is None else _mean(after.prompts),
         generality_before=_mean(before.paraphrases),
         generality=None if after is None else _mean(after.paraphrases),
@@ -167,7 +167,11 @@ class _Chosen:
 
 
 def _mean(by_edit: Sequence[np.ndarray]) -> Interval | None:
-    """The mean over prompts, edits drawn whole; None where there is no prompt."""
-    values = np.concatenate(by_edit)
+    """As `_of`; None where there is no prompt."""
+    return _of(by_edit) if any(map(len, by_edit)) else None
+
+
+def _of(by_edit: Sequence[np.ndarray]) -> Interval:
+    """The mean over prompts, edits drawn whole."""
     groups = [n for n, many in enumerate(by_edit) for _ in many]
-    return of_mean(values, groups, SHARE) if len(values) else None
+    return of_mean(np.concatenate(by_edit), groups, SHARE)

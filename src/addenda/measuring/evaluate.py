@@ -55,7 +55,8 @@ class Evaluation:
     """What was measured, for one selection; `canary` is the proof that its modules really ran. None, or empty: not asked for.
 
     `sources` has what the files of `facts`, `snapshot` and `edits` and the text of `spectrum` are called; `trained_on` names the
-    texts that an acting module was trained on, going by the hashes in its card: what is measured there is not held out.
+    texts that an acting module was trained, validated or calibrated on, going by the hashes in its card: what is measured
+    there is not held out.
     """
 
     base: str
@@ -159,13 +160,13 @@ def evaluate(
 
 
 def _trained_on(base: Base, weights: Mapping[str, float], texts: Mapping[str, Texts | None]) -> tuple[str, ...]:
-    """The texts that a card names among what its module was trained on, the very same files or lists."""
+    """The texts that a card names among what its module was trained, validated or calibrated on, the very same files or lists."""
     read = {
         source.sha256
         for name in weights
         for training in base.modules[name].card.training
         for source in training.data
-        if source.role in ("corpus", "replay", "alongside")
+        if source.role in ("corpus", "replay", "alongside", "validation", "calibration")
     } - {None}
     return tuple(name for name, text in texts.items() if read and text is not None and text.sha256() in read)
 

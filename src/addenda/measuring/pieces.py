@@ -1,4 +1,4 @@
-"""Documents of stated lengths, cut from texts: taken evenly over all that there is to read."""
+"""Documents of stated lengths, cut from texts: taken evenly over as many as are needed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pieces_of(
             documents.append(pieces)
             if sum(map(bool, documents)) >= wanted:
                 break
-        taken = _evenly(documents, wanted)
+        taken = evenly(documents, wanted)
         size = max(1, PASS // length)
         for at in range(0, len(taken), size):
             some = True
@@ -62,13 +62,8 @@ def pieces_of(
         raise DataError(f"no text of '{source.name}' has {chosen[0]} tokens, the shortest document length")
 
 
-def evenly(documents: list[list[np.ndarray]], wanted: int) -> list[np.ndarray]:
-    """So many pieces, shared out over the documents as evenly as these allow, and spread over each document."""
-    return [piece for _, piece in _evenly(documents, wanted)]
-
-
-def _evenly(documents: list[list[np.ndarray]], wanted: int) -> list[tuple[int, np.ndarray]]:
-    """As `evenly`, each piece with the number of its document."""
+def evenly(documents: list[list[np.ndarray]], wanted: int) -> list[tuple[int, np.ndarray]]:
+    """So many pieces, each with its document's number: shared out over documents as evenly as these allow, spread over each."""
     shares, left = [0] * len(documents), wanted
     while left > 0:
         open_ = [number for number, pieces in enumerate(documents) if shares[number] < len(pieces)][:left]

@@ -120,7 +120,7 @@ def local_tasks(data: str) -> dict[str, Task]:
 
 
 def tasks_named(names: list[str], data: Path | None = None) -> list[Task]:
-    """Tasks by name; `mmlu` is all its subjects.
+    """Tasks by name, each once; `mmlu` is all its subjects.
 
     Raises:
         DataError: there is none of that name, or the data folder is absent.
@@ -142,7 +142,7 @@ def tasks_named(names: list[str], data: Path | None = None) -> list[Task]:
             )
     if not found:
         raise DataError(f"no task was named, or '{folder}' holds none of its files")
-    return found
+    return list({task.name: task for task in found}.values())
 
 
 def write_tasks(out: Path, data: Path | None = None) -> list[str]:
