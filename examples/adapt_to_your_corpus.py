@@ -50,7 +50,9 @@ def main() -> None:
 
     addenda.record(base, found)  # into the card, and so into the README of the folder
     base.modules["mine"].save(given.out)
-    print(f"kept in {given.out}; addenda generate 'Aspirin' --plug {given.out} --side-by-side")
+    print(
+        f"kept in {given.out}; addenda generate 'some tens of words of your subject' --plug {given.out} --side-by-side"
+    )
 
 
 if __name__ == "__main__":

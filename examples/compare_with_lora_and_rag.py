@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--base", default="tiny", help="a name, a folder, or a hub id")
     parser.add_argument("--corpus", default="pubmed_train", help="what is to be learned")
     parser.add_argument("--held-out", default="pubmed_valid", help="text of the same kind that is not in it")
-    parser.add_argument("--methods", nargs="+", default=["neutral", "lora", "rag", "context"])
+    parser.add_argument("--methods", default="neutral,lora,rag,context")
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--out", default="runs/example-compare")
     parser.add_argument("--quick", action="store_true", help="a few steps only, and one rate")
@@ -29,7 +29,7 @@ def main() -> None:
 
     found = addenda.compare(
         given.base, corpus=given.corpus, learning=given.held_out, replay="general_train", forgetting="general_valid",
-        methods=given.methods, out=given.out, tell=print, **sizes,
+        methods=given.methods.split(","), out=given.out, tell=print, **sizes,
     )  # fmt: skip
     for row in found.rows:
         changed = f"learned {row.learned.value:+.3f}, forgot {row.forgotten.value:+.3f} nats"

@@ -27,6 +27,19 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no such base": ("generate hi --base ./nowhere", "cannot load the base './nowhere'"),
     "no such corpus": ("train x --base {base} --corpus nowhere.txt --tokens 4096", "nowhere.txt"),
     "no such kind": ("train x --base {base} --corpus {corpus} --tokens 4096 --kind Lora2", "no kind is called 'Lora2'"),
+    "half the name of a kind": (
+        "train x --base {base} --corpus {corpus} --tokens 4096 --kind neutral",
+        "did you mean 'NeutralResidues'?",
+    ),
+    "a corpus given twice": (
+        "train x --base {base} --corpus {corpus} --corpus {corpus} --tokens 4096",
+        "--corpus was given more than once, and takes one value",
+    ),
+    "methods given twice": ("compare --methods lora --methods=rag", "--methods was given more than once"),
+    "methods without commas": (
+        "compare --corpus a --learning b --forgetting c --methods lora rag",
+        "--methods takes several with commas between them",
+    ),
     "no such option of the kind": (
         "train x --base {base} --corpus {corpus} --tokens 4096 --set wdth=4",
         "neither NeutralResidues nor train knows 'wdth'",

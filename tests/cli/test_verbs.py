@@ -179,6 +179,21 @@ def test_generate_continues_each_prompt(call: Any, place: Any, trained: Path) ->
     assert "the patients" + first["continuations"][1]["text"] in shown.out
 
 
+def test_a_gate_that_stays_shut_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    from addenda.cli.generate import show
+
+    def shown(other: str, gated: list[str]) -> str:
+        written = [{"by": "base", "text": "and so on"}, {"by": "med", "text": other}]
+        show(Console(width=200), [{"prompt": "hi", "continuations": written}], gated)
+        return capsys.readouterr().out
+
+    assert "Nothing changed: the gate of med reads the document so far" in shown("and so on", ["med"])
+    assert "Nothing changed" not in shown("and so forth", ["med"])
+    assert "Nothing changed" not in shown("and so on", [])
+
+
 def test_generate_reads_weights_folders_files_and_standard_input(
     call: Any, place: Any, trained: Path, tmp_path: Path
 ) -> None:

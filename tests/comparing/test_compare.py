@@ -223,6 +223,34 @@ def test_one_long_text_is_halved_too() -> None:
     assert [[record["text"] for record in part] for part in (one, other)] == [["abc"], ["def"]]
 
 
+def test_methods_that_were_compared_before_are_shown_again(ways: Any, tmp_path: Path) -> None:
+    first = ways.compare(tmp_path, methods=("lora",), seeds=(0,), rates=1)
+    said: list[str] = []
+    both = ways.compare(tmp_path, methods=("context",), seeds=(0,), rates=1, tell=said.append)
+    assert [row.method for row in both.rows] == ["base", "context", "lora"]
+    assert both.rows[2] == first.rows[1]
+    assert not [line for line in said if line.startswith("lora")], "nothing is trained again"
+    alone = ways.compare(tmp_path, methods=("context",), seeds=(0,), rates=1, held_tokens=200, tell=said.append)
+    assert [row.method for row in alone.rows] == ["base", "context"]
+    assert any(
+        "a comparison of other texts or settings: its page is replaced, its records stay" in line for line in said
+    )
+
+
+def test_an_empty_text_is_told_before_anything_is_measured(ways: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    said: list[str] = []
+    with pytest.raises(DataError, match="'empty.jsonl' is empty"):
+        ways.compare(tmp_path / "out", corpus=tmp_path / "empty.jsonl", methods=("rag",), tell=said.append)
+    assert not said
+
+
+def test_how_much_was_scored_is_told(ways: Any, tmp_path: Path) -> None:
+    found = ways.compare(tmp_path, methods=("context",), seeds=(0,), rates=1, learning=ways.text(ways.words, 2, 6))
+    assert re.search(r": 3 documents, \d+ tokens \(rates chosen on", found.facts["learning measured on"])
+    assert any("measured on 3 documents: too few" in remark for remark in found.remarks)
+
+
 def test_conversations_are_dealt_out_whole_and_what_has_no_end_is_refused() -> None:
     said = [{"messages": [{"role": "user", "content": f"question {n}"}]} for n in range(4)]
     one, other = halves(said)

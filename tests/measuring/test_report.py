@@ -72,6 +72,25 @@ def test_names_cover_neither_points_nor_each_other(ends: tuple, size: tuple[floa
         assert box.x1 <= figure.bbox.x1
 
 
+def test_a_name_is_nearer_to_its_own_point_than_to_another() -> None:
+    """Two points close above one another: each name stands on its own side."""
+    curve = Curve("module", ((0.0, 0.013),), (-0.001, 0.001), (0.01, 0.016))
+    other = Curve("rival", ((0.3, 0.4),), (0.29, 0.31), (0.39, 0.41))
+    figure = learning_forgetting([curve, other], x_label="x", y_label="y")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    (axes,), renderer = figure.axes, FigureCanvasAgg(figure).get_renderer()
+    at = {"base": (0.0, 0.0), "module": (0.0, 0.013), "rival": (0.3, 0.4)}
+    pixels = {name: axes.transData.transform(point) for name, point in at.items()}
+    for label in axes.texts:
+        box, own = label.get_window_extent(renderer), label.get_text()
+        apart = {
+            name: max(box.x0 - x, 0, x - box.x1) ** 2 + max(box.y0 - y, 0, y - box.y1) ** 2
+            for name, (x, y) in pixels.items()
+        }
+        assert apart[own] <= min(apart.values()), own
+
+
 def test_an_svg_takes_the_pages_colours_and_keeps_its_ids_to_itself() -> None:
     plot = learning_forgetting([curve("m", (0.1, 0.5))], x_label="x", y_label="y")
     one, two = to_svg(plot, "one", "what it shows"), to_svg(plot, "two", "what it shows")

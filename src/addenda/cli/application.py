@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from addenda.cli.answers import print_error, print_json
 
@@ -31,6 +31,27 @@ _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 
 _INTERRUPTED = 130
 # torch says that the CPU's memory ran out in a plain RuntimeError
 _ALLOCATOR = "DefaultCPUAllocator: "
+
+
+class Verb(TyperCommand):
+    """A verb's command: an option that holds one value is not given twice, for the last would win without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As click does, after a look at what is there twice."""
+        before = args[: args.index("--")] if "--" in args else args
+        words = [word.partition("=")[0] for word in before]
+        for option in self.params:
+            single = not getattr(option, "multiple", True) and not getattr(option, "is_flag", False)
+            if single and sum(word in option.opts for word in words) > 1:
+                raise typer.BadParameter(f"{option.opts[0]} was given more than once, and takes one value")
+        try:
+            return super().parse_args(ctx, args)
+        except _USAGE_ERROR as error:
+            if "extra argument" in str(error.message):
+                error.message = (
+                    f"{error.message}. An option takes one value; --methods takes several with commas between them"
+                )
+            raise
 
 
 class Verbs(TyperGroup):
@@ -143,7 +164,7 @@ def build() -> typer.Typer:
     application.callback(invoke_without_command=True)(_root)
     for verb in verbs():
         function = getattr(importlib.import_module(f"addenda.cli.{verb}"), verb)
-        application.command(verb, help=inspect.getdoc(function))(function)
+        application.command(verb, cls=Verb, help=inspect.getdoc(function))(function)
     return application
 
 

@@ -53,9 +53,6 @@ def calibrate(
 
 
 def show(out: Console, found: Calibration, saved: Path) -> None:
-    """The shares by document length, and the thresholds."""
-    lengths = ", ".join(f"{share:.1%} at {length}" for length, share in found.measured.by_length.items())
-    share, on = found.measured.share, found.measured.on
-    out.print(f"left bit-equal on '{on}': {share:.1%} of tokens, over documents of several lengths ({lengths})")
-    out.print("thresholds: " + ", ".join(f"{key} {value:.4g}" for key, value in found.thresholds.items()))
+    """The shares by document length, the thresholds, and where they are."""
+    out.print(str(found), markup=False)
     out.print(f"saved in {saved}")

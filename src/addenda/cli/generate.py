@@ -11,7 +11,14 @@ import typer
 from addenda.cli import options as o
 from addenda.cli.answers import answering
 
+SILENT = (
+    "Nothing changed: the gate of {} reads the document so far, and opens after some tens of tokens of its subject. A longer "
+    "prompt shows more; `addenda inspect MODULE --text PROMPT` shows where it opens."
+)
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from addenda.showing.generating import Continuation
@@ -67,7 +74,8 @@ def generate(
             "sampling": sampling,
             "prompts": [as_dict(text, row) for text, row in zip(texts, rows, strict=True)],
         }
-        answer.give(data, lambda out: show(out, data["prompts"]))
+        gated = [name for name in loaded.selected if loaded.base.modules[name].gate is not None]
+        answer.give(data, lambda out: show(out, data["prompts"], gated))
 
 
 def as_dict(prompt: str, row: dict[str, Continuation]) -> dict[str, Any]:
@@ -95,8 +103,8 @@ def read_prompts(prompts: list[str] | None, file: Path | None) -> list[str]:
     return found
 
 
-def show(out: Console, rows: list[dict[str, Any]]) -> None:
-    """Plain text for one column, a table for several."""
+def show(out: Console, rows: list[dict[str, Any]], gated: Sequence[str] = ()) -> None:
+    """Plain text for one column, a table for several; said where modules with a gate for the document changed nothing."""
     from rich.table import Table
     from rich.text import Text
 
@@ -110,3 +118,5 @@ def show(out: Console, rows: list[dict[str, Any]]) -> None:
             table.add_column(one["by"], ratio=1, overflow="fold")
         table.add_row(*(Text(one["text"].strip()) for one in written))
         out.print(table)
+        if gated and len({one["text"] for one in written}) == 1:
+            out.print(Text(SILENT.format(", ".join(gated)), style="dim"))

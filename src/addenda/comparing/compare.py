@@ -20,7 +20,7 @@ from addenda.comparing.rows import Failed, Row, row_of
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.sweep import Sweep, planned, swept
 from addenda.comparing.work import Plan, Work, halves, plain
-from addenda.core.errors import TrainingError
+from addenda.core.errors import DataError, TrainingError
 from addenda.files import replace_text
 from addenda.plugging import Base, load_base
 from addenda.texts import texts
@@ -35,7 +35,7 @@ class Comparison:
     `sweeps` has, by method, the loss of each rate at its last rung, infinite (in JSON null) where it failed; `edges` says of
     which method the chosen rate is the "lowest" or "highest" tried, so that one beyond it may do better. `failed` has what could
     not be measured. `apart` says whether unrelated text was given: where not, it is that of forgetting. `remarks` say what makes
-    a figure mean less than it seems to.
+    a figure mean less than it seems to; `data` what the texts are known by.
     """
 
     base: str
@@ -49,6 +49,7 @@ class Comparison:
     failed: tuple[Failed, ...] = ()
     apart: bool = True
     remarks: tuple[str, ...] = ()
+    data: dict[str, str] = field(default_factory=dict)
 
     @property
     def page(self) -> Path:
@@ -81,7 +82,8 @@ def compare(
     Each method that trains has the same tokens, rows and validation text; its learning rate is chosen by what it learns of half
     of the held-out text, and all is reported on the other half. Three rates are tried, on a quarter of the tokens; of four and
     more the better half goes on to twice the tokens, until one is left. Every run leaves a record in `out`: what has one is not
-    made again, and an interrupted one resumes. A method that fails, as at a rate that diverges, is reported as failed.
+    made again, and an interrupted one resumes; methods that were compared in `out` before, on the same texts in the same way, are
+    shown beside those that are asked for. A method that fails, as at a rate that diverges, is reported as failed.
 
     Args:
         base: by name: `tiny`, a folder, a hub id. (By name, for fine-tuning loads it afresh.)
@@ -111,7 +113,9 @@ def compare(
     overlaps = _overlaps(loaded, source, learning, chosen)
     if chosen.compose:
         parts_of(source.corpus, chosen.compose)  # too few documents are told before anything is trained
-    work = Work(base, loaded, source, chosen, Path(out), tell, Plan(planned(named, chosen), advance))
+    work = Work(base, loaded, source, chosen, Path(out), tell, Plan(0, advance))
+    named = _with_earlier(work, named)
+    work.plan.tokens = planned(named, chosen)
     found = _compared(work, named, overlaps)
     replace_text(work.out / "comparison.json", json.dumps(found.as_dict(), indent=1, allow_nan=False) + "\n")
     from addenda.comparing.page import write_page
@@ -123,10 +127,28 @@ def compare(
 def _sources(corpus: Any, replay: Any, learning: Any, forgetting: Any, unrelated: Any) -> Sources:
     choosing, reported = halves(learning)
     general = texts(forgetting)
-    return Sources(
+    source = Sources(
         corpus=texts(corpus), replay=None if replay is None else texts(replay), choosing=choosing, learning=reported,
         forgetting=general, unrelated=general if unrelated is None else texts(unrelated),
     )  # fmt: skip
+    for one in (source.corpus, source.replay, source.forgetting, source.unrelated):
+        if one is not None and next(iter(one), None) is None:
+            raise DataError(f"'{one.name}' is empty: it holds no text")
+    return source
+
+
+def _with_earlier(work: Work, methods: list[Method]) -> list[Method]:
+    """The methods, and those that `out` has rows of already, where texts and settings are the same."""
+    path = work.out / "comparison.json"
+    if not path.exists():
+        return methods
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    same = {"settings": plain(work.settings.plain()), "data": work.data, "base": work.base.name}
+    if any(kept.get(key) != value for key, value in same.items()):
+        work.tell(f"{work.out} has a comparison of other texts or settings: its page is replaced, its records stay")
+        return methods
+    names = {method.name for method in methods}
+    return methods + [METHODS[row["method"]] for row in kept["rows"] if row["method"] in METHODS.keys() - names]
 
 
 def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]) -> Comparison:
@@ -139,13 +161,14 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
         rows=rows,
         sweeps={name: {f"{rate:.3g}": loss for rate, loss in one.tried.items()} for name, one in sweeps.items()},
         composed=composed,
-        facts=_facts(work, overlaps),
+        facts=_facts(work, overlaps, bare),
         settings=work.settings.plain(),
         out=work.out,
         edges={name: one.edge for name, one in sweeps.items() if one.edge is not None},
         failed=(*failed, *apart),
         apart=work.sources.apart,
         remarks=remarks_on(rows, work.settings, bare["learning"]["counts"], work.sources.replay is not None, overlaps),
+        data=work.data,
     )
 
 
@@ -225,9 +248,13 @@ def _composed(work: Work, rows: Sequence[Row]) -> tuple[tuple[Composed, ...], tu
     return tuple(found), tuple(failed)
 
 
-def _facts(work: Work, overlaps: Sequence[Overlap]) -> dict[str, str]:
+def _facts(work: Work, overlaps: Sequence[Overlap], bare: dict[str, Any]) -> dict[str, str]:
     source, chosen = work.sources, work.settings
     base, device = work.base, work.base.device
+    scored = {
+        name: f"{len(counts := bare[name]['counts'])} documents, {sum(counts):,} tokens"
+        for name in ("learning", "forgetting")
+    }
     shared = {
         f"of {one.held} text in the {one.trained}": f"{one.share:.2%} of the runs of 13 tokens; {one.copied} of "
         f"{one.documents} documents are copied"
@@ -237,8 +264,8 @@ def _facts(work: Work, overlaps: Sequence[Overlap]) -> dict[str, str]:
         "base": f"{base.name}, {base.anatomy.parameters:,} parameters, {str(base.model.dtype).removeprefix('torch.')}",
         "corpus": source.corpus.name,
         "replay": "none" if source.replay is None else f"{source.replay.name}, share {chosen.replay_share:g}",
-        "learning measured on": f"{source.learning.name} (rates chosen on {source.choosing.name})",
-        "forgetting measured on": source.forgetting.name,
+        "learning measured on": f"{source.learning.name}: {scored['learning']} (rates chosen on {source.choosing.name})",
+        "forgetting measured on": f"{source.forgetting.name}: {scored['forgetting']}",
         "unrelated": source.unrelated.name if source.apart else "none given: the text of forgetting",
         "tokens": f"{chosen.trained:,} in {chosen.steps:,} steps, for each method that trains",
         "seeds": ", ".join(map(str, chosen.seeds)),

@@ -95,9 +95,9 @@ def _plots(page: Report, rows: list[Row]) -> None:
     )  # fmt: skip
     page.heading("Quality against cost")
     page.plots(
-        _cost(rows, WIDE), _cost(rows, NARROW), "Learning against the time of a request, by method",
-        "What is learned against what a request costs: the mean of two times over the bare base's, of reading the prompt (with "
-        "what is found and read ahead of it) and of each token written after it.",
+        _cost(rows, WIDE), _cost(rows, NARROW), "Learning against the time of a prompt, by method",
+        "What is learned against the time of reading a prompt, with what is found and read ahead of it, over the bare base's. "
+        "What each token written after it takes is in the table.",
     )  # fmt: skip
 
 
@@ -188,21 +188,17 @@ def _end_paths(figure: Figure, curves: list[Curve]) -> None:
 
 def _cost(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | None = None) -> Figure:
     marks = [
-        Mark(row.method, request(row), row.learned.value, (row.learned.low, row.learned.high), role_of(row.method))
+        Mark(row.method, row.prefill.value, row.learned.value, (row.learned.low, row.learned.high), role_of(row.method))
         for row in rows
     ]
+    marks.insert(0, Mark("base", 1.0, 0.0, (0.0, 0.0), "ink"))
     return scatter(
         marks,
-        x_label="cost of a request, bare base = 1",
+        x_label="time of prefill, with what is read ahead; bare base = 1",
         y_label=LEARNING.split(":")[0] if size[0] < 6 else LEARNING,
         size=size,
         palette=palette,
     )
-
-
-def request(row: Row) -> float:
-    """Cost of a request: the mean of the times of prefill and of a decoded token, each over the bare base's."""
-    return (row.prefill.value + row.decode.value) / 2
 
 
 def cells_of(found: Comparison) -> list[list[tuple[str, str] | str]]:

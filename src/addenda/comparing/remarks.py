@@ -11,6 +11,8 @@ from addenda.comparing.settings import CompareSettings
 
 #: steps of training of which fewer tell nothing of a method
 FEW = 10
+#: held-out documents of which fewer say little of others
+DOCUMENTS = 10
 
 
 def remarks_on(
@@ -30,6 +32,11 @@ def remarks_on(
     steps = settings.steps
     if steps < FEW and any(METHODS[name].rates for name in names):
         found.append(f"{steps} step{'s' * (steps != 1)} of training: too few to tell methods apart.")
+    if len(documents) < DOCUMENTS:
+        found.append(
+            f"What is learned is measured on {len(documents)} document{'s' * (len(documents) != 1)}: too few to speak of others. "
+            "Give more held-out documents, or more --held-tokens where there are more."
+        )
     gated = sorted(name for name in names if METHODS[name].gated)
     if gated and not replay:
         found.append(f"No replay: the gates of {', '.join(gated)} were never asked to shut on other text.")

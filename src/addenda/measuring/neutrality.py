@@ -66,6 +66,13 @@ class Calibration:
     asked: float
     measured: NeutralShare
 
+    def __str__(self) -> str:
+        lengths = ", ".join(f"{share:.1%} at {length}" for length, share in self.measured.by_length.items())
+        return (
+            f"left bit-equal on '{self.measured.on}': {self.measured.share:.1%} of tokens, over documents of several lengths "
+            f"({lengths})\nthresholds: " + ", ".join(f"{key} {value:.4g}" for key, value in self.thresholds.items())
+        )
+
 
 def neutral_share(
     base: Base, name: str, texts: Any, *, lengths: Sequence[int] | None = None, tokens: int = TOKENS

@@ -223,13 +223,14 @@ def _name(
     names: Sequence[tuple[str, tuple[float, float], str]],
     lines: Sequence[Sequence[tuple[float, float]]],
 ) -> None:
-    """Write each name beside its point where it covers no point, no bar, no path and no other name."""
+    """Write each name beside its point, nearer to it than to any other, where it covers no point, bar, path or other name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer = FigureCanvasAgg(figure).get_renderer()
     frame = axes.get_window_extent(renderer)
+    points = axes.transData.transform([at for _, at, _ in names])
     taken = [box for line in lines for box in _along(axes.transData.transform(line))]
-    for text, at, colour in names:
+    for number, (text, at, colour) in enumerate(names):
         best: tuple[float, Any] | None = None
         for dx, dy in OFFSETS:
             label = axes.annotate(
@@ -246,6 +247,7 @@ def _name(
             box = label.get_window_extent(renderer).expanded(1.08, 1.2)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 + 4 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             cost = sum(_overlap(box, other) for other in taken) + (0 if inside else 1e6)
+            cost += 1e4 * (_nearest(box, points) != number)
             if best is not None and cost >= best[0]:
                 label.remove()
                 continue
@@ -256,6 +258,15 @@ def _name(
                 break
         assert best is not None
         taken.append(best[1].get_window_extent(renderer))
+
+
+def _nearest(box: Bbox, points: Any) -> int:
+    """Which of some points [N, 2] in pixels is nearest to a box, the first of those that are."""
+    apart = [
+        (max(box.x0 - x, 0.0, x - box.x1) ** 2 + max(box.y0 - y, 0.0, y - box.y1) ** 2, number)
+        for number, (x, y) in enumerate(points)
+    ]
+    return min(apart)[1]
 
 
 def _along(points: Any) -> list[Bbox]:

@@ -1,0 +1,109 @@
+"""Against retrieval: modules, passages found by BM25 and a long context, on held-out articles and on questions about people.
+
+    python -m recipes.against_retrieval
+
+Two measures, for retrieval serves two purposes. Held-out medical articles, of which each window is predicted after what stands
+before it: passages of the corpus are found by that (`addenda.compare`). And facts of people who do not exist, asked without
+their text, with passages of it, and with the text that states them (the settings of `evaluate --snapshot`), by the bare base:
+what it can read at best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import addenda
+from addenda.comparing.compare import Comparison
+from addenda.intervals import Interval
+from addenda.measuring.three_settings import three_settings
+from recipes.common import data_folder, documents, hash_of, load, precision
+from recipes.records import device, write_record
+from recipes.studies.subjects import facts_of
+
+METHODS = ("neutral", "lora", "rag", "context")
+#: characters of a held-out article: longer than a window several times over, so that there is something to search by
+PIECE = 6000
+PEOPLE, QUESTIONS = 25, 60
+
+
+def articles(split: str) -> list[str]:
+    """Full texts of medical articles."""
+    return documents(data_folder() / "pubmed" / f"fulltext_{split}.jsonl.gz")
+
+
+def compared(tokens: int, seeds: int, out: Path) -> Comparison:
+    """Every method on the articles."""
+    held = [text[:PIECE] for text in sorted(articles("valid"), key=hash_of)]
+    return addenda.compare(
+        "tiny", corpus=articles("train"), learning=held, replay="general_train", forgetting="general_valid", methods=METHODS,
+        tokens=tokens, seeds=tuple(range(seeds)), held_tokens=30_000, precision=precision(), out=out, tell=print,
+    )  # fmt: skip
+
+
+def asked() -> dict[str, Interval]:
+    """Questions about people, answered by the bare base with passages in the window."""
+    return three_settings(load("tiny"), facts_of(f"people-{PEOPLE}"), questions=QUESTIONS).shares
+
+
+def page(found: Comparison, shares: dict[str, Interval], told: str) -> str:
+    """The two tables as Markdown."""
+    lines = [
+        "### Held-out medical articles", "",
+        "| method | learned, nats | forgotten, nats | parameters | tokens read ahead | prefill | decode |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for row in found.rows[1:]:
+        costs = " | ".join(f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in (row.prefill, row.decode))
+        sizes = (
+            f"{row.parameters or '-':,} | {row.extra_tokens or '-'}" if row.parameters else f"- | {row.extra_tokens}"
+        )
+        lines.append(f"| {row.method} | {_told(row.learned)} | {_told(row.forgotten)} | {sizes} | {costs} |")
+    lines += ["", _run(found), *found.remarks, "", f"### Facts of {PEOPLE} people, asked of the bare base", ""]
+    lines += ["| in the window | true answer chosen of ten |", "| --- | --- |"]
+    lines += [f"| {window} | {_told(shares[name])} |" for name, window in WINDOW.items()]
+    lines += ["", f"{QUESTIONS} questions; guessing gets 0.100. Intervals over people. {told}"]
+    return "\n".join(lines) + "\n"
+
+
+def _run(found: Comparison) -> str:
+    said = f"{found.facts['tokens']}; learning is measured on {found.facts['learning measured on']}"
+    return f"{said}. Intervals over documents; those of times, over the bare base's, over timed pairs."
+
+
+WINDOW = {
+    "closed": "nothing",
+    "online": "passages found by the question",
+    "oracle": "the text that states the fact",
+}
+
+
+def _told(one: Interval) -> str:
+    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+
+
+def main() -> None:
+    """Compare, ask, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=100_000, help="for each module")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/against_retrieval"), help="records and modules of the comparison"
+    )
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="table, picture and record")
+    given = parser.parse_args()
+    found, shares, told = compared(given.tokens, given.seeds, given.out), asked(), f"Computed on: {device()}."
+    given.docs.mkdir(parents=True, exist_ok=True)
+    write_record(
+        given.docs / "retrieval.json",
+        {"comparison": found.as_dict(), "shares": {name: one.as_dict() for name, one in shares.items()}, "told": told},
+    )
+    (given.docs / "retrieval.md").write_text(page(found, shares, told))
+    for ending in ("svg", "png"):
+        shutil.copyfile(given.out / f"cost.{ending}", given.docs / f"retrieval.{ending}")
+    print(page(found, shares, told))
+
+
+if __name__ == "__main__":
+    main()
