@@ -18,6 +18,7 @@ import addenda
 from addenda.comparing.compare import Comparison
 from addenda.intervals import Interval
 from addenda.measuring.three_settings import three_settings
+from addenda.texts import texts
 from recipes.common import data_folder, documents, hash_of, load, precision
 from recipes.records import device, write_record
 from recipes.studies.subjects import facts_of
@@ -35,7 +36,9 @@ def articles(split: str) -> list[str]:
 
 def compared(tokens: int, seeds: int, out: Path) -> Comparison:
     """Every method on the articles."""
-    held = [text[:PIECE] for text in sorted(articles("valid"), key=hash_of)]
+    held = texts(
+        [text[:PIECE] for text in sorted(articles("valid"), key=hash_of)], name="beginnings of held-out articles"
+    )
     return addenda.compare(
         "tiny", corpus=articles("train"), learning=held, replay="general_train", forgetting="general_valid", methods=METHODS,
         tokens=tokens, seeds=tuple(range(seeds)), held_tokens=30_000, precision=precision(), out=out, tell=print,
@@ -73,7 +76,7 @@ def _run(found: Comparison) -> str:
 
 
 WINDOW = {
-    "closed": "nothing",
+    "closed": "nothing but the question",
     "online": "passages found by the question",
     "oracle": "the text that states the fact",
 }

@@ -25,25 +25,27 @@ def overlap(share: float) -> Overlap:
 
 
 def test_nothing_is_said_of_a_sound_comparison() -> None:
-    assert remarks_on(rows("base", "lora", "neutral", "rag"), ENOUGH, [900, 700], True, [overlap(0.001)]) == ()
+    assert remarks_on(rows("base", "lora", "neutral", "rag"), ENOUGH, [900, 700] * 5, True, [overlap(0.001)]) == ()
 
 
 @pytest.mark.parametrize(
     ("names", "settings", "documents", "replay", "share", "told"),
     [
-        (["lora"], CompareSettings(tokens=2100), [900], True, 0.0, "1 step of training: too few"),
-        (["lora"], CompareSettings(tokens=4096), [900], True, 0.0, "2 steps of training: too few"),
+        (["lora"], CompareSettings(tokens=2100), [900] * 10, True, 0.0, "1 step of training: too few"),
+        (["lora"], CompareSettings(tokens=4096), [900] * 10, True, 0.0, "2 steps of training: too few"),
         (
             ["lora", "neutral", "registers-neutral"],
             ENOUGH,
-            [900],
+            [900] * 10,
             False,
             0.0,
             "gates of neutral, registers-neutral were",
         ),
-        (["rag"], ENOUGH, [200, 256], True, 0.0, "rag had a passage for 0% of the scored tokens"),
-        (["rag"], ENOUGH, [356, 144], True, 0.0, "rag had a passage for 20% of the scored tokens"),
-        (["lora"], ENOUGH, [900], True, 0.4, "40.0% of the runs of 13 tokens of the text of learning, 'held'"),
+        (["rag"], ENOUGH, [200, 256] * 5, True, 0.0, "rag had a passage for 0% of the scored tokens"),
+        (["rag"], ENOUGH, [356, 144] * 5, True, 0.0, "rag had a passage for 20% of the scored tokens"),
+        (["lora"], ENOUGH, [900] * 9, True, 0.0, "What is learned is measured on 9 documents: too few"),
+        (["lora"], ENOUGH, [900], True, 0.0, "measured on 1 document: too few to speak of others"),
+        (["lora"], ENOUGH, [900] * 10, True, 0.4, "40.0% of the runs of 13 tokens of the text of learning, 'held'"),
     ],
 )
 def test_what_makes_a_figure_mean_less_is_said(
@@ -54,7 +56,7 @@ def test_what_makes_a_figure_mean_less_is_said(
 
 
 def test_one_step_of_a_method_that_does_not_train_is_no_matter() -> None:
-    assert remarks_on(rows("base", "context"), CompareSettings(tokens=2100), [900], False, []) == ()
+    assert remarks_on(rows("base", "context"), CompareSettings(tokens=2100), [900] * 10, False, []) == ()
 
 
 def test_the_help_names_every_method() -> None:

@@ -255,7 +255,8 @@ def test_all_run_in_the_precision_of_the_base(ways: Any, tmp_path: Path, monkeyp
     # in another precision they are other runs
     said: list[str] = []
     ways.compare(tmp_path, **given | {"methods": ("lora",)}, tell=said.append)
-    assert len(said) == 2
+    assert "its page is replaced" in said[0]
+    assert [line.split(",")[0] for line in said[1:]] == ["base", "lora"]
 
 
 def test_quick_leaves_alone_what_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

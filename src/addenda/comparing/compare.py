@@ -19,7 +19,7 @@ from addenda.comparing.remarks import remarks_on
 from addenda.comparing.rows import Failed, Row, row_of
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.sweep import Sweep, planned, swept
-from addenda.comparing.work import Plan, Work, halves, plain
+from addenda.comparing.work import Plan, Work, halves, plain, where
 from addenda.core.errors import DataError, TrainingError
 from addenda.files import replace_text
 from addenda.plugging import Base, load_base
@@ -35,7 +35,7 @@ class Comparison:
     `sweeps` has, by method, the loss of each rate at its last rung, infinite (in JSON null) where it failed; `edges` says of
     which method the chosen rate is the "lowest" or "highest" tried, so that one beyond it may do better. `failed` has what could
     not be measured. `apart` says whether unrelated text was given: where not, it is that of forgetting. `remarks` say what makes
-    a figure mean less than it seems to; `data` what the texts are known by.
+    a figure mean less than it seems to; `data` what texts, precision and device are known by.
     """
 
     base: str
@@ -143,7 +143,7 @@ def _with_earlier(work: Work, methods: list[Method]) -> list[Method]:
     if not path.exists():
         return methods
     kept = json.loads(path.read_text(encoding="utf-8"))
-    same = {"settings": plain(work.settings.plain()), "data": work.data, "base": work.base.name}
+    same = {"settings": plain(work.settings.plain()), "data": work.data | where(work.base), "base": work.base.name}
     if any(kept.get(key) != value for key, value in same.items()):
         work.tell(f"{work.out} has a comparison of other texts or settings: its page is replaced, its records stay")
         return methods
@@ -168,7 +168,7 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
         failed=(*failed, *apart),
         apart=work.sources.apart,
         remarks=remarks_on(rows, work.settings, bare["learning"]["counts"], work.sources.replay is not None, overlaps),
-        data=work.data,
+        data=work.data | where(work.base),
     )
 
 
