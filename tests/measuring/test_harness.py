@@ -46,7 +46,7 @@ def data(tmp_path: Path) -> Path:
 def test_tasks_are_those_whose_files_are_there_each_with_its_chance(data: Path) -> None:
     assert task_names(data) == ["openbook_qa", "copa", "mmlu_anatomy"]
     assert [(task.chance, task.questions) for task in tasks_named(["copa", "mmlu"], data)] == [(0.5, 6), (0.25, 2)]
-    with pytest.raises(DataError, match=r"no task 'coppa'.*there are: openbook_qa, copa, mmlu"):
+    with pytest.raises(DataError, match=r"no task 'coppa'.*there are: openbook_qa, copa, mmlu.*did you mean 'copa'\?"):
         tasks_named(["coppa"], data)
     with pytest.raises(DataError, match="no task was named"):
         tasks_named([], data)

@@ -169,7 +169,9 @@ def load_facts(path: str | Path) -> Facts:
     except OSError as error:
         raise DataError(f"'{path}' cannot be read: {error}") from None
     if not parts["told"]:
-        raise DataError(f"'{path}' holds no question; addenda.biographies(...).save(...) makes such a file")
+        raise DataError(
+            f"'{path}' holds no question; `addenda facts FILE` makes such a file, in Python addenda.biographies(...).save(...)"
+        )
     return Facts(tuple(documents), tuple(parts["told"]), tuple(parts["untold"]))
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,10 @@ def tasks_named(names: list[str], data: Path | None = None) -> list[Task]:
         else:
             there = [one for one in known if not one.startswith("mmlu_")]
             there += ["mmlu", "each of its subjects"] if len(known) > len(there) else []
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
             raise DataError(
-                f"no task '{name}' under '{folder}'; there are: {', '.join(there) or 'none'}. ADDENDA_DATA names the data "
+                f"no task '{name}' under '{folder}'; there are: {', '.join(there) or 'none'}{hint}. ADDENDA_DATA names the data "
                 "folder; docs/measuring.md says what lies in it, and how lm-eval's own tasks are asked without one"
             )
     if not found:
