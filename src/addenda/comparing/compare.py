@@ -114,9 +114,7 @@ def compare(
     if chosen.compose:
         parts_of(source.corpus, chosen.compose)  # too few documents are told before anything is trained
     work = Work(base, loaded, source, chosen, Path(out), tell, Plan(0, advance))
-    named = _with_earlier(work, named)
-    work.plan.tokens = planned(named, chosen)
-    found = _compared(work, named, overlaps)
+    found = _compared(work, _with_earlier(work, named), overlaps)
     replace_text(work.out / "comparison.json", json.dumps(found.as_dict(), indent=1, allow_nan=False) + "\n")
     from addenda.comparing.page import write_page
 
@@ -153,6 +151,7 @@ def _with_earlier(work: Work, methods: list[Method]) -> list[Method]:
 
 def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]) -> Comparison:
     """All that was found."""
+    work.plan.tokens = planned(methods, work.settings)
     bare = work.record(methods[0], None, 0, 0, final=True)
     rows, failed, sweeps = _all(work, methods, bare)
     composed, apart = _composed(work, rows) if work.settings.compose else ((), ())
