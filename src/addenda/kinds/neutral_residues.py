@@ -85,9 +85,10 @@ class NeutralResidues(SizedKind):
     Give `extra`, a share of the base's parameters (the paper uses 0.2), or `width`, hidden units per layer.
     `gate="context"` is ours: one gate for the whole module, read at layer `read_at` (default: a third of the way up),
     averaged over the document so far and cut at a threshold that `addenda.calibrate` can raise; the module acts from
-    that layer up. It takes some tens of tokens of the subject to open: shorter prompts leave the module silent. `gate="token"` is the paper's: one gate per token and layer. `gate="sigmoid"` is the one it was compared
-    with: per token and layer too, taught by cross-entropy (`gate_weight`) to tell subject from replay; it is never quite
-    shut, so that no token is left bit-equal, and there is no threshold to calibrate.
+    that layer up. It takes some tens of tokens of the subject to open: shorter prompts leave the module silent.
+    `gate="token"` is the paper's: one gate per token and layer. `gate="sigmoid"` is the one it was compared with: per token
+    and layer too, taught by cross-entropy (`gate_weight`) to tell subject from replay; it is never quite shut, so that no
+    token is left bit-equal, and there is no threshold to calibrate.
 
     `init="small"` draws the input matrices with variance 1/(width * layers), `"he"` with He's 2/width.
 
