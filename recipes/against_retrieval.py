@@ -27,6 +27,12 @@ METHODS = ("neutral", "lora", "rag", "context")
 #: characters of a held-out article: longer than a window several times over, so that there is something to search by
 PIECE = 6000
 PEOPLE, QUESTIONS = 25, 60
+#: what stands in the window of a question, by the name of the setting
+WINDOW = {
+    "closed": "nothing but the question",
+    "online": "passages found by the question",
+    "oracle": "the text that states the fact",
+}
 
 
 def articles(split: str) -> list[str]:
@@ -59,9 +65,7 @@ def page(found: Comparison, shares: dict[str, Interval], told: str) -> str:
     ]  # fmt: skip
     for row in found.rows[1:]:
         costs = " | ".join(f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in (row.prefill, row.decode))
-        sizes = (
-            f"{row.parameters or '-':,} | {row.extra_tokens or '-'}" if row.parameters else f"- | {row.extra_tokens}"
-        )
+        sizes = f"{f'{row.parameters:,}' if row.parameters else '-'} | {row.extra_tokens or '-'}"
         lines.append(f"| {row.method} | {_told(row.learned)} | {_told(row.forgotten)} | {sizes} | {costs} |")
     lines += ["", _run(found), *found.remarks, "", f"### Facts of {PEOPLE} people, asked of the bare base", ""]
     lines += ["| in the window | true answer chosen of ten |", "| --- | --- |"]
@@ -73,13 +77,6 @@ def page(found: Comparison, shares: dict[str, Interval], told: str) -> str:
 def _run(found: Comparison) -> str:
     said = f"{found.facts['tokens']}; learning is measured on {found.facts['learning measured on']}"
     return f"{said}. Intervals over documents; those of times, over the bare base's, over timed pairs."
-
-
-WINDOW = {
-    "closed": "nothing but the question",
-    "online": "passages found by the question",
-    "oracle": "the text that states the fact",
-}
 
 
 def _told(one: Interval) -> str:
@@ -102,10 +99,11 @@ def main() -> None:
         given.docs / "retrieval.json",
         {"comparison": found.as_dict(), "shares": {name: one.as_dict() for name, one in shares.items()}, "told": told},
     )
-    (given.docs / "retrieval.md").write_text(page(found, shares, told))
+    text = page(found, shares, told)
+    (given.docs / "retrieval.md").write_text(text)
     for ending in ("svg", "png"):
         shutil.copyfile(given.out / f"cost.{ending}", given.docs / f"retrieval.{ending}")
-    print(page(found, shares, told))
+    print(text)
 
 
 if __name__ == "__main__":

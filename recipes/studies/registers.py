@@ -59,16 +59,12 @@ def report(records: Records, folder: Path) -> str:
     by_subject = grouped(subjects, lambda run: (run["subject"], run["method"].split(", ")[0]))
     sweeps = sorted(of_part(records, STUDY, "sweep"), key=lambda one: (one["run"]["method"], one["run"]["lr"]))
     swept = grouped(sweeps, lambda run: (run["method"], f"{run['lr']:g}"))
+    tried = table(("gate", "lr", "runs", "gain, nats", "forgotten, nats"), swept, cells[:2])
     parts = [
         ("Modes, gates and starts, 128 registers, PubMed", table(("gate", "mode", "start", *tail), modes, cells)),
         ("How many, PubMed", table(("registers", "gate", *tail), counted, cells)),
         ("Subjects, 128 registers", table(("subject", "gate", *tail), by_subject, cells)),
-        (
-            "Sweep",
-            page.noted(
-                table(("gate", "lr", "runs", "gain, nats", "forgotten, nats"), swept, cells[:2]), edges(records, STUDY)
-            ),
-        ),
+        ("Sweep", page.noted(tried, edges(records, STUDY))),
     ]
     if counted:
         _draw(counted, folder)

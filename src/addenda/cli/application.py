@@ -48,9 +48,9 @@ class Verb(TyperCommand):
             return super().parse_args(ctx, args)
         except _USAGE_ERROR as error:
             if "extra argument" in str(error.message):
-                error.message = (
-                    f"{error.message}. An option takes one value; --methods takes several with commas between them"
-                )
+                several = any("--methods" in option.opts for option in self.params)
+                hint = "; --methods takes several with commas between them" if several else ""
+                error.message = f"{error.message}. An option takes one value{hint}"
             raise
 
 

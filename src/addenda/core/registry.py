@@ -39,9 +39,7 @@ def kind_named(name: str) -> type[Kind]:
     for class_name, kind in kinds().items():
         if class_name.lower() == plain:
             return kind
-    begun = [one for one in kinds() if plain and one.lower().startswith(plain)]
-    near = f"{known('', kinds())}; did you mean '{begun[0]}'?" if begun else known(name, kinds())
-    raise AddendaError(f"no kind is called '{name}'; the kinds are {near}")
+    raise AddendaError(f"no kind is called '{name}'; the kinds are {known(name, kinds())}")
 
 
 def build_kind(name: str, options: dict[str, Any]) -> Kind:

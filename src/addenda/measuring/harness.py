@@ -63,7 +63,7 @@ class AddendaLM(_HFLM):
         self.weights: dict[str, float] = weights_of(modules) or dict.fromkeys(plugged, 1.0)
         self.canary: list[WasOn] = proved(self.base, self.weights)
         kwargs.pop("pretrained", None)
-        with _said(logging.ERROR):
+        with _quiet():
             super().__init__(
                 pretrained=base.model, tokenizer=base.tokenizer, backend="causal", device=str(base.device), **kwargs
             )
@@ -81,11 +81,11 @@ register_model("addenda")(AddendaLM)
 
 
 @contextmanager
-def _said(level: int) -> Iterator[None]:
-    """In this block HFLM says nothing below a level: that it was given a loaded model is meant so."""
+def _quiet() -> Iterator[None]:
+    """In this block HFLM tells errors alone: that it was given a loaded model is meant so."""
     log = logging.getLogger(HFLM.__module__)
     before = log.level
-    log.setLevel(level)
+    log.setLevel(logging.ERROR)
     try:
         yield
     finally:
