@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from addenda.comparing.memory import RESET, STATUS, resident
+from addenda.comparing.peak import RESET, STATUS, resident
 from benchmarks.timing import compare, whole
 
 WINDOWS, CHUNK = (512, 1024, 2048), 256

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from addenda.comparing.memory import RESET, STATUS, resident
+from addenda.comparing.peak import RESET, STATUS, resident
 
 WHAT = ("decode", "prefill", "train")
 

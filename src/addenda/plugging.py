@@ -28,7 +28,7 @@ from addenda.core.registry import options_of
 from addenda.core.state import Collector, Watch, compiling
 from addenda.running import Machinery, watching
 from addenda.selection import NOTHING, Current, Names, Selection
-from addenda.trainable import Freeze, Openings, Trainable
+from addenda.trainable import Freeze, OpenTrainables, Trainable
 
 _attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.WeakKeyDictionary()
 
@@ -91,7 +91,7 @@ class Base:
         self._current = Current(self._selected, self._fused)
         self._fingerprint: str | None = None
         self._freeze = Freeze(model)
-        self._trainables = Openings(self)
+        self._trainables = OpenTrainables(self)
 
     def __repr__(self) -> str:
         plugged = (

@@ -117,7 +117,7 @@ def score(
     encoder = Encoder(base.tokenizer, head.vocabulary)
     sums: dict[int, float] = {}
     counts, sizes, waiting = [], [], []
-    for number, document in enumerate(opened(encoder, found, tokens)):
+    for number, document in enumerate(encoded_documents(encoder, found, tokens)):
         windows = _windows(document, length, stride, before)
         counts.append(int(sum(w[1].sum() for w in windows)))
         sizes.append(document.bytes)
@@ -140,7 +140,7 @@ def default_length(base: Base) -> int:
     return min(512, base.context or 512)
 
 
-def opened(encoder: Encoder, found: Any, limit: int | None) -> Iterator[Encoded]:
+def encoded_documents(encoder: Encoder, found: Any, limit: int | None) -> Iterator[Encoded]:
     """Documents, each opened by the tokenizer's bos (else eos) so that its first token is scored too, up to a limit."""
     opener = opener_of(encoder.tokenizer)
     seen = 0

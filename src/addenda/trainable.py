@@ -35,7 +35,7 @@ class Freeze:
                 parameter.requires_grad_(self._flags.get(name, parameter.requires_grad))
 
 
-class Openings:
+class OpenTrainables:
     """The trainables of a base that are open: what each changes is put back when none needs it any more."""
 
     def __init__(self, base: Base) -> None:

@@ -16,7 +16,7 @@ from addenda.cli import app
 from addenda.core.errors import DataError
 from addenda.core.module import KnowledgeModule
 from addenda.measuring import evaluate as file
-from addenda.measuring import opening
+from addenda.measuring import inputs
 from addenda.measuring.evaluate import evaluate
 from addenda.measuring.facts import biographies
 from pico import pico, pico_tokenizer
@@ -106,7 +106,7 @@ def test_a_package_that_is_missing_is_told_before_anything_is_scored(
     base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file, "score", lambda *_, **__: pytest.fail("scored first"))
-    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    monkeypatch.setattr(inputs, "find_spec", lambda name: None)
     with pytest.raises(AddendaError, match="needs bm25s: pip install"):
         evaluate(base, TEXTS, "m", facts=biographies(2), snapshot=biographies(2))
     base.tokenizer = None

@@ -6,12 +6,13 @@ import importlib
 import pkgutil
 from dataclasses import dataclass, field
 
+from addenda.bases import architectures as tables
 from addenda.core.errors import UnsupportedError, known
 from addenda.core.site import Seam
 
 
 @dataclass(frozen=True)
-class Units:
+class FFNPaths:
     """The linear layers that hold an FFN's hidden units, by path inside the layer, and where the config speaks of them.
 
     `gate`, activated, multiplies `up`; it is None in a plain MLP, and the path of `up` itself where one product gives
@@ -41,21 +42,21 @@ class Architecture:
     attention: str = "self_attn"
     input_norm: str | None = "input_layernorm"
     ffn: str | tuple[str, str] = "mlp"
-    units: Units | None = Units()
+    units: FFNPaths | None = FFNPaths()
     inner: str | None = None
     rotary: bool = True
     refuses: dict[Seam, str] = field(default_factory=dict)
 
 
 def architecture_of(model_type: str) -> Architecture:
-    """The table for transformers' `model_type`, from the file of that name in this folder.
+    """The table for transformers' `model_type`, from the file of that name in `architectures/`.
 
     Raises:
         UnsupportedError: there is no such file; the message lists the architectures there are.
     """
     name = model_type.replace("-", "_")
     if name in architectures():
-        return importlib.import_module(f"addenda.bases.{name}").TABLE
+        return importlib.import_module(f"{tables.__name__}.{name}").TABLE
     raise UnsupportedError(
         f"architecture '{model_type}' has no table yet; supported are {known(name, architectures())}. "
         "A table is one short file: see CONTRIBUTING, 'Add an architecture'"
@@ -63,8 +64,5 @@ def architecture_of(model_type: str) -> Architecture:
 
 
 def architectures() -> tuple[str, ...]:
-    """The model types with a table."""
-    import addenda.bases as package
-
-    own = {"architecture", "host", "hooks", "attention", "fingerprint", "folding", "load", "reading", "cache"}
-    return tuple(info.name for info in pkgutil.iter_modules(package.__path__) if info.name not in own)
+    """The model types with a table: the files of `architectures/`."""
+    return tuple(info.name for info in pkgutil.iter_modules(tables.__path__))

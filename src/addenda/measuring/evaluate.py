@@ -16,7 +16,7 @@ from addenda.measuring.disturbance import TOKENS as ON_NEUTRALITY
 from addenda.measuring.disturbance import Disturbance, disturbance
 from addenda.measuring.edits import EditScores, score_edits
 from addenda.measuring.facts import Facts
-from addenda.measuring.opening import opened
+from addenda.measuring.inputs import open_inputs
 from addenda.measuring.recall import Recall, recall
 from addenda.measuring.spectrum import Health
 from addenda.measuring.spectrum import spectrum as spectra
@@ -132,7 +132,7 @@ def evaluate(
     if not any(one is not None and (not hasattr(one, "__len__") or len(one)) for one in asked):
         raise AddendaError("evaluate needs at least one text by name, or tasks, facts, edits, neutrality or spectrum")
     weights = weights_of(modules)
-    given = opened(
+    given = open_inputs(
         base, texts or {}, weights, tasks=tasks, facts=facts, snapshot=snapshot, edits=edits, neutrality=neutrality,
         spectrum=spectrum, limit=limit,
     )  # fmt: skip
@@ -191,6 +191,6 @@ def _moved(texts: Sequence[OnText], recalled: Recall | None) -> dict[str, Interv
 def _on_tasks(base: Base, tasks: Sequence[str], weights: dict[str, float], limit: int | None) -> tuple[OnTask, ...]:
     if not tasks:
         return ()
-    from addenda.measuring.harness import evaluate_tasks  # there: `opened` has looked
+    from addenda.measuring.harness import evaluate_tasks  # there: `open_inputs` has looked
 
     return tuple(evaluate_tasks(base, tasks, {"modules": weights} if weights else None, limit=limit))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from addenda.core.errors import DataError
 from addenda.encoding import Encoder
-from addenda.scoring import opened
+from addenda.scoring import encoded_documents
 from addenda.texts import Texts
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def pieces_of(
     for length in chosen:
         documents: list[list[np.ndarray]] = []
         wanted = max(1, tokens // length)
-        for document in opened(Encoder(base.tokenizer, base.vocabulary), source, None):
+        for document in encoded_documents(Encoder(base.tokenizer, base.vocabulary), source, None):
             pieces = [document.ids[at : at + length] for at in range(0, len(document.ids) - length + 1, length)]
             documents.append(pieces)
             if sum(map(bool, documents)) >= wanted:

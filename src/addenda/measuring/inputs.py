@@ -1,4 +1,4 @@
-"""Opening: everything that an evaluation will read, looked at before anything is scored, so that no mistake costs an hour."""
+"""Inputs: everything that an evaluation will read, looked at before anything is scored, so that no mistake costs an hour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Opened:
+class Inputs:
     """What `evaluate` was given, opened; `sources` has what files are called, without folder and ending."""
 
     texts: dict[str, Texts]
@@ -35,7 +35,7 @@ class Opened:
     sources: dict[str, str]
 
 
-def opened(
+def open_inputs(
     base: Base,
     texts: Mapping[str, Any],
     weights: Mapping[str, float],
@@ -47,7 +47,7 @@ def opened(
     neutrality: Any,
     spectrum: Any,
     limit: int | None,
-) -> Opened:
+) -> Inputs:
     """Open what is to be measured; arguments as of `evaluate`.
 
     Raises:
@@ -71,7 +71,7 @@ def opened(
         check_idle(base)
     _check_tasks(tasks)
     files = {"facts": facts, "snapshot": snapshot, "edits": edits, "spectrum": None}
-    found = Opened(
+    found = Inputs(
         texts={name: _readable(open_texts(source)) for name, source in texts.items()},
         facts=load_facts(facts) if isinstance(facts, str | Path) else facts,
         snapshot=load_facts(snapshot) if isinstance(snapshot, str | Path) else snapshot,

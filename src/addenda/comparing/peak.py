@@ -1,4 +1,4 @@
-"""Memory: what training takes at most beside the base, on a GPU or resident in this process; None where nothing tells."""
+"""Peak memory: what training takes at most beside the base, on a GPU or resident in this process; None where nothing tells."""
 
 from __future__ import annotations
 

@@ -1,0 +1,5 @@
+"""Gemma 3 text models, with mixed windows; post-norms stand after what a site sees."""
+
+from addenda.bases.architecture import Architecture, FFNPaths
+
+TABLE = Architecture(units=FFNPaths(activation="hidden_activation"))
