@@ -89,7 +89,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "a gate's weight without a gate": (
         "train x --base {base} --corpus {corpus} --tokens 4096 --kind lora --set gate_weight=5",
-        "gate_weight=5.0 is for a context gate, which 'x' (LoRA) lacks",
+        "gate_weight=5.0 is for a gate that 'x' (LoRA) lacks",
     ),
     "a teacher's context without a teacher": (
         "train x --base {base} --corpus {corpus} --tokens 4096 --set context=64",

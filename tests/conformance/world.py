@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import addenda
+from addenda.core.context_gate import ContextGate
+from addenda.core.document_gate import DocumentGate, page
 from addenda.core.module import KnowledgeModule
 from addenda.core.state import Share
 from conformance.kinds import CASES, TEXT
@@ -170,7 +172,33 @@ def cut_gates(base: addenda.Base, module: KnowledgeModule) -> None:
         site = module.gate.site
         padded = site_inputs(base, [site], padded=True)[site]
         rows = [*inputs[site], *(padded[row, -length:] for row, length in enumerate(LENGTHS) if length < TOKENS)]
-        cut_context_gate(module.gate, rows)
+        CUTS[type(module.gate)](module.gate, rows)
+
+
+def cut_document_gate(gate: Any, rows: list[Tensor]) -> None:
+    """Choose a network and a threshold so that in every row [T, D] some tokens are live and some are dead."""
+    random = torch.Generator().manual_seed(0)
+    gate.drift.fill_(0.1)
+    gate.room.fill_(0.5)
+    best = 0.0
+    for _ in range(200):
+        up = torch.randn(gate.up.shape, generator=random)
+        down = torch.randn(gate.down.shape, generator=random) * 0.5
+        sums = [
+            page(
+                (torch.nn.functional.silu(x.float() @ up.T) @ down - 0.3)[None].clamp(-4.0, 4.0) - 0.1,
+                torch.tensor(torch.inf),
+                None,
+            )
+            for x in rows
+        ]
+        least, most = max(float(s.min()) for s in sums), min(float(s.max()) for s in sums)
+        if min(most - least, most) > best:
+            best = min(most - least, most)
+            for name, value in (("up", up), ("down", down), ("bias", torch.tensor(-0.3))):
+                getattr(gate, name).copy_(value)
+            gate.threshold.fill_(max((least + most) / 2, most / 2))
+    assert best > 0, "no gate crosses its threshold in every row"
 
 
 def cut_context_gate(gate: Any, rows: list[Tensor]) -> None:
@@ -187,6 +215,9 @@ def cut_context_gate(gate: Any, rows: list[Tensor]) -> None:
     assert most[best] > least[best], "no gate crosses its threshold in every row"
     gate.weight.copy_(drawn[best])
     gate.threshold.copy_((most[best] + least[best]) / 2)
+
+
+CUTS = {ContextGate: cut_context_gate, DocumentGate: cut_document_gate}
 
 
 def site_inputs(base: addenda.Base, keys: Sequence[str], padded: bool = False) -> dict[str, Tensor]:
