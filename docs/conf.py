@@ -18,7 +18,7 @@ version = release = addenda.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_parser"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "results"]  # the tables in results/ are included by results.md
+exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
