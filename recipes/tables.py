@@ -5,9 +5,9 @@ A page `docs/results/<study>.md` is written by hand. Its tables stand between ma
     <!-- tables: Ablations; Smaller budgets -->
     <!-- /tables -->
 
-Marks with titles take the tables whose title, or whose first column where there is no title, begins so. One pair of marks
-without titles takes the rest. The study's command fills them from its records. Where there is no page yet, the tables are
-the page.
+Marks with titles take the tables whose title, or whose first column where there is no title, begins so, in the order of
+the titles. One pair of marks without titles takes the rest. The study's command fills them from its records; a place
+stays empty while the records give no such table. Where there is no page yet, the tables are the page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def write_tables(page: Path, text: str) -> None:
     """Put tables between the marks of a page, or make them the page where there is none.
 
     Raises:
-        AddendaError: the page has no place for some of the tables, or names a table that there is not.
+        AddendaError: the page has no place for some of the tables.
     """
     page.write_text(filled(page.read_text(ENCODING), text, page.name) if page.exists() else text, ENCODING)
 
@@ -41,12 +41,11 @@ def filled(page: str, text: str, name: str) -> str:
     bodies: dict[int, list[str]] = {}
     for mark in sorted(marks, key=lambda mark: mark["titles"] is None):  # those with titles choose first
         titles = mark["titles"].split("; ") if mark["titles"] else [""]
+        bodies[mark.start()] = []
         for title in titles:
-            if not any(part.lstrip("#| ").startswith(title) for part in left):
-                raise AddendaError(f"{name} has a place for '{title}', and there is no such table")
-        taken = [part for part in left if part.lstrip("#| ").startswith(tuple(titles))]
-        left = [part for part in left if part not in taken]
-        bodies[mark.start()] = taken
+            taken = [part for part in left if part.lstrip("#| ").startswith(title)]
+            bodies[mark.start()] += taken
+            left = [part for part in left if part not in taken]
     if left:
         heads = "; ".join(part.splitlines()[0] for part in left)
         raise AddendaError(

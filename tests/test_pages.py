@@ -66,6 +66,12 @@ def test_tables_go_between_the_marks_of_a_page(tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == text.replace("0.2", "0.3")
 
 
+def test_tables_stand_in_the_order_of_the_titles() -> None:
+    text = tables().filled("<!-- tables: At the edge; sweep; Ends -->\n<!-- /tables -->\n", TABLES, "study.md")
+    places = [text.index(part) for part in ("At the edge of", "| sweep", "### Ends")]
+    assert places == sorted(places)
+
+
 def test_without_a_page_the_tables_are_the_page(tmp_path: Path) -> None:
     page = tmp_path / "study.md"
     for text in (TABLES, TABLES.replace("0.2", "0.3")):
@@ -73,23 +79,20 @@ def test_without_a_page_the_tables_are_the_page(tmp_path: Path) -> None:
         assert page.read_text(encoding="utf-8") == text
 
 
-@pytest.mark.parametrize(
-    ("page", "message"),
-    [
-        (PAGE.replace("Ends", "Widths"), "a place for 'Widths', and there is no such table"),
-        (PAGE.replace("Ends", "Ends; Widths"), "a place for 'Widths', and there is no such table"),
-        (
-            PAGE.replace("<!-- tables -->\n<!-- /tables -->\n", ""),
-            r"no place for: \| sweep: method \| lr \|; At the edge",
-        ),
-    ],
-)
-def test_no_table_is_lost_and_none_is_missed(tmp_path: Path, page: str, message: str) -> None:
-    file = tmp_path / "study.md"
+def test_a_page_without_a_place_for_a_table_is_an_error_and_stays(tmp_path: Path) -> None:
+    file, page = tmp_path / "study.md", PAGE.replace("<!-- tables -->\n<!-- /tables -->\n", "")
     file.write_text(page, encoding="utf-8")
-    with pytest.raises(AddendaError, match=message):
+    with pytest.raises(AddendaError, match=r"no place for: \| sweep: method \| lr \|; At the edge"):
         tables().write_tables(file, TABLES)
     assert file.read_text(encoding="utf-8") == page
+
+
+def test_a_place_without_a_table_stays_empty() -> None:
+    page = PAGE.replace("Ends", "Widths; Ends")
+    assert tables().filled(page, TABLES, "study.md") == tables().filled(PAGE, TABLES, "study.md").replace(
+        "tables: Ends", "tables: Widths; Ends"
+    )
+    assert "old" not in tables().filled(PAGE.replace("Ends", "Widths"), TABLES, "study.md")
 
 
 def made(study: str) -> str:
@@ -137,6 +140,9 @@ def test_a_study_says_what_was_asked_answered_done_and_left_out(study: str) -> N
     at = [page.find(part) for part in wanted]
     assert -1 not in at
     assert at[:3] == sorted(at[:3])
+    shown = [mark["body"].strip() for mark in tables().MARKS.finditer(page)]
+    assert shown
+    assert all(shown)
     command = re.search(r"## How it was done.*?```bash\n(.*?)```", page, re.DOTALL)
     assert command
     assert re.search(r"^(python -m (recipes|benchmarks)\b|make bench)", command[1], re.MULTILINE)
