@@ -63,6 +63,8 @@ def memorize(
 ) -> MemorizeReport:
     """Read a text once, chunk by chunk, and write each chunk into a module after it was scored; the base is frozen.
 
+    It lowers the loss of the text's continuation. It is not for questions about the text: facts are hardly recalled.
+
     Each chunk is first predicted from the window before it and from what the memory holds by then (the online loss), and
     then written: one step of AdamW on its loss. Memory in use does not grow with the text. Any kind can be written so;
     `LoRA` gives the rival TempLoRA. Several names read several texts at once, as rows of one batch.
