@@ -31,6 +31,7 @@ from addenda.core.contracts import AttentionAdapter
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
 from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling
+from addenda.prompting import check_ids
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -159,6 +160,7 @@ class Machinery:
             if fusion is not None or chosen.empty:
                 return original(*args, **kwargs)
             tokens = find("input_ids", args, kwargs)
+            self._check_ids(tokens)
             tokens = find("inputs_embeds", args, kwargs) if tokens is None else tokens
             cache = find("past_key_values", args, kwargs)
             call = self._call(chosen, tokens, find("attention_mask", args, kwargs), cache)
@@ -177,6 +179,13 @@ class Machinery:
             return out
 
         return forward
+
+    def _check_ids(self, ids: Any, anywhere: bool = False) -> None:
+        """Say what is wrong with ids beyond the embeddings; on a GPU, which would have to be waited for, once a `generate`."""
+        if compiling() or type(ids) is not Tensor or ids.is_floating_point() or ids.is_meta or not ids.numel():
+            return
+        if anywhere or ids.device.type == "cpu":
+            check_ids(ids, self.host.vocabulary())
 
     def _call(self, chosen: Selection, tokens: Tensor, attention_mask: Any, cache: Any) -> Call:
         batch, length = tokens.shape[0], tokens.shape[1]
@@ -210,6 +219,7 @@ class Machinery:
     def _around_generate(self, original: Forward, me: Replaced) -> Forward:
         def generate(inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
             given = next((kwargs[n] for n in ("input_ids", "inputs_embeds") if kwargs.get(n) is not None), inputs)
+            self._check_ids(given, anywhere=True)
             before, RUNTIME.prompts = RUNTIME.prompts, 1 if given is None else len(given)
             try:
                 return original(inputs, *args, **kwargs)
