@@ -31,6 +31,7 @@ FLOORS: dict[str, int] = {
     "hub.py": 2,
     "intervals.py": 2,
     "modelcard.py": 2,
+    "module_folders.py": 2,
     "peft_format.py": 2,
     "plugging.py": 2,
     "prompting.py": 2,

@@ -24,7 +24,7 @@ from addenda.bases.reading import BaseReader
 from addenda.core.card import BaseRecord, Card
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, UnsupportedError, known
-from addenda.core.module import KnowledgeModule, check_name
+from addenda.core.module import KnowledgeModule, Plugged, check_name
 from addenda.core.registry import options_of
 from addenda.core.state import Collector, Watch, compiling
 from addenda.prompting import check_ids, prepared
@@ -84,7 +84,7 @@ class Base:
         loaded_from = Path(loaded_from).name if Path(loaded_from).is_dir() else loaded_from
         self.name = name or loaded_from or self.anatomy.model_type
         self.reader = BaseReader(self.host)
-        self._modules: dict[str, KnowledgeModule] = {}
+        self._modules = Plugged()
         #: read-only view of the plugged modules by name
         self.modules: Mapping[str, KnowledgeModule] = MappingProxyType(self._modules)
         self._machinery = Machinery(self)
