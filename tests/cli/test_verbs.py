@@ -164,7 +164,18 @@ def test_alongside_takes_plugged_modules(call: Any, place: Any, trained: Path, t
 
 
 def test_generate_continues_each_prompt(call: Any, place: Any, trained: Path) -> None:
-    words = ["generate", "the patients", "the river", "--base", place.base, "--plug", trained, "--max-tokens", "6"]
+    words = [
+        "generate",
+        "the patients",
+        "the river",
+        "--raw",
+        "--base",
+        place.base,
+        "--plug",
+        trained,
+        "--max-tokens",
+        "6",
+    ]
     said = call(*words, "--side-by-side", "--json")
     assert said.code == 0, said.err
     assert said.json["modules"] == {"med": 1.0}
@@ -172,7 +183,7 @@ def test_generate_continues_each_prompt(call: Any, place: Any, trained: Path) ->
     assert (first["prompt"], second["prompt"]) == ("the patients", "the river")
     assert [one["by"] for one in first["continuations"]] == ["base", "med"]
     assert first["continuations"][0]["tokens"] <= 6
-    bare = call("generate", "the patients", "--base", place.base, "--max-tokens", "6", "--json")
+    bare = call("generate", "the patients", "--raw", "--base", place.base, "--max-tokens", "6", "--json")
     assert bare.json["prompts"][0]["continuations"] == [first["continuations"][0]]
     shown = call(*words)
     assert shown.code == 0
@@ -185,13 +196,46 @@ def test_a_gate_that_stays_shut_is_told(capsys: pytest.CaptureFixture[str]) -> N
     from addenda.cli.generate import show
 
     def shown(other: str, gated: list[str]) -> str:
-        written = [{"by": "base", "text": "and so on"}, {"by": "med", "text": other}]
-        show(Console(width=200), [{"prompt": "hi", "continuations": written}], gated)
+        written = [{"by": "base", "text": "and so on", "ended": False}, {"by": "med", "text": other, "ended": False}]
+        hints = {"med": "addenda inspect runs/med --text hi"}
+        show(Console(width=200), [{"prompt": "hi", "continuations": written}], gated, hints)
         return capsys.readouterr().out
 
-    assert "Nothing changed: the gate of med reads the document so far" in shown("and so on", ["med"])
+    told = shown("and so on", ["med"])
+    assert "Nothing changed: the gate of med reads the document so far" in told
+    assert "addenda inspect runs/med --text hi" in told
     assert "Nothing changed" not in shown("and so forth", ["med"])
     assert "Nothing changed" not in shown("and so on", [])
+
+
+@pytest.mark.parametrize(("chat", "other"), [(True, "--raw"), (False, "--chat")])
+def test_an_answer_that_ended_at_once_is_no_empty_cell(
+    chat: bool, other: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    from addenda.cli.generate import show
+
+    empty, full = {"by": "a", "text": " ", "ended": True}, {"by": "b", "text": "and so on", "ended": False}
+    for written in ([empty], [empty, full]):
+        show(Console(width=100), [{"prompt": "hi", "continuations": written}], chat=chat)
+        told = capsys.readouterr().out
+        assert "(ended at once)" in told
+        assert f"The first token ended the text, so nothing was written. {other} asks the other way." in told
+    show(Console(width=100), [{"prompt": "hi", "continuations": [full]}], chat=chat)
+    assert "ended" not in capsys.readouterr().out
+
+
+def test_generate_asks_in_the_chats_form_unless_told_otherwise(call: Any, place: Any) -> None:
+    words = ["generate", "the patients", "--base", place.base, "--max-tokens", "6", "--json"]
+    asked, raw, told = call(*words), call(*words, "--raw"), call(*words, "--system", "be kind")
+    assert (asked.json["chat"], raw.json["chat"]) == (True, False)
+    assert told.json["system"] == "be kind"
+    texts = [said.json["prompts"][0]["continuations"][0]["text"] for said in (asked, raw, told)]
+    assert len(set(texts)) == 3
+    assert call(*words, "--chat").json["prompts"] == asked.json["prompts"]
+    refused = call(*words, "--raw", "--system", "be kind")
+    assert (refused.code, "no place for a system text" in refused.err) == (2, True)
 
 
 def test_generate_reads_weights_folders_files_and_standard_input(
@@ -265,7 +309,7 @@ def test_inspect_shows_a_module(call: Any, place: Any, trained: Path) -> None:
     assert [part["at"] for part in said.json["parts"]] == ["layer 1", "layer 2", "gate"]
     assert sum(part["numbers"] for part in said.json["parts"]) >= said.json["card"]["parameters"]
     shown = call("inspect", trained)
-    assert all(word in shown.out for word in ("NeutralResidues", "layer 2", "learning"))
+    assert all(word in shown.out for word in ("NeutralResidues", "layers 1-2", "2 x ffn.down 64x8, ffn.up", "learning"))
 
 
 def test_inspect_shows_where_a_gate_fires(call: Any, place: Any, trained: Path) -> None:

@@ -37,36 +37,24 @@ def share(found: Interval | None, sign: str = "") -> str:
 
 def texts(found: Evaluation, label: str) -> Table:
     """Held-out loss of each text."""
-    more = [f"with {label}", "change (below 0: learned)", f"perplexity with {label}"] if found.modules else []
-    table = table_of(
-        f"Held-out loss, nats per token [95% interval]: {found.base}",
-        "text", "documents", "tokens", "base", "perplexity", "bits/byte", *more,
-    )  # fmt: skip
-    for one in found.texts:
-        off, on, change = one.off, one.on, one.difference
-        row = [
-            one.name,
-            f"{off.documents:,}",
-            f"{off.tokens:,}",
-            _interval(off),
-            f"{off.perplexity:,.2f}",
-            f"{off.bits_per_byte:.3f}",
-        ]
+    more = [f"with {label}", "change (below 0: learned)"] if found.modules else []
+    table = table_of(f"Held-out loss, nats per token [95% interval]: {found.base}", "text", "base", *more, "perplexity")
+    for text in found.texts:
+        off, on, change = text.off, text.on, text.difference
+        row = [f"{text.name}\n{off.documents:,} documents\n{off.tokens:,} tokens", _interval(off)]
+        perplexity = f"{off.perplexity:,.2f}"
         if on is not None and change is not None:
-            row += [
-                _interval(on),
-                _interval(change, "+"),
-                f"{on.perplexity:,.2f}",
-            ]
-        table.add_row(*row)
+            row += [_interval(on), _interval(change, "+")]
+            perplexity += f", then {on.perplexity:,.2f}"
+        table.add_row(*row, f"{perplexity}\n{off.bits_per_byte:.3f} bits/byte")
     return table
 
 
 def _interval(found: Score | Difference, sign: str = "") -> str:
-    """A number with its interval, which one document alone does not have."""
+    """A number with its interval below it, which one document alone does not have."""
     if found.documents < 2:
         return f"{found.nats:{sign}.4f}"
-    return f"{found.nats:{sign}.4f} \\[{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
+    return f"{found.nats:{sign}.4f}\n\\[{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
 
 
 def tasks(found: Sequence[OnTask], label: str) -> Table:

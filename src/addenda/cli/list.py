@@ -39,7 +39,7 @@ def list(
 
 
 def show(out: Console, listed: Sequence[ListedModule], where: str) -> None:
-    """A line a module, and below it where it lies; what cannot be read is told with its reason."""
+    """A line a module, under its path, with its name where that is another; what cannot be read is told with its reason."""
     from rich.table import Table
     from rich.text import Text
 
@@ -54,10 +54,10 @@ def show(out: Console, listed: Sequence[ListedModule], where: str) -> None:
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("made", no_wrap=True)
         for module in readable:
-            cells = (module.name, module.kind, module.gate or "", module.base)
-            table.add_row(*map(Text, cells), size(module.bytes), tokens(module.tokens), nats(module.gain), nats(module.forgot),
-                          module.created[:10])  # fmt: skip
-            table.add_row(Text(f"  {module.path}", style="dim", overflow="fold"))
+            named = "" if module.path.name == module.name else f" ({module.name})"
+            words = (f"{module.path}{named}", module.kind, module.gate or "", module.base)
+            numbers = (size(module.bytes), tokens(module.tokens), nats(module.gain), nats(module.forgot))
+            table.add_row(*map(Text, words), *numbers, module.created[:10])
         out.print(table)
     if not listed:
         out.print(f"no module under {where}; addenda train makes one", markup=False)
