@@ -208,7 +208,10 @@ def test_a_folder_is_published_as_it_stands_and_privately(hub: HubStandIn, tmp_p
     assert "licence: not stated" in said
     publish(folder, "me/open", private=False, token="t")
     # older clients of the hub say `private`, newer ones `visibility`
-    assert [asked.get("visibility") == "private" or asked.get("private") is True for asked in hub.created] == [True, False]
+    assert [asked.get("visibility") == "private" or asked.get("private") is True for asked in hub.created] == [
+        True,
+        False,
+    ]
     assert addenda.publish is publish
 
 

@@ -462,3 +462,86 @@ def test_compare_tells_its_table_and_its_page(call: Any, place: Any, tmp_path: P
     assert (tmp_path / "out" / "report.html").exists()
     said = call(*("loar" if word == "lora" else word for word in words))
     assert (said.code, "no method 'loar'" in said.err) == (2, True)
+
+
+def test_what_is_shown_fits_a_screen(call: Any, place: Any, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained.parent)
+    based = ["--base", place.base]
+    for words in (
+        ["inspect", *based],
+        ["inspect", "med", *based, "--text", "the patients were given insulin and sang"],
+        ["evaluate", "--plug", "med", *based, "--on", f"held={place.held_out}", "--on", f"general={place.replay}"],
+        ["evaluate", "--plug", "med", *based, "--neutrality", place.replay, "--spectrum", place.replay],
+        ["generate", "the patients", "a", "--side-by-side", "--plug", "med", *based, "--max-tokens", "80"],
+        ["list", "."],
+    ):
+        said = call(*words)
+        assert said.code == 0, said.err
+        lines = [line for line in said.out.splitlines() if "addenda inspect" not in line]  # a command is never broken
+        assert max(map(len, lines)) <= 100, said.out
+        assert len(lines) <= 40, said.out
+
+
+def deep(layers: int) -> Any:
+    """What inspection finds in a module of many layers."""
+    from addenda.core.card import BaseRecord, Card, Measure
+    from addenda.measuring.inspection import ModuleInspection, PartSize
+
+    base = BaseRecord(name="b", model_type="llama", fingerprint="0" * 64, parameters=1)
+    measures = [Measure(name="acc", value=0.5, on=f"task {n}") for n in range(50)]
+    card = Card(name="m", kind="LoRA", base=base, measures=measures)
+    shapes = {"ffn.down": (576, 144), "ffn.up": (288, 576)}
+    parts = [PartSize(f"layer {n}", 1, 1000, 4000, shapes) for n in range(30)]
+    parts[12] = PartSize("layer 12", 1, 999, 3996, shapes | {"ffn.up": (287, 576)})
+    return ModuleInspection(card, (*parts, PartSize("gate", 1, 3, 12, {"threshold": ()})), "float32")
+
+
+def test_like_layers_stand_together(capsys: pytest.CaptureFixture[str]) -> None:
+    from addenda.cli.answers import console
+    from addenda.cli.inspect import grouped, show_module
+
+    found = deep(30)
+    assert [at for at, _ in grouped(found.parts)] == ["layers 0-11", "layer 12", "layers 13-29", "gate"]
+    assert len(grouped(found.parts, apart=True)) == 31
+    show_module(console(), found)
+    told = capsys.readouterr().out
+    assert "12 x ffn.down 576x144, ffn.up 288x576" in told
+    assert "12,000" in told
+    assert "and 38 more measures: --verbose shows them all" in told
+    show_module(console(), found, verbose=True)
+    told = capsys.readouterr().out
+    assert "layer 29" in told
+    assert "task 49" in told
+
+
+def test_of_many_layers_activity_shows_the_mean_and_the_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    from addenda.cli.answers import console
+    from addenda.cli.inspect import _activity
+    from addenda.measuring.activity import Activity
+
+    values = np.full((30, 4), 0.5)
+    values[7], values[3] = 0.9, 0.1
+    seen = Activity("m", "LoRA", "gate", ("a", "b", "c", "d"), tuple(f"layer {n}" for n in range(30)), values, 0)
+    _activity(console(), seen, verbose=False)
+    told = capsys.readouterr().out
+    assert all(
+        words in told for words in ("mean of 30", "layer 7, the most", "layer 3, the least", "and 28 more layers")
+    )
+    _activity(console(), seen, verbose=True)
+    assert "layer 29" in capsys.readouterr().out
+
+
+def test_of_many_sites_the_spectrum_shows_three() -> None:
+    from addenda.cli.evaluated import spectrum
+    from addenda.measuring.spectrum import Health, Spectrum
+
+    def site(number: int) -> Health:
+        of = Spectrum(participation=float(number), entropy=0.5, early=0.5, shift=None, dimensions=64)
+        return Health(site=f"layers.{number}.ffn", host=None, module=None, added=of)
+
+    few, many = spectrum("m", [site(n) for n in range(12)]), spectrum("m", [site(n) for n in range(30)])
+    assert (few.row_count, few.caption) == (12, None)
+    assert list(many.columns[0].cells) == ["layers.0.ffn", "layers.15.ffn", "layers.29.ffn"]
+    assert "of 30 sites" in str(many.caption)

@@ -1,5 +1,6 @@
 """`addenda chat`: talk with a base, and switch modules on and off as you go."""
 
+# budget: the signature of `chat` is its command line
 from __future__ import annotations
 
 import contextlib

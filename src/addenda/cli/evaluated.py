@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from addenda.scoring import Difference, Score
 
 
+#: sites of a module that are shown one by one
+MOST_SITES = 12
+
+
 def table_of(title: str, *columns: str) -> Table:
     """An empty table: words to the left in its first column, numbers to the right in all others."""
     table = Table(title=title, title_justify="left")
@@ -146,9 +150,19 @@ def spectrum(name: str, sites: Sequence[Health]) -> Table:
         "shift by the non-linearity)",
         "site", "host's units", "its units", "what it adds",
     )  # fmt: skip
-    for one in sites:
-        table.add_row(one.site, _spectrum(one.host), _spectrum(one.module), _spectrum(one.added))
+    for site in _telling(sites):
+        table.add_row(site.site, _spectrum(site.host), _spectrum(site.module), _spectrum(site.added))
+    left = len(sites) - table.row_count
+    table.caption = f"the least, the middle and the most of {len(sites)} sites; --json has all" if left else None
     return table
+
+
+def _telling(sites: Sequence[Health]) -> list[Health]:
+    """All sites, or of more than a screen takes the one with the least directions, the middle one and the one with the most."""
+    if len(sites) <= MOST_SITES:
+        return list(sites)
+    ranked = sorted(sites, key=lambda site: -1.0 if site.added is None else site.added.participation)
+    return [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
 
 
 def _spectrum(found: Spectrum | None) -> str:
