@@ -131,6 +131,19 @@ def test_lm_eval_asks_alike(sort: Any) -> None:
     assert answers[0] == answers[1]
 
 
+def test_lm_eval_gets_plain_ids_whatever_the_models_settings_return() -> None:
+    pytest.importorskip("lm_eval")
+    from lm_eval.api.instance import Instance
+
+    from addenda.measuring.harness import AddendaLM
+
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    ask = [Instance("generate_until", {}, ("the", {"until": ["\n"], "max_gen_toks": 6}), 0)]
+    plain = AddendaLM(base=base, batch_size=1).generate_until(ask)
+    base.model.generation_config.update(return_dict_in_generate=True, output_scores=True, stop_strings=["the"])
+    assert AddendaLM(base=base, batch_size=1).generate_until(ask) == plain
+
+
 def test_words_stand_with_their_tokens_whatever_is_put_around(sort: Any) -> None:
     base = addenda.attach(pico("llama"), sort[0])
     base.new("m", addenda.LoRA(rank=2))

@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -84,9 +83,9 @@ class Base:
         loaded_from = Path(loaded_from).name if Path(loaded_from).is_dir() else loaded_from
         self.name = name or loaded_from or self.anatomy.model_type
         self.reader = BaseReader(self.host)
-        self._modules = Plugged()
+        self._modules: dict[str, KnowledgeModule] = {}
         #: read-only view of the plugged modules by name
-        self.modules: Mapping[str, KnowledgeModule] = MappingProxyType(self._modules)
+        self.modules: Mapping[str, KnowledgeModule] = Plugged(self._modules)
         self._machinery = Machinery(self)
         self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=NOTHING)
         self._fused: contextvars.ContextVar[Fusion | None] = contextvars.ContextVar("fused", default=None)

@@ -199,8 +199,20 @@ class KnowledgeModule(nn.Module):
         )
 
 
-class Plugged(dict[str, KnowledgeModule]):
-    """Modules by name; printed one a line."""
+class Plugged(Mapping[str, KnowledgeModule]):
+    """A read-only view of modules by name; printed one a line. Not a dict of its own: compilers trace plain ones only."""
+
+    def __init__(self, modules: Mapping[str, KnowledgeModule]) -> None:
+        self._held = modules
+
+    def __getitem__(self, name: str) -> KnowledgeModule:
+        return self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
 
     def __repr__(self) -> str:
         return "{" + ",\n ".join(f"{name!r}: {module!r}" for name, module in self.items()) + "}"
