@@ -43,6 +43,9 @@ _WHERE = {
     "load_facts": "measuring.facts",
     "recall": "measuring.recall",
     "push_to_hub": "hub",
+    "publish": "hub",
+    "list_modules": "module_folders",
+    "delete": "module_folders",
     "save_peft": "peft_format",
 }
 
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from addenda.core.card import Card as Card
     from addenda.core.errors import AddendaError as AddendaError
     from addenda.core.module import KnowledgeModule as KnowledgeModule
+    from addenda.hub import publish as publish
     from addenda.hub import push_to_hub as push_to_hub
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
@@ -76,6 +80,8 @@ if TYPE_CHECKING:
     from addenda.measuring.perplexity import perplexity as perplexity
     from addenda.measuring.recall import recall as recall
     from addenda.measuring.recorded import record as record
+    from addenda.module_folders import delete as delete
+    from addenda.module_folders import list_modules as list_modules
     from addenda.peft_format import save_peft as save_peft
     from addenda.plugging import Base as Base
     from addenda.plugging import attach as attach

@@ -7,11 +7,11 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from addenda import selection as selecting
 from addenda import storage
@@ -23,9 +23,10 @@ from addenda.bases.reading import BaseReader
 from addenda.core.card import BaseRecord, Card
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, UnsupportedError, known
-from addenda.core.module import KnowledgeModule, check_name
+from addenda.core.module import KnowledgeModule, Plugged, check_name
 from addenda.core.registry import options_of
 from addenda.core.state import Collector, Watch, compiling
+from addenda.prompting import check_ids, prepared
 from addenda.running import Machinery, watching
 from addenda.selection import NOTHING, Current, Names, Selection
 from addenda.trainable import Freeze, OpenTrainables, Trainable
@@ -84,7 +85,7 @@ class Base:
         self.reader = BaseReader(self.host)
         self._modules: dict[str, KnowledgeModule] = {}
         #: read-only view of the plugged modules by name
-        self.modules: Mapping[str, KnowledgeModule] = MappingProxyType(self._modules)
+        self.modules: Mapping[str, KnowledgeModule] = Plugged(self._modules)
         self._machinery = Machinery(self)
         self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=NOTHING)
         self._fused: contextvars.ContextVar[Fusion | None] = contextvars.ContextVar("fused", default=None)
@@ -329,17 +330,53 @@ class Base:
             parameters=self.anatomy.parameters,
         )
 
-    def tokenize(self, text: str) -> Tensor:
-        """Token ids [T] of a text.
+    def tokenize(self, text: str, *, system: str | None = None, raw: bool | None = True) -> Tensor:
+        """Token ids [T] of a text that is to be gone on with: the tokenizer's bos if it wants one, and no closing token.
+
+        Args:
+            text: a text; or, in the chat's form, what the user asks.
+            system: in the chat's form, what the model is told first.
+            raw: the text as it stands; False: in the chat's form; None: as the base was trained.
 
         Raises:
-            AddendaError: the base was attached without a tokenizer.
+            AddendaError: the base was attached without a tokenizer, or its chat template refuses the text.
+            DataError: the model has no embedding for a token.
         """
-        if self.tokenizer is None:
-            raise AddendaError("this call takes text, and the base has no tokenizer: addenda.attach(model, tokenizer)")
-        return torch.tensor(self.tokenizer(text, verbose=False)["input_ids"], dtype=torch.long)
+        ids = torch.tensor(prepared(self._reads(), text, system=system, raw=raw)[0], dtype=torch.long)
+        check_ids(ids, self.vocabulary)
+        return ids
+
+    def prompts(self, texts: Sequence[str], *, system: str | None = None, raw: bool | None = None) -> dict[str, Tensor]:
+        """Prompts for `base.model.generate(**base.prompts([...]))`: `input_ids` and `attention_mask`, both [B, T].
+
+        In the chat's form where the model has learned one; padded on the left, whatever the tokenizer's own side is, so that
+        every answer begins at column T.
+
+        Args:
+            texts: B prompts.
+            system: what the model is told first, in the chat's form.
+            raw: True: the texts as they stand; False: in the chat's form; None: as the base was trained.
+
+        Raises:
+            AddendaError: as `tokenize`; or there is no text, or one has no token.
+        """
+        if isinstance(texts, str) or not texts:
+            raise AddendaError("prompts takes a list of texts, at least one")
+        rows = [self.tokenize(text, system=system, raw=raw) for text in texts]
+        if not all(map(len, rows)):
+            raise AddendaError("a prompt has no token; give a text to continue")
+        ids = pad_sequence(rows, batch_first=True, padding_side="left")
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+        pad = self.tokenizer.pad_token_id
+        ids = ids.masked_fill(mask == 0, 0 if pad is None or pad >= self.vocabulary else pad)
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _reads(self) -> Any:
+        if self.tokenizer is None:
+            raise AddendaError("this call takes text, and the base has no tokenizer: addenda.attach(model, tokenizer)")
+        return self.tokenizer
 
     def _free(self, name: str) -> None:
         if check_name(name) in self._modules:

@@ -32,6 +32,7 @@ from addenda.core.gate import starts_of
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
 from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling
+from addenda.prompting import check_ids
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -160,6 +161,7 @@ class Machinery:
             if fusion is not None or chosen.empty:
                 return original(*args, **kwargs)
             tokens = find("input_ids", args, kwargs)
+            self._check_ids(tokens)
             tokens = find("inputs_embeds", args, kwargs) if tokens is None else tokens
             cache = find("past_key_values", args, kwargs)
             marks = {name: find(name, args, kwargs) for name in ("attention_mask", "position_ids", "cu_seq_lens_q")}
@@ -179,6 +181,13 @@ class Machinery:
             return out
 
         return forward
+
+    def _check_ids(self, ids: Any, anywhere: bool = False) -> None:
+        """Say what is wrong with ids beyond the embeddings; on a GPU, which would have to be waited for, once a `generate`."""
+        if compiling() or type(ids) is not Tensor or ids.is_floating_point() or ids.is_meta or not ids.numel():
+            return
+        if anywhere or ids.device.type == "cpu":
+            check_ids(ids, self.host.vocabulary())
 
     def _call(
         self, chosen: Selection, tokens: Tensor, cache: Any, attention_mask: Any, position_ids: Any, cu_seq_lens_q: Any
@@ -219,6 +228,7 @@ class Machinery:
     def _around_generate(self, original: Forward, me: Replaced) -> Forward:
         def generate(inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
             given = next((kwargs[n] for n in ("input_ids", "inputs_embeds") if kwargs.get(n) is not None), inputs)
+            self._check_ids(given, anywhere=True)
             before, RUNTIME.prompts = RUNTIME.prompts, 1 if given is None else len(given)
             try:
                 return original(inputs, *args, **kwargs)

@@ -45,6 +45,7 @@ __all__ = [
     "load_folder",
     "load_module",
     "load_peft",
+    "read_card",
     "resolve",
     "save_module",
 ]
@@ -72,10 +73,15 @@ def save_module(module: KnowledgeModule, folder: str | Path, source: str | None 
         digest = write_tensors(new / TENSORS, tensors, {"format": "addenda", "schema": str(SCHEMA)})
         card = described(module, sha256=digest)
         write_text(new / CARD, _card_text(card))
-        write_text(new / README, render(card, source))
+        write_text(new / README, render(card, source or _told_path(folder)))
 
     replace_folder(folder, MEMBERS, fill, size + (1 << 20))
     return folder
+
+
+def _told_path(folder: Path) -> str | None:
+    """A folder as its README may tell it: under the working folder, for any other path is nobody else's business."""
+    return folder.as_posix() if not folder.is_absolute() and ".." not in folder.parts else None
 
 
 def described(module: KnowledgeModule, **more: Any) -> Card:
@@ -162,6 +168,19 @@ def load_module(folder: Path, base: Base, *, name: str | None = None, check: str
         refuse(f"cannot load '{folder}'", problems)
     assert module is not None
     return _filled(module, tensors)
+
+
+def read_card(folder: Path) -> Card:
+    """The card in a module's folder, and nothing else of it.
+
+    Raises:
+        FileError: lists everything wrong with it.
+    """
+    problems: list[str] = []
+    card = _read_card(folder, problems)
+    if problems or card is None:
+        refuse(f"cannot read the card of '{folder}'", problems)
+    return card
 
 
 def load_folder(folder: Path) -> tuple[Card, dict[str, Tensor]]:

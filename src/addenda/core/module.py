@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,34 @@ class KnowledgeModule(nn.Module):
             raise AddendaError(f"module '{self.name}' belongs to no base; make it with base.new or base.plug")
         return self.writer(self, Path(folder))
 
-    def extra_repr(self) -> str:
-        """What `print` shows beside the adapters."""
-        return f"name={self.name!r}, kind={self.kind}, parameters={self.size():,}"
+    def __repr__(self) -> str:
+        """One line: name, kind with what is not its default, size, base, training."""
+        kind: Any = self.kind
+        chosen = [
+            f"{one.name}={getattr(kind, one.name)!r}" for one in fields(kind) if getattr(kind, one.name) != one.default
+        ]
+        tokens = sum(run.tokens for run in self.card.training)
+        trained = f"trained on {tokens:,} tokens" if self.card.training else "not trained"
+        return (
+            f"KnowledgeModule({self.name}: {type(kind).__name__}({', '.join(chosen)}), {self.size():,} parameters "
+            f"at {len(self.adapters)} sites, {trained})"
+        )
+
+
+class Plugged(Mapping[str, KnowledgeModule]):
+    """A read-only view of modules by name; printed one a line. Not a dict of its own: compilers trace plain ones only."""
+
+    def __init__(self, modules: Mapping[str, KnowledgeModule]) -> None:
+        self._held = modules
+
+    def __getitem__(self, name: str) -> KnowledgeModule:
+        return self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __repr__(self) -> str:
+        return "{" + ",\n ".join(f"{name!r}: {module!r}" for name, module in self.items()) + "}"

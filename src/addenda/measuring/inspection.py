@@ -27,6 +27,8 @@ class PartSize:
     sites: int
     numbers: int
     bytes: int
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    """of its tensors, by their names within the layer"""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def _of_module(card: Card, tensors: Mapping[str, Tensor]) -> ModuleInspection:
             len({name.rsplit(".", 1)[0] for name, _ in members}),
             sum(tensor.numel() for _, tensor in members),
             sum(tensor.numel() * tensor.itemsize for _, tensor in members),
+            {_within(name): tuple(tensor.shape) for name, tensor in members},
         )
         for at, members in sorted(parts.items(), key=lambda part: _order(part[0]))
     )
@@ -126,6 +129,12 @@ def _of_base(base: Base) -> BaseInspection:
     dtype = str(base.host.dtype()).removeprefix("torch.")
     device = str(base.device)
     return BaseInspection(base.name, base.fingerprint, dtype, device, base.anatomy, refusals)
+
+
+def _within(name: str) -> str:
+    """A tensor's name without its layer."""
+    words = name.split(".")
+    return ".".join(words[2:] if words[0] == "layers" else words[1:])
 
 
 def _order(at: str) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from addenda import decoding
 from addenda.core.state import evaluating
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ def written(base: Base, prompts: Sequence[str], *, tokens: int = 16, batch_token
         by_length[len(ids)].append((number, ids))
     found: dict[int, str] = {}
     tokenizer = base.tokenizer
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     for length, rows in sorted(by_length.items()):
         most = max(1, batch_tokens // (length + tokens))
         for start in range(0, len(rows), most):
@@ -39,9 +39,10 @@ def written(base: Base, prompts: Sequence[str], *, tokens: int = 16, batch_token
             ids = torch.stack([one for _, one in part]).to(base.device)
             with evaluating(base.model):
                 out = base.model.generate(
-                    input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, pad_token_id=pad,
-                    do_sample=False, temperature=None, top_k=None, top_p=None, repetition_penalty=1.0, num_beams=1,
-                )  # fmt: skip
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    **decoding.settings(base.model, tokenizer, max_new_tokens=tokens),
+                )
             for (number, _), row in zip(part, out[:, length:], strict=True):
                 found[number] = tokenizer.decode(row, skip_special_tokens=True).strip().split("\n")[0]
     return [found[number] for number in range(len(prompts))]

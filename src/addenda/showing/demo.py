@@ -296,6 +296,7 @@ class _Work:
             self.base,
             [prompt for _, prompt in PROMPTS],
             columns,
+            raw=True,
             max_tokens=self.size.max_tokens,
             temperature=0.7,
             top_k=50,
