@@ -144,6 +144,18 @@ def test_text_is_cut_as_the_file_says(text: str, file: Path, tmp_path: Path) -> 
     assert theirs(text)["input_ids"] == ours(text)["input_ids"]
 
 
+@pytest.mark.parametrize("arch", ["llama", "qwen2", "gpt2"])
+def test_the_tokenizer_has_no_token_beyond_the_files_own(arch: str, tmp_path: Path) -> None:
+    """transformers' GPT-2 class brings <|endoftext|> along, which this base embeds no row for."""
+    base = addenda.load_base(exported(tmp_path / "m", arch))
+    ours = pico_tokenizer()
+    assert len(base.tokenizer) <= base.vocabulary
+    assert base.tokenizer.special_tokens_map == ours.special_tokens_map
+    text = "an <|endoftext|> here"
+    assert base.tokenizer(text)["input_ids"] == ours(text)["input_ids"]
+    base.model(base.tokenize(text)[None])
+
+
 def test_a_way_of_cutting_that_nobody_knows_is_told() -> None:
     header = gguf_file.Header({"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "not-yet-there"}, {})
     with pytest.warns(UserWarning, match="cuts text in a way that transformers does not know .'not-yet-there'"):

@@ -15,12 +15,13 @@ _PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_mo
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The module inside `torch.compile`, DDP, DataParallel, FSDP, DeepSpeed and what accelerate prepares, however nested."""
-    while True:
+    while isinstance(model, nn.Module):
         inside = extract_model_from_parallel(model, keep_torch_compile=False)
         inside = next((inside._modules[part] for part in _PARTS & inside._modules.keys()), inside) or inside
         if inside is model:
             return model
         model = inside
+    return model
 
 
 def plain_name(name: str) -> str:
