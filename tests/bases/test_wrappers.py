@@ -14,7 +14,7 @@ from torch import nn
 
 import addenda
 from addenda.bases.wrappers import plain_name, unwrapped
-from addenda.core.errors import AddendaError
+from addenda.core.errors import AddendaError, UnsupportedError
 from pico import pico, pico_tokenizer, random_ids
 
 IDS = random_ids(2, 9)
@@ -111,6 +111,16 @@ def test_a_wrapped_base_merges(which: str, alone: None, tmp_path: Path) -> None:
     merged = addenda.load_base(tmp_path / "out").model
     assert merged.config.architectures == ["LlamaForCausalLM"]
     assert set(merged.state_dict()) == set(pico("llama").state_dict())
+    base.detach()
+
+
+@pytest.mark.parametrize("which", ["FSDP", "FSDP of layers"])
+def test_a_base_that_is_cut_is_not_folded_into(which: str, alone: None, tmp_path: Path) -> None:
+    base = addenda.attach(WRAPPERS[which](pico("llama")), pico_tokenizer())
+    base.new("lora", addenda.LoRA(2))
+    with pytest.raises(UnsupportedError, match=r"is cut over processes \(FSDP\); load the base whole"):
+        addenda.merge(base, "lora", out=tmp_path / "out", probe=[TEXT])
+    assert not (tmp_path / "out").exists()
     base.detach()
 
 

@@ -196,8 +196,13 @@ def checkpoint_tensors(host: Host, changes: dict[str, list[Change]]) -> Iterator
     """Every tensor of a host's checkpoint by name, changed, one at a time; tied ones once.
 
     Raises:
-        UnsupportedError: the weights are quantised, or not in memory.
+        UnsupportedError: the weights are quantised, cut over processes, or not in memory.
     """
+    for name, parameter in host.model.named_parameters():
+        if hasattr(parameter, "full_tensor") or getattr(parameter, "_fsdp_flattened", False):
+            raise UnsupportedError(
+                f"'{name}' is cut over processes (FSDP); load the base whole, in one, to fold into it"
+            )
     left, seen = dict(changes), set[tuple[int, Any]]()
     for named, tensor in host.model.state_dict(keep_vars=True).items():
         name = plain_name(named)

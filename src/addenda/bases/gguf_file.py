@@ -82,11 +82,15 @@ def load_gguf(path: Path, name: str, dtype: Any, options: dict[str, Any]) -> tup
     Raises:
         AddendaError: as `header_of`; or transformers cannot make a model or a tokenizer of it.
     """
+    import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     header = header_of(path, name)
     where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     loader: Any = AutoModelForCausalLM
+    packed = getattr(transformers, "GgufConfig", None)  # some versions keep blocks of some architectures as they are
+    if packed is not None:
+        options = {"quantization_config": packed(dequantize=True), **options}
     with quickly():
         with _blaming(f"cannot load the base '{name}': transformers cannot read its GGUF file"):
             config = AutoConfig.from_pretrained(**where)
