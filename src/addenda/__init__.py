@@ -13,6 +13,10 @@ _WHERE = {
     "load_base": "plugging",
     "Base": "plugging",
     "fingerprint": "bases.fingerprint",
+    "plug_cost": "other_base",
+    "PlugCost": "other_base",
+    "cost_of": "base_cost",
+    "BaseCost": "base_cost",
     "KnowledgeModule": "core.module",
     "Card": "core.card",
     "AddendaError": "core.errors",
@@ -52,6 +56,8 @@ _WHERE = {
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
+    from addenda.base_cost import BaseCost as BaseCost
+    from addenda.base_cost import cost_of as cost_of
     from addenda.bases.fingerprint import fingerprint as fingerprint
     from addenda.combining.merge import MergeReport as MergeReport
     from addenda.combining.merge import merge as merge
@@ -82,6 +88,8 @@ if TYPE_CHECKING:
     from addenda.measuring.recorded import record as record
     from addenda.module_folders import delete as delete
     from addenda.module_folders import list_modules as list_modules
+    from addenda.other_base import PlugCost as PlugCost
+    from addenda.other_base import plug_cost as plug_cost
     from addenda.peft_format import save_peft as save_peft
     from addenda.plugging import Base as Base
     from addenda.plugging import attach as attach

@@ -31,9 +31,35 @@ NOISE = 0.15  # on every parameter of a perturbed module: it changes most logits
 # -- bases ----------------------------------------------------------------------------------------------------------
 
 
+#: real models that the laws also run on, among the slow tests
+REAL = ("smollm2",)
+
+
+@cache
+def _read(name: str) -> Any:
+    """A real model, read once in each process."""
+    base = addenda.load_base(name)
+    base.detach()
+    return base.model
+
+
+def made(arch: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Any:
+    """A new model of an architecture; of a real one a copy, with `num_hidden_layers` of its layers."""
+    if arch not in REAL:
+        return pico(arch, dtype=dtype, **overrides)
+    model = copy.deepcopy(_read(arch)).to(dtype)
+    layers = overrides.pop("num_hidden_layers", model.config.num_hidden_layers)
+    assert not overrides, f"nothing else of a real model can be chosen: {overrides}"
+    del model.model.layers[layers:]
+    model.config.num_hidden_layers = layers
+    return model
+
+
 @cache
 def _model(arch: str, dtype: torch.dtype, which: str) -> Any:
-    return pico(arch, dtype=dtype)
+    if arch in REAL and which == "bare":
+        return _read(arch)
+    return made(arch, dtype)
 
 
 def model_of(arch: str, dtype: torch.dtype = torch.float32) -> Any:
@@ -130,10 +156,10 @@ class Subject:
 
 def fresh(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> KnowledgeModule:
     """A new module of a case, with its text where it starts from one."""
-    made = CASES[case]
+    of = CASES[case]
     if base.tokenizer is None:
         base.tokenizer = pico_tokenizer()
-    return base.new(name, made.make(base.anatomy), seed=seed, **({"text": TEXT} if made.text else {}))
+    return base.new(name, of.make(base.anatomy), seed=seed, **({"text": TEXT} if of.text else {}))
 
 
 _kept: dict[tuple[Any, ...], dict[str, Tensor]] = {}
@@ -401,10 +427,10 @@ def short(arch: str) -> dict[str, Any]:
 
 def throwaway(arch: str, case: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Subject:
     """A subject with module `m` on a model of its own, for what would leave a shared one in disorder: mutants."""
-    base = addenda.attach(pico(arch, dtype=dtype, **overrides), pico_tokenizer())
-    made = Subject(base, arch, case, dtype)
-    made.plug("m")
-    return made
+    base = addenda.attach(made(arch, dtype, **overrides), pico_tokenizer())
+    subject = Subject(base, arch, case, dtype)
+    subject.plug("m")
+    return subject
 
 
 @contextmanager

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from addenda.bases.named import names
 from addenda.cli import options as o
 from addenda.cli.answers import answering
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from addenda.base_cost import BaseCost
     from addenda.core.card import Card
     from addenda.measuring.activity import Activity
     from addenda.measuring.inspection import BaseInspection, ModuleInspection, PartSize
@@ -40,9 +42,11 @@ def inspect(
     device: o.Device = None,
     json: o.Json = False,
 ) -> None:
-    """Show a module's card, sizes and activity layer by layer; or a base's anatomy and sites.
+    """Show a module's card, sizes and activity layer by layer; or a base's anatomy, and what it costs on this machine.
 
-    Example: `addenda inspect runs/pubmed --text "The patients sailed home."`
+    Memory and speed of a base are found by a probe of a few seconds.
+
+    Example: `addenda inspect --base smollm2`
     """
     with answering(json) as answer:
         from addenda import storage
@@ -53,7 +57,7 @@ def inspect(
         alone = target is None or is_base(what)
         text = watched(text, file, what if alone else None)
         if alone:
-            found = look(o.load_base(what, dtype, device))
+            found = look(o.load_base(what, dtype, device), cost=True)
         else:
             needed = text is not None or (Path(what).is_dir() and storage.is_peft_folder(Path(what)))
             found = look(what, base=o.load_base(base, dtype, device) if needed else None, text=text)
@@ -87,9 +91,11 @@ def watched(text: str | None, file: Path | None, base: str | None) -> str | None
 
 
 def is_base(name: str) -> bool:
-    """Whether a name stands for a base: tiny, or a model's folder."""
+    """Whether a name stands for a base: a named one, a GGUF file, or a model's folder."""
     folder = Path(name)
-    return name == "tiny" or ((folder / "config.json").is_file() and not (folder / "module.safetensors").is_file())
+    if name in names() or folder.suffix.lower() == ".gguf":
+        return True
+    return (folder / "config.json").is_file() and not (folder / "module.safetensors").is_file()
 
 
 def show_base(out: Console, found: BaseInspection) -> None:
@@ -113,6 +119,21 @@ def show_base(out: Console, found: BaseInspection) -> None:
     for seam, keys in counts.items():
         table.add_row(seam, str(len(keys)), found.refusals.get(seam, f"{keys[0]} … {keys[-1]}"))
     out.print(table)
+    if found.cost is not None:
+        _cost(out, found.cost)
+
+
+def _cost(out: Console, cost: BaseCost) -> None:
+    """Memory, speed, and how long that makes a run."""
+    size, minutes = f"{cost.length} tokens", cost.seconds_to_train(100_000) / 60
+    facts = {
+        "weights": f"{cost.weight_bytes / 1e6:,.0f} MB in {cost.dtype}",
+        "training": f"about {cost.training_bytes() / 1e6:,.0f} MB with 8 rows of {size}, "
+        f"{cost.training_bytes(2) / 1e6:,.0f} MB with 2 ({cost.kind}, {cost.module_parameters:,} parameters)",
+        "reading": f"{cost.reading:,.0f} tokens a second",
+        "learning": f"{cost.training:,.0f} tokens a second: 100,000 tokens in about {minutes:,.0f} minutes",
+    }
+    _facts(out, f"What it costs here ({cost.device}, {cost.threads} threads; a probe of {cost.seconds:.0f} s)", facts)
 
 
 def show_module(out: Console, found: ModuleInspection, verbose: bool = False) -> None:

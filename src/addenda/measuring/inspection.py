@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from addenda import storage
+from addenda.base_cost import BaseCost, cost_of
 from addenda.core.card import Card
 from addenda.core.errors import AddendaError
 from addenda.core.site import Anatomy, Seam
@@ -53,7 +54,7 @@ class ModuleInspection:
 
 @dataclass(frozen=True)
 class BaseInspection:
-    """A base's anatomy: sizes, and how many sites it offers for each seam and layer."""
+    """A base's anatomy: sizes, and how many sites it offers for each seam and layer; on request what it costs here."""
 
     name: str
     fingerprint: str
@@ -61,25 +62,30 @@ class BaseInspection:
     device: str
     anatomy: Anatomy
     refusals: dict[str, str]
+    cost: BaseCost | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         anatomy = {key: value for key, value in asdict(self.anatomy).items() if key != "sites"}
         sites = {seam.value: [site.key for site in self.anatomy.at(seam)] for seam in Seam}
         plain = {key: getattr(self, key) for key in ("name", "fingerprint", "dtype", "device", "refusals")}
-        return {"base": plain.pop("name"), **plain, "anatomy": anatomy, "sites": sites}
+        cost = {} if self.cost is None else {"cost": self.cost.as_dict()}
+        return {"base": plain.pop("name"), **plain, "anatomy": anatomy, "sites": sites, **cost}
 
 
 Inspection = ModuleInspection | BaseInspection
 
 
-def inspect(target: Base | str | Path, *, base: Base | None = None, text: str | None = None) -> Inspection:
+def inspect(
+    target: Base | str | Path, *, base: Base | None = None, text: str | None = None, cost: bool = False
+) -> Inspection:
     """What a base offers, or what a module is and, with `text`, where it acts.
 
     Args:
         target: a base, or a module's folder or hub id.
         base: the base that a module is plugged into, for as long as this takes; needed for `text` and for PEFT folders.
         text: what the module is watched on.
+        cost: of a base: find out by a probe of a few seconds what it costs on this machine (`addenda.cost_of`).
 
     Raises:
         FileError: it is no module's folder, or malformed, or made for another base; lists everything wrong.
@@ -89,7 +95,7 @@ def inspect(target: Base | str | Path, *, base: Base | None = None, text: str | 
     if not isinstance(target, str | Path):
         if text is not None:
             raise AddendaError("a text shows where a module acts, and a base was given: give the module's folder")
-        return _of_base(target)
+        return _of_base(target, cost_of(target) if cost else None)
     folder = storage.resolve(target, None)
     if text is None and not storage.is_peft_folder(folder):
         return _of_module(*storage.load_folder(folder))
@@ -124,11 +130,11 @@ def _of_module(card: Card, tensors: Mapping[str, Tensor]) -> ModuleInspection:
     return ModuleInspection(card, sizes, ", ".join(dtypes))
 
 
-def _of_base(base: Base) -> BaseInspection:
+def _of_base(base: Base, cost: BaseCost | None) -> BaseInspection:
     refusals = {seam.value: why for seam in Seam if (why := base.host.refusal(seam)) is not None}
     dtype = str(base.host.dtype()).removeprefix("torch.")
     device = str(base.device)
-    return BaseInspection(base.name, base.fingerprint, dtype, device, base.anatomy, refusals)
+    return BaseInspection(base.name, base.fingerprint, dtype, device, base.anatomy, refusals, cost)
 
 
 def _within(name: str) -> str:
