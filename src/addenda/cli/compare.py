@@ -47,6 +47,12 @@ def compare(
     held_tokens: Annotated[
         int, typer.Option("--held-tokens", min=8, help="Tokens scored of each held-out text.")
     ] = 20_000,
+    chats: Annotated[
+        int, typer.Option("--chats", min=0, help="General chats that every method answers; 0: none.")
+    ] = 30,
+    questions: Annotated[
+        int, typer.Option("--questions", min=0, help="Zero-shot questions of each of four sets; 0: none.")
+    ] = 25,
     extra: Annotated[float, typer.Option("--extra", min=0.0001, help="Size of modules, as a share of the base.")] = 0.2,
     length: Annotated[int, typer.Option("--length", min=8, help="Tokens of a row and of a scored window.")] = 256,
     batch_rows: Annotated[int, typer.Option("--batch-rows", min=1, help="Rows of a step.")] = 8,
@@ -97,7 +103,7 @@ def compare(
                 learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
                 methods=DEFAULT if methods is None else [one.strip() for one in methods.split(",") if one.strip()],
                 tokens=given["tokens"], seeds=tuple(range(given["seeds"])), rates=rates, held_tokens=given["held_tokens"],
-                extra=extra, length=length,
+                extra=extra, length=length, chats=chats, questions=questions,
                 batch_rows=batch_rows, allow_overlap=allow_overlap, compose=compose,
                 tell=bar.tell, advance=bar.advance,
             )  # fmt: skip
