@@ -58,9 +58,10 @@ def attach(model: nn.Module, tokenizer: Any = None, name: str | None = None) -> 
 
 
 def load_base(name: str | Path = "tiny", dtype: torch.dtype | str | None = None, **options: Any) -> Base:
-    """Load a base by name and attach to it: `tiny`, a folder, or a hub id.
+    """Load a base by name and attach to it: `tiny`, `smollm2`, `gemma3`, a `.gguf` file, a folder, or a hub id.
 
-    `dtype` is the checkpoint's own if None, of `tiny` float32; `options` go to transformers' `from_pretrained`.
+    `dtype` is the checkpoint's own if None, of `tiny` and GGUF files float32; `options` go to transformers'
+    `from_pretrained`. The numbers of a GGUF file are made plain ones; its tokenizer and chat template come from it.
 
     Raises:
         AddendaError: nothing can be loaded under that name.

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,8 @@ FIELDS = (
     "partial_rotary_factor", "sliding_window", "layer_types", "no_rope_layers", "attn_logit_softcapping",
     "final_logit_softcapping", "query_pre_attn_scalar", "use_parallel_residual", "do_layer_norm_before",
 )  # fmt: skip
+#: these are read as a 32-bit float is written: a GGUF file keeps them so, and in that precision they are added
+_EPSILONS = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps")
 #: these enter where they differ from what their absence means, so that a new version's new default changes nothing
 UNUSUAL: dict[str, Any] = {
     "hidden_activation": None,
@@ -51,6 +54,7 @@ def fingerprint(model: nn.Module) -> str:
 
 def _fields(config: Any) -> dict[str, Any]:
     found = {name: getattr(config, name, None) for name in FIELDS}
+    found |= {name: float(str(np.float32(found[name]))) for name in _EPSILONS if isinstance(found[name], float)}
     for name, usual in UNUSUAL.items():
         value = getattr(config, name, None)
         if value is not None and value != usual:

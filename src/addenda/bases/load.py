@@ -1,7 +1,9 @@
-"""Loading a base by name: the embedded one, a folder, or a hub id."""
+"""Loading a base by name: the embedded one, a named one, a GGUF file, a folder, or a hub id."""
 
 from __future__ import annotations
 
+import difflib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,21 +11,57 @@ from typing import Any
 import torch
 
 from addenda import tiny
+from addenda.bases.gguf_file import float32_unless, load_gguf, reason
+from addenda.bases.named import NAMED, file_of, names
 from addenda.core.errors import AddendaError
 
 #: options that say where and how files are fetched: the tokenizer's are to be the model's
 HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
 
+_told: set[str] = set()
+
 
 def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **options: Any) -> tuple[Any, Any, str]:
     """The model, its tokenizer and the name under which cards will know it.
 
-    `name` is `tiny`, a folder, or a hub id; `dtype` as transformers takes it, None for the checkpoint's own, of `tiny` for
-    float32, which every CPU computes fast.
+    `name` is `tiny`, one of `named.NAMED`, a `.gguf` file, a folder, or a hub id; `dtype` as transformers takes it, None
+    for the checkpoint's own, of `tiny` and of GGUF files for float32, which every CPU computes fast.
 
     Raises:
         AddendaError: nothing can be loaded under that name, its weights are not all there, or it has no tokenizer.
     """
+    path = Path(name)
+    # wrong shapes are told below, in one error with what is missing
+    options = {"ignore_mismatched_sizes": True, **options, "output_loading_info": True}
+    if str(name) in NAMED or _is_file(path):
+        given = {key: value for key, value in options.items() if key not in HUB}
+        file = path if str(name) not in NAMED else file_of(str(name))
+        _tell(str(name), file)
+        model, tokenizer, found = load_gguf(file, str(name), float32_unless(dtype), given)
+        _check_weights(name, found, "its head")
+        return model.eval(), tokenizer, str(name) if str(name) in NAMED else path.name
+    return _checkpoint(name, dtype, options)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a name can only mean a file: one that is there, or one that is called `.gguf`."""
+    return path.is_file() or (path.suffix.lower() == ".gguf" and not (path / "config.json").exists())
+
+
+def _tell(name: str, file: Path) -> None:
+    """One line for each base and process: whose it is, and that it takes a while."""
+    if name in _told or not file.is_file():
+        return
+    _told.add(name)
+    named = NAMED.get(name)
+    whose = (
+        f"{named.model}; licence: {named.licence}" if named is not None else f"{file.stat().st_size / 2**20:,.0f} MiB"
+    )
+    sys.stderr.write(f"reading {name} ({whose}); turning it into plain numbers takes some seconds\n")
+    sys.stderr.flush()
+
+
+def _checkpoint(name: str | Path, dtype: Any, options: dict[str, Any]) -> tuple[Any, Any, str]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     embedded = str(name) == "tiny"
@@ -32,48 +70,49 @@ def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **optio
     dtype = torch.float32 if dtype is None and embedded else dtype
     label = "tiny" if embedded else Path(name).name if folder else str(name)
     loader: Any = AutoModelForCausalLM
-    # wrong shapes are told below, in one error with what is missing
-    options = {"ignore_mismatched_sizes": True, **options, "output_loading_info": True}
     if folder and (Path(source) / "module.safetensors").exists() and not (Path(source) / "config.json").exists():
         raise AddendaError(f"cannot load the base '{name}': that folder is a module's; plug it into a base (--plug)")
     try:
         model, found = loader.from_pretrained(source, dtype="auto" if dtype is None else dtype, **options)
     except Exception as error:  # a foreign config.json or weight file can make transformers raise anything
         if folder:
-            where = "transformers cannot load what is in that folder as a causal language model"
-        else:
-            where = (
-                "it is not 'tiny', and neither a folder with a model nor a model on the hub could be opened under that "
-                "name"
-            )
-        raise AddendaError(f"cannot load the base '{name}': {where} ({_reason(error)})") from error
+            told = "transformers cannot load what is in that folder as a causal language model"
+            raise AddendaError(f"cannot load the base '{name}': {told} ({reason(error)})") from error
+        raise AddendaError(f"cannot load the base '{name}': {_nowhere(str(name), error)}") from error
     _check_weights(name, found)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **{k: v for k, v in options.items() if k in HUB})
     except Exception as error:
         raise AddendaError(
             f"cannot load the tokenizer of the base '{name}': its model is there, but no tokenizer that transformers "
-            f"can load ({_reason(error)}); put one beside it, or load both yourself: addenda.attach(model, tokenizer)"
+            f"can load ({reason(error)}); put one beside it, or load both yourself: addenda.attach(model, tokenizer)"
         ) from error
     return model.eval(), tokenizer, label
 
 
-def _check_weights(name: str | Path, found: dict[str, Any]) -> None:
+def _nowhere(name: str, error: Exception) -> str:
+    """What to say of a name under which there is nothing here and nothing that the hub gave."""
+    path = Path(name)
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(name, names(), n=1)
+    near += [str(path.with_name(one)) for one in difflib.get_close_matches(path.name, beside, n=1)]
+    hint = f"; did you mean {' or '.join(repr(one) for one in near)}?" if near else ""
+    told = f"it is not one of {', '.join(names())}, there is no such folder or file"
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
+        return told + hint
+    return f"{told}, and the hub gave no such model ({reason(error)}){hint}"
+
+
+def _check_weights(name: str | Path, found: dict[str, Any], wanted: str = "config.json") -> None:
     """Refuse a model of which transformers has made up a part."""
     shapes = [f"{key} {list(has)} for {list(wants)}" for key, has, wants in found["mismatched_keys"]]
     problems = [f"no values for {_some(found['missing_keys'])}"] if found["missing_keys"] else []
-    problems += [f"other shapes than config.json wants in {_some(shapes)}"] if shapes else []
+    problems += [f"other shapes than {wanted} wants in {_some(shapes)}"] if shapes else []
     if problems:
         raise AddendaError(f"cannot load the base '{name}': its weight files have {' and '.join(problems)}")
 
 
 def _some(tensors: Iterable[str]) -> str:
-    names = sorted(tensors)
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return f"{len(names)} tensors: {', '.join(names[:10])}{more}"
-
-
-def _reason(error: Exception) -> str:
-    """An error in one line; its type too, where the words alone would not tell."""
-    first = next(iter(str(error).strip().splitlines()), "").strip().rstrip(":. ")
-    return first if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: {first}"
+    listed = sorted(tensors)
+    more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
+    return f"{len(listed)} tensors: {', '.join(listed[:10])}{more}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from addenda.bases.named import names
 from addenda.cli import options as o
 from addenda.cli.answers import answering
 
@@ -79,9 +80,11 @@ def watched(text: str | None, file: Path | None, base: str | None) -> str | None
 
 
 def is_base(name: str) -> bool:
-    """Whether a name stands for a base: tiny, or a model's folder."""
+    """Whether a name stands for a base: a named one, a GGUF file, or a model's folder."""
     folder = Path(name)
-    return name == "tiny" or ((folder / "config.json").is_file() and not (folder / "module.safetensors").is_file())
+    if name in names() or folder.suffix.lower() == ".gguf":
+        return True
+    return (folder / "config.json").is_file() and not (folder / "module.safetensors").is_file()
 
 
 def show_base(out: Console, found: BaseInspection) -> None:

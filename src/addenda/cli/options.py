@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import addenda
+from addenda.bases.named import names
 from addenda.tiny import SAMPLES
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def kinds() -> list[str]:
 #: what a text may be
 TEXTS = f".txt, .jsonl(.gz), .parquet, a folder, a hub data set, or a sample ({', '.join(SAMPLES)})"
 BaseName = Annotated[
-    str, typer.Option("--base", help="The base: a local folder, a hub id, or tiny, the embedded one.", metavar="NAME")
+    str,
+    typer.Option(
+        "--base", help=f"The base: {', '.join(names())}, a local folder, a .gguf file, or a hub id.", metavar="NAME"
+    ),
 ]
 DtypeName = Annotated[
     Dtype, typer.Option("--dtype", help="Precision of the base; auto: the checkpoint's own, and float32 for tiny.")
