@@ -97,7 +97,9 @@ def test_a_tokenizer_is_blamed_for_itself(folder: Path, content: str | None) -> 
 
 
 def test_nothing_of_that_name() -> None:
-    with pytest.raises(AddendaError, match=r"cannot load the base 'no/where': it is not one of tiny, smollm2, gemma3, there"):
+    with pytest.raises(
+        AddendaError, match=r"cannot load the base 'no/where': it is not one of tiny, smollm2, gemma3, there"
+    ):
         addenda.load_base("no/where")
 
 

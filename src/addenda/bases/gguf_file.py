@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 
 from addenda.bases.architecture import architecture_of, architectures
 from addenda.bases.gguf_header import GGUFError, Header, read_header
+from addenda.bases.gguf_quickly import quickly
 from addenda.core.errors import AddendaError, UnsupportedError, known
 
 #: GGUF's names for cutting text at every digit before it is cut as GPT-2 does, as llama.cpp reads them
@@ -86,7 +86,7 @@ def load_gguf(path: Path, name: str, dtype: Any, options: dict[str, Any]) -> tup
     header = header_of(path, name)
     where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     loader: Any = AutoModelForCausalLM
-    with _quietly(), _read_once():
+    with quickly():
         with _blaming(f"cannot load the base '{name}': transformers cannot read its GGUF file"):
             config = AutoConfig.from_pretrained(**where)
         architecture_of(config.model_type)
@@ -145,9 +145,11 @@ def _complete(config: Any, header: Header, path: Path, name: str) -> None:
         value = header.own(key)
         if isinstance(value, int | float) and hasattr(config, field) and getattr(config, field) != value:
             setattr(config, field, value)
-    # llama.cpp knows these two by their depth: only there queries are scaled by the width of a head's share
-    if (config.model_type, config.num_hidden_layers) in (("gemma2", 46), ("gemma3_text", 62)):
-        config.query_pre_attn_scalar = config.hidden_size // config.num_attention_heads
+    config.vocab_size = header.tensors.get("token_embd.weight", (config.vocab_size,))[0]
+    if hasattr(config, "query_pre_attn_scalar"):
+        # as llama.cpp has it: the width of a head, but in the two largest, which it knows by their depth
+        share = (config.model_type, config.num_hidden_layers) in (("gemma2", 46), ("gemma3_text", 62))
+        config.query_pre_attn_scalar = config.hidden_size // config.num_attention_heads if share else config.head_dim
     _stretch(config, header, path, name)
 
 
@@ -234,44 +236,6 @@ def reason(error: Exception) -> str:
     """An error in one line; its type too, where the words alone would not tell."""
     first = next(iter(str(error).strip().splitlines()), "").strip().rstrip(":. ")
     return first if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: {first}"
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without transformers' warnings and bars: a line of our own has told that this takes some seconds."""
-    from transformers import modeling_gguf_pytorch_utils as legacy
-    from transformers.utils import logging
-
-    verbosity, bars, tqdm = logging.get_verbosity(), logging.is_progress_bar_enabled(), legacy.tqdm
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    legacy.tqdm = partial(tqdm, disable=True)  # a bar of its own, which no setting of transformers' reaches
-    try:
-        yield
-    finally:
-        legacy.tqdm = tqdm
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _read_once() -> Iterator[None]:
-    """Let transformers, which opens a file with the gguf package for every question, parse it once."""
-    import gguf
-
-    original, seen = gguf.GGUFReader, dict[str, Any]()
-
-    def reader(path: Any, mode: str = "r") -> Any:
-        if str(path) not in seen:
-            seen[str(path)] = original(path, mode)
-        return seen[str(path)]
-
-    gguf.GGUFReader = reader  # type: ignore[assignment,misc]
-    try:
-        yield
-    finally:
-        gguf.GGUFReader = original  # type: ignore[misc]
 
 
 def float32_unless(dtype: Any) -> Any:

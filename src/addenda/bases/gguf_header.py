@@ -92,6 +92,12 @@ def _parse(view: mmap.mmap) -> Header:
     return Header(metadata, tensors, {name: start + at for name, (kind, at) in lies.items() if kind == 0})
 
 
+def step_over(view: Any, place: int) -> int | None:
+    """Where a long array that begins at `place` ends; None where it is a short one."""
+    _, count = struct.unpack_from("<IQ", view, place)
+    return _array(view, place)[1] if count > _KEPT else None
+
+
 def _string(view: mmap.mmap, place: int) -> tuple[str, int]:
     (length,) = struct.unpack_from("<Q", view, place)
     end = place + 8 + length
