@@ -143,16 +143,25 @@ class Bar:
 
 
 def show(out: Console, found: Comparison) -> None:
-    """The table, what is to be said about it, and where the page is."""
+    """What was learned and moved, what it takes, what is to be said about it, and where the page is."""
     from rich.text import Text
 
     from addenda.cli.evaluated import table_of
     from addenda.comparing.page import LEGEND, at_edge, cells_of, head_of, kept_of, title_of
 
-    table = table_of(f"The same text given to {found.base}, nats per token, with 95% intervals", *head_of(found))
-    for cells in cells_of(found):
-        table.add_row(*(one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in cells))
-    out.print(table)
+    heads, rows = head_of(found), cells_of(found)
+    cut = heads.index("parameters")  # two tables: all columns side by side are too wide for a terminal
+    for title, columns in (
+        (f"The same text given to {found.base}, nats per token, with 95% intervals", range(1, cut)),
+        ("What it takes", range(cut, len(heads))),
+    ):
+        table = table_of(title, "method", *(heads[at] for at in columns))
+        for column in table.columns:
+            column.overflow = "fold"
+        for cells in rows:
+            told = (cells[at] for at in (0, *columns))
+            table.add_row(*(one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in told))
+        out.print(table)
     out.print(Text(LEGEND, style="dim"))
     for remark in found.remarks:
         out.print(Text(remark))

@@ -125,7 +125,8 @@ def _dtype(name: str | torch.dtype | None) -> torch.dtype | None:
 class OnTask:
     """One task by one metric: what guessing gets, what the base gets, and for each selection its score and the paired difference.
 
-    `metric` is `acc`, or `acc_norm` where a choice's log-likelihood is divided by its characters. `constant` is the share that the best constant answer gets of the questions asked: the commonest true answer's.
+    `metric` is `acc`, or `acc_norm` where a choice's log-likelihood is divided by its characters. `constant` is the share that
+    the best constant answer gets of the questions asked: the commonest true answer's.
     """
 
     task: str
