@@ -77,10 +77,18 @@ def tasks(found: Sequence[OnTask], label: str) -> Table:
     on = any(one.on for one in found)
     more = [f"with {label}", "change"] if on else []
     table = table_of(
-        "Accuracy [95% interval over questions]", "task", "metric", "questions", "chance", "best constant answer", "base", *more
-    )
+        "Accuracy [95% interval over questions]",
+        "task", "metric", "questions", "chance", "best constant answer", "base", *more,
+    )  # fmt: skip
     for one in found:
-        cells = [one.task, one.metric, f"{one.questions:,}", f"{one.chance:.1%}", f"{one.constant:.1%}", share(one.base)]
+        cells = [
+            one.task,
+            one.metric,
+            f"{one.questions:,}",
+            f"{one.chance:.1%}",
+            f"{one.constant:.1%}",
+            share(one.base),
+        ]
         if on:
             cells += [share(one.on["modules"]), share(one.difference["modules"], "+")]
         table.add_row(*cells)

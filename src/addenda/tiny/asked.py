@@ -36,6 +36,10 @@ the question as lm-evaluation-harness asks it. The sets come from the collection
 - **boolq**: BoolQ (Clark et al., 2019), CC BY-SA 3.0; passages are from Wikipedia.
 - **hellaswag_pairs**: HellaSwag (Zellers et al., 2019), MIT, with one wrong ending in place of three: chance is 50%.
 
+Changed was only this: questions were drawn, a prompt and its choices put as said above. The licences' texts:
+<https://opensource.org/license/afl-3-0-php>, <https://creativecommons.org/licenses/by-sa/4.0/>,
+<https://creativecommons.org/licenses/by-sa/3.0/>, <https://opensource.org/license/mit>.
+
 `chats.jsonl` has {chats} chats of many kinds, written for this package and under its licence, Apache 2.0: `id`, `kind`,
 `messages`, the last of them the user's.
 """
