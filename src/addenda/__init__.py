@@ -41,6 +41,9 @@ _WHERE = {
     "neutral_share": "measuring.neutrality",
     "compare": "comparing.compare",
     "evaluate": "measuring.evaluate",
+    "changed_answers": "measuring.chats",
+    "disturbance": "measuring.disturbance",
+    "zero_shot": "measuring.zero_shot",
     "evaluate_tasks": "measuring.harness",
     "record": "measuring.recorded",
     "biographies": "measuring.facts",
@@ -76,6 +79,8 @@ if TYPE_CHECKING:
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter
     from addenda.kinds.registers import Registers as Registers
+    from addenda.measuring.chats import changed_answers as changed_answers
+    from addenda.measuring.disturbance import disturbance as disturbance
     from addenda.measuring.evaluate import evaluate as evaluate
     from addenda.measuring.facts import biographies as biographies
     from addenda.measuring.facts import load_facts as load_facts
@@ -86,6 +91,7 @@ if TYPE_CHECKING:
     from addenda.measuring.perplexity import perplexity as perplexity
     from addenda.measuring.recall import recall as recall
     from addenda.measuring.recorded import record as record
+    from addenda.measuring.zero_shot import zero_shot as zero_shot
     from addenda.module_folders import delete as delete
     from addenda.module_folders import list_modules as list_modules
     from addenda.other_base import PlugCost as PlugCost

@@ -89,14 +89,15 @@ FLAGS: dict[str, list[str]] = {
         ),
     ],
     "evaluate": [
-        *("--on", "--task", "--facts", "--snapshot", "--edits", "--neutrality", "--spectrum", "--limit"),
+        *("--on", "--task", "--facts", "--snapshot", "--edits", "--neutrality", "--chats", "--questions", "--spectrum"),
+        "--limit",
         "--save",
         *(*CHOOSING, *BASE, "--length", "--stride", "--tokens", "--batch-tokens"),
         *(*WHERE, "--json"),
     ],
     "compare": [
         *("--corpus", "--learning", "--forgetting", "--replay", "--unrelated", "--methods", "--tokens", "--seeds"),
-        *("--rates", "--held-tokens", "--extra", "--length", "--batch-rows", "--compose"),
+        *("--rates", "--held-tokens", "--chats", "--questions", "--extra", "--length", "--batch-rows", "--compose"),
         *("--allow-overlap", "--out", "--quick", *BASE, *WHERE, "--json"),
     ],
     "facts": ["OUT", "--people", "--unseen", "--phrasings", "--revise", "--seed", "--json"],

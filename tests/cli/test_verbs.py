@@ -401,7 +401,7 @@ def test_evaluate_measures_all_that_is_asked(call: Any, place: Any, trained: Pat
     (tmp_path / "edits.jsonl").write_text(json.dumps(edits) + "\n")
     words = ["evaluate", "--base", place.base, "--plug", trained, "--facts", tmp_path / "now.jsonl", "--limit", "4"]
     words += ["--snapshot", tmp_path / "then.jsonl", "--edits", tmp_path / "edits.jsonl", "--neutrality", place.replay]
-    words += ["--spectrum", place.replay]
+    words += ["--spectrum", place.replay, "--neutrality", place.corpus, "--chats", "general", "--questions"]
     said = call(*words, "--json")
     assert said.code == 0, said.err
     found = said.json
@@ -409,11 +409,17 @@ def test_evaluate_measures_all_that_is_asked(call: Any, place: Any, trained: Pat
     assert found["recall"]["gain"]["low"] <= found["recall"]["gain"]["value"] <= found["recall"]["gain"]["high"]
     assert set(found["settings"]["shares"]) == {"closed", "offline", "online", "oracle"}
     assert found["edits"]["edits"] == 1
-    assert 0 <= found["neutrality"]["untouched"]["value"] <= 1
-    assert len(found["neutrality"]["by_layer"]) == 3
+    assert len(found["neutrality"]) == 2
+    assert found["neutrality"][0]["kl"]["value"] >= found["neutrality"][1]["kl"]["value"], "the worst comes first"
+    for one in found["neutrality"]:
+        assert 0 <= one["untouched"]["value"] <= 1
+        assert len(one["by_layer"]) == 3
+    assert found["chats"]["changed"]["n"] == len(found["chats"]["answers"]) == 4
+    assert 0 < found["questions"]["pooled"]["questions"] <= 16
     assert {one["site"] for one in found["spectrum"]["med"]} == {"layers.1.ffn", "layers.2.ffn"}
     shown = call(*words)
     wanted = ("Closed-book recall", "in three settings", "reliability", "left bit-equal", "Directions that 'med' uses")
+    wanted += ("Answers to general chats", "Zero-shot questions")
     assert all(word in shown.out for word in wanted), shown.out
 
 
@@ -433,8 +439,9 @@ def test_evaluate_writes_what_it_found_into_the_card(call: Any, place: Any, trai
 def test_evaluate_says_what_it_needs(call: Any, place: Any, tmp_path: Path) -> None:
     said = call("evaluate", "--base", place.base)
     assert (said.code, "evaluate needs at least one text" in said.err) == (2, True)
-    said = call("evaluate", "--base", place.base, "--neutrality", place.replay)
-    assert (said.code, "name those that act" in said.err) == (2, True)
+    for of_modules in (["--neutrality", place.replay], ["--chats", "general"]):
+        said = call("evaluate", "--base", place.base, *of_modules)
+        assert (said.code, "name those that act" in said.err) == (2, True)
     said = call("evaluate", "--base", place.base, "--facts", tmp_path / "absent.jsonl")
     assert (said.code, "cannot be read" in said.err) == (2, True)
     said = call("evaluate", "--base", place.base, "--task", "nonsense")

@@ -60,6 +60,15 @@ def test_every_method_is_measured_and_none_is_made_twice(ways: Any, tmp_path: Pa
     assert by_name["lora"].moved.low < by_name["lora"].moved.value < by_name["lora"].moved.high
     assert by_name["full"].parameters == sum(p.numel() for p in pico("llama").parameters())
     assert by_name["lora"].untouched is not None
+    for row in found.rows:
+        changes = METHODS[row.method].how not in ("nothing", "rag", "context")
+        assert ((row.kl is not None), (row.changed is not None)) == (changes, changes), row.method
+        assert (row.tasks is not None) == (changes or row.method == "base"), row.method
+    for name in ("full", "peft"):  # every weight moves: nothing is left as it was
+        kl, untouched = by_name[name].kl, by_name[name].untouched
+        assert kl is not None
+        assert untouched is not None
+        assert (kl.value > 0, untouched.value) == (True, 0.0)
     for name in ("comparison.json", "report.html", "frontier.svg", "frontier.png", "cost.svg"):
         assert (tmp_path / name).stat().st_size > 1000
     page = (tmp_path / "report.html").read_text()
@@ -217,6 +226,37 @@ def test_all_are_timed_against_the_bare_base(ways: Any, tmp_path: Path, monkeypa
     named = {"replay_share", "extra", "count", "rank", "length", "batch_rows", "held_tokens", "passages", "precision"}
     assert [(set(one), set(one["settings"])) for one in records] == [(known, named)] * 3
     assert [(row.prefill.value, row.decode.value) for row in found.rows] == [(1.0, 1.0), (2.0, 3.0), (2.0, 3.0)]
+
+
+def test_forgetting_is_told_by_answers_and_tasks_too(ways: Any, tmp_path: Path) -> None:
+    """As the public measures have them, question by question; none where none is asked for, and old records are found."""
+    found = ways.compare(tmp_path / "a", methods=("lora", "context"), seeds=(0,), rates=1, chats=4, questions=3)
+    row = found.rows[1]
+    base = addenda.load_base(ways.folder, dtype=torch.float32)
+    (folder,) = (tmp_path / "a" / "modules").glob("lora-*")
+    base.plug(folder, name="lora")
+    chats, asked = addenda.changed_answers(base, "lora", limit=4), addenda.zero_shot(base, "lora", each=3)
+    assert row.changed == chats.changed
+    assert asked.pooled.change is not None
+    assert row.tasks == asked.pooled.change
+    assert (found.rows[0].tasks.value, found.rows[0].changed) == (0.0, None)
+    assert (found.rows[2].changed, found.rows[2].tasks, found.rows[2].kl) == (None, None, None)
+    none = ways.compare(tmp_path / "b", methods=("lora",), seeds=(0,), rates=1, chats=0, questions=0)
+    assert (none.rows[1].changed, none.rows[1].tasks) == (None, None)
+    # records of a version that knew neither
+    ways.compare(tmp_path / "c", methods=("lora",), seeds=(0,), rates=1)
+    for path in (tmp_path / "c" / "records").iterdir():
+        kept = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("changed", "right")}
+        path.write_text(json.dumps(kept))
+    page = json.loads((tmp_path / "c" / "comparison.json").read_text())
+    for name in ("chats", "questions"):
+        del page["settings"][name]
+    (tmp_path / "c" / "comparison.json").write_text(json.dumps(page))
+    said: list[str] = []
+    earlier = ways.compare(tmp_path / "c", methods=("context",), seeds=(0,), rates=1, tell=said.append)
+    assert [one.method for one in earlier.rows] == ["base", "context", "lora"]
+    assert earlier.rows[2].tasks is None
+    assert not [line for line in said if line.startswith("lora") or "replaced" in line]
 
 
 def test_one_long_text_is_halved_too() -> None:

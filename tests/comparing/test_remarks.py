@@ -16,8 +16,9 @@ from addenda.comparing.settings import CompareSettings
 ENOUGH = CompareSettings(tokens=50_000)
 
 
-def rows(*names: str) -> Any:
-    return [SimpleNamespace(method=name) for name in names]
+def rows(*names: str, forgotten: float = 0.0, kl: float | None = None) -> Any:
+    divergence = None if kl is None else SimpleNamespace(value=kl)
+    return [SimpleNamespace(method=name, forgotten=SimpleNamespace(value=forgotten), kl=divergence) for name in names]
 
 
 def overlap(share: float) -> Overlap:
@@ -53,6 +54,12 @@ def test_what_makes_a_figure_mean_less_is_said(
 ) -> None:
     (found,) = remarks_on(rows("base", *names), settings, documents, replay, [overlap(share)])
     assert told in found
+
+
+@pytest.mark.parametrize(("forgotten", "kl", "said"), [(-0.05, 0.3, True), (0.01, 0.3, False), (-0.05, 0.001, False)])
+def test_a_loss_that_falls_while_the_base_moves_is_said(forgotten: float, kl: float, said: bool) -> None:
+    found = remarks_on(rows("lora", forgotten=forgotten, kl=kl), ENOUGH, [900] * 10, True, [])
+    assert [f"{kl:.3f} nats of KL from the base" in one for one in found] == [True] * said
 
 
 def test_one_step_of_a_method_that_does_not_train_is_no_matter() -> None:

@@ -14,7 +14,8 @@ import torch
 
 import addenda
 from addenda.cli import compare as command
-from addenda.comparing import making, memory, page
+from addenda.comparing import making, page
+from addenda.comparing import peak as memory
 from addenda.comparing.compare import Comparison
 from addenda.comparing.cost import of_median, ratios
 from addenda.comparing.methods import METHODS
@@ -189,6 +190,16 @@ def test_rows_have_intervals_and_read_records_of_earlier_versions() -> None:
     assert row.kl == row.untouched == Interval(0.5, 0.4, 0.6, 3)
     assert (row.seconds, row.peak_megabytes) == (3.0, 7.0)
     assert row.prefill.low < row.prefill.value < row.prefill.high
+    assert (row.changed, row.tasks) == (None, None)
+    asked = [
+        now | {"changed": [True, False], "right": [1.0, 1.0, 0.0]},
+        now | {"changed": [True, True], "right": [1.0, 0.0, 0.0]},
+    ]
+    told = row_of(METHODS["lora"], 1e-3, asked, BARE | {"right": [0.0, 0.0, 1.0]})
+    assert (told.changed.value, told.changed.n) == (0.75, 2)  # type: ignore[union-attr]
+    assert told.tasks.value == pytest.approx((1.0 + 0.5 - 1.0) / 3)  # type: ignore[union-attr]
+    assert page.row_cells(told, apart=True)[6][0] == "75%"
+    assert page.row_cells(told, apart=True)[7][0] == "+16.7%"
     cells = page.row_cells(row, apart=True)
     assert cells[5] == ("50%", "40% to 60%")
     assert cells[4] == ("0.500", "0.400 to 0.600")
@@ -198,7 +209,7 @@ def test_rows_have_intervals_and_read_records_of_earlier_versions() -> None:
     assert (old.moved.low, old.moved.high) == (0.05, 0.2)
     assert (old.seconds, old.peak_megabytes) == (None, None)
     assert page.row_cells(old, apart=True)[5] == ("50%", "")
-    assert page.row_cells(old, apart=True)[8] == ("1.10, 1.20", "")
+    assert page.row_cells(old, apart=True)[-1] == ("1.10, 1.20", "")
     mixed = row_of(METHODS["lora"], 1e-3, [now, RUN | {"unrelated": before, "cost": [1.1, 1.2]}], BARE)
     assert mixed.moved.value == pytest.approx(0.1)
     assert mixed.seconds is None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 import addenda
 from addenda.core.errors import AddendaError
-from addenda.measuring.disturbance import disturbance
+from addenda.measuring.disturbance import disturbance, divergence
+from addenda.measuring.pieces import documents_of
+from addenda.texts import texts
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +39,6 @@ def test_a_fresh_module_disturbs_nothing(base: addenda.Base) -> None:
 def test_a_loud_one_by_hand(base: addenda.Base) -> None:
     loud(base.new("m", addenda.LoRA(2)))
     found = disturbance(base, {"m": 1.0}, "general_valid", tokens=256)
-    from addenda.measuring.pieces import documents_of
-    from addenda.texts import texts
-
     ((_, ids),) = documents_of(base, texts("general_valid"), [256], 256)
     with torch.no_grad():
         a = base.model(ids).logits
@@ -53,6 +53,37 @@ def test_a_loud_one_by_hand(base: addenda.Base) -> None:
     assert found.kl.value == pytest.approx(float((p.exp() * (p - q)).sum(-1).mean()), rel=1e-3)
     assert found.agree.value == pytest.approx(float((a.argmax(-1) == b.argmax(-1)).float().mean()))
     assert all(one > 0 and math.isfinite(one) for one in found.by_layer)
+
+
+def test_the_document_that_is_moved_most_is_told(base: addenda.Base) -> None:
+    loud(base.new("m", addenda.LoRA(2)))
+    sources = [["The river ran past the old mill. " * 40], ["Patients were given insulin. " * 40], ["zq xv jk " * 90]]
+    alone = [disturbance(base, "m", one, length=64, tokens=128).kl.value for one in sources]
+    together = disturbance(base, "m", [one[0] for one in sources], length=64, tokens=3 * 128)
+    base.unplug("m")
+    assert together.worst == pytest.approx(max(alone), rel=1e-4)
+    assert together.worst > together.kl.value
+
+
+def test_divergence_of_a_selection_and_of_another_model(base: addenda.Base) -> None:
+    """Of a module as `disturbance` has it; of a model whose own weights moved by hand; of the base itself nothing."""
+    loud(base.new("m", addenda.LoRA(2)))
+    seen = disturbance(base, "m", "general_valid", tokens=512)
+    kl, untouched = divergence(base, base, lambda: base.using("m"), "general_valid", tokens=512)
+    assert (kl, untouched) == (seen.kl, seen.untouched)
+    base.unplug("m")
+    assert divergence(base, base, base.off, "general_valid", tokens=512)[0].value == 0.0
+    other = addenda.load_base("tiny", dtype=torch.float32)
+    assert divergence(base, other, nullcontext, "general_valid", tokens=512)[1].value == 1.0
+    with torch.no_grad():
+        other.model.model.layers[0].mlp.up_proj.weight.mul_(1.2)
+    kl, untouched = divergence(base, other, nullcontext, "general_valid", tokens=256)
+    ((_, ids),) = documents_of(base, texts("general_valid"), [256], 256)
+    with torch.no_grad():
+        p, q = (one.model(ids).logits.log_softmax(-1) for one in (base, other))
+    assert kl.value == pytest.approx(float((p.exp() * (p - q)).sum(-1).mean()), rel=1e-3)
+    assert kl.value > 0
+    assert untouched.value == 0.0
 
 
 def test_layers_below_a_memory_are_left_alone(base: addenda.Base) -> None:

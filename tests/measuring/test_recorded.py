@@ -39,8 +39,7 @@ def test_everything_found_is_a_measure_with_the_base_beside_it(base: addenda.Bas
     assert by_name["loss added"].value == pytest.approx(on.on.nats - on.off.nats)
     assert found.recall is not None
     assert by_name["recall, chosen"].reference == found.recall.chosen_before.value
-    assert found.neutrality is not None
-    assert by_name["tokens left bit-equal"].value == found.neutrality.untouched.value
+    assert by_name["tokens left bit-equal"].value == found.neutrality[0].untouched.value
     assert found.recall.gain is not None
     gain = by_name["recall, chosen, added"]
     assert (gain.value, gain.low, gain.high) == (found.recall.gain.value, found.recall.gain.low, found.recall.gain.high)
@@ -53,6 +52,24 @@ def test_everything_found_is_a_measure_with_the_base_beside_it(base: addenda.Bas
         "untold facts answered as before", "facts more per megabyte", "tokens left bit-equal", "KL from the base",
         "largest change of a logit",
     }  # fmt: skip
+
+
+def test_changed_answers_and_zero_shot_questions_are_measures_too(base: addenda.Base) -> None:
+    found = evaluate(base, modules="m", chats="general", questions=True, limit=3)
+    by_name = {(one.name, one.on): one for one in record(base, found)}
+    assert found.chats is not None
+    assert found.questions is not None
+    changed = by_name["answers changed", "general chats"]
+    assert (changed.value, changed.n) == (found.chats.changed.value, 3)
+    assert by_name["answers changed early", "general chats"].value == found.chats.early.value
+    pooled = by_name["zero-shot", "all sets"]
+    assert found.questions.pooled.on is not None
+    assert (pooled.value, pooled.reference) == (found.questions.pooled.on.value, found.questions.pooled.off.value)
+    added = by_name["zero-shot added", "all sets"]
+    assert added.value == pytest.approx(pooled.value - found.questions.pooled.off.value)
+    sets = {name for name, on in by_name if on == "boolq"}
+    assert sets == {"zero-shot acc", "zero-shot acc added"}
+    assert "zero-shot" in render(base.modules["m"].card)
 
 
 def test_each_file_of_facts_and_of_edits_stands_under_its_own_name(base: addenda.Base, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What comes with the package: the base is as its card says, the samples do not overlap."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,3 +129,57 @@ def test_replay_sample_was_seen_whole():
     seen = saw_whole(BASE / "documents.jsonl.gz")
     assert {r["id"] for r in records("general_train")} <= seen
     assert not {r["id"] for r in records("general_valid")} & seen
+
+
+def test_questions_are_of_four_sets_and_have_credits():
+    from addenda.tiny.asked import EACH, LONGEST, SETS, questions
+
+    found = list(read_jsonl(tiny.sample("questions")))
+    assert len({one["id"] for one in found}) == len(found) == EACH * len(SETS)
+    source = (tiny.sample("questions").parent / "SOURCE.md").read_text()
+    for name, (_, licence) in SETS.items():
+        mine = [one for one in found if one["set"] == name]
+        assert len(mine) == EACH
+        assert {one["license"] for one in mine} == {licence}
+        assert f"- **{name}**" in source
+        assert licence.replace("AFL-", "Academic Free License ") in source
+        assert len({one["gold"] for one in mine}) > 1
+    for one in found:
+        assert 0 <= one["gold"] < len(one["choices"])
+        assert len(set(one["choices"])) == len(one["choices"])
+        assert len(one["prompt"]) + max(map(len, one["choices"])) <= LONGEST
+    assert [one.set for one in questions(2)] == [name for name in SETS for _ in range(2)]
+    assert len({one.prompt for one in questions()}) > 390
+
+
+def test_questions_are_those_of_the_data_folder():
+    data = Path(os.environ.get("ADDENDA_DATA", "../shared/data"))
+    if not (data / "multiple_choice").is_dir():
+        pytest.skip("no data folder: ADDENDA_DATA names it")
+    from addenda.tiny.asked import choose
+
+    assert list(choose(data)) == list(read_jsonl(tiny.sample("questions")))
+
+
+def test_chats_end_with_the_user_and_a_few_of_every_kind_are_had():
+    from addenda.tiny.asked import chats
+
+    found = chats()
+    assert len({one.id for one in found}) == len(found) >= 50
+    assert {len(one.messages) for one in found} == {1, 3}
+    for one in found:
+        roles = [message["role"] for message in one.messages]
+        assert roles == ["user", "assistant", "user"][: len(roles)]
+        assert all(set(message) == {"role", "content"} and message["content"].strip() for message in one.messages)
+    kinds = {one.kind for one in found}
+    assert len(kinds) >= 8
+    for count in (len(kinds), 2 * len(kinds)):
+        few = chats(count)
+        assert ({one.kind for one in few}, len(few)) == (kinds, count)
+    assert chats(1000) == found
+
+
+def test_all_samples_together_are_small():
+    folder = tiny.sample("questions").parent
+    assert sum(tiny.sample(name).stat().st_size for name in tiny.ASKED) < 300_000
+    assert {file.name for file in folder.iterdir()} >= set(tiny.ASKED.values())

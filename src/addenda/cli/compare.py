@@ -44,6 +44,12 @@ def compare(
         int, typer.Option("--rates", min=1, help="Learning rates tried, a factor of 3 apart; 1: the kind's tested one.")
     ] = 3,
     held_tokens: Annotated[int, tokens_option("--held-tokens", "Tokens scored of each held-out text.", 8)] = 20_000,
+    chats: Annotated[
+        int, typer.Option("--chats", min=0, help="General chats that every method answers; 0: none.")
+    ] = 30,
+    questions: Annotated[
+        int, typer.Option("--questions", min=0, help="Zero-shot questions of each of four sets; 0: none.")
+    ] = 25,
     extra: Annotated[float, typer.Option("--extra", min=0.0001, help="Size of modules, as a share of the base.")] = 0.2,
     length: Annotated[int, tokens_option("--length", "Tokens of a row and of a scored window.", 8)] = 256,
     batch_rows: Annotated[int, typer.Option("--batch-rows", min=1, help="Rows of a step.")] = 8,
@@ -94,7 +100,7 @@ def compare(
                 learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
                 methods=DEFAULT if methods is None else [one.strip() for one in methods.split(",") if one.strip()],
                 tokens=given["tokens"], seeds=tuple(range(given["seeds"])), rates=rates, held_tokens=given["held_tokens"],
-                extra=extra, length=length,
+                extra=extra, length=length, chats=chats, questions=questions,
                 batch_rows=batch_rows, allow_overlap=allow_overlap, compose=compose,
                 tell=bar.tell, advance=bar.advance,
             )  # fmt: skip
@@ -134,16 +140,25 @@ class Bar:
 
 
 def show(out: Console, found: Comparison) -> None:
-    """The table, what is to be said about it, and where the page is."""
+    """What was learned and moved, what it takes, what is to be said about it, and where the page is."""
     from rich.text import Text
 
     from addenda.cli.evaluated import table_of
     from addenda.comparing.page import LEGEND, at_edge, cells_of, head_of, kept_of, title_of
 
-    table = table_of(f"The same text given to {found.base}, nats per token, with 95% intervals", *head_of(found))
-    for cells in cells_of(found):
-        table.add_row(*(one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in cells))
-    out.print(table)
+    heads, rows = head_of(found), cells_of(found)
+    cut = heads.index("parameters")  # two tables: all columns side by side are too wide for a terminal
+    for title, columns in (
+        (f"The same text given to {found.base}, nats per token, with 95% intervals", range(1, cut)),
+        ("What it takes", range(cut, len(heads))),
+    ):
+        table = table_of(title, "method", *(heads[at] for at in columns))
+        for column in table.columns:
+            column.overflow = "fold"
+        for cells in rows:
+            told = (cells[at] for at in (0, *columns))
+            table.add_row(*(one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in told))
+        out.print(table)
     out.print(Text(LEGEND, style="dim"))
     for remark in found.remarks:
         out.print(Text(remark))

@@ -1,4 +1,4 @@
-"""`addenda evaluate`: texts, tasks, facts, edits and neutrality, modules on and off, with paired differences."""
+"""`addenda evaluate`: texts, questions, chats, facts, edits and neutrality, modules on and off, with paired differences."""
 
 # budget: the signature of `evaluate` is its command line
 from __future__ import annotations
@@ -44,8 +44,21 @@ def evaluate(
         ),
     ] = None,
     neutrality: Annotated[
-        str | None, typer.Option("--neutrality", help="Text not trained on: what the modules change there.")
+        list[str] | None,
+        typer.Option(
+            "--neutrality", help="Text not trained on: what the modules change there, as KL and else. Repeatable."
+        ),
     ] = None,
+    chats: Annotated[
+        str | None,
+        typer.Option(
+            "--chats", help="How many answers to chats change: general, those that come along, or a file of messages."
+        ),
+    ] = None,
+    questions: Annotated[
+        bool,
+        typer.Option("--questions", help="Zero-shot questions that come along, 400 of four sets: right answers."),
+    ] = False,
     spectrum: Annotated[
         str | None,
         typer.Option("--spectrum", help="Text: how many directions the modules' units use, beside the base's."),
@@ -78,7 +91,7 @@ def evaluate(
     Whatever is asked for is measured, off and on paired; a probe first proves that the selected modules really run. Intervals are
     95%, by bootstrap over documents, people or questions.
 
-    Example: `addenda evaluate --plug runs/pubmed --on medical=pubmed_valid --on general=general_valid --neutrality general_valid`
+    Example: `addenda evaluate --plug runs/pubmed --on medical=pubmed_valid --neutrality general_valid --chats general`
     """
     with answering(json) as answer:
         from addenda.measuring.evaluate import evaluate as score
@@ -88,7 +101,8 @@ def evaluate(
         folder = folder_of(plug or [], loaded.selected) if save else None
         found = score(
             loaded.base, texts, loaded.selected, tasks=task or (), facts=facts, snapshot=snapshot, edits=edits,
-            neutrality=neutrality, spectrum=spectrum, limit=limit, length=length, stride=stride, tokens=tokens,
+            neutrality=tuple(neutrality) if neutrality else None, chats=chats, questions=questions, spectrum=spectrum,
+            limit=limit, length=length, stride=stride, tokens=tokens,
             batch_tokens=batch_tokens,
         )  # fmt: skip
         answer.give(found.as_dict(), lambda out: show(out, found))
@@ -173,8 +187,13 @@ def show(out: Console, found: Evaluation) -> None:
         out.print(evaluated.settings(found.settings))
     if found.edits is not None:
         out.print(evaluated.edits(found.edits, label))
-    if found.neutrality is not None:
+    if found.neutrality:
         out.print(evaluated.neutrality(found.neutrality))
+    if found.chats is not None:
+        for table in evaluated.chats(found.chats, label):
+            out.print(table)
+    if found.questions is not None:
+        out.print(evaluated.questions(found.questions, label))
     for name, sites in found.spectrum.items():
         out.print(evaluated.spectrum(name, sites))
     for probe in found.canary:

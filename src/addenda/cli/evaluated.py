@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
     from addenda.intervals import Interval
+    from addenda.measuring.chats import OnChats
     from addenda.measuring.disturbance import Disturbance
     from addenda.measuring.edits import EditScores
     from addenda.measuring.evaluate import Evaluation
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from addenda.measuring.recall import Recall
     from addenda.measuring.spectrum import Health, Spectrum
     from addenda.measuring.three_settings import ThreeSettings
+    from addenda.measuring.zero_shot import ZeroShot
     from addenda.scoring import Difference, Score
 
 
@@ -66,10 +69,18 @@ def tasks(found: Sequence[OnTask], label: str) -> Table:
     on = any(one.on for one in found)
     more = [f"with {label}", "change"] if on else []
     table = table_of(
-        "Accuracy [95% interval over questions]", "task", "questions", "chance", "best constant answer", "base", *more
-    )
+        "Accuracy [95% interval over questions]",
+        "task", "metric", "questions", "chance", "best constant answer", "base", *more,
+    )  # fmt: skip
     for one in found:
-        cells = [one.task, f"{one.questions:,}", f"{one.chance:.1%}", f"{one.constant:.1%}", share(one.base)]
+        cells = [
+            one.task,
+            one.metric,
+            f"{one.questions:,}",
+            f"{one.chance:.1%}",
+            f"{one.constant:.1%}",
+            share(one.base),
+        ]
         if on:
             cells += [share(one.on["modules"]), share(one.difference["modules"], "+")]
         table.add_row(*cells)
@@ -129,17 +140,68 @@ def edits(found: EditScores, label: str) -> Table:
     return table
 
 
-def neutrality(found: Disturbance) -> Table:
-    """What changed on other text."""
-    table = table_of(f"What changed on {found.on}, {found.tokens:,} tokens [95% interval over documents]", "", "")
-    table.add_row("tokens left bit-equal", share(found.untouched))
-    table.add_row("same likeliest next token", share(found.agree))
+def neutrality(found: Sequence[Disturbance]) -> Table:
+    """What changed on other text, a column for each, the one that is moved most first."""
+    table = table_of(
+        "What changed on other text [95% interval over documents]",
+        "",
+        *(f"{one.on}, {one.tokens:,} tokens" for one in found),
+    )
+
+    def row(name: str, tell: Callable[[Disturbance], str]) -> None:
+        table.add_row(name, *map(tell, found))
+
+    row("KL from the bare base, nats per token", _divergence)
+    row("the same, of the document moved most", lambda one: f"{one.worst:.5f}")
+    row("tokens left bit-equal", lambda one: share(one.untouched))
+    row("same likeliest next token", lambda one: share(one.agree))
+    row("change of a logit: mean, largest", lambda one: f"{one.mean:.4f}, {one.largest:.3f}")
+    row(
+        "residual stream after a layer, relative: least, most",
+        lambda one: f"{min(one.by_layer):.2%}, {max(one.by_layer):.2%}",
+    )
+    return table
+
+
+def _divergence(found: Disturbance) -> str:
     kl = found.kl
-    between = "" if kl.n < 2 else f" \\[{kl.low:.5f}, {kl.high:.5f}]"
-    table.add_row("KL from the base, nats", f"{kl.value:.5f}{between}")
-    table.add_row("change of a logit: mean, largest", f"{found.mean:.4f}, {found.largest:.3f}")
-    for layer, one in enumerate(found.by_layer):
-        table.add_row(f"residual stream after layer {layer}, relative", f"{one:.2%}")
+    return f"{kl.value:.5f}" + ("" if kl.n < 2 else f" \\[{kl.low:.5f}, {kl.high:.5f}]")
+
+
+#: changed answers that are shown
+SHOWN = 3
+
+
+def chats(found: OnChats, label: str) -> Iterator[Table]:
+    """How many answers changed, and some that did."""
+    from addenda.measuring.chats import EARLY  # not above: it brings torch, and a table is shown when that is there
+
+    table = table_of(
+        f"Answers to {found.on} that are not the same as the bare base's [95% interval over chats]", "", ""
+    )
+    table.add_row(f"of {found.changed.n:,} chats, {found.tokens} tokens each", share(found.changed))
+    table.add_row(f"within the first {EARLY} tokens", share(found.early))
+    yield table
+    changed = [one for one in found.answers if one.parts_at is not None]
+    if changed:
+        some = table_of("Some of them", "asked", "base", label)
+        for column in some.columns:
+            column.justify, column.overflow = "left", "fold"
+        for one in changed[:SHOWN]:
+            some.add_row(*map(escape, (one.said, one.off, one.on)))
+        yield some
+
+
+def questions(found: ZeroShot, label: str) -> Table:
+    """Right answers of each set by its usual metric, and of all."""
+    on = found.pooled.on is not None
+    table = table_of(
+        "Zero-shot questions answered rightly [95% interval over questions]",
+        "set", "metric", "questions", "chance", "base", *([f"with {label}", "change"] if on else []),
+    )  # fmt: skip
+    for one in (*(row for row in found.sets if row.usual), found.pooled):
+        cells = [one.name, one.metric, f"{one.questions:,}", f"{one.chance:.0%}", share(one.off)]
+        table.add_row(*cells, *([share(one.on), share(one.change, "+")] if on else []))
     return table
 
 

@@ -19,7 +19,7 @@ from addenda.comparing.remarks import remarks_on
 from addenda.comparing.rows import Failed, Row, row_of
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.sweep import Sweep, planned, swept
-from addenda.comparing.work import Plan, Work, halves, plain, where
+from addenda.comparing.work import NEWER, Plan, Work, halves, plain, where
 from addenda.core.errors import DataError, TrainingError
 from addenda.files import replace_text
 from addenda.plugging import Base, load_base
@@ -142,6 +142,7 @@ def _with_earlier(work: Work, methods: list[Method]) -> list[Method]:
         return methods
     kept = json.loads(path.read_text(encoding="utf-8"))
     same = {"settings": plain(work.settings.plain()), "data": work.data | where(work.base), "base": work.base.name}
+    kept["settings"] = NEWER | kept.get("settings", {})
     if any(kept.get(key) != value for key, value in same.items()):
         work.tell(f"{work.out} has a comparison of other texts or settings: its page is replaced, its records stay")
         return methods

@@ -24,8 +24,10 @@ FORGETTING, LEARNING = (
 )
 LEGEND = (
     "Nats per token against the base, means over seeds; intervals are 95%, by bootstrap over documents, paired with the "
-    "base. KL from the base, and the share of tokens that a module leaves bit-equal: on unrelated text, or where none was given "
-    "on that of forgetting. "
+    "base. KL from the base, and the share of tokens left bit-equal: on unrelated text, or where none was given "
+    "on that of forgetting. Answers changed: of greedy answers to general chats, those that are not the base's, word for word. "
+    "Tasks: zero-shot questions answered rightly (PIQA, ARC-Easy, BoolQ, HellaSwag), in points above the base. These four tell "
+    "forgetting where the loss does not: an instruct model learns general text again from replay. "
     "Training: without validations; the peak is the most in use over what was in use before, and the base's weights. "
     "Request: the times of prefill and of a decoded token over the bare base's, medians with 95% intervals over timed "
     "repeats, and the tokens read ahead; finding them is part of the prefill."
@@ -36,7 +38,8 @@ WIDE, NARROW = (8.6, 5.0), (4.1, 4.6)
 def head_of(found: Comparison) -> list[str]:
     """Names of the table's columns; without unrelated text what is added there is what is forgotten, and has none."""
     unrelated = ["unrelated text"] if found.apart else []
-    return ["method", "learned", "forgotten", *unrelated, "KL", "bit-equal", "parameters", "training", "request"]
+    moved = ["KL", "bit-equal", "answers changed", "tasks"]
+    return ["method", "learned", "forgotten", *unrelated, *moved, "parameters", "training", "request"]
 
 
 def role_of(method: str) -> str:
@@ -221,6 +224,8 @@ def row_cells(row: Row, apart: bool) -> list[tuple[str, str] | str]:
         *([_number(row.moved, nothing)] if apart else []),
         _number(row.kl, nothing, ".3f"),
         _number(row.untouched, nothing, ".0%"),
+        _number(row.changed, nothing, ".0%"),
+        _number(row.tasks, nothing, "+.1%"),
         (f"{row.parameters:,}" if row.parameters else "-", f"{row.bytes / 1e6:.1f} MB" if row.bytes else ""),
         (
             f"{row.seconds:,.1f} s" if row.seconds else "-",

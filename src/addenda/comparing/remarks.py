@@ -13,6 +13,8 @@ from addenda.comparing.settings import CompareSettings
 FEW = 10
 #: held-out documents of which fewer say little of others
 DOCUMENTS = 10
+#: KL from the base, nats per token, above which a base has moved, whatever its loss on general text
+MOVED = 0.02
 
 
 def remarks_on(
@@ -47,5 +49,11 @@ def remarks_on(
                 f"rag had a passage for {share:.0%} of the scored tokens: passages are retrieved for what stands before a window "
                 f"of {settings.length} tokens, and most documents are hardly longer than one."
             )
+    found += [
+        f"{row.method} forgets nothing by its loss, and is {row.kl.value:.3f} nats of KL from the base: judge it by KL, answers "
+        "and tasks."
+        for row in rows
+        if row.kl is not None and row.forgotten.value <= 0 and row.kl.value > MOVED
+    ]
     found += [f"{one}: what it tells is part learned, part remembered." for one in overlaps if one.refused]
     return tuple(found)

@@ -11,7 +11,7 @@ import numpy as np
 from addenda.comparing.cost import of_median
 from addenda.comparing.methods import Method
 from addenda.core.errors import AddendaError
-from addenda.intervals import Interval, of_ratio
+from addenda.intervals import CHANGE, SHARE, Interval, of_mean, of_ratio
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,10 @@ class Row:
     """One method: what it learned, forgot and moved, in nats per token against the base, and what it takes.
 
     Means over seeds. `learned`, `forgotten` and `moved` (unrelated text) have intervals over documents, of these means, paired
-    with the base; `kl` (from the base, nats) and `untouched` (share of tokens left bit-equal), of modules alone, the means of
-    their seeds' intervals over documents. `prefill` and `decode` are times over the bare base's, medians with intervals over
+    with the base; `kl` (from the base, nats) and `untouched` (share of tokens left bit-equal) the means of their seeds' intervals
+    over documents. `changed` is the share of answers to general chats that are not the base's, `tasks` the share of zero-shot
+    questions answered rightly above the base's, with intervals over chats and questions. These four of what changes the base,
+    not of text in the window. `prefill` and `decode` are times over the bare base's, medians with intervals over
     timed repeats; what `rag` takes to find passages is part of its prefill. `by_seed` has each seed's learning and forgetting;
     `seconds` are of training, without validations, or of building the index; `peak_megabytes` is the most that training took
     over what was in use before it, and the base's weights. None where it is not known, also of records of earlier versions.
@@ -44,6 +46,8 @@ class Row:
     prefill: Interval
     decode: Interval
     curve: tuple[dict[str, float], ...]
+    changed: Interval | None = None
+    tasks: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def row_of(method: Method, rate: float | None, runs: Sequence[dict[str, Any]], b
         prefill=_times(runs, "prefill", 0),
         decode=_times(runs, "decode", 1),
         curve=tuple(runs[0]["curve"]),
+        changed=_mean_over([run.get("changed") for run in runs], SHARE),
+        tasks=_mean_over([_added(run.get("right"), bare.get("right")) for run in runs], CHANGE),
     )
 
 
@@ -123,6 +129,17 @@ def _mean_of(found: Sequence[Any]) -> Interval | None:
     each = [Interval(**one) if isinstance(one, dict) else Interval(one, one, one, 1) for one in found]
     value, low, high = (float(np.mean([getattr(one, key) for one in each])) for key in ("value", "low", "high"))
     return Interval(value, low, high, min(one.n for one in each))
+
+
+def _added(more: Sequence[float] | None, less: Sequence[float] | None) -> np.ndarray | None:
+    return None if more is None or less is None else np.array(more) - np.array(less)
+
+
+def _mean_over(found: Sequence[Any], within: tuple[float, float]) -> Interval | None:
+    """The mean over seeds of what was found of each chat or question, with its interval over these."""
+    if any(one is None for one in found):
+        return None
+    return of_mean(np.mean(np.array(found, float), axis=0), within=within)
 
 
 def _times(runs: Sequence[dict[str, Any]], name: str, at: int) -> Interval:

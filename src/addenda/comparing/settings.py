@@ -36,6 +36,10 @@ class CompareSettings:
     """rows of one step"""
     held_tokens: int = 20_000
     """tokens scored of each held-out text"""
+    chats: int = 30
+    """general chats that every method answers, to see which answers change; 0: none"""
+    questions: int = 25
+    """zero-shot questions of each of four sets that every method is asked; 0: none"""
     passages: int = 1
     """passages in the window, for rag"""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -51,6 +55,8 @@ class CompareSettings:
         least = dict.fromkeys(("count", "rank", "rates", "batch_rows", "passages", "pairs"), 1) | {
             "length": 8,
             "held_tokens": 8,
+            "chats": 0,
+            "questions": 0,
         }
         for name, value in least.items():
             self._check(getattr(self, name) >= value, name, f"at least {value}")

@@ -8,6 +8,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from addenda.comparing.cost import ratios
-from addenda.comparing.making import Maker, Sources, Task
+from addenda.comparing.making import Maker, Sources, Task, Trained
 from addenda.comparing.methods import Method
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import first_ids
@@ -23,8 +24,10 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, DataError, TrainingError
 from addenda.core.registry import plain_options
 from addenda.files import replace_text
-from addenda.measuring.disturbance import disturbance
+from addenda.measuring.chats import GENERAL, answers, asked_of, parts_at
+from addenda.measuring.disturbance import divergence
 from addenda.measuring.pieces import documents_of
+from addenda.measuring.zero_shot import fitting, right, usual
 from addenda.plugging import Base
 from addenda.scoring import Score
 from addenda.texts import Texts, texts
@@ -32,8 +35,12 @@ from addenda.writing.signals import TrainingStopped
 
 #: settings that change nothing that a run learns; what was timed once is not timed again for more `pairs`
 FREE = frozenset({"tokens", "seeds", "rates", "rung", "allow_overlap", "compose", "pairs"})
+#: settings that records of earlier versions know nothing of: at their defaults they do not tell runs apart
+NEWER = {name: getattr(CompareSettings, name) for name in ("chats", "questions")}
 #: what errors say of a run that would fail again: these alone are kept
 DIVERGED = "not finite"
+#: ways that leave the base's own answers alone: text in the window is read where it is asked for, and nowhere else
+LEAVE_BASE = ("nothing", "rag", "context")
 Tell = Callable[[str], None]
 Record = dict[str, Any]
 
@@ -80,6 +87,8 @@ class Work:
         self.maker = Maker(name, base, sources, settings)
         given = {field.name: getattr(sources, field.name) for field in fields(sources)}
         self.data = {key: "" if source is None else source.identity() for key, source in given.items()}
+        self.chats = asked_of(GENERAL, settings.chats)[1] if settings.chats else []
+        self.questions = fitting(base, settings.questions) if settings.questions and base.tokenizer is not None else []
         self.prompt = torch.from_numpy(first_ids(base, sources.learning, settings.length // 2).astype(np.int64))
 
     # -- records -----------------------------------------------------------------------------------------------------
@@ -113,7 +122,7 @@ class Work:
         identity = {
             "method": method.name, "kind": described(kind), "lr": lr, "tokens": tokens, "seed": seed, "final": final,
             "base": self.base.fingerprint, "data": self.data,
-            "settings": {k: v for k, v in self.settings.plain().items() if k not in FREE},
+            "settings": {k: v for k, v in self.settings.plain().items() if k not in FREE and v != NEWER.get(k)},
         }  # fmt: skip
         return identity | where(self.base)
 
@@ -149,7 +158,8 @@ class Work:
                 key: plain_score(_finite(scores.of(trained, getattr(self.sources, key))))
                 for key in ("learning", "forgetting", *(("unrelated",) if self.sources.apart else ()))
             }
-            found["unrelated"] = found.get("unrelated", found["forgetting"]) | self._apart(task.method.name)
+            found["unrelated"] = found.get("unrelated", found["forgetting"]) | self._apart(trained, task.method)
+            found |= self._asked(trained, task.method)
             extra = 0 if trained.ahead is None else len(trained.ahead(self.prompt.numpy()))
             prefill, decode = [1.0], [1.0]
             if task.method.how not in ("nothing", "full"):  # what is the base, or has its shape, costs what it costs
@@ -166,16 +176,36 @@ class Work:
                 "curve": list(trained.curve),
             }
 
-    def _apart(self, name: str) -> Record:
-        """Of a module, token by token on unrelated text: what it leaves bit-equal, and the KL from the base."""
-        if name not in self.base.modules:
+    def _apart(self, trained: Trained, method: Method) -> Record:
+        """Of what changes the base, token by token on unrelated text: what it leaves bit-equal, and the KL from the base."""
+        if method.how in LEAVE_BASE:
             return {}
         source, chosen = self.sources.unrelated, self.settings
         length = longest(self.base, source, chosen.length)
         if length is None:
             return {}
-        seen = disturbance(self.base, name, source, tokens=chosen.held_tokens // 2, length=length)
-        return {"untouched": seen.untouched.as_dict(), "kl": seen.kl.as_dict()}
+        tokens = chosen.held_tokens // 2
+        kl, untouched = divergence(self.base, trained.base, trained.on, source, tokens=tokens, length=length)
+        return {"untouched": untouched.as_dict(), "kl": kl.as_dict()}
+
+    def _asked(self, trained: Trained, method: Method) -> Record:
+        """Of the base and of what changes it: which general chats it answers otherwise, which zero-shot questions rightly."""
+        found: Record = {}
+        if self.base.tokenizer is None or (method.how in LEAVE_BASE and method.how != "nothing"):
+            return found
+        with trained.on():
+            if self.chats and method.how != "nothing":
+                said = answers(trained.base, self.chats)
+                found["changed"] = [parts_at(*both) is not None for both in zip(self._bare_answers, said, strict=True)]
+            if self.questions:
+                found["right"] = usual(self.questions, right(trained.base, self.questions)).tolist()
+        return found
+
+    @cached_property
+    def _bare_answers(self) -> list[list[int]]:
+        """What the bare base answers to the chats."""
+        with self.base.off():
+            return answers(self.base, self.chats)
 
 
 def longest(base: Base, source: Texts, length: int) -> int | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,10 @@ class Disturbance:
     """What a selection changes on a text.
 
     `untouched` is the share of tokens whose logits are bit-equal to the bare base's; `largest` and `mean` the change of a
-    logit, absolute; `kl` the divergence from the base's next-token distribution to that with the modules, nats; `agree` the share
-    of tokens whose likeliest next token is the same; `by_layer` the change of the residual stream that leaves each layer,
-    relative to its length. Intervals are over documents, drawn whole: of one document alone there is none.
+    logit, absolute; `kl` the divergence from the base's next-token distribution to that with the modules, nats per token;
+    `worst` that of the document that is moved most; `agree` the share of tokens whose likeliest next token is the same;
+    `by_layer` the change of the residual stream that leaves each layer, relative to its length. Intervals are over documents,
+    drawn whole: of one document alone there is none.
     """
 
     on: str
@@ -45,6 +47,7 @@ class Disturbance:
     largest: float
     mean: float
     kl: Interval
+    worst: float
     agree: Interval
     by_layer: tuple[float, ...]
 
@@ -84,7 +87,7 @@ def disturbance(base: Base, modules: Names, texts: Any, *, tokens: int = TOKENS,
                 moved = head.hidden(ids)
             seen.add_layers(before, after)
             for number, off, on in zip(numbers, bare, moved, strict=True):
-                seen.add_piece(head, number, off, on)
+                seen.add_piece(head, off, head, on, number)
     return Disturbance(
         on=source.name,
         modules=weights,
@@ -93,10 +96,42 @@ def disturbance(base: Base, modules: Names, texts: Any, *, tokens: int = TOKENS,
         untouched=of_mean(seen.equal, seen.documents, SHARE),
         largest=seen.largest,
         mean=seen.total / max(1, seen.numbers),
-        kl=of_mean(seen.kl, seen.documents, (0.0, math.inf)),
+        kl=seen.divergence(),
+        worst=seen.worst(),
         agree=of_mean(seen.agree, seen.documents, SHARE),
         by_layer=tuple(float(a / max(1e-30, b)) for a, b in zip(seen.changed, seen.size, strict=True)),
     )
+
+
+@torch.no_grad()
+def divergence(
+    base: Base,
+    other: Base,
+    on: Callable[[], AbstractContextManager[Any]],
+    texts: Any,
+    *,
+    tokens: int = TOKENS,
+    length: int = LENGTH,
+) -> tuple[Interval, Interval]:
+    """The KL from a bare base to another model of its vocabulary in the block `on()`, and the share of tokens left bit-equal.
+
+    For what changes the base's own weights; of modules `disturbance` tells more. `other` may be `base`. Settings, units and
+    errors as there.
+    """
+    with base.off():
+        head = Head(base.model)
+    with on():
+        theirs = Head(other.model)
+    seen = _Seen(0)
+    with evaluating(base.model), evaluating(other.model):
+        for _, ids, numbers in pieces_of(base, open_texts(texts), [min(length, base.context or length)], tokens):
+            with base.off():
+                bare = head.hidden(ids)
+            with on():
+                moved = theirs.hidden(ids)
+            for number, one, two in zip(numbers, bare, moved, strict=True):
+                seen.add_piece(head, one, theirs, two, number)
+    return seen.divergence(), of_mean(seen.equal, seen.documents, SHARE)
 
 
 class _Seen:
@@ -111,11 +146,22 @@ class _Seen:
         self.agree: list[float] = []
         self.changed, self.size = [0.0] * layers, [0.0] * layers
 
-    def add_piece(self, head: Head, document: int, off: Tensor, on: Tensor) -> None:
-        """Last states [T, D] of one piece, without the modules and with them."""
+    def divergence(self) -> Interval:
+        """The KL, over documents."""
+        return of_mean(self.kl, self.documents, (0.0, math.inf))
+
+    def worst(self) -> float:
+        """The KL of the document that is moved most."""
+        each = defaultdict[int, list[float]](list)
+        for document, kl in zip(self.documents, self.kl, strict=True):
+            each[document].append(kl)
+        return max(sum(found) / len(found) for found in each.values())
+
+    def add_piece(self, head: Head, off: Tensor, theirs: Head, on: Tensor, document: int) -> None:
+        """Last states [T, D] of one piece, without the modules and with them, each with what makes logits of them."""
         equal = agree = kl = 0.0
         for one, other in zip(off.split(head.chunk), on.split(head.chunk), strict=True):
-            a, b = head.logits(one), head.logits(other)
+            a, b = head.logits(one), theirs.logits(other)
             change = (a - b).abs()
             if not bool(change.isfinite().all()):
                 raise AddendaError(

@@ -1,4 +1,4 @@
-"""Evaluation: texts, tasks, facts, edits and neutrality measured with modules on and off, the two paired one by one."""
+"""Evaluation: texts, questions, chats, facts, edits and neutrality measured with modules on and off, paired one by one."""
 
 # budget: the docstring of `evaluate` is the reference of the whole call
 from __future__ import annotations
@@ -12,6 +12,7 @@ from addenda.core.errors import AddendaError
 from addenda.intervals import Interval
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.certificate import UNTOLD, loss_added
+from addenda.measuring.chats import OnChats, on_chats
 from addenda.measuring.disturbance import TOKENS as ON_NEUTRALITY
 from addenda.measuring.disturbance import Disturbance, disturbance
 from addenda.measuring.edits import EditScores, score_edits
@@ -21,6 +22,7 @@ from addenda.measuring.recall import Recall, recall
 from addenda.measuring.spectrum import Health
 from addenda.measuring.spectrum import spectrum as spectra
 from addenda.measuring.three_settings import ThreeSettings, three_settings
+from addenda.measuring.zero_shot import ZeroShot, zero_shot
 from addenda.scoring import Difference, Score, score
 from addenda.selection import Names, weights_of
 from addenda.texts import Texts
@@ -67,7 +69,9 @@ class Evaluation:
     recall: Recall | None = None
     settings: ThreeSettings | None = None
     edits: EditScores | None = None
-    neutrality: Disturbance | None = None
+    neutrality: tuple[Disturbance, ...] = ()
+    chats: OnChats | None = None
+    questions: ZeroShot | None = None
     spectrum: dict[str, list[Health]] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     trained_on: tuple[str, ...] = ()
@@ -83,8 +87,9 @@ class Evaluation:
             "spectrum": {name: [one.as_dict() for one in sites] for name, sites in self.spectrum.items()},
             "sources": self.sources,
             "trained_on": list(self.trained_on),
+            "neutrality": [one.as_dict() for one in self.neutrality],
         }
-        for name in ("recall", "settings", "edits", "neutrality"):
+        for name in ("recall", "settings", "edits", "chats", "questions"):
             found = getattr(self, name)
             plain[name] = None if found is None else found.as_dict()
         return plain
@@ -100,6 +105,8 @@ def evaluate(
     snapshot: Facts | str | Path | None = None,
     edits: str | Path | None = None,
     neutrality: Any = None,
+    chats: Any = None,
+    questions: bool = False,
     spectrum: Any = None,
     limit: int | None = None,
     **settings: Any,
@@ -118,7 +125,11 @@ def evaluate(
         snapshot: the same facts at an earlier time; with it they are also asked in three settings: closed, with retrieval from
             the snapshot, and with retrieval from the current texts. May be `facts` again.
         edits: a file of edits, or `known`, those of the data folder: reliability, generality, locality.
-        neutrality: text that no module was trained on: what the modules change there.
+        neutrality: text that no module was trained on: what the modules change there. Several in a tuple, or by name: the one
+            that is moved most comes first.
+        chats: `general`, the chats that come with the package, or chats of your own (`measuring.chats`): how many answers
+            change.
+        questions: the zero-shot questions that come with the package, `limit` of each set: right answers, pooled and by set.
         spectrum: text on which the hidden units of each module are looked at beside their host's.
         limit: so many questions of each set; default: all.
         settings: of `addenda.perplexity`.
@@ -128,13 +139,15 @@ def evaluate(
             or a setting is out of range.
         DataError: a text or file cannot be read, or there is no such task.
     """
-    asked = [texts, tasks, facts, edits, neutrality, spectrum]
+    asked = [texts, tasks, facts, edits, neutrality, chats, questions or None, spectrum]
     if not any(one is not None and (not hasattr(one, "__len__") or len(one)) for one in asked):
-        raise AddendaError("evaluate needs at least one text by name, or tasks, facts, edits, neutrality or spectrum")
+        raise AddendaError(
+            "evaluate needs at least one text by name, or tasks, facts, edits, neutrality, chats, questions or spectrum"
+        )
     weights = weights_of(modules)
     given = open_inputs(
         base, texts or {}, weights, tasks=tasks, facts=facts, snapshot=snapshot, edits=edits, neutrality=neutrality,
-        spectrum=spectrum, limit=limit,
+        chats=chats, questions=questions, spectrum=spectrum, limit=limit,
     )  # fmt: skip
     canary = proved(base, weights)
     people, before = given.facts, given.snapshot
@@ -150,12 +163,14 @@ def evaluate(
         settings=None if people is None or before is None
         else three_settings(base, people, weights, snapshot=before, questions=limit, regression=_moved(scored, recalled)),
         edits=None if given.edits is None else score_edits(base, given.edits, weights),
-        neutrality=None if given.neutrality is None else disturbance(
-            base, weights, given.neutrality, tokens=settings.get("tokens") or ON_NEUTRALITY
-        ),
+        neutrality=_disturbed(base, given.neutrality, weights, settings.get("tokens") or ON_NEUTRALITY),
+        chats=None if given.chats is None else on_chats(base, weights, *given.chats),
+        questions=zero_shot(base, weights, each=limit) if questions else None,
         spectrum={} if given.spectrum is None else {name: spectra(base, name, given.spectrum) for name in weights},
         sources=given.sources,
-        trained_on=_trained_on(base, weights, {**given.texts, "neutrality": given.neutrality, "spectrum": given.spectrum}),
+        trained_on=_trained_on(
+            base, weights, {**given.texts, **_named("neutrality", given.neutrality), "spectrum": given.spectrum}
+        ),
     )  # fmt: skip
 
 
@@ -169,6 +184,17 @@ def _trained_on(base: Base, weights: Mapping[str, float], texts: Mapping[str, Te
         if source.role in ("corpus", "replay", "alongside", "validation", "calibration")
     } - {None}
     return tuple(name for name, text in texts.items() if read and text is not None and text.sha256() in read)
+
+
+def _named(what: str, texts: Sequence[Texts]) -> dict[str, Texts]:
+    """Texts by what they are for: with their own names where there are several."""
+    return {what if len(texts) == 1 else f"{what}, {text.name}": text for text in texts}
+
+
+def _disturbed(base: Base, texts: Sequence[Texts], weights: dict[str, float], tokens: int) -> tuple[Disturbance, ...]:
+    """What modules change on each text, the one that is moved most first."""
+    found = [disturbance(base, weights, text, tokens=tokens) for text in texts]
+    return tuple(sorted(found, key=lambda one: -one.kl.value))
 
 
 def _on_text(base: Base, name: str, source: Any, weights: dict[str, float], settings: dict[str, Any]) -> OnText:

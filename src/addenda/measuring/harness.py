@@ -151,9 +151,10 @@ def _dtype(name: str | torch.dtype | None) -> torch.dtype | None:
 
 @dataclass(frozen=True)
 class OnTask:
-    """One task: what guessing gets, what the base gets, and for each selection its score and the paired difference.
+    """One task by one metric: what guessing gets, what the base gets, and for each selection its score and the paired difference.
 
-    `constant` is the share that the best constant answer gets of the questions asked: the commonest true answer's.
+    `metric` is `acc`, or `acc_norm` where a choice's log-likelihood is divided by its characters. `constant` is the share that
+    the best constant answer gets of the questions asked: the commonest true answer's.
     """
 
     task: str
@@ -181,7 +182,8 @@ def evaluate_tasks(
 ) -> list[OnTask]:
     """Score local question sets through lm-eval: the base alone, and each selection of `columns`, question by question.
 
-    The base is loaded once; before a selection is scored a canary proves that its modules run.
+    The base is loaded once; before a selection is scored a canary proves that its modules run. A task that is usually scored by
+    `acc_norm` too comes twice, by `acc` first.
 
     Args:
         base: as `addenda.attach` gives it, with a tokenizer.
@@ -208,27 +210,29 @@ def evaluate_tasks(
     return [
         OnTask(
             task=task.name,
-            metric="acc",
-            questions=len(bare[task.name]),
+            metric=metric,
+            questions=len(off),
             chance=task.chance,
-            base=of_mean(bare[task.name], within=SHARE),
-            on={name: of_mean(one[task.name], within=SHARE) for name, one in found.items()},
-            difference={name: of_mean(one[task.name] - bare[task.name], within=CHANGE) for name, one in found.items()},
-            constant=task.constant(len(bare[task.name])),
+            base=of_mean(off, within=SHARE),
+            on={name: of_mean(one[task.name][metric], within=SHARE) for name, one in found.items()},
+            difference={name: of_mean(one[task.name][metric] - off, within=CHANGE) for name, one in found.items()},
+            constant=task.constant(len(off)),
         )
         for task in chosen
+        for metric, off in bare[task.name].items()
     ]
 
 
-def _run(model: LM, tasks: Sequence[Task], limit: int | None) -> dict[str, np.ndarray]:
-    """Whether each question was answered rightly, by task."""
+def _run(model: LM, tasks: Sequence[Task], limit: int | None) -> dict[str, dict[str, np.ndarray]]:
+    """Whether each question was answered rightly, by task and metric."""
     # not its `simple_evaluate`, which seeds every generator of the process, and asks git for a commit of the working folder
     loaded: Any = TaskManager(include_defaults=False).load([task.config for task in tasks])
     results: Any = evaluate(lm=model, task_dict=loaded, limit=limit, bootstrap_iters=0, log_samples=True)
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, dict[str, np.ndarray]] = {}
     for task in tasks:
         samples = sorted(results["samples"][task.config["task"]], key=lambda sample: sample["doc_id"])
         if not samples:
             raise DataError(f"task '{task.name}' holds no question")
-        found[task.name] = np.array([float(sample["acc"]) for sample in samples])
+        metrics = [one["metric"] for one in task.config["metric_list"]]
+        found[task.name] = {name: np.array([float(sample[name]) for sample in samples]) for name in metrics}
     return found

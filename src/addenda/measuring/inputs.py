@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from addenda.core.errors import AddendaError, DataError
 from addenda.measuring.certificate import check_idle
+from addenda.measuring.chats import Messages, asked_of
 from addenda.measuring.disturbance import LENGTH as ON_NEUTRALITY
 from addenda.measuring.edits import Edit, load_edits
 from addenda.measuring.facts import Facts, load_facts
@@ -30,7 +31,8 @@ class Inputs:
     facts: Facts | None
     snapshot: Facts | None
     edits: list[Edit] | None
-    neutrality: Texts | None
+    neutrality: tuple[Texts, ...]
+    chats: tuple[str, list[Messages]] | None
     spectrum: Texts | None
     sources: dict[str, str]
 
@@ -45,25 +47,28 @@ def open_inputs(
     snapshot: Facts | str | Path | None,
     edits: str | Path | None,
     neutrality: Any,
+    chats: Any,
+    questions: bool,
     spectrum: Any,
     limit: int | None,
 ) -> Inputs:
     """Open what is to be measured; arguments as of `evaluate`.
 
     Raises:
-        AddendaError: a package is missing, the limit is not positive, neutrality or a spectrum is asked for without modules, a
-            snapshot without facts or while a module is trained, or words without a tokenizer.
+        AddendaError: a package is missing, the limit is not positive, neutrality, chats or a spectrum are asked for without
+            modules, a snapshot without facts or while a module is trained, or words without a tokenizer.
         DataError: there is no such task or text, a file is not of its form, or a text is too short to be measured on.
     """
     if limit is not None and limit < 1:
         raise AddendaError(f"limit must be positive; got {limit}")
-    if not weights and (neutrality is not None or spectrum is not None):
-        raise AddendaError("neutrality and spectrum are of modules: name those that act")
+    if not weights and any(one is not None for one in (neutrality, chats, spectrum)):
+        raise AddendaError("neutrality, chats and spectrum are of modules: name those that act")
     if snapshot is not None and facts is None:
         raise AddendaError("a snapshot is of facts at an earlier time: name the facts of today too")
-    if base.tokenizer is None and (tasks or facts is not None or edits is not None):
+    if base.tokenizer is None and (tasks or questions or any(one is not None for one in (facts, edits, chats))):
         raise AddendaError(
-            "tasks, facts and edits ask in words, and the base has no tokenizer: addenda.attach(model, tokenizer)"
+            "tasks, questions, chats, facts and edits ask in words, and the base has no tokenizer: "
+            "addenda.attach(model, tokenizer)"
         )
     if snapshot is not None and find_spec("bm25s") is None:
         raise AddendaError('the snapshot is retrieved from, which needs bm25s: pip install "addenda[eval]"')
@@ -76,13 +81,25 @@ def open_inputs(
         facts=load_facts(facts) if isinstance(facts, str | Path) else facts,
         snapshot=load_facts(snapshot) if isinstance(snapshot, str | Path) else snapshot,
         edits=None if edits is None else load_edits(None if edits == "known" else edits, limit=limit),
-        neutrality=_long_enough(base, neutrality, ON_NEUTRALITY),
+        neutrality=tuple(
+            text for one in several(neutrality) if (text := _long_enough(base, one, ON_NEUTRALITY)) is not None
+        ),
+        chats=None if chats is None else asked_of(chats, limit),
         spectrum=_long_enough(base, spectrum, OF_SPECTRUM),
         sources={name: stem(file) for name, file in files.items() if isinstance(file, str | Path)},
     )
     if found.spectrum is not None:
         found.sources["spectrum"] = found.spectrum.name
     return found
+
+
+def several(given: Any) -> list[Any]:
+    """One text, or several in a tuple or by name; none for None."""
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        return [open_texts(source, name=name) for name, source in given.items()]
+    return list(given) if isinstance(given, tuple) else [given]
 
 
 def stem(file: str | Path) -> str:

@@ -50,7 +50,8 @@ def all_likelihoods(
     """For each question, a prompt with its answers, the log-likelihood of each answer after the prompt.
 
     Prompt and answer are tokenized together, a space between them, as lm-evaluation-harness does. A prompt that is too long
-    for the base's context loses its beginning. Rows of like length ride together, `batch_tokens` at a time.
+    for the base's context loses its beginning. Rows of like length ride together, `batch_tokens` at a time; answers of one
+    token to one prompt (yes or no) are read off one row.
 
     Raises:
         AddendaError: the base has no tokenizer, or its logits are not finite.
@@ -59,12 +60,18 @@ def all_likelihoods(
     rows = [row for number, question in enumerate(questions) for row in _rows(base, number, *question)]
     with base.off():
         head = Head(base.model)
-    found: dict[int, list[Option]] = {number: [] for number in range(len(questions))}
+    together: dict[object, list[int]] = {}
+    for at, row in enumerate(rows):  # rows that read the same tokens
+        key = (row.question, row.ids[:-1].numpy().tobytes()) if row.count == 1 else at
+        together.setdefault(key, []).append(at)
+    read = sorted(together.values(), key=lambda group: len(rows[group[0]].ids))
     nats: dict[int, float] = {}
-    order = sorted(range(len(rows)), key=lambda at: len(rows[at].ids))
     with evaluating(base.model):
-        for at in _batches(order, [len(row.ids) for row in rows], batch_tokens):
-            nats |= zip(at, _score(base, head, [rows[one] for one in at]), strict=True)
+        for batch in _batches(range(len(read)), [len(rows[group[0]].ids) - 1 for group in read], batch_tokens):
+            groups = [[rows[at] for at in read[number]] for number in batch]
+            places = [at for number in batch for at in read[number]]
+            nats |= zip(places, _score(base, head, groups), strict=True)
+    found: dict[int, list[Option]] = {number: [] for number in range(len(questions))}
     for at, row in enumerate(rows):
         found[row.question].append(Option(row.answer, nats[at], row.count))
     return list(found.values())
@@ -109,20 +116,21 @@ def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) ->
         yield batch
 
 
-def _score(base: Base, head: Head, rows: Sequence[_Row]) -> list[float]:
-    """The nats of each row's answer."""
-    longest = max(len(row.ids) for row in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask, counted = torch.zeros_like(ids), torch.zeros(len(rows), longest - 1, dtype=torch.bool)
-    for number, row in enumerate(rows):  # padded on the right: nothing that counts comes after
-        end = len(row.ids)
-        ids[number, :end], mask[number, :end] = row.ids, 1
-        counted[number, end - 1 - row.count : end - 1] = True
-    ids, counted = ids.to(base.device), counted.to(base.device)
-    hidden = head.hidden(ids, attention_mask=mask.to(base.device))[:, :-1]
-    targets = ids[:, 1:][counted]
+def _score(base: Base, head: Head, groups: Sequence[Sequence[_Row]]) -> list[float]:
+    """The nats of each row's answer; rows of one group differ in their last token alone, and are read once."""
+    longest = max(len(group[0].ids) for group in groups) - 1
+    ids = torch.zeros(len(groups), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    places: list[Tensor] = []
+    for number, group in enumerate(groups):  # padded on the right: nothing that counts comes after
+        end = len(group[0].ids) - 1
+        ids[number, :end], mask[number, :end] = group[0].ids[:-1], 1
+        places += [number * longest + torch.arange(end - row.count, end) for row in group]
+    rows = [row for group in groups for row in group]
+    hidden = head.hidden(ids.to(base.device), attention_mask=mask.to(base.device)).flatten(0, 1)
+    targets = torch.cat([row.ids[-row.count :] for row in rows]).to(base.device)
     weights = torch.ones(len(targets), device=base.device)
-    _, costs = head.costs(LanguageModelling(), hidden[counted], targets, weights)
+    _, costs = head.costs(LanguageModelling(), hidden[torch.cat(places).to(base.device)], targets, weights)
     if not bool(costs.isfinite().all()):
         raise AddendaError("the logits are not finite: what is plugged computes no numbers")
     return [-float(part.sum()) for part in costs.double().split([row.count for row in rows])]

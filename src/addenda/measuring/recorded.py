@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from addenda.measuring.recall import Recall
     from addenda.measuring.spectrum import Health
     from addenda.measuring.three_settings import ThreeSettings
+    from addenda.measuring.zero_shot import ZeroShot
     from addenda.plugging import Base
     from addenda.scoring import Difference, Score
 
@@ -58,13 +59,17 @@ def measured(found: Evaluation) -> Iterator[Measure]:
         yield from _if(scores.reliability, "edits, reliability", edits, scores.reliability_before)
         yield from _if(scores.generality, "edits, generality", edits, scores.generality_before)
         yield from _if(scores.locality, "edits, locality", edits)
-    if found.neutrality is not None:
-        change = found.neutrality
+    for change in found.neutrality:
         yield _of("tokens left bit-equal", change.untouched, change.on)
         yield _of("KL from the base", change.kl, change.on, unit=NATS)
         yield Measure(
             name="largest change of a logit", value=change.largest, unit="logits", n=change.tokens, on=change.on
         )
+    if found.chats is not None:
+        yield _of("answers changed", found.chats.changed, found.chats.on)
+        yield _of("answers changed early", found.chats.early, found.chats.on)
+    if found.questions is not None:
+        yield from _of_questions(found.questions)
     for sites in found.spectrum.values():
         yield from _of_spectrum(sites, found.sources.get("spectrum", "texts"))
 
@@ -85,6 +90,15 @@ def _of_tasks(tasks: Sequence[OnTask]) -> Iterator[Measure]:
     if changes := [change for task in subjects for change in task.difference.values()]:
         which = ", ".join(names) if len(names) <= NAMED else f"mean of {len(names)} subjects"
         yield _of("acc added", of_means(changes), f"mmlu: {which}")
+
+
+def _of_questions(asked: ZeroShot) -> Iterator[Measure]:
+    """The usual metric of each set, and what is added to it, set by set and pooled."""
+    for one in (*(row for row in asked.sets if row.usual), asked.pooled):
+        if one.on is not None and one.change is not None:
+            metric = "zero-shot" if one is asked.pooled else f"zero-shot {one.metric}"
+            yield _of(metric, one.on, one.name, one.off)
+            yield _of(f"{metric} added", one.change, one.name)
 
 
 def _of_recall(asked: Recall, facts: str) -> Iterator[Measure]:

@@ -21,16 +21,17 @@ _ACCURACY = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
 _NORMED = [*_ACCURACY, {"metric": "acc_norm", "aggregation": "mean", "higher_is_better": True}]
 
 
-def _query(ending: str) -> dict[str, Any]:
+def _query(text: str) -> dict[str, Any]:
     return _CHOICE | {
-        "doc_to_text": "{{query}}" + ending,
+        "doc_to_text": text,
         "doc_to_choice": "choices",
         "doc_to_target": "gold",
         "metric_list": _NORMED,
     }
 
 
-_ASKED, _BEGUN = _query("\nAnswer:"), _query("")
+# a query of PIQA ends its line already
+_ASKED, _BEGUN = _query("{{query.rstrip()}}\nAnswer:"), _query("{{query}}")
 # the sentence differs before the words that are scored: lm-eval asks so where the text is a number and the choices are contexts
 _CONTEXTS = _CHOICE | {
     "doc_to_text": "gold", "doc_to_choice": "context_options", "doc_to_target": "continuation", "metric_list": _ACCURACY,

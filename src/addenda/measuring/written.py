@@ -1,12 +1,13 @@
-"""Written answers: many prompts continued greedily at a time, each as if it were alone."""
+"""Written answers: many prompts continued greedily at a time."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from addenda import decoding
 from addenda.core.state import evaluating
@@ -15,34 +16,62 @@ if TYPE_CHECKING:
     from addenda.plugging import Base
 
 
-@torch.no_grad()
 def written(base: Base, prompts: Sequence[str], *, tokens: int = 16, batch_tokens: int = 4096) -> list[str]:
     """What the base, as selected, writes after each prompt: the first line, of at most so many tokens.
 
-    Prompts of one length ride together, so none is padded. One that is too long for the base's context loses its beginning.
+    Prompts of one length ride together, so none is padded, and each is continued as if it were alone. One that is too long for
+    the base's context loses its beginning.
 
     Raises:
         AddendaError: the base has no tokenizer.
     """
-    by_length: dict[int, list[tuple[int, torch.Tensor]]] = defaultdict(list)
-    room = None if base.context is None else base.context - tokens
-    for number, prompt in enumerate(prompts):
-        ids = base.tokenize(prompt.rstrip())
-        ids = ids if room is None else ids[-room:]
-        by_length[len(ids)].append((number, ids))
-    found: dict[int, str] = {}
+    ids = [base.tokenize(prompt.rstrip()) for prompt in prompts]
+    answers = continued(base, ids, tokens=tokens, batch_tokens=batch_tokens)
+    return [base.tokenizer.decode(one, skip_special_tokens=True).strip().split("\n")[0] for one in answers]
+
+
+@torch.no_grad()
+def continued(
+    base: Base, prompts: Sequence[Tensor], *, tokens: int, batch_tokens: int = 4096, padded: bool = False
+) -> list[list[int]]:
+    """The token ids that the base, as selected, writes after each prompt [T], greedily: at most so many, without what ends them.
+
+    Prompts of one length ride together; with `padded` those of like length do, padded on the left, which is faster where
+    lengths differ. One that is too long for the base's context loses its beginning.
+    """
+    room = None if base.context is None else max(1, base.context - tokens)
+    given = [ids if room is None else ids[-room:] for ids in prompts]
+    order = sorted(range(len(given)), key=lambda at: len(given[at]))
+    stops = decoding.end_ids(base.model, base.tokenizer)
     tokenizer = base.tokenizer
-    for length, rows in sorted(by_length.items()):
-        most = max(1, batch_tokens // (length + tokens))
-        for start in range(0, len(rows), most):
-            part = rows[start : start + most]
-            ids = torch.stack([one for _, one in part]).to(base.device)
-            with evaluating(base.model):
-                out = base.model.generate(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    **decoding.settings(base.model, tokenizer, max_new_tokens=tokens),
-                )
-            for (number, _), row in zip(part, out[:, length:], strict=True):
-                found[number] = tokenizer.decode(row, skip_special_tokens=True).strip().split("\n")[0]
-    return [found[number] for number in range(len(prompts))]
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    found: dict[int, list[int]] = {}
+    for part in _batches(given, order, tokens, batch_tokens, padded):
+        longest = len(given[part[-1]])
+        ids = torch.full((len(part), longest), pad or 0, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, at in enumerate(part):
+            ids[row, longest - len(given[at]) :], mask[row, longest - len(given[at]) :] = given[at], 1
+        with evaluating(base.model):
+            out = base.model.generate(
+                input_ids=ids.to(base.device),
+                attention_mask=mask.to(base.device),
+                **decoding.settings(base.model, tokenizer, max_new_tokens=tokens),
+            )
+        for at, row in zip(part, out[:, longest:].tolist(), strict=True):
+            found[at] = row[: next((place for place, one in enumerate(row) if one in stops), len(row))]
+    return [found[at] for at in range(len(given))]
+
+
+def _batches(
+    given: Sequence[Tensor], order: Sequence[int], tokens: int, batch_tokens: int, padded: bool
+) -> Iterator[list[int]]:
+    """Places in rising order of length, as many as fit a batch with what is written after them; of one length unless padded."""
+    for _, group in groupby(order, key=lambda at: None if padded else len(given[at])):
+        batch: list[int] = []
+        for at in group:
+            if batch and (len(batch) + 1) * (len(given[at]) + tokens) > batch_tokens:
+                yield batch
+                batch = []
+            batch.append(at)
+        yield batch

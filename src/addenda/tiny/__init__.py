@@ -6,6 +6,8 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 SAMPLES = ("pubmed_train", "pubmed_valid", "general_train", "general_valid", "french_train", "french_valid")
+#: what bases are asked, and the files that it stands in; see `tiny.asked`
+ASKED = {"questions": "questions.jsonl.gz", "chats": "chats.jsonl"}
 
 
 def path() -> Path:
@@ -14,7 +16,9 @@ def path() -> Path:
 
 
 def sample(name: str) -> Path:
-    """A shipped sample text by its name, gzip JSON lines with the fields `id` and `text`."""
+    """A shipped sample by its name: a text, gzip JSON lines with the fields `id` and `text`, or `questions`, or `chats`."""
+    if name in ASKED:
+        return _HERE / "samples" / ASKED[name]
     if name not in SAMPLES:
-        raise ValueError(f"no sample named {name!r}; there are: {', '.join(SAMPLES)}")
+        raise ValueError(f"no sample named {name!r}; there are: {', '.join((*SAMPLES, *ASKED))}")
     return _HERE / "samples" / f"{name}.jsonl.gz"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from . import path as base_path
+from .asked import choose, note
 from .corpus import RunHasher, contains, read_jsonl, write_gzip
 
 EXCERPT = 30_000  # characters taken from a novel
@@ -112,7 +113,8 @@ def make(data: Path, out: Path, manifest: Path) -> dict[str, list[dict]]:
     out.mkdir(parents=True, exist_ok=True)
     for name, records in made.items():
         write_gzip(out / f"{name}.jsonl.gz", records)
-    (out / "SOURCE.md").write_text(source_note(made), encoding="utf-8")
+    write_gzip(out / "questions.jsonl.gz", choose(data))
+    (out / "SOURCE.md").write_text(f"{source_note(made)}\n## Questions and chats\n\n{note()}", encoding="utf-8")
     return made
 
 

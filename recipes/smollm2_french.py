@@ -1,0 +1,384 @@
+"""A real model learns French: neutral residues against LoRA of equal size and tokens, and what else each of them moves.
+
+    python -m recipes.smollm2_french --dry-run                      # the cells, what is done, how many minutes each takes
+    python -m recipes.smollm2_french                                # cells that have no record yet, then the page
+    python -m recipes.smollm2_french --methods default lora --seeds 0 1 2
+    python -m recipes.smollm2_french --rate lora=1e-3 default=3e-3  # these rates in place of a sweep
+    python -m recipes.smollm2_french --report                       # the page of the records there are
+
+60,000 tokens of French novels into SmolLM2-135M-Instruct. Rates are chosen by what a sweep gains on held-out pages of novels
+that nothing is reported on. A cell is one method at one rate and seed: it leaves a record, and goes on from its checkpoints
+where it was interrupted. A method is measured on held-out novels and on French documentation of Python (what it learns), on
+WikiText-2 (loss, KL from the bare base, tokens left bit-equal), on general chats (answers that change) and on the zero-shot
+questions that come with the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from addenda.core.errors import AddendaError
+from addenda.core.registry import build_kind, plain_options
+from addenda.measuring.chats import GENERAL, answers, asked_of, paired
+from addenda.measuring.disturbance import disturbance
+from addenda.measuring.zero_shot import fitting, right
+from addenda.measuring.zero_shot import paired as scored
+from addenda.plugging import Base
+from addenda.scoring import Score, score
+from recipes.common import data_folder, documents, hash_of, load, study_texts
+from recipes.records import device, read_records
+from recipes.studies import page
+from recipes.studies.plan import SWEEP, Records, Scale, Way, edges, of_part, rates
+from recipes.studies.run import LENGTH, WORK, Run, corpus_of, finished, kind_of, learn, triple
+from recipes.studies.subjects import subject
+
+STUDY, MAIN, SUBJECT = "smollm2_french", "methods", "french"
+#: characters of a document that is reported on, so that a few thousand tokens are many documents
+SHORT = 1200
+#: methods by name: kind, options, and the rates of the sweep; `default` is what a user gets who asks for nothing
+GATED, LORA = (1e-3, 3e-3, 1e-2), (3e-4, 1e-3, 3e-3)
+WAYS: dict[str, Way] = {
+    "default": Way("NeutralResidues", {}, {}, GATED),
+    "small-start": Way("NeutralResidues", {"init": "small"}, {}, GATED),
+    "context": Way("NeutralResidues", {"gate": "context", "init": "he"}, {}, GATED),
+    "document": Way("NeutralResidues", {"gate": "document", "init": "he"}, {}, GATED),
+    "token": Way("NeutralResidues", {"gate": "token", "init": "he"}, {}, GATED),
+    "lora": Way("LoRA", {}, {}, LORA),
+}
+#: tokens a second on two cores of a CPU with bf16 instructions: trained on, read, and of the chats
+TRAINED, READ = 250, 700
+
+
+@dataclass(frozen=True)
+class Cell(Run):
+    """A run of this study: `where` is the base, `replay` what stands for the old domain, `each` questions of each set."""
+
+    where: str = "smollm2"
+    replay: str = "wikipedia"
+    each: int = 100
+    chats: int = 60
+
+    @property
+    def minutes(self) -> float:
+        """What it is expected to take."""
+        read = self.held if self.part == SWEEP else 5 * self.held + 128 * 4 * self.each + 82 * self.chats
+        return (self.tokens / TRAINED + read / READ) / 60
+
+
+# --- what is planned --------------------------------------------------------------------------------------------------
+
+
+def cell(given: argparse.Namespace, method: str, **more: Any) -> Cell:
+    """A cell of a method; its options are written out, so that a default that changes later is another cell."""
+    way = WAYS[method]
+    options: dict[str, Any] = {"extra": given.extra} | dict(way.options)
+    if way.kind != "LoRA":
+        options = plain_options(build_kind(way.kind, options))
+    return Cell(
+        STUDY, method=method, subject=SUBJECT, kind=way.kind, options=options, settings=dict(way.settings), held=given.held,
+        where=given.base, replay=given.replay, each=given.questions, chats=given.chats, **more,
+    )  # fmt: skip
+
+
+def sweep(given: argparse.Namespace) -> Iterator[Cell]:
+    """Every rate of every method that was given none, once, on fewer tokens."""
+    for method in given.methods:
+        for lr in () if method in given.rate else WAYS[method].rates:
+            yield cell(given, method, part=SWEEP, lr=lr, tokens=given.sweep_tokens)
+
+
+def then(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
+    """Every method at its rate, seed after seed; none whose sweep is not done."""
+    swept = {one.id for one in sweep(given)}
+    mine = [one for one in records if one["run"]["part"] != SWEEP or one["id"] in swept]
+    ways = {name: WAYS[name] for name in given.methods if name not in given.rate}
+    chosen = rates(mine, STUDY, ways, SUBJECT, Scale()) | given.rate
+    for seed in given.seeds:
+        for method in given.methods:
+            if method in chosen:
+                yield cell(given, method, part=MAIN, lr=chosen[method], tokens=given.tokens, seed=seed)
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
+@cache
+def held_out(name: str) -> list[str]:
+    """Documents to report on: pages of two novels, of Python's documentation in French, beginnings of English articles."""
+    if name == "novels":
+        return [text[:SHORT] for text in subject(SUBJECT).held]
+    files = {"python_docs": "french/python_docs_train", "wikitext2": "wikitext2/valid"}
+    found = documents(data_folder() / f"{files[name]}.jsonl.gz")
+    return [text[:SHORT] for text in sorted(found, key=hash_of)]
+
+
+@dataclass(frozen=True)
+class Bare:
+    """What the bare base gets: losses by text, answers to the chats, and right answers; measured once."""
+
+    losses: dict[str, Score]
+    said: list[list[int]]
+    right: Any
+
+
+def loss(base: Base, name: str, tokens: int) -> Score:
+    """The loss of the base, as selected, on held-out text; `choosing` is that which rates are chosen by."""
+    source = list(subject(SUBJECT).choosing) if name == "choosing" else held_out(name)
+    return score(base, source, tokens=tokens, length=LENGTH)
+
+
+def bare(base: Base, run: Cell, kept: dict[Any, Bare]) -> Bare:
+    """What the bare base gets of what a cell is measured on."""
+    key = (run.held, run.each, run.chats, run.part == SWEEP)
+    if key not in kept:
+        names = ("choosing",) if run.part == SWEEP else ("novels", "python_docs", "wikitext2")
+        with base.off():
+            losses = {name: loss(base, name, run.held) for name in names}
+            few = run.part == SWEEP
+            said = [] if few else answers(base, asked_of(GENERAL, run.chats)[1])
+            kept[key] = Bare(losses, said, None if few else right(base, fitting(base, run.each)))
+    return kept[key]
+
+
+def execute(run: Cell, base: Base, records: Path, kept: dict[Any, Bare]) -> None:
+    """Train a cell's module, measure it, write the record."""
+    before, facts = bare(base, run, kept), {"base": base.fingerprint, "device": device(), "torch": torch.__version__}
+    module = base.new("m", kind_of(run, base), seed=run.seed)
+    try:
+        replay = study_texts().replay if run.replay == "wikipedia" else run.replay
+        report = learn(run, base, "m", corpus_of(run, base), replay, WORK / run.id / "m")
+        found: dict[str, Any] = {"id": run.id, "parameters": module.size(), "seconds": report.seconds}
+        with base.using("m"):
+            now = {name: loss(base, name, run.held) for name in before.losses}
+        if run.part == SWEEP:
+            gain = triple(before.losses["choosing"].minus(now["choosing"]))
+            found |= {"gains": {SUBJECT: gain}}
+        else:
+            names = ("novels", "python_docs")
+            found |= {"gains": {name: triple(before.losses[name].minus(now[name])) for name in names}}
+            found |= {"forgetting": triple(now["wikitext2"].minus(before.losses["wikitext2"]))}
+            found |= moved(run, base, before)
+    finally:
+        base.unplug("m")
+    finished(run, records, found | facts)
+
+
+def moved(run: Cell, base: Base, before: Bare) -> dict[str, Any]:
+    """What the module moves besides its subject."""
+    change = disturbance(base, "m", held_out("wikitext2"), tokens=run.held, length=128)
+    name, chats = asked_of(GENERAL, run.chats)
+    asked = fitting(base, run.each)
+    with base.using("m"):
+        said, rightly = answers(base, chats), right(base, asked)
+    talked = paired(
+        base, name, chats, before.said, said, tokens=max(map(len, [*said, *before.said]), default=0)
+    ).as_dict()
+    talked["answers"] = [one for one in talked["answers"] if one["parts_at"] is not None][:10]
+    return {
+        "kl": change.kl.as_dict(), "kl_worst": change.worst, "untouched": change.untouched.as_dict(), "chats": talked,
+        "questions": scored(asked, before.right, rightly).as_dict(),
+    }  # fmt: skip
+
+
+# --- what is told -----------------------------------------------------------------------------------------------------
+
+
+def ends(key: str, *inside: str) -> Any:
+    """A reader of value and interval of what a record has under a key."""
+
+    def read(record: dict[str, Any]) -> list[float]:
+        found = record[key]
+        for name in inside:
+            found = found[name]
+        return [found[name] for name in ("value", "low", "high")]
+
+    return read
+
+
+def tasks_apart(found: Records) -> list[str]:
+    """Sets and all of them: right answers of the bare base, and what each method adds, in points, over seeds."""
+    groups = page.grouped(found, lambda run: run["method"])
+    lines = [
+        "| set | metric | questions | bare base | " + " | ".join(groups) + " |",
+        "| --- " * (4 + len(groups)) + "|",
+    ]
+    first = found[0]["questions"]
+    for at, row in [(n, one) for n, one in enumerate(first["sets"]) if one["usual"]] + [(None, first["pooled"])]:
+
+        def added(record: dict[str, Any], at: int | None = at) -> list[float]:
+            one = record["questions"]["pooled"] if at is None else record["questions"]["sets"][at]
+            return [100 * one["change"][name] for name in ("value", "low", "high")]
+
+        cells = [page.told(mine, added, 1) for mine in groups.values()]
+        told = [row["name"], row["metric"], str(row["questions"]), f"{row['off']['value']:.1%}", *cells]
+        lines.append("| " + " | ".join(told) + " |")
+    return lines
+
+
+def of_lora(found: Records, name: str, value: Any) -> page.Cell:
+    """A mean as a share of LoRA's mean, of the same seeds."""
+    lora = {one["run"]["seed"]: value(one) for one in found if one["run"]["method"] == "lora"}
+
+    def told(mine: Records) -> str:
+        both = [(value(one), lora[one["run"]["seed"]]) for one in mine if one["run"]["seed"] in lora]
+        less = sum(b for _, b in both)
+        return f"{sum(a for a, _ in both) / less:.2f}" if less else "-"
+
+    return told
+
+
+def report(records: Records) -> str:
+    """The page of the records."""
+    found = of_part(records, STUDY, MAIN)
+    if not found:
+        return ""
+    groups = page.grouped(found, lambda run: run["method"])
+    learned = page.table(
+        ("method", "runs", "rate", "parameters", "novels, nats gained", "of LoRA's", "documentation, nats gained", "of LoRA's"),
+        groups,
+        (
+            page.rate, page.parameters, page.gain_of("novels"), of_lora(found, "novels", lambda one: one["gains"]["novels"][0]),
+            page.gain_of("python_docs"), of_lora(found, "docs", lambda one: one["gains"]["python_docs"][0]),
+        ),
+    )  # fmt: skip
+    kl, shares = ends("kl"), (0.0, 1.0)
+    moved_ = page.table(
+        ("method", "runs", "loss on WikiText-2", "KL from the base", "of LoRA's", "tokens left bit-equal", "chat answers changed",
+         "within 16 tokens", "zero-shot, points"),
+        groups,
+        (
+            page.forgotten, lambda mine: page.told(mine, kl, 4), of_lora(found, "kl", lambda one: one["kl"]["value"]),
+            lambda mine: page.told(mine, ends("untouched"), 3, shares),
+            lambda mine: page.told(mine, ends("chats", "changed"), 2, shares),
+            lambda mine: page.told(mine, ends("chats", "early"), 2, shares),
+            lambda mine: page.told(mine, lambda one: [100 * v for v in ends("questions", "pooled", "change")(one)], 1),
+        ),
+    )  # fmt: skip
+    swept = page.grouped(of_part(records, STUDY, SWEEP), lambda run: (run["method"], f"{run['lr']:g}"))
+    tried = page.table(("method", "lr", "runs", "gain, nats"), swept, (page.own_gain,))
+    body = page.written(
+        [
+            ("What is learned of French", learned),
+            ("What else is moved", moved_),
+            ("Zero-shot questions, points added", tasks_apart(found)),
+            ("Sweep", page.noted(tried, edges(records, STUDY))),
+        ],
+        found,
+    )
+    return HEAD.format(tokens=found[0]["run"]["tokens"], base=found[0]["run"]["where"]) + body
+
+
+HEAD = """\
+# French into a real model
+
+{tokens:,} tokens of French novels, a tenth of them replay, into `{base}`: modules of a tenth of its size. `default` is what
+`addenda.NeutralResidues(extra=0.1)` gives. Rates were chosen on held-out pages that nothing here is reported on. An instruct
+model learns general text again from replay, so its loss on WikiText-2 can fall while its behaviour moves: read KL, answers and
+tasks beside it. `python -m recipes.smollm2_french` makes this page; the records lie in the folder beside it.
+
+"""
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def named_rates(given: Sequence[str]) -> dict[str, float]:
+    """Rates by method.
+
+    Raises:
+        AddendaError: a word is no METHOD=RATE.
+    """
+    try:
+        found = {method: float(rate) for method, rate in (one.split("=") for one in given)}
+    except ValueError:
+        raise AddendaError(f"--rate takes METHOD=RATE, such as lora=1e-3; got {' '.join(given)}") from None
+    if unknown := found.keys() - WAYS.keys():
+        raise AddendaError(f"there is no method {', '.join(sorted(unknown))}; methods are {', '.join(WAYS)}")
+    return found
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was given on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=["default", "lora"], choices=list(WAYS))
+    parser.add_argument("--only", choices=(SWEEP, MAIN), help="only the sweep, or only what is reported")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rate", nargs="+", default=[], metavar="METHOD=RATE", help="in place of a sweep")
+    parser.add_argument("--tokens", type=int, default=60_000, help="of corpus and replay")
+    parser.add_argument("--sweep-tokens", type=int, default=30_000, help="the same, for each rate of a sweep")
+    parser.add_argument(
+        "--replay", default="wikipedia", help="text that stands for the old domain: wikipedia, or a file or sample"
+    )
+    parser.add_argument("--extra", type=float, default=0.1, help="size of a module, as a share of the base")
+    parser.add_argument("--held", type=int, default=12_000, help="tokens scored of each held-out text")
+    parser.add_argument("--questions", type=int, default=100, help="zero-shot questions of each of four sets")
+    parser.add_argument("--chats", type=int, default=60, help="general chats")
+    parser.add_argument("--base", default="smollm2", help="a name, a folder, or a hub id")
+    parser.add_argument("--threads", type=int, help="of the CPU; default: all")
+    parser.add_argument(
+        "--docs", type=Path, default=Path("docs/results"), help="the page; records in a folder beside it"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list the cells and their minutes")
+    parser.add_argument("--report", action="store_true", help="train nothing")
+    given = parser.parse_args(words)
+    given.rate = named_rates(given.rate)
+    return given
+
+
+def tell(cells: Sequence[Cell], folder: Path) -> None:
+    """Each cell, whether it is done, and what those to do take."""
+    left = [one for one in cells if not (folder / f"{one.id}.json").exists()]
+    for one in cells:
+        done = "done " if one not in left else f"{one.minutes:4.1f} min"
+        print(f"{done}  {one.part} {one.method} lr {one.lr:g} seed {one.seed}, {one.tokens:,} tokens")
+    print(f"{len(left)} cells to do, about {sum(one.minutes for one in left):.0f} minutes on two cores", flush=True)
+
+
+def dry(given: argparse.Namespace, folder: Path) -> None:
+    """List everything that is planned; what hangs on a sweep that is not done, at the middle one of its rates."""
+    records = read_records(folder)
+    ready = list(then(given, records))
+    lack = [name for name in given.methods if name not in {one.method for one in ready}]
+    guessed = {name: WAYS[name].rates[1] for name in lack}
+    rest = then(argparse.Namespace(**vars(given) | {"methods": lack, "rate": guessed}), [])
+    parts: Mapping[str, list[Cell]] = {SWEEP: list(sweep(given)), MAIN: [*ready, *rest]}
+    tell([one for name, cells in parts.items() if given.only in (None, name) for one in cells], folder)
+    if lack:
+        print(f"rates of {', '.join(lack)} are chosen by the sweep; listed is the middle one")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Make the cells that have no record yet, then the page."""
+    given = arguments(words)
+    folder = given.docs / STUDY
+    folder.mkdir(parents=True, exist_ok=True)
+    if given.dry_run:
+        dry(given, folder)
+        return
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    base, kept = None if given.report else load(given.base), dict[Any, Bare]()
+    for part in (SWEEP, MAIN) if not given.report else ():
+        if given.only in (None, part):
+            cells = list(sweep(given) if part == SWEEP else then(given, read_records(folder)))
+            left = [one for one in cells if not (folder / f"{one.id}.json").exists()]
+            tell(cells, folder)
+            for number, one in enumerate(left, 1):
+                assert base is not None
+                execute(one, base, folder, kept)
+                print(f"{number} of {len(left)}: {one.method}, lr {one.lr:g}, seed {one.seed}", flush=True)
+    text = report(read_records(folder))
+    if text:
+        (given.docs / f"{STUDY}.md").write_text(text)
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Changed answers: general chats answered greedily with modules off and on, and how many answers are not the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from addenda.core.errors import AddendaError, DataError
+from addenda.intervals import SHARE, Interval, of_mean
+from addenda.measuring.written import continued
+from addenda.selection import Names, weights_of
+from addenda.texts import texts
+from addenda.tiny.asked import chats as shipped
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+#: the chats that come with the package
+GENERAL = "general"
+#: tokens written at most, and those of them that a change counts as early in
+TOKENS, EARLY = 32, 16
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One chat: what was said last, what the bare base and the modules answer, and at which token they part; None: nowhere."""
+
+    said: str
+    off: str
+    on: str
+    parts_at: int | None
+
+
+@dataclass(frozen=True)
+class OnChats:
+    """Answers to chats, of at most `tokens` tokens, with modules off and on.
+
+    `changed` is the share of answers that are not the same, token by token; `early` the share that part within the first
+    sixteen tokens. A share of 0 is a base that nothing happened to; intervals are over chats. `answers` has them all.
+    """
+
+    on: str
+    tokens: int
+    changed: Interval
+    early: Interval
+    answers: tuple[Answer, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+def changed_answers(
+    base: Base, modules: Names, chats: Any = GENERAL, *, tokens: int = TOKENS, limit: int | None = None
+) -> OnChats:
+    """Let the base answer chats with modules off and on, greedily, and count the answers that differ.
+
+    A module that acts on its subject alone leaves all of them as they are. Chats ride in padded batches, the same off and on.
+
+    Args:
+        base: with the modules plugged; its own selection is put back after.
+        modules: what acts.
+        chats: `general`, those that come with the package; or whatever `addenda.train` takes as a corpus: of `messages` all up
+            to the last that the user says, of `prompt` with `completion` the prompt, a `text` as what the user says.
+        tokens: written at most in each answer.
+        limit: so many chats; default: all.
+
+    Raises:
+        AddendaError: no module is named, the base has no tokenizer, or its chat template refuses a chat.
+        DataError: the chats cannot be read, or there is none.
+    """
+    weights = weights_of(modules)
+    if not weights:
+        raise AddendaError("name the modules whose changed answers are counted")
+    return on_chats(base, weights, *asked_of(chats, limit), tokens=tokens)
+
+
+def on_chats(base: Base, weights: Names, name: str, chats: Sequence[Messages], *, tokens: int = TOKENS) -> OnChats:
+    """As `changed_answers`, of chats that were read."""
+    with base.off():
+        off = answers(base, chats, tokens=tokens)
+    with base.using(weights):
+        on = answers(base, chats, tokens=tokens)
+    return paired(base, name, chats, off, on, tokens)
+
+
+def asked_of(source: Any, limit: int | None = None) -> tuple[str, list[Messages]]:
+    """What chats are called, and the messages of each, the last of them the user's; see `changed_answers`.
+
+    Raises:
+        DataError: they cannot be read, there is none, or one has nothing that the user says.
+    """
+    if isinstance(source, str) and source == GENERAL:
+        return f"{GENERAL} chats", [list(one.messages) for one in shipped(limit)]
+    found, chosen = texts(source), list[Messages]()
+    for number, record in enumerate(found):
+        if limit is not None and number >= limit:
+            break
+        messages = _messages(record)
+        while messages and messages[-1]["role"] != "user":
+            messages.pop()
+        if not messages:
+            raise DataError(f"record {number + 1} of '{found.name}' has nothing that the user says")
+        chosen.append(messages)
+    if not chosen:
+        raise DataError(f"'{found.name}' is empty: it holds no chat")
+    return found.name, chosen
+
+
+def _messages(record: dict[str, Any]) -> Messages:
+    if "messages" in record:
+        return list(record["messages"])
+    said = record["text"] if "text" in record else record["prompt"]
+    return [{"role": "user", "content": said}] if isinstance(said, str) else list(said)
+
+
+def answers(base: Base, chats: Sequence[Messages], *, tokens: int = TOKENS) -> list[list[int]]:
+    """The token ids of what the base, as selected, answers to each chat, greedily.
+
+    Raises:
+        AddendaError: the base has no tokenizer, or its chat template refuses a chat.
+    """
+    return continued(base, [prompt_of(base, messages) for messages in chats], tokens=tokens, padded=True)
+
+
+def prompt_of(base: Base, messages: Messages) -> Tensor:
+    """Token ids [T] that ask for the next answer of a chat: by the chat template, else as questions and answers in running text.
+
+    Raises:
+        AddendaError: the base has no tokenizer, or its chat template refuses the messages.
+    """
+    tokenizer = base.tokenizer
+    if tokenizer is None or getattr(tokenizer, "chat_template", None) is None:
+        lines = [f"{'Question' if one['role'] == 'user' else 'Answer'}: {one['content']}" for one in messages]
+        return base.tokenize("\n".join([*lines, "Answer:"]))
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # noqa: BLE001 - templates raise what they like
+        raise AddendaError(f"the chat template refuses the chat: {error}") from None
+    return torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=torch.long)
+
+
+def paired(
+    base: Base, name: str, chats: Sequence[Messages], off: Sequence[list[int]], on: Sequence[list[int]], tokens: int
+) -> OnChats:
+    """Two lists of answers to the same chats, compared one by one."""
+    places = [parts_at(one, other) for one, other in zip(off, on, strict=True)]
+    return OnChats(
+        on=name,
+        tokens=tokens,
+        changed=of_mean([place is not None for place in places], within=SHARE),
+        early=of_mean([place is not None and place < EARLY for place in places], within=SHARE),
+        answers=tuple(
+            Answer(messages[-1]["content"], _text(base, one), _text(base, other), place)
+            for messages, one, other, place in zip(chats, off, on, places, strict=True)
+        ),
+    )
+
+
+def parts_at(one: Sequence[int], other: Sequence[int]) -> int | None:
+    """The first place at which two answers differ, the end of one of them included; None where they are the same."""
+    if list(one) == list(other):
+        return None
+    same = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(same, min(len(one), len(other)))
+
+
+def _text(base: Base, ids: list[int]) -> str:
+    return base.tokenizer.decode(ids, skip_special_tokens=True).strip()
