@@ -17,6 +17,7 @@ from addenda.encoding import Encoded, Encoder
 from addenda.intervals import of_ratio
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
+from addenda.progress import tick
 from addenda.texts import texts
 
 if TYPE_CHECKING:
@@ -104,9 +105,11 @@ def score(
     `before`, for whom text in the window stands in place of modules, is given the token ids [n] of a document that precede a
     window, and returns ids to read, unscored, ahead of the window.
 
+    Between two batches it tells how far it is, and may be stopped (`addenda.progress.tick`).
+
     Raises:
         DataError: the text cannot be read, or holds no token to score.
-        AddendaError: a setting is out of range.
+        AddendaError: a setting is out of range. `Stopped` after a signal, where whoever calls waits for it.
     """
     found = texts(source)
     length = length or default_length(base)
@@ -196,6 +199,7 @@ def _run(base: Base, head: Head, windows: list[Any], sums: dict[int, float], bat
         batch, windows = windows[:rows], windows[rows:]
         for (number, *_), nats in zip(batch, _nats(base, head, batch, precision), strict=True):
             sums[number] = sums.get(number, 0.0) + nats
+        tick(sum(int((window[2] > 0).sum()) for window in batch))
 
 
 @torch.no_grad()
