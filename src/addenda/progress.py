@@ -160,17 +160,22 @@ def tick(done: float = 0) -> None:
     Raises:
         Stopped: a signal came, and whoever began the work waits for it with `Interrupts`.
     """
-    shown = _CURRENT.get()
-    if shown is not None:
-        shown.advance(done)
+    watched = _CURRENT.get()
+    if watched is not None:
+        watched.advance(done)
     interrupts.check()
+
+
+def shown() -> Progress | None:
+    """The long work that is shown here, if any."""
+    return _CURRENT.get()
 
 
 @contextmanager
 def part(task: str, total: float | None = None, unit: str = "tokens") -> Iterator[None]:
     """A part of whatever long work is shown; nothing where none is."""
-    shown = _CURRENT.get()
-    with contextlib.nullcontext() if shown is None else shown.part(task, total, unit):
+    watched = _CURRENT.get()
+    with contextlib.nullcontext() if watched is None else watched.part(task, total, unit):
         yield
 
 
@@ -195,7 +200,9 @@ def about(seconds: float) -> str:
 
 def megabytes(size: float) -> str:
     """A number of bytes in MB, or GB where these are many."""
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"
+    return (
+        f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"
+    )
 
 
 def _terminal() -> bool:

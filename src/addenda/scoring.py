@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -161,6 +162,25 @@ def encoded_documents(encoder: Encoder, found: Any, limit: int | None) -> Iterat
         seen += max(0, len(ids) - 1)
         if limit is not None and seen >= limit:
             return
+
+
+@torch.no_grad()
+def pace_of(base: Base) -> float:
+    """Tokens a second that the base reads and scores on this machine, from a second or two of random tokens."""
+    head, draw = Head(base.model), torch.Generator().manual_seed(0)
+    length, rows, pace = min(64, base.context or 64), 1, 0.0
+    with base.off(), evaluating(base.model):
+        for _ in range(3):  # the first warms up, and each tells how much the next can afford
+            ids = torch.randint(head.vocabulary, (rows, length + 1), generator=draw).to(base.device)
+            began = time.perf_counter()
+            weights = torch.ones(rows * length, device=base.device)
+            _, costs = head.costs(
+                LanguageModelling(), head.hidden(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), weights
+            )
+            float(costs.sum())  # waits for a GPU
+            pace = rows * length / (time.perf_counter() - began)
+            rows = max(1, min(16, int(pace / length)))
+    return pace
 
 
 def opener_of(tokenizer: Any) -> int | None:

@@ -125,7 +125,7 @@ def verbs() -> list[str]:
     return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
-_SHARED = frozenset({"answers", "application", "evaluated", "options", "written"})
+_SHARED = frozenset({"answers", "application", "evaluated", "options", "working", "written"})
 
 
 def _version(wanted: bool) -> None:

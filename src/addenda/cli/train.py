@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,7 +42,9 @@ Forgetting = Annotated[
     typer.Option("--forgetting", help="Held-out text to measure forgetting on. Repeatable.", metavar="NAME=FILE"),
 ]
 Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate; default: the kind's own.")]
-Length = Annotated[int | None, typer.Option("--length", min=2, help="Tokens of a row; default: up to 512, as tokens and texts allow.")]
+Length = Annotated[
+    int | None, typer.Option("--length", min=2, help="Tokens of a row; default: up to 512, as tokens and texts allow.")
+]
 Rows = Annotated[
     int | None, typer.Option("--batch-rows", min=1, help="Rows of one forward pass; default: 8, of few tokens 4 or 2.")
 ]
@@ -144,7 +145,7 @@ def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> Tra
 
     alongside = given["alongside"]
     try:
-        report = addenda.train(
+        return addenda.train(
             base,
             given["name"],
             corpus=given["corpus"],
@@ -161,7 +162,6 @@ def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> Tra
         )
     except addenda.AddendaError as error:
         raise w.spoken(error) from None
-    return replace(report, remarks=tuple(map(w.in_words, report.remarks)))
 
 
 #: settings of `train` that have an option of their own

@@ -38,9 +38,13 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupt
 
 Finish = Annotated[
     bool,
-    typer.Option("--finish", help="Save the module as the last checkpoint of an interrupted run has it; train no further."),
+    typer.Option(
+        "--finish", help="Save the module as the last checkpoint of an interrupted run has it; train no further."
+    ),
 ]
-KeepRun = Annotated[bool, typer.Option("--keep-run", help="Keep the checkpoints of a finished run too, not its log alone.")]
+KeepRun = Annotated[
+    bool, typer.Option("--keep-run", help="Keep the checkpoints of a finished run too, not its log alone.")
+]
 
 
 def split(
@@ -100,31 +104,20 @@ def fresh(base: Base, name: str, kind: str, options: dict[str, Any], seed: int) 
         )
 
 
-#: what a call is called on the command line
-SPOKEN = {
-    "the same call with resume=True": "the same command with --resume",
-    "and the same call begins anew": "and the same command begins anew",
-    "resume=True": "--resume",
-    "finish=True": "--finish",
-    "another out=": "another --out",
-    "give replay= and a replay_share": "give --replay and a --replay-share",
-    "replay=": "--replay",
-    "length=": "--length ",
-    "batch_rows=": "--batch-rows ",
-}
-
-
 def spoken(error: Exception) -> Exception:
     """An error of a writing verb in the words of the command line."""
-    error.args = (in_words(str(error)), *error.args[1:])
-    return error
-
-
-def in_words(message: str) -> str:
-    """What a writing verb says, in the words of the command line."""
-    for python, words in SPOKEN.items():
+    message = str(error)
+    for python, words in {
+        "the same call with resume=True": "the same command with --resume",
+        "and the same call begins anew": "and the same command begins anew",
+        "resume=True": "--resume",
+        "finish=True": "--finish",
+        "another out=": "another --out",
+        "give replay= and a replay_share": "give --replay and a --replay-share",
+    }.items():
         message = message.replace(python, words)
-    return message
+    error.args = (message, *error.args[1:])
+    return error
 
 
 def show(out: Console, report: str, folder: Path | None) -> None:

@@ -60,9 +60,10 @@ class MergeReport:
     def __str__(self) -> str:
         before, after = self.width
         wider = f"; FFN {before:,} -> {after:,} units" if before != after else ""
-        lines = [
-            f"{' + '.join(self.names)} merged into {self.out} ({self.bytes / 2**20:,.1f} MiB, {self.dtype}{wider})"
-        ]
+        numbers = (
+            self.dtype if self.gguf is None else self.gguf.type
+        )  # of what was written, not of what it was made from
+        lines = [f"{' + '.join(self.names)} merged into {self.out} ({self.bytes / 2**20:,.1f} MiB, {numbers}{wider})"]
         for found in (self.proof, self.approximation, self.gguf):
             lines += [f"  {line}" for line in str(found).splitlines()] if found is not None else []
         return "\n".join(lines)

@@ -16,6 +16,7 @@ from addenda.core.errors import AddendaError, DataError
 from addenda.core.state import evaluating
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
+from addenda.progress import tick
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -64,6 +65,7 @@ def all_likelihoods(
     order = sorted(range(len(rows)), key=lambda at: len(rows[at].ids))
     with evaluating(base.model):
         for at in _batches(order, [len(row.ids) for row in rows], batch_tokens):
+            tick(sum(len(rows[one].ids) for one in at))
             nats |= zip(at, _score(base, head, [rows[one] for one in at]), strict=True)
     for at, row in enumerate(rows):
         found[row.question].append(Option(row.answer, nats[at], row.count))

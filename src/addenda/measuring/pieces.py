@@ -11,6 +11,7 @@ from torch import Tensor
 
 from addenda.core.errors import DataError
 from addenda.encoding import Encoder
+from addenda.progress import tick
 from addenda.scoring import encoded_documents
 from addenda.texts import Texts
 
@@ -57,6 +58,7 @@ def pieces_of(
             some = True
             rows = [row for _, row in taken[at : at + size]]
             ids = torch.from_numpy(np.stack(rows).astype(np.int64)).to(base.device)
+            tick(ids.numel())
             yield length, ids, [number for number, _ in taken[at : at + size]]
     if not some:
         raise DataError(f"no text of '{source.name}' has {chosen[0]} tokens, the shortest document length")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from addenda.core.state import evaluating
+from addenda.progress import tick
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -37,6 +38,7 @@ def written(base: Base, prompts: Sequence[str], *, tokens: int = 16, batch_token
         for start in range(0, len(rows), most):
             part = rows[start : start + most]
             ids = torch.stack([one for _, one in part]).to(base.device)
+            tick(ids.numel())
             with evaluating(base.model):
                 out = base.model.generate(
                     input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, pad_token_id=pad,

@@ -43,7 +43,15 @@ def announce(run: Run) -> None:
         say(f"  validation: {words}{took}")
     if training is not None and validating is not None:
         say(f"  time: {about(training + validating)}, at {pace:,.0f} tokens/s as timed on this machine just now")
-    say(_room(base, plan.names, f"a pass over {plan.rows * plan.length * len(plan.names):,} tokens", run.folder, plan.settings))
+    say(
+        _room(
+            base,
+            plan.names,
+            f"a pass over {plan.rows * plan.length * len(plan.names):,} tokens",
+            run.folder,
+            plan.settings,
+        )
+    )
 
 
 def announce_reading(run: MemoryRun) -> None:
@@ -62,9 +70,7 @@ def announce_reading(run: MemoryRun) -> None:
     say(_room(base, run.writer.names, f"a window of {run.window:,} tokens", run.folder, settings))
 
 
-def _room(
-    base: Base, names: Sequence[str], read: str, folder: Path | None, settings: Settings | MemorySettings
-) -> str:
+def _room(base: Base, names: Sequence[str], read: str, folder: Path | None, settings: Settings | MemorySettings) -> str:
     """What a run takes of memory and disk, in words."""
     size = sum(base.modules[name].size() for name in names)
     weights = sum(p.numel() * p.element_size() for p in base.model.parameters())
@@ -93,7 +99,9 @@ def _data(base: Base, plan: Plan) -> list[str]:
         most = round(min(read, COUNTED))
         there = tokens_in(corpus, encoder, max(1, most))
         passes = "read in part" if there >= most else f"{there:,} tokens, read {read / there:,.1f} times"
-        replay = "" if plan.replay is None else f"; {plan.replay_share:.0%} of the rows are replay of {plan.replay.name}"
+        replay = (
+            "" if plan.replay is None else f"; {plan.replay_share:.0%} of the rows are replay of {plan.replay.name}"
+        )
         lines.append(f"  corpus: {corpus.name}, {passes}{replay}")
     return lines
 
@@ -153,9 +161,12 @@ def remarks_on(base: Base, plan: Plan) -> tuple[str, ...]:
         rows, length = rows_for(plan.asked, longest=most, smallest=8 * most, accumulate=given.accumulate)
         if plan.asked // (rows * length * given.accumulate) >= 2 * plan.steps:
             steps = "1 step" if plan.steps == 1 else f"{plan.steps} steps"
-            lines.append(f"{steps} only, of {plan.rows} rows x {plan.length}: try length={length}, batch_rows={rows}")
+            lines.append(
+                f"{steps} only, of {plan.rows} rows x {plan.length} tokens: try {rows} rows (--batch-rows) of {length} tokens "
+                "(--length)"
+            )
     gated = [name for name in plan.names if base.modules[name].gates() or base.modules[name].classifies]
     if plan.replay is None and gated:
         whose = "the gate" if len(plan.names) == 1 else f"the gate of {', '.join(gated)}"
-        lines.append(f"no replay: {whose} was never asked to shut; give replay= general text")
+        lines.append(f"no replay: {whose} was never asked to shut; give general text as replay (--replay)")
     return tuple(lines)

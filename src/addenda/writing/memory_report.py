@@ -86,7 +86,9 @@ class MemorizeReport:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         kept = ("tokens", "read", "ended", "seconds", "bare_seconds", "parameters", "resumed_from", "freed")
-        plain: dict[str, Any] = {k: getattr(self, k) for k in kept} | {"run": None if self.run is None else str(self.run)}
+        plain: dict[str, Any] = {k: getattr(self, k) for k in kept} | {
+            "run": None if self.run is None else str(self.run)
+        }
         plain |= {"names": list(self.names), "out": None if self.out is None else str(self.out)}
         return plain | {"settings": self.settings, "texts": {name: one.as_dict() for name, one in self.texts.items()}}
 

@@ -217,9 +217,7 @@ def _steps(tokens: int, sized: Settings) -> int:
     return tokens // per_step
 
 
-def _sized(
-    base: Base, settings: Settings, context: int, tokens: Any, read: list[Texts], processes: int
-) -> Settings:
+def _sized(base: Base, settings: Settings, context: int, tokens: Any, read: list[Texts], processes: int) -> Settings:
     """The settings with the rows and the length that fit the tokens, the texts and the base."""
     if not _whole(tokens):
         raise TrainingError(f"tokens is a whole number, both streams counted; got {tokens!r}")

@@ -30,7 +30,9 @@ class TrainingStopped(TrainingError, Stopped):
         if folder is None:
             return cls(f"{after}; without out= nothing was written, and this run cannot be resumed", signal)
         if not begun:
-            return cls(f"stopped by {signal} before {done}; nothing was trained yet, and the same call begins anew", signal)
+            return cls(
+                f"stopped by {signal} before {done}; nothing was trained yet, and the same call begins anew", signal
+            )
         return cls(
             f"{after}; the same call with resume=True goes on from {folder}, and with finish=True it keeps the module as it "
             "is now",

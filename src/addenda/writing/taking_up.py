@@ -47,7 +47,9 @@ def take_up(run: Resumable, places: Mapping[str, Path], *, finish: bool) -> bool
         run.take_up_finished(state)
         for name, place in places.items():
             if not (place / "card.json").exists():
-                raise TrainingError(f"{run.folder} is of a finished run, whose module is gone from {place}: train it anew")
+                raise TrainingError(
+                    f"{run.folder} is of a finished run, whose module is gone from {place}: train it anew"
+                )
             _read(run.base, name, place)
         return True
     run.resume()
