@@ -343,7 +343,7 @@ def test_a_gate_without_replay_is_remarked_upon(base: addenda.Base, quick: dict[
     assert addenda.train(base, "a", **one_step).remarks == ()
     report = addenda.train(base, "a", **one_step | {"replay": None, "replay_share": 0.0})
     gated = kind in ("token", "context", "sigmoid", "neutral")
-    told = "no replay: the gate was never asked to shut; give replay= general text"
+    told = "no replay: the gate was never asked to shut; give general text as replay (--replay)"
     assert report.remarks == ((told,) if gated else ())
     assert (told in str(report)) == gated
 

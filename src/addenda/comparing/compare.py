@@ -157,6 +157,7 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
     watched = shown()
     if watched is not None:
         watched.say(_foretold(work, methods))
+        watched.begin(total=work.plan.tokens)
     bare = work.record(methods[0], None, 0, 0, final=True)
     rows, failed, sweeps = _all(work, methods, bare)
     composed, apart = _composed(work, rows) if work.settings.compose else ((), ())

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 COUNTED = 2_000_000
 #: tokens below which a corpus is for a kind that is taught what it says, rather than its language
 SMALL = 20_000
+#: fewer steps than these are remarked upon, where other sizes give this many at least
+FEW, WORTH = 20, 8
 #: bytes of a parameter that learns: its value and gradient, and two moments of its optimizer; of these a checkpoint has three
 IN_MEMORY, ON_DISK = 16, 12
 
@@ -156,10 +158,10 @@ def remarks_on(base: Base, plan: Plan) -> tuple[str, ...]:
             "fewer rows make smaller ones"
         )
     given = plan.given
-    if given.length is not None or given.batch_rows is not None:
+    if plan.steps < FEW and (given.length is not None or given.batch_rows is not None):
         most = plan.length if given.length is None else given.length
         rows, length = rows_for(plan.asked, longest=most, smallest=8 * most, accumulate=given.accumulate)
-        if plan.asked // (rows * length * given.accumulate) >= 2 * plan.steps:
+        if plan.asked // (rows * length * given.accumulate) >= max(WORTH, 2 * plan.steps):
             steps = "1 step" if plan.steps == 1 else f"{plan.steps} steps"
             lines.append(
                 f"{steps} only, of {plan.rows} rows x {plan.length} tokens: try {rows} rows (--batch-rows) of {length} tokens "
