@@ -59,6 +59,7 @@ class Progress:
         unit: what is counted.
         show: False: nothing is written, and only what is done is counted.
         by_ticks: count what `tick` is told, and not only what `update` says.
+        at_once: False: nothing is written before the work tells something: what is wrong with the input comes first.
         every: seconds between two plain lines.
         clock: gives seconds.
     """
@@ -71,10 +72,11 @@ class Progress:
         *,
         show: bool = True,
         by_ticks: bool = False,
+        at_once: bool = True,
         every: float = EVERY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.clock, self.show, self.by_ticks, self.every = clock, show, by_ticks, every
+        self.clock, self.show, self.by_ticks, self.at_once, self.every = clock, show, by_ticks, at_once, every
         self.whole = Count(task, total, unit, clock())
         self.parts: list[Count] = []
         self.rate = self.note = ""
@@ -84,9 +86,9 @@ class Progress:
     def __enter__(self) -> Progress:
         self.whole.began = self.clock()
         if self.show:
-            self._shown = _Bar(self) if _terminal() else _Lines(self)
             self._token = _CURRENT.set(self)
-            self._shown.open()
+            if self.at_once:
+                self._moved()
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -117,17 +119,22 @@ class Progress:
             self.parts[-1].done += done
         if self.by_ticks:
             self.whole.done += done
-            self._moved()
+        self._moved()
 
     def _moved(self) -> None:
+        """Draw it anew, where it is shown."""
         if self._shown is not None:
             self._shown.moved()
+        elif self._token is not None:
+            self._shown = _Bar(self) if _terminal() else _Lines(self)
+            self._shown.open()
 
     @contextmanager
     def part(self, task: str, total: float | None = None, unit: str = "tokens") -> Iterator[None]:
         """A part of the work, told beside the whole while the block runs."""
         count = Count(task, total, unit, self.clock())
         self.parts.append(count)
+        self._moved()
         try:
             yield
         finally:
@@ -136,6 +143,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line for whoever watches."""
+        if self._token is not None:
+            self._moved()
         if self._shown is not None:
             self._shown.say(text)
 

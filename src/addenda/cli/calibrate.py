@@ -42,23 +42,12 @@ def calibrate(
     with answering(json) as answer:
         from addenda.core.errors import AddendaError
         from addenda.measuring.neutrality import calibrate as set_thresholds
-        from addenda.measuring.pieces import LENGTHS
-        from addenda.progress import about
-        from addenda.scoring import pace_of
 
         if out is None and not Path(module).is_dir():
             raise AddendaError(f"'{module}' is no folder to save in: give --out FOLDER")
         loaded = o.load_base(base, dtype, device)
         plugged = loaded.modules[o.plug_one(loaded, module)]
-        lengths = [length for length in LENGTHS if length <= (loaded.context or max(LENGTHS))]
-        with working("calibrating", "nothing was saved", 2 * tokens * len(lengths)) as shown:
-            pace = pace_of(loaded)
-            # read once for the gates' values, and twice, off and on, to see what is left alone
-            each = ", ".join(map(str, lengths))
-            shown.say(
-                f"calibrating {plugged.name} on {on}: documents of {each} tokens, {tokens:,} tokens of each, "
-                f"read three times; about {about(3 * tokens * len(lengths) / pace)} at {pace:,.0f} tokens/s, as timed just now"
-            )
+        with working("calibrating", "nothing was saved"):
             found = set_thresholds(loaded, plugged.name, on, share=share, per=per, tokens=tokens)
         saved = plugged.save(module if out is None else out)
         facts = {"thresholds": found.thresholds, "asked": found.asked, **found.measured.as_dict(), "saved": str(saved)}

@@ -13,9 +13,6 @@ from addenda.cli import options as o
 from addenda.cli.answers import answering
 from addenda.cli.working import working
 
-#: bytes a second that a disk is taken to write, and to read back
-DISK = 2e8
-
 
 class Format(StrEnum):
     """What is written."""
@@ -92,8 +89,7 @@ def merge(
             answer.give(removed.as_dict(), lambda console: console.print(str(removed), markup=False))
             return
         loaded = o.load(base, dtype, device, plug, modules)
-        with working("merging", "nothing was written") as shown:
-            shown.say(foretold(loaded, out, probe, approximate or []))
+        with working("merging", "nothing was written"):
             report = addenda.merge(
                 loaded.base,
                 loaded.selected,
@@ -106,23 +102,6 @@ def merge(
                 approximate=approximate or (),
             )
         answer.give(report.as_dict(), lambda console: console.print(str(report), markup=False))
-
-
-def foretold(loaded: o.Loaded, out: Path, probe: str, approximate: list[str]) -> str:
-    """What will be written, what it is compared on, and how long that takes, in words."""
-    from addenda.combining import approximate as nearest
-    from addenda.combining.proof import LENGTH, ROWS
-    from addenda.progress import about, megabytes
-    from addenda.scoring import pace_of
-
-    base = loaded.base
-    size = sum(p.numel() * p.element_size() for p in base.model.parameters())
-    read, on = 4 * ROWS * LENGTH, f"compared with the plugged modules on {ROWS * LENGTH:,} tokens of {probe}"
-    if approximate:
-        read, on = 2 * nearest.ROWS * nearest.LENGTH * len(approximate), f"fitted on {', '.join(approximate)}"
-    seconds = read / pace_of(base) + 3 * size / DISK
-    what = " + ".join(loaded.selected)
-    return f"merging {what} into {out}: {megabytes(size)} of weights, {on}; about {about(seconds)}"
 
 
 def _check(

@@ -29,7 +29,7 @@ def working(
     from addenda.interrupts import Interrupts, Stopped
     from addenda.progress import Progress
 
-    with Progress(task, total, unit, by_ticks=counted) as shown:
+    with Progress(task, total, unit, by_ticks=counted, at_once=False) as shown:
         try:
             with Interrupts(f"stopping after this batch; {kept}"):
                 yield shown

@@ -21,11 +21,15 @@ from addenda.combining.proof import Proof, Rows, probe_rows, prove
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule
 from addenda.core.units import Units
+from addenda.progress import about, megabytes, shown
+from addenda.scoring import pace_of
 from addenda.selection import weights_of
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
 
+#: bytes a second that a disk is taken to write, and to read back
+DISK = 2e8
 FORMATS = ("checkpoint", "gguf")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -129,6 +133,7 @@ def merge(
     units = _refitted(base, weights, fitted)
     for name in sorted(weights):
         _fold(folding, base.modules[name], weights[name], units.get(name))
+    _foretell(base, weights, Path(out), finish)
     files, size = write_checkpoint(base.model, base.tokenizer, folding, Path(out), written, shard_bytes, finish)
     shape = base.anatomy.ffn
     return MergeReport(
@@ -189,6 +194,21 @@ class _Finish:
             self.gguf = convert(folder, self.base.tokenizer, self.gguf_type, self.rows[0], notes)
             manifest.gguf = self.gguf.as_dict()
         return manifest
+
+
+def _foretell(base: Base, weights: Mapping[str, float], out: Path, finish: _Finish) -> None:
+    """Tell whoever watches what will be written, what it is compared on, and about how long that takes."""
+    watched = shown()
+    if watched is None:
+        return
+    size = sum(p.numel() for p in base.model.parameters()) * finish.dtype.itemsize
+    rows, where = finish.rows
+    on = f"compared with the plugged modules on {sum(map(len, rows)):,} tokens of {where}"
+    if finish.fitted.names:
+        rows = [row for text in finish.fitted.texts for row in text.held]
+        on = f"measured on held-out rows of {', '.join(text.name for text in finish.fitted.texts)}"
+    seconds = 4 * sum(map(len, rows)) / pace_of(base) + 3 * size / DISK
+    watched.say(f"merging {' + '.join(weights)} into {out}: {megabytes(size)} of weights, {on}; about {about(seconds)}")
 
 
 def _checked(base: Base, names: str | Iterable[str] | Mapping[str, float]) -> dict[str, float]:

@@ -161,7 +161,7 @@ def remarks_on(base: Base, plan: Plan) -> tuple[str, ...]:
     if plan.steps < FEW and (given.length is not None or given.batch_rows is not None):
         most = plan.length if given.length is None else given.length
         rows, length = rows_for(plan.asked, longest=most, smallest=8 * most, accumulate=given.accumulate)
-        if plan.asked // (rows * length * given.accumulate) >= max(WORTH, 2 * plan.steps):
+        if plan.asked // (rows * length * given.accumulate) >= max(WORTH, 4 * plan.steps):
             steps = "1 step" if plan.steps == 1 else f"{plan.steps} steps"
             lines.append(
                 f"{steps} only, of {plan.rows} rows x {plan.length} tokens: try {rows} rows (--batch-rows) of {length} tokens "
