@@ -17,8 +17,8 @@ from addenda.cli import compare as command
 from addenda.comparing import making, memory, page
 from addenda.comparing.compare import Comparison
 from addenda.comparing.cost import of_median, ratios
-from addenda.comparing.methods import METHODS
 from addenda.comparing.peak import Peak
+from addenda.comparing.methods import METHODS
 from addenda.comparing.rows import Failed, row_of
 from addenda.comparing.window import Retrieved
 from addenda.core.errors import AddendaError
