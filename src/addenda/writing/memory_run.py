@@ -57,6 +57,7 @@ class MemoryRun:
         self.saved = -1
         self.seconds = self.bare_seconds = 0.0
         self.identity = self._identity() if folder is not None else {}
+        log.shown.begin(total=self.steps)
 
     def go(self, interrupts: Interrupts, *, finish: bool = False) -> None:
         """Read to the end, or to a signal; with `finish` read nothing more.
