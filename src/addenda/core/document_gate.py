@@ -1,5 +1,8 @@
 """The document gate: a sequential test for the subject's beginning, quick to open and quick to shut."""
 
+# torch leaves some of its functions untyped
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -193,7 +196,7 @@ def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
     for subject in (False, True):
         mine = [batch for batch in batches if batch.subject == subject]
         documents = torch.cat([batch.documents.cpu() for batch in mine])
-        numbers = documents.unique()
+        numbers = torch.unique(documents)
         if len(numbers) >= 2 * FOLDS:
             folds = torch.searchsorted(numbers, documents) % FOLDS
         else:  # one long text: its stretches
@@ -207,7 +210,7 @@ def _best(others: Tensor, subject: Tensor, starts: Tensor) -> float:
     """The threshold between sums [R, T] of both sides at which errors add up to least."""
     number = starts.cumsum(1)
     felt = torch.cat([_running_most(row, document) for row, document in zip(others, number, strict=True)])
-    felt, seen = felt.sort().values, subject.flatten().sort().values
+    felt, seen = torch.sort(felt).values, torch.sort(subject.flatten()).values
     best, chosen = torch.inf, LIMIT
     for share in torch.linspace(LEAST, MOST, 20):
         threshold = max(LIMIT, float(felt[min(len(felt) - 1, int(share * len(felt)))]))
@@ -220,5 +223,6 @@ def _best(others: Tensor, subject: Tensor, starts: Tensor) -> float:
 
 def _running_most(row: Tensor, document: Tensor) -> Tensor:
     """The largest sum so far within each document of a row [T]."""
-    _, counts = document.unique_consecutive(return_counts=True)
-    return torch.cat([part.cummax(0).values for part in row.split(counts.tolist())])
+    ends = (document.diff().nonzero().flatten() + 1).tolist()
+    parts: tuple[Tensor, ...] = torch.tensor_split(row, ends)
+    return torch.cat([torch.cummax(part, 0).values for part in parts])
