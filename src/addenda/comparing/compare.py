@@ -21,7 +21,7 @@ from addenda.comparing.settings import CompareSettings
 from addenda.comparing.sweep import Sweep, planned, swept
 from addenda.comparing.work import Plan, Work, halves, plain, where
 from addenda.core.errors import DataError, TrainingError
-from addenda.files import replace_text
+from addenda.files import kept_json, replace_text
 from addenda.plugging import Base, load_base
 from addenda.texts import texts
 from addenda.writing.settings import checked
@@ -140,7 +140,7 @@ def _with_earlier(work: Work, methods: list[Method]) -> list[Method]:
     path = work.out / "comparison.json"
     if not path.exists():
         return methods
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = kept_json(path)
     same = {"settings": plain(work.settings.plain()), "data": work.data | where(work.base), "base": work.base.name}
     if any(kept.get(key) != value for key, value in same.items()):
         work.tell(f"{work.out} has a comparison of other texts or settings: its page is replaced, its records stay")

@@ -22,7 +22,7 @@ from addenda.comparing.window import first_ids
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, DataError, TrainingError
 from addenda.core.registry import plain_options
-from addenda.files import replace_text
+from addenda.files import kept_json, replace_text
 from addenda.measuring.disturbance import disturbance
 from addenda.measuring.pieces import documents_of
 from addenda.plugging import Base
@@ -96,7 +96,7 @@ class Work:
         else:
             identity = self._identity(method, kind, lr, tokens, seed, final)
             path = self.out / "records" / f"{method.name}-{mark(identity)}.json"
-            kept: Record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            kept: Record = kept_json(path) if path.exists() else {}
             # records of earlier versions lack times by repeat: what trains nothing is soon measured again
             if kept and ("times" in kept or "failed" in kept or method.rates):
                 found = kept
