@@ -27,7 +27,7 @@ from addenda.core.module import KnowledgeModule, check_name
 from addenda.core.registry import options_of
 from addenda.core.state import Collector, Watch, compiling
 from addenda.running import Machinery, watching
-from addenda.selection import NOTHING, Current, Names, Selection
+from addenda.selection import NOTHING, UNCHOSEN, Anyones, Current, Names, Selection
 from addenda.trainable import Freeze, OpenTrainables, Trainable
 
 _attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.WeakKeyDictionary()
@@ -86,9 +86,10 @@ class Base:
         #: read-only view of the plugged modules by name
         self.modules: Mapping[str, KnowledgeModule] = MappingProxyType(self._modules)
         self._machinery = Machinery(self)
-        self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=NOTHING)
+        self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=UNCHOSEN)
         self._fused: contextvars.ContextVar[Fusion | None] = contextvars.ContextVar("fused", default=None)
-        self._current = Current(self._selected, self._fused)
+        self._anyones = Anyones(self._modules)
+        self._current = Current(self._selected, self._fused, self._anyones)
         self._fingerprint: str | None = None
         self._freeze = Freeze(model)
         self._trainables = OpenTrainables(self)
@@ -204,7 +205,9 @@ class Base:
 
     def use(self, *names: Names, **weights: float) -> None:
         """Set the default selection for all rows, in this thread or task: `use("pubmed", law=0.5)`; `use()` is none."""
-        self._select(self._checked(selecting.for_all(*names, **weights)))
+        chosen = self._checked(selecting.for_all(*names, **weights))
+        self._anyones.default(chosen)
+        self._select(chosen)
         self._fused.set(None)
 
     def using(self, *names: Names, **weights: float) -> Any:
@@ -257,6 +260,11 @@ class Base:
         """What is fused in this thread or task: a `Fusion`, or None."""
         return self._current.fusion if compiling() else self._fused.get()
 
+    @property
+    def astray(self) -> bool:
+        """Whether nothing was ever chosen in this thread or task, while modules are selected in another."""
+        return self._current.astray
+
     def _checked(self, chosen: Selection) -> Selection:
         return selecting.check(chosen, self._modules)
 
@@ -269,11 +277,13 @@ class Base:
         before, fused = self._selected.get(), self._fused.get()
         self._select(self._checked(chosen))  # once more: a block may be entered long after it was made
         self._fused.set(fusion)
+        self._anyones.replace(before, chosen)
         try:
             yield self
         finally:
             for name in before.names() - self._modules.keys():  # unplugged inside the block
                 before = before.without(name)
+            self._anyones.replace(chosen, before)
             del chosen  # it is not alive any more, as far as this block goes
             self._select(before)
             self._fused.set(fused)

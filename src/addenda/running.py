@@ -28,13 +28,17 @@ from addenda.bases.hooks import (
     keep_call_in_checkpoints,
 )
 from addenda.core.contracts import AttentionAdapter
+from addenda.core.errors import UnsupportedError
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
 from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling
+from addenda.selection import Selection, astray
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
-    from addenda.selection import Selection
+
+#: transformers' continuous batching, by the names of what starts it
+_IN_A_THREAD = ("generate_batch", "init_continuous_batching")
 
 
 class Machinery:
@@ -114,6 +118,9 @@ class Machinery:
             return {}
         wanted["call", ""] = lambda: Replaced(host.inner, self._around_forward)
         wanted["generate", ""] = lambda: Replaced(host.model, self._around_generate, "generate")
+        for name in _IN_A_THREAD:
+            if hasattr(host.model, name):
+                wanted["batching", name] = partial(Replaced, host.model, self._around_batching, name)
         touched = {key for module in modules for key in module.sites()}
         touched |= {module.gate.site for module in modules if module.gate is not None}
         outputs: dict[str, list[Site]] = {}
@@ -153,6 +160,8 @@ class Machinery:
             chosen = self.base.selection
             if not me.live or RUNTIME.call is not None or RUNTIME.bare:
                 return original(*args, **kwargs)
+            if chosen.empty and self.base.astray:
+                raise astray()
             fusion = self.base.fusion
             if fusion is not None and not compiling():
                 fusion.refresh()
@@ -210,6 +219,10 @@ class Machinery:
     def _around_generate(self, original: Forward, me: Replaced) -> Forward:
         def generate(inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
             given = next((kwargs[n] for n in ("input_ids", "inputs_embeds") if kwargs.get(n) is not None), inputs)
+            if me.live and self.base.astray:
+                if kwargs.get("streamer") is not None:
+                    kwargs["streamer"].end()  # who reads from it, mostly in another thread, would wait for ever
+                raise astray()
             before, RUNTIME.prompts = RUNTIME.prompts, 1 if given is None else len(given)
             try:
                 return original(inputs, *args, **kwargs)
@@ -217,6 +230,17 @@ class Machinery:
                 RUNTIME.prompts = before
 
         return generate
+
+    def _around_batching(self, original: Forward, me: Replaced) -> Forward:
+        def batching(*args: Any, **kwargs: Any) -> Any:
+            if me.live and (not self.base.selection.empty or self.base.astray):
+                raise UnsupportedError(
+                    f"{original.__name__} runs the model in a thread of its own, many prompts in one row, where no module acts; "
+                    "call model.generate, or `with base.off():` around it for the bare base"
+                )
+            return original(*args, **kwargs)
+
+        return batching
 
 
 def _enters_unnormalised(module: KnowledgeModule, site: Site) -> bool:

@@ -133,7 +133,8 @@ def texts(source: Any, *, name: str | None = None, field: str = "text") -> Texts
             data set `owner/name`, `owner/name:split` or `owner/name:config:split`, streamed; the name of a sample that
             comes with the package (`pubmed_train`); a `datasets` Dataset or IterableDataset; or a list of strings or
             dicts. A record has the field `text`, or `messages` (dicts with `role` and `content`), or `prompt` and
-            `completion`, the last two also with `tools` (JSON schemas). A text file is one document (a new one begins after a million characters).
+            `completion`, the last two also with `tools` (JSON schemas). A text file is one document (a new one begins
+            after a million characters).
         name: what cards and reports call it; by default the file's or data set's own name, or "texts".
         field: the field that holds running text.
 
