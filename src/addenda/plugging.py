@@ -25,7 +25,7 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule, check_name
 from addenda.core.registry import options_of
-from addenda.core.state import Collector, Watch, compiling
+from addenda.core.state import Collector, Watch, compiling, own_modes
 from addenda.running import Machinery, watching
 from addenda.selection import NOTHING, UNCHOSEN, Anyones, Current, Names, Selection
 from addenda.trainable import Freeze, OpenTrainables, Trainable
@@ -65,7 +65,8 @@ def load_base(name: str | Path = "tiny", dtype: torch.dtype | str | None = None,
     Raises:
         AddendaError: nothing can be loaded under that name.
     """
-    model, tokenizer, label = load_model(name, dtype, **options)
+    with own_modes():
+        model, tokenizer, label = load_model(name, dtype, **options)
     return attach(model, tokenizer, label)
 
 
@@ -128,7 +129,7 @@ class Base:
         if text is not None and not kind.starts_from_text:
             raise AddendaError(f"{kind} does not start from text; leave text out or choose init='text'")
         ids = None if text is None else self.tokenize(text)
-        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        with own_modes(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=self.record())
             module = KnowledgeModule(name, kind, kind.adapters(self.anatomy), card, kind.gate_of(self.anatomy))
@@ -145,7 +146,8 @@ class Base:
         self._start(self._modules[name], ids)
 
     def _start(self, module: KnowledgeModule, ids: Tensor) -> None:
-        module.kind.start({key: module.adapter(key) for key in module.sites()}, ids, self.reader)
+        with own_modes():
+            module.kind.start({key: module.adapter(key) for key in module.sites()}, ids, self.reader)
         module.awaits_text = False
 
     def plug(
@@ -166,7 +168,7 @@ class Base:
         if check not in ("error", "warn"):
             raise AddendaError(f"check is 'error' or 'warn'; got {check!r}")
         source = storage.resolve(folder, revision)
-        with torch.inference_mode(False):
+        with own_modes():
             if storage.is_peft_folder(source):
                 module = storage.load_peft(source, self, name=name)
             else:

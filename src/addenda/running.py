@@ -31,7 +31,7 @@ from addenda.core.contracts import AttentionAdapter
 from addenda.core.errors import UnsupportedError
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
-from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling
+from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling, own_modes
 from addenda.selection import Selection, astray
 
 if TYPE_CHECKING:
@@ -105,10 +105,11 @@ class Machinery:
 
     def place(self, module: KnowledgeModule) -> None:
         """Put each adapter of a module, and its gate, on the device of its site."""
-        for key in module.sites():
-            follow(module.adapter(key), self.host.device_at(self.host.site(key).path))
-        if module.gate is not None:
-            module.gate.to(self.host.device_at(self.host.site(module.gate.site).path))
+        with own_modes():
+            for key in module.sites():
+                follow(module.adapter(key), self.host.device_at(self.host.site(key).path))
+            if module.gate is not None:
+                module.gate.to(self.host.device_at(self.host.site(module.gate.site).path))
 
     def _wanted(self) -> dict[tuple[str, str], Any]:
         host, wanted = self.host, {}
@@ -211,7 +212,7 @@ class Machinery:
         if kept is None or kept[0] != version:
             self.place(module)
             version = (module.version(), *version[1:])
-            with torch.no_grad(), torch.inference_mode(False):
+            with torch.no_grad(), own_modes():
                 kept = (version, self.base.reader.materialise(module))
             self._slots[module.name] = kept
         return kept[1]

@@ -20,7 +20,7 @@ from addenda.core.contracts import AddingAdapter, Contribution
 from addenda.core.errors import AddendaError
 from addenda.core.gates import ClassifyingAdapter, GateState
 from addenda.core.site import Site
-from addenda.core.state import RUNTIME, Call, Piece, RowStates, Share, compiling, running
+from addenda.core.state import RUNTIME, Call, Piece, RowStates, Share, compiling, own_modes, running
 
 Forward = Callable[..., Any]
 
@@ -153,7 +153,8 @@ def read_gates(call: Call, site: Site, x: Tensor) -> None:
         if gate is None or gate.site != site.key:
             continue
         if not compiling() and gate.weight.device != x.device:
-            gate.to(x.device)
+            with own_modes():
+                gate.to(x.device)
         before: GateState | None = call.states.get(share.name)
         rows = share.rows
         state = before if before is None or rows is None else before.select(rows)
@@ -179,7 +180,8 @@ def _spread(state: GateState, rows: Tensor, before: GateState | None, batch: int
 def follow(adapter: Any, device: torch.device) -> None:
     """Move an adapter to the device of its site: the base may be moved after the module was plugged."""
     if adapter.device != device:
-        adapter.to(device)
+        with own_modes():
+            adapter.to(device)
 
 
 def apply_adding(call: Call, site: Site, x: Tensor, y: Tensor) -> Tensor:

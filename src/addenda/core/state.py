@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -283,6 +283,20 @@ class running:
 def compiling() -> bool:
     """True while torch.compile traces this code."""
     return torch.compiler.is_compiling()
+
+
+@contextmanager
+def own_modes() -> Generator[None]:
+    """For what outlives the call that needs it first: computed and moved as if the caller had set no mode.
+
+    Under a caller's inference mode a tensor could never be trained through; under its autocast it would stay rounded.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for device in ("cpu", "cuda", "xpu", "mps"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 @contextmanager
