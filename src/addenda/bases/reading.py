@@ -116,7 +116,8 @@ class BaseReader:
                 assert isinstance(adapter, AttentionAdapter)
                 given = adapter.key_values()
                 if given is None:
-                    states = adapter.states(carry)
+                    # layers may be on several devices, and each adapter is where its layer is
+                    states = adapter.states(carry if carry is None else carry.to(adapter.device))
                     assert states is not None
                     given, carry = self._project(site.layer, states, adapter)
                 found[site.key] = given

@@ -113,7 +113,10 @@ class Collector:
         self.gates: dict[str, list[Tensor]] = {}
 
     def mean(self, per_token: Tensor, rows: Tensor | None, index: Tensor | None = None) -> Tensor:
-        """Mean over the counted tokens of a value per token [R, T], or per indexed token [n], others being zero."""
+        """Mean over the counted tokens of a value per token [R, T], or per indexed token [n], others being zero.
+
+        Layers may be on several devices: each value is averaged where it is, and the mean comes to the counts' device.
+        """
         return _mean(per_token, self.token_weight, rows, index)
 
     def subject_mean(self, per_token: Tensor, rows: Tensor | None) -> Tensor:
@@ -122,9 +125,11 @@ class Collector:
 
 
 def _mean(per_token: Tensor, weight: Tensor, rows: Tensor | None, index: Tensor | None) -> Tensor:
+    home, weight = weight.device, weight.to(per_token.device)
     total = weight.sum().clamp(min=1.0)
     weight = (weight if rows is None else weight.index_select(0, rows)).flatten()
-    return (per_token.flatten().float() * (weight if index is None else weight[index])).sum() / total
+    mean = (per_token.flatten().float() * (weight if index is None else weight[index])).sum() / total
+    return mean.to(home)
 
 
 @dataclass(frozen=True)
