@@ -123,7 +123,9 @@ def test_trainers_let_matrices_decay_and_nothing_else(case: str, tmp_path: Path)
         decaying = trainer.get_decay_parameter_names(trainable)
         assert set(decaying) == {name for name, p in named.items() if p.dim() >= 2}
         assert named.keys() <= trainable.state_dict().keys()
-        walked = [(part, own) for part, one in trainable.named_modules() for own, _ in one.named_parameters(recurse=False)]
+        walked = [
+            (part, own) for part, one in trainable.named_modules() for own, _ in one.named_parameters(recurse=False)
+        ]
         assert {f"{part}.{own}" for part, own in walked} == named.keys()
         optimizer = trainer.create_optimizer()
         assert optimizer is not None
