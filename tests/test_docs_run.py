@@ -192,6 +192,7 @@ def test_quick_pieces_run(page: str, mine: list[Piece], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # trainings as long as the pages have them
 @pytest.mark.parametrize("page", [page for page in pages() if any(key[0] == page for key in SLOW)])
 def test_whole_pages_run(page: str, tmp_path: Path) -> None:
     folder = folder_of(page, tmp_path, whole=True)
