@@ -28,11 +28,11 @@ from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule, Plugged, check_name
 from addenda.core.registry import options_of
 from addenda.core.site import Anatomy
-from addenda.core.state import Collector, Watch, compiling
+from addenda.core.state import Collector, Watch, compiling, own_modes
 from addenda.other_base import plug_cost
 from addenda.prompting import check_ids, prepared
 from addenda.running import Machinery, watching
-from addenda.selection import NOTHING, Current, Names, Selection
+from addenda.selection import NOTHING, UNCHOSEN, Anyones, Current, Names, Selection
 from addenda.trainable import Freeze, OpenTrainables, Trainable
 
 _attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.WeakKeyDictionary()
@@ -73,7 +73,8 @@ def load_base(name: str | Path = "tiny", dtype: torch.dtype | str | None = None,
     Raises:
         AddendaError: nothing can be loaded under that name.
     """
-    model, tokenizer, label = load_model(name, dtype, **options)
+    with own_modes():
+        model, tokenizer, label = load_model(name, dtype, **options)
     return attach(model, tokenizer, label)
 
 
@@ -94,9 +95,10 @@ class Base:
         #: read-only view of the plugged modules by name
         self.modules: Mapping[str, KnowledgeModule] = Plugged(self._modules)
         self._machinery = Machinery(self)
-        self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=NOTHING)
+        self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=UNCHOSEN)
         self._fused: contextvars.ContextVar[Fusion | None] = contextvars.ContextVar("fused", default=None)
-        self._current = Current(self._selected, self._fused)
+        self._anyones = Anyones(self._modules)
+        self._current = Current(self._selected, self._fused, self._anyones)
         self._identity: Identity | None = None
         self._freeze = Freeze(self.host.model)
         self._trainables = OpenTrainables(self)
@@ -135,7 +137,7 @@ class Base:
         if text is not None and not kind.starts_from_text:
             raise AddendaError(f"{kind} does not start from text; leave text out or choose init='text'")
         ids = None if text is None else self.tokenize(text)
-        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        with own_modes(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             record = self.record()  # first: it notices embeddings that were resized
             card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=record)
@@ -153,7 +155,8 @@ class Base:
         self._start(self._modules[name], ids)
 
     def _start(self, module: KnowledgeModule, ids: Tensor) -> None:
-        module.kind.start({key: module.adapter(key) for key in module.sites()}, ids, self.reader)
+        with own_modes():
+            module.kind.start({key: module.adapter(key) for key in module.sites()}, ids, self.reader)
         module.awaits_text = False
 
     def plug(
@@ -184,7 +187,7 @@ class Base:
         if text is not None and check != "warn":
             raise AddendaError("text is for check='warn': what the module does on it, on a base that is not its own")
         source = storage.resolve(folder, revision)
-        with torch.inference_mode(False):
+        with own_modes():
             if storage.is_peft_folder(source):
                 module = storage.load_peft(source, self, name=name)
             else:
@@ -232,7 +235,9 @@ class Base:
 
     def use(self, *names: Names, **weights: float) -> None:
         """Set the default selection for all rows, in this thread or task: `use("pubmed", law=0.5)`; `use()` is none."""
-        self._select(self._checked(selecting.for_all(*names, **weights)))
+        chosen = self._checked(selecting.for_all(*names, **weights))
+        self._anyones.default(chosen)
+        self._select(chosen)
         self._fused.set(None)
 
     def using(self, *names: Names, **weights: float) -> Any:
@@ -285,6 +290,11 @@ class Base:
         """What is fused in this thread or task: a `Fusion`, or None."""
         return self._current.fusion if compiling() else self._fused.get()
 
+    @property
+    def astray(self) -> bool:
+        """Whether nothing was ever chosen in this thread or task, while modules are selected in another."""
+        return self._current.astray
+
     def _checked(self, chosen: Selection) -> Selection:
         return selecting.check(chosen, self._modules)
 
@@ -297,11 +307,13 @@ class Base:
         before, fused = self._selected.get(), self._fused.get()
         self._select(self._checked(chosen))  # once more: a block may be entered long after it was made
         self._fused.set(fusion)
+        self._anyones.replace(before, chosen)
         try:
             yield self
         finally:
             for name in before.names() - self._modules.keys():  # unplugged inside the block
                 before = before.without(name)
+            self._anyones.replace(chosen, before)
             del chosen  # it is not alive any more, as far as this block goes
             self._select(before)
             self._fused.set(fused)

@@ -62,10 +62,10 @@ def test_files_that_hold_no_edits_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no edit"):
         load_edits(tmp_path / "empty.jsonl")
     (tmp_path / "other.jsonl").write_text('{"subject": "x", "prompt": "x is"}\n')
-    with pytest.raises(DataError, match="without 'target_true'"):
+    with pytest.raises(DataError, match="line 1: 'target_true' is not a text"):
         load_edits(tmp_path / "other.jsonl")
     (tmp_path / "broken.jsonl").write_text("{")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="line 1: not JSON"):
         load_edits(tmp_path / "broken.jsonl")
 
 
