@@ -145,5 +145,5 @@ def test_the_page_of_tasks_has_both_metrics_and_what_is_published(place: Path) -
     assert "What Q4_1 costs was not measured" in told
     again = record("arc_easy", 0.5, 0.4) | {"rounded again": 2_000_000}
     told = tasks.page([again, record("arc_easy", 0.54, 0.45)])
-    assert "to 2 million weights: 50.0% by `acc`, -4.0 points" in told
+    assert "to 2 million weights: 50.0% by `acc`, -4.0 points (one draw)" in told
     assert "| arc_easy, rounded once more | acc | 100 of 200 | 50.0% | 5.0% | - | 50% |" in told
