@@ -121,8 +121,8 @@ A quick run read 45% where 54.1% is published.
 - *Four bits.* {bits}"""
 BITS = """\
 The full-precision checkpoint does not install from a package index, so what Q4_1 costs is told by adding as much
-  rounding noise once more, to {weights:.0f} million weights: {again:.1%} by `acc`, {cost:+.1f} points (one draw). The file's own rounding
-  may cost about as much."""
+  rounding noise once more, to {weights:.0f} million weights: {again:.1%} by `acc`, {cost:+.1f} points (one draw). The
+  file's own rounding may cost about as much."""
 
 
 def page(records: list[dict[str, Any]]) -> str:
