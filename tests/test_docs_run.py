@@ -102,8 +102,8 @@ def test_commands_are_told_apart() -> None:
 
 def folder_of(page: str, tmp_path: Path, *, whole: bool) -> Path:
     """A folder with the texts and the base that a page speaks of, and, for its quick pieces alone, trained modules."""
-    for name in ("moby-dick.txt", "note.txt", "statutes.txt"):
-        (tmp_path / name).write_text(STORY * (40 if name == "moby-dick.txt" else 20))
+    for name, times in (("moby-dick.txt", 40), ("note.txt", 2), ("statutes.txt", 20)):
+        (tmp_path / name).write_text(STORY * times)
     (tmp_path / "path/or").mkdir(parents=True)
     shutil.copytree(tiny.path(), tmp_path / "path/or/hub-id")
     base = addenda.load_base("tiny")
@@ -192,7 +192,6 @@ def test_quick_pieces_run(page: str, mine: list[Piece], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # trainings as long as the pages have them
 @pytest.mark.parametrize("page", [page for page in pages() if any(key[0] == page for key in SLOW)])
 def test_whole_pages_run(page: str, tmp_path: Path) -> None:
     folder = folder_of(page, tmp_path, whole=True)
