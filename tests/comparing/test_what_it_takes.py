@@ -18,8 +18,8 @@ from addenda.comparing import making, page
 from addenda.comparing import peak as peaks
 from addenda.comparing.compare import Comparison
 from addenda.comparing.cost import of_median, ratios
-from addenda.comparing.peak import Peak
 from addenda.comparing.methods import METHODS
+from addenda.comparing.peak import Peak
 from addenda.comparing.rows import Failed, row_of
 from addenda.comparing.window import Retrieved
 from addenda.core.errors import AddendaError
