@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,15 +189,13 @@ def own_class(base: addenda.Base) -> Any:
 
 
 @needs_data
-@pytest.mark.slow
-def test_numbers_are_those_of_lm_evals_own_class_on_every_task(base: addenda.Base) -> None:
-    """Request by request, on the bare base: the first 20 questions of each task. More of them:
-
-    ADDENDA_PARITY_QUESTIONS=100 python -m pytest tests/measuring/test_harness.py -m slow -k own_class_on_every_task
-    """
+@pytest.mark.parametrize("limit", [pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.long)])
+def test_numbers_are_those_of_lm_evals_own_class_on_every_task(
+    base: addenda.Base, limit: int, record_property: Callable[[str, Any], None]
+) -> None:
+    """Request by request, on the bare base: the first questions of each task."""
     from addenda.measuring.harness import AddendaLM
 
-    limit = int(os.environ.get("ADDENDA_PARITY_QUESTIONS", "20"))
     tasks = tasks_named(task_names())
     assert len(tasks) == 57 + 10
     configs = [task.config for task in tasks]
@@ -204,6 +203,8 @@ def test_numbers_are_those_of_lm_evals_own_class_on_every_task(base: addenda.Bas
     assert len(ours) == len(tasks)
     assert all(len(ours[task.config["task"]]) == min(limit, task.questions) for task in tasks)
     assert ours == theirs
+    record_property("tasks", len(ours))
+    record_property("questions", sum(map(len, ours.values())))
 
 
 def test_with_a_module_its_answers_are_those_of_lm_evals_own_class_under_that_module(
