@@ -31,6 +31,7 @@ PIP     := -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
 # One thread a worker: threads that share cores wait for each other longer than they work. The demo takes all cores.
 test slow test-lowest: export OMP_NUM_THREADS ?= 1
+long: export OMP_NUM_THREADS ?= $(or $(shell nproc 2>/dev/null),2)
 export TOKENIZERS_PARALLELISM ?= false
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 

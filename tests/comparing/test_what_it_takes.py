@@ -15,7 +15,7 @@ import torch
 import addenda
 from addenda.cli import compare as command
 from addenda.comparing import making, page
-from addenda.comparing import peak as peaks
+from addenda.comparing import peak as memory
 from addenda.comparing.compare import Comparison
 from addenda.comparing.cost import of_median, ratios
 from addenda.comparing.methods import METHODS
@@ -136,7 +136,7 @@ def test_a_peak_is_what_came_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
     found = most.megabytes()
     assert found is not None
     assert 100 < found < 140  # 4 MB of weights, and what came; not what had been there
-    monkeypatch.setattr(peaks, "RESET", Path("/nowhere"))
+    monkeypatch.setattr(memory, "RESET", Path("/nowhere"))
     assert Peak(model, CPU).megabytes() is None
 
 
@@ -144,8 +144,8 @@ def test_a_peak_that_cannot_begin_anew_is_not_told(monkeypatch: pytest.MonkeyPat
     status, reset = tmp_path / "status", tmp_path / "reset"
     status.write_text("VmHWM:\t  900000 kB\nVmRSS:\t  500000 kB\n")
     reset.write_text("")
-    monkeypatch.setattr(peaks, "STATUS", status)
-    monkeypatch.setattr(peaks, "RESET", reset)
+    monkeypatch.setattr(memory, "STATUS", status)
+    monkeypatch.setattr(memory, "RESET", reset)
     assert Peak(torch.nn.Linear(2, 2), CPU).megabytes() is None
 
 
