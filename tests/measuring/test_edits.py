@@ -99,7 +99,7 @@ def test_a_module_written_from_the_statements_changes_them(base: addenda.Base, f
     assert same.reliability == same.reliability_before
     corpus = [edit.statement for edit in edits] * 20
     base.new("edited", addenda.LoRA(8))
-    addenda.train(base, "edited", corpus=corpus, tokens=8_000, lr=1e-2, length=64, batch_rows=8, log=False)
+    addenda.train(base, "edited", corpus=corpus, tokens=4_000, lr=1e-2, length=64, batch_rows=8, log=False)
     found = score_edits(base, edits, {"edited": 1.0})
     base.unplug("edited")
     assert found.reliability is not None

@@ -193,19 +193,18 @@ def own_class(base: addenda.Base) -> Any:
 
 
 @needs_data
-@pytest.mark.slow
-def test_numbers_are_those_of_lm_evals_own_class_on_every_task(base: addenda.Base) -> None:
-    """Request by request, on the bare base: the first 20 questions of each task. More of them:
-
-    ADDENDA_PARITY_QUESTIONS=100 python -m pytest tests/measuring/test_harness.py -m slow -k own_class_on_every_task
-    """
+@pytest.mark.parametrize("limit", [pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.long)])
+def test_numbers_are_those_of_lm_evals_own_class_on_every_task(
+    base: addenda.Base, limit: int, record_property: Any
+) -> None:
+    """Request by request, on the bare base: the first questions of each task."""
     from addenda.measuring.harness import AddendaLM
 
-    limit = int(os.environ.get("ADDENDA_PARITY_QUESTIONS", "20"))
     tasks = tasks_named(task_names())
     assert len(tasks) == 57 + 10
     configs = [task.config for task in tasks]
     ours, theirs = (responses(model, configs, limit) for model in (AddendaLM(base=base, batch_size=8), own_class(base)))
+    record_property("questions", {name: len(answers) for name, answers in ours.items()})
     assert len(ours) == len(tasks)
     assert all(len(ours[task.config["task"]]) == min(limit, task.questions) for task in tasks)
     assert ours == theirs
