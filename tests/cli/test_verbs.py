@@ -202,7 +202,7 @@ def test_a_gate_that_stays_shut_is_told(capsys: pytest.CaptureFixture[str]) -> N
         return capsys.readouterr().out
 
     told = shown("and so on", ["med"])
-    assert "Nothing changed: the gate of med reads the document so far" in told
+    assert "Nothing changed: the gate of med opens some tokens after" in told
     assert "addenda inspect runs/med --text hi" in told
     assert "Nothing changed" not in shown("and so forth", ["med"])
     assert "Nothing changed" not in shown("and so on", [])
