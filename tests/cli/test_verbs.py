@@ -279,11 +279,11 @@ def test_inspect_shows_where_a_gate_fires(call: Any, place: Any, trained: Path) 
 
 
 def test_inspect_shows_a_base(call: Any, place: Any) -> None:
-    said = call("inspect", place.base, "--json")
-    assert said.json["anatomy"]["model_type"] == "llama"
-    assert said.json["sites"]["ffn"] == ["layers.0.ffn", "layers.1.ffn", "layers.2.ffn"]
-    cost, again = said.json.pop("cost"), call("inspect", "--base", place.base, "--json").json
-    assert (again.pop("cost")["weight_bytes"], again) == (cost["weight_bytes"], said.json)
+    said = call("inspect", place.base, "--json").json
+    assert said["anatomy"]["model_type"] == "llama"
+    assert said["sites"]["ffn"] == ["layers.0.ffn", "layers.1.ffn", "layers.2.ffn"]
+    cost, again = said.pop("cost"), call("inspect", "--base", place.base, "--json").json
+    assert (again.pop("cost")["weight_bytes"], again) == (cost["weight_bytes"], said)
     assert cost["reading"] > 0
     assert cost["training_bytes"] > cost["weight_bytes"]
     shown = call("inspect", place.base).out
