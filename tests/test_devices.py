@@ -16,7 +16,7 @@ from addenda.bases import attention
 from addenda.bases.host import Host
 from addenda.bases.reading import BaseReader
 from addenda.core import contracts
-from addenda.core.state import Call, Collector, Share, Watch
+from addenda.core.state import Call, Collector, Share
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
 from conformance.kinds import MAIN
@@ -117,11 +117,11 @@ def test_what_a_call_carries_follows_from_site_to_site() -> None:
         Share("m", module, torch.tensor([0]), torch.ones(1, 1, 1)),
         Share("n", module, None, 0.5),
     ]
-    call = Call(shares, 2, 3, torch.ones(2, 3), {}, Watch(documents=torch.zeros(2, 3)))
+    call = Call(shares, 2, 3, torch.ones(2, 3), {}, starts=torch.zeros(2, 3, dtype=torch.bool))
     call.gates["m"] = torch.ones(1, 3, 1)
     call.go_to(META)
     weight = call.weight_of(shares[0])
-    found = [shares[0].rows, shares[0].weight, call.mask, call.documents, call.gates["m"], weight]
+    found = [shares[0].rows, shares[0].weight, call.mask, call.starts, call.gates["m"], weight]
     assert [thing.device for thing in found if isinstance(thing, Tensor)] == [META] * 6
     assert (shares[1].rows, shares[1].weight) == (None, 0.5)
 

