@@ -69,11 +69,13 @@ types: $(STAMP)
 	$(BIN)/pyright
 
 generated: $(STAMP)
+	$(PY) tools/api_reference.py
 	$(PY) tools/architecture.py
 	$(PY) tools/cli_reference.py
 	$(PY) tools/kinds_reference.py
 
 docs: $(STAMP)
+	$(PY) tools/api_reference.py --check
 	$(PY) tools/architecture.py --check
 	$(PY) tools/cli_reference.py --check
 	$(PY) tools/kinds_reference.py --check

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from addenda.core.contracts import Contribution, GatedAdapter
-from addenda.core.gates import ContextGate
+from addenda.core.gate import Gate
 from addenda.core.module import KnowledgeModule
 from addenda.kinds.registers import RegisterAdapter
 from addenda.plugging import Base
@@ -185,9 +185,9 @@ def _set(owner: Any, share: float, x: Tensor, start: int) -> None:
 
 def _scores(owner: Any, x: Tensor) -> Tensor:
     """What a gate cuts at its threshold, [B, T]."""
-    if isinstance(owner, ContextGate):
-        owner.threshold.fill_(-64.0)  # lower than any mean, so that relu lets all through
-        return owner(x)[0].squeeze(-1) - 64.0
+    if isinstance(owner, Gate):
+        owner.threshold.fill_(torch.inf)  # no sum is capped then
+        return owner(x)[0]
     if isinstance(owner, GatedAdapter):
         score = owner.score(x)
         assert score is not None
@@ -199,7 +199,7 @@ def randomised(module: KnowledgeModule, seed: int = 0) -> None:
     """Give gates that start the same for every token random weights, so that thresholds can tell tokens apart."""
     generator = torch.Generator().manual_seed(seed)
     gates = [module.gate] if module.gate is not None else []
-    weights = [gate.weight for gate in gates]
+    weights: list[Tensor] = [tensor for gate in gates for tensor in gate.state_dict().values() if tensor.dim()]
     for key in module.sites():
         adapter = module.adapter(key)
         if isinstance(adapter, RegisterAdapter) and adapter.token_gate:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recipes.tables import write_tables
 
 from addenda.comparing.peak import RESET, STATUS, resident
 from benchmarks.timing import compare, whole
@@ -173,7 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     print(table(found))
     if options.docs is not None:
         (options.docs / "memorize.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        (options.docs / "memorize.md").write_text(table(found), encoding="utf-8")
+        write_tables(options.docs / "memorize.md", table(found))
     return 0
 
 

@@ -6,31 +6,49 @@ import json
 from pathlib import Path
 from typing import Any
 
+from recipes.tables import write_tables
+
 from benchmarks import live, models, sections
 from benchmarks.timing import QUIET
 
 
 def markdown(report: dict[str, Any]) -> str:
     """The report as a page's tables: ratios, then memory, then what they were taken on."""
-    lines = [
-        "| model | section | step | A | B | B over A [95% interval] | base against base | target |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for r in (r for r in report["records"] if r["section"] not in ("memory", "noise")):
-        floor = "" if r["noise"] is None else "[{:.3f}, {:.3f}]".format(*r["noise"])
-        mark = "" if r["target"] is None else f"at most {r['target']:.2f}: {r['verdict']}"
-        ratio = f"{r['median']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
-        names = f"{r['model']} | {r['section']} | {r['step']} | {r['a']} | {r['b']}"
-        lines.append(f"| {names} | {ratio} | {floor} | {mark} |")
+    timed = [r for r in report["records"] if r["section"] not in ("memory", "noise")]
+    lines = _ratios("Ratios with a target", [r for r in timed if r["target"] is not None])
+    for model in models.MODELS:
+        lines += _ratios(
+            f"All other ratios, {model}", [r for r in timed if r["target"] is None and r["model"] == model]
+        )
     memory = [r for r in report["records"] if r["section"] == "memory"]
     if memory:
         lines += [
+            "### Memory",
             "",
             "| model | kind | step | resident before, MiB | at the peak, MiB |",
             "| --- | --- | --- | --- | --- |",
         ]
         lines += [f"| {r['model']} | {r['kind']} | {r['what']} | {r['before']} | {r['peak']} |" for r in memory]
-    return "\n".join([*lines, "", *_facts(report)]) + "\n"
+        lines.append("")
+    return "\n".join([*lines, "### Machine, pairs and commands", "", *_facts(report)]) + "\n"
+
+
+def _ratios(title: str, records: list[dict[str, Any]]) -> list[str]:
+    if not records:
+        return []
+    lines = [
+        f"### {title}",
+        "",
+        "| model | section | step | A | B | B over A [95% interval] | base against base | target |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in records:
+        floor = "" if r["noise"] is None else "[{:.3f}, {:.3f}]".format(*r["noise"])
+        mark = "" if r["target"] is None else f"at most {r['target']:.2f}: {r['verdict']}"
+        ratio = f"{r['median']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
+        names = f"{r['model']} | {r['section']} | {r['step']} | {r['a']} | {r['b']}"
+        lines.append(f"| {names} | {ratio} | {floor} | {mark} |")
+    return [*lines, ""]
 
 
 def _facts(report: dict[str, Any]) -> list[str]:
@@ -78,4 +96,4 @@ def publish(report: dict[str, Any], shares: dict[str, live.Shares], folder: Path
         )
     }
     file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (folder / "speed.md").write_text(markdown(report), encoding="utf-8")
+    write_tables(folder / "speed.md", markdown(report))

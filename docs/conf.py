@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +11,9 @@ from sphinx.util.docutils import SphinxDirective
 
 import addenda
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import api_reference
+
 project = "Addenda"
 author = "The Addenda authors"
 copyright = "The Addenda authors, Apache-2.0"
@@ -18,7 +21,7 @@ version = release = addenda.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_parser"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "results"]  # the tables in results/ are included by results.md
+exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -38,18 +41,8 @@ python_use_unqualified_type_names = True
 
 def public(group: str) -> list[tuple[str, str]]:
     """Dotted name and autodoc's directive of every public object of a group."""
-    from addenda.core.contracts import Kind
-
-    found = []
-    for name in sorted(addenda.__all__):
-        value = getattr(addenda, name)
-        if inspect.isclass(value):
-            mine = "kinds" if issubclass(value, Kind) and value is not Kind else "classes"
-            mine = "errors" if issubclass(value, Exception) else mine
-            found += [(f"{value.__module__}.{value.__qualname__}", "autoclass")] if mine == group else []
-        elif callable(value) and group == "functions":
-            found.append((f"{value.__module__}.{value.__qualname__}", "autofunction"))
-    return found
+    directive = "autofunction" if group == "functions" else "autoclass"
+    return [(f"{value.__module__}.{value.__qualname__}", directive) for _, value in api_reference.public()[group]]
 
 
 class Public(SphinxDirective):

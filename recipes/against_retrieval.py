@@ -22,6 +22,7 @@ from addenda.texts import texts
 from recipes.common import data_folder, documents, hash_of, load, precision
 from recipes.records import device, write_record
 from recipes.studies.subjects import facts_of
+from recipes.tables import write_tables
 
 METHODS = ("neutral", "lora", "rag", "context")
 #: characters of a held-out article: longer than a window several times over, so that there is something to search by
@@ -100,7 +101,7 @@ def main() -> None:
         {"comparison": found.as_dict(), "shares": {name: one.as_dict() for name, one in shares.items()}, "told": told},
     )
     text = page(found, shares, told)
-    (given.docs / "retrieval.md").write_text(text)
+    write_tables(given.docs / "retrieval.md", text)
     for ending in ("svg", "png"):
         shutil.copyfile(given.out / f"cost.{ending}", given.docs / f"retrieval.{ending}")
     print(text)

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from recipes.tables import write_tables
+
 COLOURS = {
     "full": "#7f7f7f", "lora": "#d95f02", "adapter": "#e6ab02", "neutral-token": "#1b9e77", "neutral-context": "#1f78b4",
     "registers-joint": "#b15928", "registers-neutral": "#6a3d9a",
@@ -94,7 +96,7 @@ def report(records: Records, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     parts = [_ends(runs), _ratios(by_seed), _thresholds(runs), _sweep(records), _precisions(records)]
     text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-    (folder / "learning_forgetting.md").write_text(text)
+    write_tables(folder / "learning_forgetting.md", text)
     _draw(by_seed, folder)
     return text
 

@@ -26,6 +26,7 @@ from recipes.locas import read
 from recipes.memory_frontier import settings_table
 from recipes.memory_plan import BOOKS, Records, Run
 from recipes.records import in_processes, pending, read_records, write_record
+from recipes.tables import write_tables
 
 SCALES, RANKS, RATES = (1.0, 4.0, 16.0, 64.0), (64, 256), (3e-4, 1e-3, 3e-3)
 PUBLISHED = "published"
@@ -113,7 +114,7 @@ def main() -> None:
             work, pending(study(read_records(records), given.tokens, given.seeds, given.books), records), given.workers
         )
     text = report(read_records(records))
-    (given.docs / "locas_mlp.md").write_text(text)
+    write_tables(given.docs / "locas_mlp.md", text)
     print(text)
 
 

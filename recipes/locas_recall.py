@@ -30,6 +30,7 @@ from recipes.common import data_folder, load
 from recipes.locas import memorized
 from recipes.memory_plan import grids
 from recipes.records import device, in_processes, name_of, pending, read_records, write_record
+from recipes.tables import write_tables
 
 CATEGORIES = {1: "several sessions", 2: "time", 3: "open domain", 4: "one session"}
 OPTIONS = 10
@@ -236,7 +237,7 @@ def main() -> None:
         runs = plan(sweep, list(conversations()), given.seeds, given.questions)
         in_processes(execute, pending(runs, records), given.workers)
     text = report(read_records(records))
-    (given.docs / "locas_recall.md").write_text(text)
+    write_tables(given.docs / "locas_recall.md", text)
     print(text)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from recipes.frontier import Curve, Records, dress, envelope, over, save, with_t_interval
 from recipes.memory_plan import PLAIN, WINDOW
+from recipes.tables import write_tables
 
 COLOURS = {"locas": "#1f78b4", "locas-quiet": "#1b9e77", "gated": "#6a3d9a", "templora": "#d95f02"}
 RIVAL, QUIET = "templora", "locas-quiet"
@@ -35,7 +36,7 @@ def report(records: Records, folder: Path) -> str:
         _ablation(records, "widths"), _ablation(records, "layers"), _whole(records), settings_table(records, "sweep"),
     ]  # fmt: skip
     text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-    (folder / "locas.md").write_text(text)
+    write_tables(folder / "locas.md", text)
     _draw(cases, folder)
     draw_positions(records, folder)
     return text

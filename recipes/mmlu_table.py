@@ -21,6 +21,7 @@ from addenda.intervals import Interval, of_means
 from addenda.modelcard import MMLU, anatomy_first
 from recipes.common import load
 from recipes.records import device, write_record
+from recipes.tables import write_tables
 
 if TYPE_CHECKING:
     from addenda.measuring.harness import OnTask
@@ -78,7 +79,7 @@ def main() -> None:
     text = table(found, told)
     given.docs.mkdir(parents=True, exist_ok=True)
     write_record(given.docs / "mmlu.json", {"tasks": [one.as_dict() for one in found], "told": told})
-    (given.docs / "mmlu.md").write_text(text)
+    write_tables(given.docs / "mmlu.md", text)
     print(text)
 
 

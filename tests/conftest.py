@@ -77,10 +77,10 @@ def seeded() -> Iterator[None]:
 
 @pytest.fixture
 def recipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`recipes` can be imported, and nothing of it is left behind."""
+    """`recipes` and `benchmarks` can be imported, and nothing of them is left behind."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "recipes"]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("recipes", "benchmarks")]:
         del sys.modules[name]
 
 

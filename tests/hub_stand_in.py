@@ -30,6 +30,7 @@ class HubStandIn:
         self.log: list[str] = []
         self.tokens: set[str | None] = set()
         self.messages: list[str] = []
+        self.created: list[dict[str, Any]] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -109,6 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         repo = f"{asked['organization']}/{asked['name']}"
         if repo in self.hub.denied:
             return self._error(*self.hub.denied[repo])
+        self.hub.created.append(asked)
         new = repo not in self.hub.repos
         self.hub.repos.setdefault(repo, {"main": {".gitattributes": b""}})
         return self._json({"url": f"{self.hub.address}/{repo}"}, 200 if new else 409)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     monkeypatch.syspath_prepend(str(ROOT))
     yield lambda name: importlib.import_module(f"benchmarks.{name}")
-    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("benchmarks", "recipes")]:
         del sys.modules[name]
 
 

@@ -15,6 +15,8 @@ import typer
 from typer.main import get_command
 
 import addenda
+import api_reference
+import architecture
 import cli_reference
 import kinds_reference
 from addenda.core.contracts import Kind
@@ -23,11 +25,22 @@ from architecture import ROOT
 PAGES = ("README.md", "docs/quickstart.md", "docs/kinds.md")
 
 
-@pytest.mark.parametrize("page", ["cli", "kinds"])
+@pytest.mark.parametrize("page", ["api", "cli", "kinds"])
 def test_references_are_fresh(page: str) -> None:
     command = [sys.executable, str(ROOT / f"tools/{page}_reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_api_page_tells_every_public_name_in_a_line() -> None:
+    page = api_reference.page()
+    told = dict(re.findall(r"^\| `([\w.]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert set(told) >= set(addenda.__all__) - {"__version__"}
+    assert set(told) >= {"base.plug", "base.using", "base.off", "base.rows", "FileError", "DataError"}
+    assert [name for name, line in told.items() if not line] == []
+    assert (
+        told["base.unplug"] == "Take a module out. What it hooked is given back, and it leaves the default selection."
+    )
 
 
 def test_the_kinds_page_shows_every_kind_and_option() -> None:
@@ -95,6 +108,13 @@ def test_the_reference_shows_every_option() -> None:
     assert "secret" not in page
 
 
+def test_the_readme_shows_folders_alone() -> None:
+    rows = architecture.tree(ROOT).splitlines()[1:-1]
+    assert [row for row in rows if not row.split()[0].endswith("/")] == []
+    assert {"kinds/", "measuring/", "tests/", "docs/"} <= {row.split()[0] for row in rows}
+    assert max(map(len, rows)) <= 100
+
+
 def blocks(page: str) -> list[str]:
     """The Python blocks of a page."""
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -112,7 +132,13 @@ def test_code_blocks_use_names_that_exist(page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "examples/README.md",
+        *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")),
+    ],
 )
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

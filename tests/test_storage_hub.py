@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,12 @@ import torch
 import yaml
 from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+from typer.testing import CliRunner
 
+import addenda
+from addenda.cli import app
 from addenda.core.errors import FileError
-from addenda.hub import push_to_hub, resolve
+from addenda.hub import Publication, publish, push_to_hub, resolve
 from addenda.kinds.lora import LoRA
 from addenda.storage import load_module, save_module
 from hostile.forge import anatomy, module_of, paper_base, sound
@@ -183,6 +187,64 @@ def test_publishing_without_the_right_is_refused(hub: HubStandIn) -> None:
         push_to_hub(module_of(LoRA(rank=2), anatomy()), "you/note", token="t")
     with pytest.raises(FileError, match="'owner/name' is the form of a hub id"):
         push_to_hub(module_of(LoRA(rank=2), anatomy()), "a b", token="t")
+
+
+def test_a_folder_is_published_as_it_stands_and_privately(hub: HubStandIn, tmp_path: Path) -> None:
+    module = module_of(LoRA(rank=2), anatomy())
+    folder = save_module(module, tmp_path / "mine")
+    told: list[Publication] = []
+    made = publish(folder, "me/note", token="t", tell=lambda plan: told.append(plan) or hub.log.append("told"))
+    assert hub.log.index("told") == 0
+    stored = hub.repos["me/note"]["main"]
+    assert {name: len(raw) for name, raw in stored.items() if name != ".gitattributes"} == made.files == told[0].files
+    for name in ("module.safetensors", "card.json"):
+        assert stored[name] == (folder / name).read_bytes()
+    assert 'base.plug("me/note", name="note")' in stored["README.md"].decode()
+    assert (made.url or "").startswith(f"{hub.address}/me/note/commit/")
+    assert told[0].url is None
+    said = str(told[0])
+    assert "goes to me/note, private if the repository is new: card.json" in said
+    assert "module note, LoRA, " in said
+    assert "licence: not stated" in said
+    publish(folder, "me/open", private=False, token="t")
+    # older clients of the hub say `private`, newer ones `visibility`
+    assert [asked.get("visibility") == "private" or asked.get("private") is True for asked in hub.created] == [
+        True,
+        False,
+    ]
+    assert addenda.publish is publish
+
+
+def test_nothing_is_sent_where_it_is_stopped_or_the_folder_is_no_module(hub: HubStandIn, tmp_path: Path) -> None:
+    folder = save_module(module_of(LoRA(rank=2), anatomy()), tmp_path / "mine")
+
+    def stop(plan: Publication) -> None:
+        raise FileError(f"not {plan.repo_id}")
+
+    with pytest.raises(FileError, match="not me/note"):
+        publish(folder, "me/note", token="t", tell=stop)
+    raw = (folder / "module.safetensors").read_bytes()
+    (folder / "module.safetensors").write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(FileError, match="sha256"):
+        publish(folder, "me/note", token="t")
+    with pytest.raises(FileError, match=r"there is no folder '.*mone'; did you mean '.*mine'"):
+        publish(tmp_path / "mone", "me/note", token="t")
+    assert hub.log == []
+
+
+def test_the_command_tells_asks_and_publishes(hub: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(save_module(module_of(LoRA(rank=2), anatomy()), tmp_path / "mine"))
+    monkeypatch.setenv("HF_TOKEN", "t")
+    ask = CliRunner().invoke(app, ["publish", folder, "me/note"])
+    assert (ask.exit_code, "--yes" in ask.stderr, "goes to me/note, private" in ask.stderr) == (2, True, True)
+    assert hub.log == []
+    done = CliRunner().invoke(app, ["publish", folder, "me/note", "--yes", "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["url"].startswith(f"{hub.address}/me/note/commit/")
+    assert "goes to me/note" in done.stderr
+    shown = CliRunner().invoke(app, ["publish", folder, "me/open", "--yes", "--public", "--message", "for all"])
+    assert shown.stdout.startswith(f"published: {hub.address}/me/open/commit/")
+    assert hub.messages == ["Module note", "for all"]
 
 
 def test_a_hostile_repository_is_refused_by_the_loader(hub: HubStandIn, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,43 @@ def test_the_model_card_shows_measures_data_and_use() -> None:
     assert "2,000,000 tokens in 40 steps, seed 3, learning rate 0.003" in text
     assert 'base = addenda.load_base("org/base")\nbase.plug("me/pubmed", name="pubmed")\n' in text
     assert "Nothing has been measured yet" in render(card())
+
+
+@pytest.mark.parametrize(
+    ("base", "loads"),
+    [
+        ("tiny", "tiny"),
+        ("smollm2", "smollm2"),
+        ("org/base", "org/base"),
+        ("SmolLM2-135M-Instruct", "path/to/SmolLM2-135M-Instruct"),
+        ("model.Q4_1.gguf", "path/to/model.Q4_1.gguf"),
+        ("/home/someone/base", "path/to/base"),
+    ],
+)
+def test_the_page_loads_the_base_by_what_load_base_takes(base: str, loads: str) -> None:
+    mine = card()
+    mine.base.name = base
+    text = render(mine)
+    assert f'addenda.load_base("{loads}")' in text
+    assert ("stands for where you keep the base, fingerprint `0000000000000000`" in text) == (base != loads)
+
+
+@pytest.mark.parametrize(("gate", "noted"), [("context", True), ("document", True), ("token", False), (None, False)])
+def test_the_page_says_that_a_gate_reads_on(gate: str | None, noted: bool) -> None:
+    assert ("The gate reads the document so far" in render(card(config={"gate": gate}))) == noted
+
+
+def test_the_code_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import addenda
+
+    monkeypatch.chdir(tmp_path)
+    base = addenda.load_base("tiny")
+    base.new("note", addenda.LoRA(rank=1)).save("runs/note")
+    code = (tmp_path / "runs" / "note" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    exec(compile(code, "README.md", "exec"), {})
+    assert "The" in capsys.readouterr().out
 
 
 def test_what_was_measured_is_in_the_hub_s_index() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -25,13 +26,18 @@ FLOORS: dict[str, int] = {
     "penalties": 1,
     "optimizers": 1,
     "routers": 1,
+    "decoding.py": 2,
+    "base_cost.py": 2,
     "encoding.py": 2,
     "files.py": 2,
     "hub.py": 2,
     "intervals.py": 2,
     "modelcard.py": 2,
+    "module_folders.py": 2,
+    "other_base.py": 2,
     "peft_format.py": 2,
     "plugging.py": 2,
+    "prompting.py": 2,
     "running.py": 2,
     "scoring.py": 2,
     "selection.py": 2,
@@ -55,12 +61,12 @@ FLOORS: dict[str, int] = {
 ROOT_FILE, TINY = "__init__.py", "tiny"
 
 BESIDE = {
-    "tests": "by the parts of src; conformance/ holds the laws, golden/ what must not change, hostile/ the forged files",
+    "tests": "by the parts of src; conformance/ holds the laws",
     "benchmarks": "speed and memory, with intervals, against the bare base and PEFT",
-    "engines": "a merged model in other engines: greedy tokens compared, each in an environment of its own",
-    "docs": "these pages; architecture.md and cli.md are generated",
+    "engines": "a merged model in other engines, tokens compared",
+    "docs": "these pages; `make generated` writes api.md, architecture.md, cli.md and kinds.md",
     "examples": "short scripts to begin from, each run by the tests",
-    "recipes": "one file per study, outside the package",
+    "recipes": "one file per study; each writes the tables of its page in docs/results",
     "tools": "what generates the generated pages",
 }
 
@@ -69,6 +75,11 @@ def purpose(file: Path) -> str:
     """The first docstring line of a Python file, or an empty string."""
     docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
     return docstring.strip().splitlines()[0].strip() if docstring and docstring.strip() else ""
+
+
+def short(text: str) -> str:
+    """A purpose up to its first colon or semicolon, for the README."""
+    return re.split("[:;]", text, maxsplit=1)[0].rstrip(".")
 
 
 def folders(package: Path) -> list[Path]:
@@ -83,14 +94,11 @@ def root_files(package: Path) -> list[Path]:
 
 
 def tree(root: Path) -> str:
-    """The folders' tree for the README: the package's folders and files, then what lies beside it."""
+    """The folders' tree for the README: the package's folders, then what lies beside it."""
     package = root / PACKAGE
-    rows: list[tuple[str, str]] = [(f"{PACKAGE}/", "")]
-    entries = [(p.name, FLOORS.get(p.name, -1), purpose(p)) for p in root_files(package)]
-    for folder in folders(package):
-        init = folder / "__init__.py"
-        entries.append((folder.name + "/", FLOORS.get(folder.name, 99), purpose(init) if init.exists() else ""))
-    rows += [("  " + name, text) for name, _, text in sorted(entries, key=lambda e: (e[1], e[0]))]
+    about = {f"  {folder.name}/": folder / "__init__.py" for folder in folders(package)}
+    rows = [(f"{PACKAGE}/", "the library; its single files are the base, its plug and a module's folder")]
+    rows += [(name, short(purpose(init)) if init.exists() else "") for name, init in about.items()]
     rows += [(name + "/", text) for name, text in BESIDE.items() if (root / name).is_dir()]
     width = max(len(name) for name, _ in rows) + 2
     return "```text\n" + "\n".join(f"{name:<{width}}{text}".rstrip() for name, text in rows) + "\n```"

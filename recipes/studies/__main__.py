@@ -18,6 +18,7 @@ from recipes.studies.plan import QUICK, SWEEP, Records, Scale
 from recipes.studies.run import Run
 from recipes.studies.subjects import lacking
 from recipes.studies.work import work
+from recipes.tables import write_tables
 
 STUDIES = ("neutral_residues", "registers", "recall", "composition")
 
@@ -98,7 +99,7 @@ def main() -> None:
     for name in given.only:
         text = studies[name].report(records, folder)
         if text:
-            (folder / f"{name}.md").write_text(text)
+            write_tables(folder / f"{name}.md", text)
             print(text)
     if failures:
         raise AddendaError("; ".join(failures))

@@ -13,6 +13,10 @@ _WHERE = {
     "load_base": "plugging",
     "Base": "plugging",
     "fingerprint": "bases.fingerprint",
+    "plug_cost": "other_base",
+    "PlugCost": "other_base",
+    "cost_of": "base_cost",
+    "BaseCost": "base_cost",
     "KnowledgeModule": "core.module",
     "Card": "core.card",
     "AddendaError": "core.errors",
@@ -46,12 +50,17 @@ _WHERE = {
     "load_facts": "measuring.facts",
     "recall": "measuring.recall",
     "push_to_hub": "hub",
+    "publish": "hub",
+    "list_modules": "module_folders",
+    "delete": "module_folders",
     "save_peft": "peft_format",
 }
 
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
+    from addenda.base_cost import BaseCost as BaseCost
+    from addenda.base_cost import cost_of as cost_of
     from addenda.bases.fingerprint import fingerprint as fingerprint
     from addenda.combining.merge import MergeReport as MergeReport
     from addenda.combining.merge import merge as merge
@@ -61,6 +70,7 @@ if TYPE_CHECKING:
     from addenda.core.card import Card as Card
     from addenda.core.errors import AddendaError as AddendaError
     from addenda.core.module import KnowledgeModule as KnowledgeModule
+    from addenda.hub import publish as publish
     from addenda.hub import push_to_hub as push_to_hub
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
@@ -82,6 +92,10 @@ if TYPE_CHECKING:
     from addenda.measuring.recall import recall as recall
     from addenda.measuring.recorded import record as record
     from addenda.measuring.zero_shot import zero_shot as zero_shot
+    from addenda.module_folders import delete as delete
+    from addenda.module_folders import list_modules as list_modules
+    from addenda.other_base import PlugCost as PlugCost
+    from addenda.other_base import plug_cost as plug_cost
     from addenda.peft_format import save_peft as save_peft
     from addenda.plugging import Base as Base
     from addenda.plugging import attach as attach

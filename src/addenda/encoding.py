@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from addenda.core.errors import DataError
+from addenda.prompting import check_ids, prompt_ids
 
 #: texts handed to the tokenizer at a time, in characters: enough for its threads, little in memory
 CHARACTERS = 2**19
@@ -77,18 +78,12 @@ class Encoder:
         if self.close and eos is not None and (not row or row[-1] != eos):
             row = [*row, eos]
         ids = np.asarray(row, np.int32)
-        if len(ids) and int(ids.max()) >= self.vocabulary:
-            raise DataError(
-                f"the tokenizer does not match the base: it gave token id {int(ids.max())}, "
-                f"and the base's vocabulary has {self.vocabulary} entries"
-            )
+        check_ids(ids, self.vocabulary)
         return ids
 
     def _joined(self, prompt: str, completion: str) -> Encoded:
-        head = self.tokenizer(prompt, verbose=False)["input_ids"]
+        head = prompt_ids(self.tokenizer, prompt)
         eos = self.tokenizer.eos_token_id
-        if head and head[-1] == eos:
-            head = head[:-1]
         tail = self.tokenizer(completion, add_special_tokens=False, verbose=False)["input_ids"]
         ids = self._ids([*head, *tail, *([] if eos is None else [eos])])
         weights = np.zeros(len(ids), np.uint8)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from addenda.core.errors import AddendaError, FileError
+from addenda.core.card import Card
+from addenda.core.errors import AddendaError, FileError, meant, near
 from addenda.files import shown
+from addenda.modelcard import render
 
 if TYPE_CHECKING:
     from addenda.core.module import KnowledgeModule
@@ -46,9 +49,9 @@ def resolve(folder_or_repo: str | Path, revision: str | None = None) -> Path:
     from huggingface_hub.utils import validate_repo_id
 
     name = str(folder_or_repo)
-    near = _near(local)
-    if near is not None:
-        raise FileError(f"there is no folder '{name}'; did you mean '{near}'?")
+    close = _near(local)
+    if close is not None:
+        raise FileError(f"there is no folder '{name}'; did you mean '{close}'?")
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -73,13 +76,8 @@ def _check_is_module(folder: Path, name: str) -> None:
 
 def _near(local: Path) -> Path | None:
     """A module's folder with nearly the name of one that is not there: beside it, or among the runs made here."""
-    beside = [] if local.parent == Path() else [local.parent]
-    for folder in (*beside, *([] if local.is_absolute() else [RUNS / local.parent])):
-        names = [one.name for one in folder.iterdir() if (one / "card.json").exists()] if folder.is_dir() else []
-        found = get_close_matches(local.name, names, n=1)
-        if found:
-            return folder / found[0]
-    return None
+    places = (local,) if local.is_absolute() else (local, RUNS / local)
+    return next((close for place in places if (close := near(place)) and (close / "card.json").exists()), None)
 
 
 def push_to_hub(
@@ -104,29 +102,120 @@ def push_to_hub(
     Raises:
         FileError: the repository holds something else than a module, or the hub refuses; says what to do.
     """
-    from huggingface_hub import HfApi
+    from addenda.storage import save_module
 
-    from addenda.storage import MEMBERS, save_module
-
-    api = HfApi(library_name="addenda", token=token)
     with tempfile.TemporaryDirectory() as temporary:
         folder = save_module(module, Path(temporary) / "module", source=repo_id)
-        with _telling(f"cannot publish '{module.name}' as '{repo_id}'", revision):
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            foreign = sorted(set(api.list_repo_files(repo_id, revision=revision)) - _OWN)
-            if foreign:
-                names = ", ".join(map(shown, foreign[:5]))
-                raise FileError(
-                    f"the hub repository '{repo_id}' holds what is not a module's ({names}) and is left as it is; "
-                    "choose another name"
-                )
-            commit = api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                allow_patterns=list(MEMBERS),
-                revision=revision,
-                commit_message=message or f"Module {module.name}",
+        return _upload(folder, module.name, repo_id, private=private, revision=revision, token=token, message=message)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What goes to the hub, and once it is there, the address of the commit."""
+
+    folder: Path
+    repo_id: str
+    private: bool
+    card: Card
+    files: Mapping[str, int]
+    url: str | None = None
+
+    def __str__(self) -> str:
+        seen = "private" if self.private else "for everyone to see"
+        files = ", ".join(f"{name} ({size:,} bytes)" for name, size in self.files.items())
+        lines = [
+            f"'{self.folder}' goes to {self.repo_id}, {seen} if the repository is new: {files}",
+            f"module {self.card.name}, {self.card.kind}, {self.card.parameters:,} parameters, "
+            f"for the base {self.card.base.name}; licence: {self.card.licence or 'not stated'}",
+        ]
+        texts = list(dict.fromkeys(text.name for run in self.card.training for text in run.data))
+        return "\n".join(lines + ([f"its card names the texts {', '.join(texts)}"] if texts else []))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        plain = {"folder": str(self.folder), "repository": self.repo_id, "private": self.private, "url": self.url}
+        return plain | {"module": self.card.name, "licence": self.card.licence, "files": dict(self.files)}
+
+
+def publish(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = True,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    message: str | None = None,
+    tell: Callable[[Publication], object] | None = None,
+) -> Publication:
+    """Publish a saved module as a hub repository, made if it does not exist.
+
+    Its tensors and card go as they stand; the README is written anew, for it says what to plug.
+
+    Args:
+        folder: a module's folder on this machine.
+        repo_id: `owner/name`.
+        private: whether a new repository is private; one that is there stays as it is.
+        revision: the branch to write to; default: main.
+        token: as huggingface_hub takes it; None uses the stored login.
+        message: of the commit.
+        tell: is told what will be published, before anything is sent; what it raises stops it.
+
+    Raises:
+        FileError: it is no module's folder, or malformed; the repository holds something else than a module, or the hub
+            refuses; says what to do.
+    """
+    from addenda.files import write_text
+    from addenda.storage import CARD, README, TENSORS, load_folder
+
+    place = Path(folder)
+    if not place.is_dir():
+        raise FileError(f"there is no folder '{folder}'{meant(place)}")
+    card, _ = load_folder(place)  # whole, and what its card says
+    with tempfile.TemporaryDirectory() as temporary:
+        made = Path(temporary)
+        for name in (CARD, TENSORS):
+            shutil.copyfile(place / name, made / name)
+        write_text(made / README, render(card, repo_id))
+        files = {name: (made / name).stat().st_size for name in (CARD, TENSORS, README)}
+        plan = Publication(place, repo_id, private, card, files)
+        if tell is not None:
+            tell(plan)
+        url = _upload(made, card.name, repo_id, private=private, revision=revision, token=token, message=message)
+    return replace(plan, url=url)
+
+
+def _upload(
+    folder: Path,
+    name: str,
+    repo_id: str,
+    *,
+    private: bool | None,
+    revision: str | None,
+    token: str | bool | None,
+    message: str | None,
+) -> str:
+    """Send a module's files; returns the address of the commit."""
+    from huggingface_hub import HfApi
+
+    from addenda.storage import MEMBERS
+
+    api = HfApi(library_name="addenda", token=token)
+    with _telling(f"cannot publish '{name}' as '{repo_id}'", revision):
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        foreign = sorted(set(api.list_repo_files(repo_id, revision=revision)) - _OWN)
+        if foreign:
+            names = ", ".join(map(shown, foreign[:5]))
+            raise FileError(
+                f"the hub repository '{repo_id}' holds what is not a module's ({names}) and is left as it is; "
+                "choose another name"
             )
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            allow_patterns=list(MEMBERS),
+            revision=revision,
+            commit_message=message or f"Module {name}",
+        )
     return str(commit.commit_url)
 
 

@@ -11,6 +11,10 @@ from addenda.core.card import Card, Measure
 
 #: how the names of MMLU's subjects begin
 MMLU = "mmlu_"
+#: bases that `load_base` knows by name
+NAMED = frozenset(("tiny", "smollm2", "gemma3"))
+#: gates that read the document so far
+READS_ON = frozenset(("context", "document"))
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 # licences that the hub knows by name; any other is `other` with its name beside
 _LICENCES = frozenset(
@@ -63,17 +67,35 @@ def _front_matter(card: Card) -> str:
 
 
 def _usage(card: Card, source: str) -> str:
-    return "\n".join(
-        [
-            "```python",
-            "import addenda",
-            "",
-            f"base = addenda.load_base({json.dumps(card.base.name)})",
-            f"base.plug({json.dumps(source)}, name={json.dumps(card.name)})",
-            f"with base.using({json.dumps(card.name)}):",
-            "    ...  # base.model generates with the module; outside the block it is the bare base",
-            "```",
-        ]
+    lines = [
+        "```python",
+        "import addenda",
+        "",
+        f"base = addenda.load_base({json.dumps(_loadable(card.base.name))})",
+        f"base.plug({json.dumps(source)}, name={json.dumps(card.name)})",
+        'prompt = base.prompts(["The"])',
+        f"with base.using({json.dumps(card.name)}):  # outside the block it is the bare base",
+        "    print(base.tokenizer.batch_decode(base.model.generate(**prompt, max_new_tokens=40)))",
+        "```",
+    ]
+    notes = []
+    if _loadable(card.base.name) != card.base.name:
+        notes.append(
+            f"`{_code(_loadable(card.base.name))}` stands for where you keep the base, fingerprint "
+            f"`{_code(card.base.fingerprint[:16])}`; any other is refused."
+        )
+    if card.config.get("gate") in READS_ON:
+        notes.append(
+            "The gate reads the document so far and opens for its subject: after a prompt of a few words the module may still "
+            "be silent, and the base answers alone. Give it some tens of tokens."
+        )
+    return "\n".join(lines) + "".join(f"\n\n{one}" for one in notes)
+
+
+def _loadable(base: str) -> str:
+    """What `load_base` takes for a base that cards call so: its name, a hub id, or, of a folder or file, a path to put in."""
+    return (
+        base if base in NAMED or _HUB_ID.fullmatch(base) else f"path/to/{base.replace(chr(92), '/').rpartition('/')[2]}"
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from addenda.bases.wrappers import plain_name
 from addenda.core.card import Card
 from addenda.core.errors import AddendaError, FileError
 from addenda.core.module import NAME, RESERVED, KnowledgeModule
@@ -109,7 +110,7 @@ def _target_modules(sites: list[Site], base: Base) -> list[str]:
     """Last names of the adapted layers; whole paths where a last name would catch other layers too."""
     paths = {site.path for site in sites}
     names = {_last(path) for path in paths}
-    caught = {path for path, _ in base.model.named_modules() if _last(path) in names}
+    caught = {plain_name(path) for path, _ in base.host.model.named_modules() if _last(path) in names}
     return sorted(names if caught == paths else paths)
 
 

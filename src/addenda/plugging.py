@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import contextvars
+import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from addenda import selection as selecting
 from addenda import storage
-from addenda.bases.fingerprint import fingerprint
+from addenda.bases.fingerprint import Identity, identity
 from addenda.bases.fusing import Fusion
 from addenda.bases.host import Host
 from addenda.bases.load import load_model
 from addenda.bases.reading import BaseReader
+from addenda.bases.wrappers import unwrapped
 from addenda.core.card import BaseRecord, Card
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, UnsupportedError, known
-from addenda.core.module import KnowledgeModule, check_name
+from addenda.core.module import KnowledgeModule, Plugged, check_name
 from addenda.core.registry import options_of
+from addenda.core.site import Anatomy
 from addenda.core.state import Collector, Watch, compiling
+from addenda.other_base import plug_cost
+from addenda.prompting import check_ids, prepared
 from addenda.running import Machinery, watching
 from addenda.selection import NOTHING, Current, Names, Selection
 from addenda.trainable import Freeze, OpenTrainables, Trainable
@@ -36,7 +41,8 @@ _attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.Wea
 def attach(model: nn.Module, tokenizer: Any = None, name: str | None = None) -> Base:
     """Attach to a loaded transformers causal LM; nothing about it changes until a module is plugged.
 
-    Attaching again to a model that is attached gives the same base.
+    Attaching again to a model that is attached gives the same base. What torch.compile, DDP, FSDP or accelerate wrapped is
+    looked through.
 
     Args:
         model: as `AutoModelForCausalLM.from_pretrained` gives it; any dtype, device, quantisation or device map.
@@ -44,14 +50,15 @@ def attach(model: nn.Module, tokenizer: Any = None, name: str | None = None) -> 
         name: what cards call the base; default: where it was loaded from.
 
     Raises:
-        AddendaError: it is not a causal LM of transformers.
+        AddendaError: it is not a causal LM of transformers, PEFT has rewritten it, or its weights are nowhere (meta).
         UnsupportedError: its architecture is not supported; says which are.
     """
-    known_base = _attached.get(model) if isinstance(model, nn.Module) else None
+    inside = unwrapped(model) if isinstance(model, nn.Module) else model
+    known_base = _attached.get(inside) if isinstance(inside, nn.Module) else None
     base = known_base() if known_base is not None else None
     if base is None:
         base = Base(model, tokenizer, name)
-        _attached[model] = weakref.ref(base)
+        _attached[inside] = weakref.ref(base)
     elif tokenizer is not None:
         base.tokenizer = tokenizer
     return base
@@ -74,24 +81,24 @@ class Base:
     """A frozen model with its sites. Made by `attach` or `load_base`; `model` and `tokenizer` are what was given."""
 
     def __init__(self, model: nn.Module, tokenizer: Any = None, name: str | None = None) -> None:
-        self.model: Any = model
         self.tokenizer = tokenizer
         self.host = Host(model)
-        self.anatomy = self.host.anatomy
-        loaded_from = getattr(model.config, "_name_or_path", "")
+        # DDP hands nothing on that transformers' models can do; torch.compile and FSDP do
+        self.model: Any = model if hasattr(model, "config") else self.host.model
+        loaded_from = getattr(self.host.config, "_name_or_path", "")
         # a local path is nobody else's business: its last part will do
         loaded_from = Path(loaded_from).name if Path(loaded_from).is_dir() else loaded_from
         self.name = name or loaded_from or self.anatomy.model_type
         self.reader = BaseReader(self.host)
         self._modules: dict[str, KnowledgeModule] = {}
         #: read-only view of the plugged modules by name
-        self.modules: Mapping[str, KnowledgeModule] = MappingProxyType(self._modules)
+        self.modules: Mapping[str, KnowledgeModule] = Plugged(self._modules)
         self._machinery = Machinery(self)
         self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=NOTHING)
         self._fused: contextvars.ContextVar[Fusion | None] = contextvars.ContextVar("fused", default=None)
         self._current = Current(self._selected, self._fused)
-        self._fingerprint: str | None = None
-        self._freeze = Freeze(model)
+        self._identity: Identity | None = None
+        self._freeze = Freeze(self.host.model)
         self._trainables = OpenTrainables(self)
 
     def __repr__(self) -> str:
@@ -130,7 +137,8 @@ class Base:
         ids = None if text is None else self.tokenize(text)
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=self.record())
+            record = self.record()  # first: it notices embeddings that were resized
+            card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=record)
             module = KnowledgeModule(name, kind, kind.adapters(self.anatomy), card, kind.gate_of(self.anatomy))
             self._machinery.place(module)
             kind.prepare({key: module.adapter(key) for key in module.sites()}, self.reader)
@@ -149,7 +157,13 @@ class Base:
         module.awaits_text = False
 
     def plug(
-        self, folder: str | Path, name: str | None = None, revision: str | None = None, *, check: str = "error"
+        self,
+        folder: str | Path,
+        name: str | None = None,
+        revision: str | None = None,
+        *,
+        check: str = "error",
+        text: Any = None,
     ) -> KnowledgeModule:
         """Make a saved module available, from a folder, else from the hub. It is not selected.
 
@@ -157,7 +171,9 @@ class Base:
             folder: a module's folder, a PEFT LoRA folder, or a hub id.
             name: under which name; default: the card's.
             revision: of the hub repository.
-            check: what to do where the card's base is not this one: "error", or "warn" for float16 and quantised loads.
+            check: what to do where the card's base is not this one: "error", or "warn" for a copy of it: in float16, quantised,
+                dequantised.
+            text: with "warn": on which to measure what the module does here (`addenda.plug_cost`); a second warning tells it.
 
         Raises:
             FileError: nothing is there, or it is malformed, or made for another base; lists everything wrong.
@@ -165,6 +181,8 @@ class Base:
         """
         if check not in ("error", "warn"):
             raise AddendaError(f"check is 'error' or 'warn'; got {check!r}")
+        if text is not None and check != "warn":
+            raise AddendaError("text is for check='warn': what the module does on it, on a base that is not its own")
         source = storage.resolve(folder, revision)
         with torch.inference_mode(False):
             if storage.is_peft_folder(source):
@@ -174,7 +192,16 @@ class Base:
         self._free(module.name)
         self._machinery.place(module)
         self._insert(module)
+        if text is not None and module.card.base.fingerprint != self.fingerprint:
+            self._tell_cost(module.name, text)
         return module
+
+    def _tell_cost(self, name: str, text: Any) -> None:
+        try:
+            warnings.warn(f"module '{name}': {plug_cost(self, name, text)}", UserWarning, stacklevel=3)
+        except BaseException:  # a text that cannot be read, or a warning that is an error
+            self.unplug(name)
+            raise
 
     def unplug(self, name: str) -> None:
         """Take a module out. What it hooked is given back, and it leaves the default selection.
@@ -199,7 +226,7 @@ class Base:
             self.unplug(name)
         self._select(NOTHING)
         self._machinery.close()
-        _attached.pop(self.model, None)
+        _attached.pop(self.host.model, None)
 
     # -- selecting ---------------------------------------------------------------------------------------------
 
@@ -315,32 +342,79 @@ class Base:
         return getattr(self.model.config, "max_position_embeddings", None)
 
     @property
+    def anatomy(self) -> Anatomy:
+        """Sizes and sites, as kinds may know them."""
+        return self.host.anatomy
+
+    @property
     def fingerprint(self) -> str:
-        """The base's fingerprint, computed once."""
-        if self._fingerprint is None:
-            self._fingerprint = fingerprint(self.model)
-        return self._fingerprint
+        """The base's fingerprint, computed once, and anew after its embeddings were resized."""
+        return self._known().fingerprint
+
+    def _known(self) -> Identity:
+        if self.host.resized() or self._identity is None:
+            self._identity = identity(self.model)
+        return self._identity
 
     def record(self) -> BaseRecord:
         """What a card says of this base."""
+        known = self._known()
         return BaseRecord(
             name=self.name,
             model_type=self.anatomy.model_type,
-            fingerprint=self.fingerprint,
+            fingerprint=known.fingerprint,
             parameters=self.anatomy.parameters,
+            architecture=known.fields,
+            body=known.body,
         )
 
-    def tokenize(self, text: str) -> Tensor:
-        """Token ids [T] of a text.
+    def tokenize(self, text: str, *, system: str | None = None, raw: bool | None = True) -> Tensor:
+        """Token ids [T] of a text that is to be gone on with: the tokenizer's bos if it wants one, and no closing token.
+
+        Args:
+            text: a text; or, in the chat's form, what the user asks.
+            system: in the chat's form, what the model is told first.
+            raw: the text as it stands; False: in the chat's form; None: as the base was trained.
 
         Raises:
-            AddendaError: the base was attached without a tokenizer.
+            AddendaError: the base was attached without a tokenizer, or its chat template refuses the text.
+            DataError: the model has no embedding for a token.
         """
-        if self.tokenizer is None:
-            raise AddendaError("this call takes text, and the base has no tokenizer: addenda.attach(model, tokenizer)")
-        return torch.tensor(self.tokenizer(text, verbose=False)["input_ids"], dtype=torch.long)
+        ids = torch.tensor(prepared(self._reads(), text, system=system, raw=raw)[0], dtype=torch.long)
+        check_ids(ids, self.vocabulary)
+        return ids
+
+    def prompts(self, texts: Sequence[str], *, system: str | None = None, raw: bool | None = None) -> dict[str, Tensor]:
+        """Prompts for `base.model.generate(**base.prompts([...]))`: `input_ids` and `attention_mask`, both [B, T].
+
+        In the chat's form where the model has learned one; padded on the left, whatever the tokenizer's own side is, so that
+        every answer begins at column T.
+
+        Args:
+            texts: B prompts.
+            system: what the model is told first, in the chat's form.
+            raw: True: the texts as they stand; False: in the chat's form; None: as the base was trained.
+
+        Raises:
+            AddendaError: as `tokenize`; or there is no text, or one has no token.
+        """
+        if isinstance(texts, str) or not texts:
+            raise AddendaError("prompts takes a list of texts, at least one")
+        rows = [self.tokenize(text, system=system, raw=raw) for text in texts]
+        if not all(map(len, rows)):
+            raise AddendaError("a prompt has no token; give a text to continue")
+        ids = pad_sequence(rows, batch_first=True, padding_side="left")
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+        pad = self.tokenizer.pad_token_id
+        ids = ids.masked_fill(mask == 0, 0 if pad is None or pad >= self.vocabulary else pad)
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _reads(self) -> Any:
+        if self.tokenizer is None:
+            raise AddendaError("this call takes text, and the base has no tokenizer: addenda.attach(model, tokenizer)")
+        return self.tokenizer
 
     def _free(self, name: str) -> None:
         if check_name(name) in self._modules:

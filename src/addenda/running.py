@@ -28,9 +28,11 @@ from addenda.bases.hooks import (
     keep_call_in_checkpoints,
 )
 from addenda.core.contracts import AttentionAdapter
+from addenda.core.gate import starts_of
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
 from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling
+from addenda.prompting import check_ids
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -159,9 +161,11 @@ class Machinery:
             if fusion is not None or chosen.empty:
                 return original(*args, **kwargs)
             tokens = find("input_ids", args, kwargs)
+            self._check_ids(tokens)
             tokens = find("inputs_embeds", args, kwargs) if tokens is None else tokens
             cache = find("past_key_values", args, kwargs)
-            call = self._call(chosen, tokens, find("attention_mask", args, kwargs), cache)
+            marks = {name: find(name, args, kwargs) for name in ("attention_mask", "position_ids", "cu_seq_lens_q")}
+            call = self._call(chosen, tokens, cache, **marks)
             if not call.shares:  # the rows were counted, and none selects anything
                 return original(*args, **kwargs)
             RUNTIME.call = call
@@ -178,7 +182,16 @@ class Machinery:
 
         return forward
 
-    def _call(self, chosen: Selection, tokens: Tensor, attention_mask: Any, cache: Any) -> Call:
+    def _check_ids(self, ids: Any, anywhere: bool = False) -> None:
+        """Say what is wrong with ids beyond the embeddings; on a GPU, which would have to be waited for, once a `generate`."""
+        if compiling() or type(ids) is not Tensor or ids.is_floating_point() or ids.is_meta or not ids.numel():
+            return
+        if anywhere or ids.device.type == "cpu":
+            check_ids(ids, self.host.vocabulary())
+
+    def _call(
+        self, chosen: Selection, tokens: Tensor, cache: Any, attention_mask: Any, position_ids: Any, cu_seq_lens_q: Any
+    ) -> Call:
         batch, length = tokens.shape[0], tokens.shape[1]
         shares: list[Share] = chosen.shares(self.base._modules, batch, RUNTIME.prompts, tokens.device)
         stateful = False
@@ -188,7 +201,12 @@ class Machinery:
             stateful = stateful or share.module.stateful
         mask = _real(attention_mask, length, cache) if stateful else None
         states = states_in(cache) if stateful else {}
-        return Call(shares, batch, length, mask, states, RUNTIME.watch)
+        starts = None
+        if stateful and RUNTIME.watch.documents is not None:
+            starts = starts_of(RUNTIME.watch.documents)
+        elif stateful:
+            starts = _packed(position_ids, cu_seq_lens_q, tokens)
+        return Call(shares, batch, length, mask, states, RUNTIME.watch, starts)
 
     def _key_values(self, module: KnowledgeModule) -> dict[str, KeyValues]:
         """A module's keys and values, computed anew only where its parameters, or the base's dtype or device, changed."""
@@ -210,6 +228,7 @@ class Machinery:
     def _around_generate(self, original: Forward, me: Replaced) -> Forward:
         def generate(inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
             given = next((kwargs[n] for n in ("input_ids", "inputs_embeds") if kwargs.get(n) is not None), inputs)
+            self._check_ids(given, anywhere=True)
             before, RUNTIME.prompts = RUNTIME.prompts, 1 if given is None else len(given)
             try:
                 return original(inputs, *args, **kwargs)
@@ -233,6 +252,22 @@ def watching(watch: Watch) -> Iterator[None]:
         yield
     finally:
         RUNTIME.watch = before
+
+
+def _packed(position_ids: Any, cu_seq_lens: Any, tokens: Tensor) -> Tensor | None:
+    """Where the documents of packed rows begin [B, T], as transformers marks them; None where it says nothing.
+
+    Positions that start again at zero, or do not go on, begin a document; so do FlashAttention's sequence bounds.
+    """
+    batch, length = tokens.shape[:2]
+    if cu_seq_lens is not None:
+        at = torch.arange(length, device=cu_seq_lens.device)
+        return torch.isin(at, cu_seq_lens).expand(batch, length)
+    if not isinstance(position_ids, Tensor) or position_ids.dim() != 2 or position_ids.shape[1] != length:
+        return None
+    starts = position_ids == 0
+    starts[:, 1:] |= position_ids[:, 1:] <= position_ids[:, :-1]
+    return starts.expand(batch, length)
 
 
 def _real(attention_mask: Any, length: int, cache: Any) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from addenda.core.card import SCHEMA, Card
+from addenda.core.card import SCHEMA, BaseRecord, Card
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, FileError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule, check_name
@@ -22,6 +22,7 @@ from addenda.core.site import Anatomy
 from addenda.files import MAX_JSON, read_json, refuse, replace_folder, several, sha256_of, shown, write_text
 from addenda.hub import resolve
 from addenda.modelcard import render
+from addenda.other_base import difference
 from addenda.peft_format import is_peft_folder, load_peft
 from addenda.tensorfile import Header, Spec, finite, read_header, read_tensors, write_tensors
 
@@ -45,6 +46,7 @@ __all__ = [
     "load_folder",
     "load_module",
     "load_peft",
+    "read_card",
     "resolve",
     "save_module",
 ]
@@ -72,10 +74,15 @@ def save_module(module: KnowledgeModule, folder: str | Path, source: str | None 
         digest = write_tensors(new / TENSORS, tensors, {"format": "addenda", "schema": str(SCHEMA)})
         card = described(module, sha256=digest)
         write_text(new / CARD, _card_text(card))
-        write_text(new / README, render(card, source))
+        write_text(new / README, render(card, source or _told_path(folder)))
 
     replace_folder(folder, MEMBERS, fill, size + (1 << 20))
     return folder
+
+
+def _told_path(folder: Path) -> str | None:
+    """A folder as its README may tell it: under the working folder, for any other path is nobody else's business."""
+    return folder.as_posix() if not folder.is_absolute() and ".." not in folder.parts else None
 
 
 def described(module: KnowledgeModule, **more: Any) -> Card:
@@ -139,10 +146,11 @@ def load_module(folder: Path, base: Base, *, name: str | None = None, check: str
     header = _read_header(folder, problems)
     module = None
     if card is not None:
-        if check != "off":
-            _check_base(card, base.fingerprint, check, problems)
+        other = check != "off" and _check_base(card, base.fingerprint, check, problems, base.record)
         kind = _kind(card, problems)
-        if kind is not None:
+        if other and check == "error":
+            header = None  # on a base of another shape nothing can fit: that is one thing wrong, not seventy
+        elif kind is not None:
             refusal = base.host.refusal(kind.seam)
             if refusal is None:
                 module = _skeleton(kind, card, base.anatomy, name, problems)
@@ -162,6 +170,19 @@ def load_module(folder: Path, base: Base, *, name: str | None = None, check: str
         refuse(f"cannot load '{folder}'", problems)
     assert module is not None
     return _filled(module, tensors)
+
+
+def read_card(folder: Path) -> Card:
+    """The card in a module's folder, and nothing else of it.
+
+    Raises:
+        FileError: lists everything wrong with it.
+    """
+    problems: list[str] = []
+    card = _read_card(folder, problems)
+    if problems or card is None:
+        refuse(f"cannot read the card of '{folder}'", problems)
+    return card
 
 
 def load_folder(folder: Path) -> tuple[Card, dict[str, Tensor]]:
@@ -211,20 +232,26 @@ def check_base(card: Card, fingerprint: str, how: str = "error") -> None:
         refuse(f"module '{card.name}'", problems)
 
 
-def _check_base(card: Card, fingerprint: str, how: str, problems: list[str]) -> None:
+def _check_base(
+    card: Card, fingerprint: str, how: str, problems: list[str], here: Callable[[], BaseRecord] | None = None
+) -> bool:
+    """Note, or warn, that the base is another; whether it is one of another shape. `here` describes the one at hand."""
     if how not in ("error", "warn", "off"):
         raise AddendaError(f"check is 'error', 'warn' or 'off'; got {how!r}")
     if how == "off" or card.base.fingerprint == fingerprint:
-        return
+        return False
+    # without a record of its own: as if nothing but the weights were known to differ
+    ours = here() if here is not None else card.base.model_copy(update={"fingerprint": fingerprint, "body": None})
+    found = difference(card.base, ours)
     problem = (
-        f"wrong base: it was made for {shown(card.base.name)} (fingerprint {_short(card.base.fingerprint)}) and this "
-        f"base has fingerprint {_short(fingerprint)}; load that base, or, in Python, plug with check='warn' "
-        "where this is the same base in float16 or quantised"
+        f"wrong base: it was made for {shown(card.base.name)} (fingerprint {_short(card.base.fingerprint)}), and this "
+        f"is {shown(ours.name)} ({_short(fingerprint)}): {found.words}"
     )
     if how == "error":
         problems.append(problem)
     else:
         warnings.warn(f"module '{card.name}': {problem}", UserWarning, stacklevel=4)
+    return found.architecture
 
 
 def _short(fingerprint: str) -> str:

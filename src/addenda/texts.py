@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from addenda.core.card import LICENCE, DataRecord, joined_licences, stated_licence
-from addenda.core.errors import DataError
+from addenda.core.errors import DataError, meant
 from addenda.files import sha256_of
 from addenda.text_files import SUFFIXES, read_values
 from addenda.tiny import SAMPLES, sample
@@ -155,10 +155,12 @@ def _open(source: Any) -> Texts:
         )
         if looks_like_file or not _HUB.fullmatch(str(source)):
             hint = "" if looks_like_file else "; to give a text itself, put it in a list"
-            raise DataError(f"no file, folder or data set is called '{str(source)[:200]}'{hint}")
+            raise DataError(f"no file, folder or data set is called '{str(source)[:200]}'{meant(source) or hint}")
         near = get_close_matches(str(source), SAMPLES, n=1, cutoff=0.85)
         if near:  # else the hub is asked for minutes
             raise DataError(f"no file or folder is called '{source}'; did you mean the sample '{near[0]}'?")
+        if path.parent.is_dir() and (beside := meant(source)):
+            raise DataError(f"no file or folder is called '{source}'{beside}")
         return _Hub(str(source))
     if isinstance(source, Mapping):
         if all(isinstance(part, str) for part in source) and {"text", "messages", "prompt"} & source.keys():

@@ -181,11 +181,15 @@ class Trainable(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name in ("base", "weights") or name.startswith("__"):
+            if name in ("base", "weights", *_OF_THE_BASE) or name.startswith("__"):
                 raise
             value = getattr(self.base.model, name)
             inner = (self.base.host.inner, self.base.model.base_model)
             return _Selecting(self, value) if any(value is module for module in inner) else value
+
+
+# that the base is quantised keeps nobody from training a module beside it, and Trainer asks
+_OF_THE_BASE = ("is_quantized", "hf_quantizer", "quantization_method")
 
 
 class _Selecting:

@@ -30,8 +30,20 @@ FLAGS: dict[str, list[str]] = {
         *("--objective", "--precision", "--gradient-checkpointing", "--validate-every", "--checkpoint-every"),
         *("--alongside", "--tracker", "--licence", "--plug", *BASE, *WHERE, "--json"),
     ],
-    "generate": ["PROMPTS", "--file", "--side-by-side", *CHOOSING, *BASE, *WRITING, *WHERE, "--json"],
-    "chat": [*CHOOSING, *BASE, "--system", "--remember", "--plain", *WRITING, *WHERE],
+    "generate": [
+        "PROMPTS",
+        "--file",
+        "--side-by-side",
+        "--raw",
+        "--chat",
+        "--system",
+        *CHOOSING,
+        *BASE,
+        *WRITING,
+        *WHERE,
+        "--json",
+    ],
+    "chat": [*CHOOSING, *BASE, "--system", "--remember", "--raw", "--plain", "--chat", *WRITING, *WHERE],
     "memorize": [
         *(
             "NAME",
@@ -89,7 +101,10 @@ FLAGS: dict[str, list[str]] = {
         *("--allow-overlap", "--out", "--quick", *BASE, *WHERE, "--json"),
     ],
     "facts": ["OUT", "--people", "--unseen", "--phrasings", "--revise", "--seed", "--json"],
-    "inspect": ["TARGET", "--text", "--file", *BASE, *WHERE, "--json"],
+    "list": ["FOLDERS", "--json"],
+    "publish": ["FOLDER", "REPOSITORY", "--public", "--revision", "--message", "--yes", "-y", "--json"],
+    "delete": ["FOLDER", "--yes", "-y", "--json"],
+    "inspect": ["TARGET", "--text", "--file", "--verbose", "-v", *BASE, *WHERE, "--json"],
 }
 
 

@@ -25,6 +25,48 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a missing flag": ("train x --tokens 5", "Missing option '--corpus'"),
     "a number that is none": ("train x --corpus {corpus} --tokens many", "Invalid value for '--tokens'"),
     "no such base": ("generate hi --base ./nowhere", "cannot load the base './nowhere'"),
+    "a number of tokens that is none": (
+        "train x --corpus {corpus} --tokens 20kk",
+        "Invalid value for '--tokens': '20kk' is no number of tokens; write 20000, 20_000, 20k or 1.5M",
+    ),
+    "half a token": ("train x --corpus {corpus} --tokens 1.5", "'1.5' is 1.5 tokens, and a number of tokens is whole"),
+    "no token": ("evaluate --on a={corpus} --tokens 0", "Invalid value for '--tokens': 0 is too few; at least 1"),
+    "nearly a corpus": (
+        "train x --base {base} --corpus {root}/medcal.txt --tokens 4k",
+        "did you mean '{root}/medical.txt'?",
+    ),
+    "nearly a folder of texts": (
+        "evaluate --base {base} --on a={root}x/held.jsonl",
+        "did you mean '{root}/held.jsonl'?",
+    ),
+    "nearly a text to memorize": (
+        "memorize x --base {base} --text {root}/medical.text",
+        "did you mean '{root}/medical.txt'?",
+    ),
+    "nearly a file of prompts": (
+        "generate --base {base} --file {root}/generl.txt",
+        "did you mean '{root}/general.txt'?",
+    ),
+    "nearly a file to watch": (
+        "inspect {trained} --base {base} --file {root}/Generl.txt",
+        "did you mean '{root}/general.txt'?",
+    ),
+    "nearly a file of facts": ("evaluate --base {base} --facts {root}/hold.jsonl", "did you mean '{root}/held.jsonl'?"),
+    "nearly a file of edits": ("evaluate --base {base} --edits {root}/hold.jsonl", "did you mean '{root}/held.jsonl'?"),
+    "nearly a module": ("generate hi --base {base} --plug {trained}d", "did you mean '{trained}'?"),
+    "nearly a module to inspect": ("inspect {trained}d", "did you mean '{trained}'?"),
+    "nearly a module to delete": ("delete {trained}d --yes", "did you mean '{trained}'?"),
+    "nearly a module to publish": ("publish {trained}d me/med --yes", "did you mean '{trained}'?"),
+    "nearly a folder to list": ("list {root}/rons", "did you mean '{root}/runs'?"),
+    "an empty corpus": ("train x --base {base} --corpus {empty} --tokens 9", "the corpus 'empty.txt' is empty"),
+    "an empty text": ("memorize x --base {base} --text {empty}", "the corpus 'empty.txt' is empty"),
+    "a corpus of empty records": (
+        "train x --base {base} --corpus {blank} --tokens 9",
+        "the corpus 'blank.jsonl' is empty",
+    ),
+    "a base to delete": ("delete {base} --yes", "is no module's folder"),
+    "texts to delete": ("delete {root} --yes", "is no module's folder"),
+    "no one to ask": ("delete {trained}", "There is no terminal to ask on: --yes"),
     "no such corpus": ("train x --base {base} --corpus nowhere.txt --tokens 4096", "nowhere.txt"),
     "no such kind": ("train x --base {base} --corpus {corpus} --tokens 4096 --kind Lora2", "no kind is called 'Lora2'"),
     "half the name of a kind": (
@@ -89,7 +131,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "a gate's weight without a gate": (
         "train x --base {base} --corpus {corpus} --tokens 4096 --kind lora --set gate_weight=5",
-        "gate_weight=5.0 is for a context gate, which 'x' (LoRA) lacks",
+        "gate_weight=5.0 is for a gate that 'x' (LoRA) lacks",
     ),
     "a teacher's context without a teacher": (
         "train x --base {base} --corpus {corpus} --tokens 4096 --set context=64",
@@ -140,6 +182,9 @@ def broken(place: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
     config.write_text(json.dumps(json.loads(config.read_text()) | {"intermediate_size": 112}))
     for file in made["mute"].glob("tokenizer*"):
         file.unlink()
+    made["empty"], made["blank"] = root / "empty.txt", root / "blank.jsonl"
+    made["empty"].write_text("\n \n")
+    made["blank"].write_text('{"text": ""}\n{"text": " "}\n')
     return {name: str(path) for name, path in made.items()}
 
 
@@ -162,6 +207,7 @@ def test_a_mistake_is_told_in_one_sentence(
     elif as_json:
         words.append("--json")
     said = call(*words)
+    expected = expected.format(**paths)
     assert said.code == 2, said.err
     assert expected in said.err
     assert "Traceback" not in said.err

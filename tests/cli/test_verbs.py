@@ -164,7 +164,18 @@ def test_alongside_takes_plugged_modules(call: Any, place: Any, trained: Path, t
 
 
 def test_generate_continues_each_prompt(call: Any, place: Any, trained: Path) -> None:
-    words = ["generate", "the patients", "the river", "--base", place.base, "--plug", trained, "--max-tokens", "6"]
+    words = [
+        "generate",
+        "the patients",
+        "the river",
+        "--raw",
+        "--base",
+        place.base,
+        "--plug",
+        trained,
+        "--max-tokens",
+        "6",
+    ]
     said = call(*words, "--side-by-side", "--json")
     assert said.code == 0, said.err
     assert said.json["modules"] == {"med": 1.0}
@@ -172,7 +183,7 @@ def test_generate_continues_each_prompt(call: Any, place: Any, trained: Path) ->
     assert (first["prompt"], second["prompt"]) == ("the patients", "the river")
     assert [one["by"] for one in first["continuations"]] == ["base", "med"]
     assert first["continuations"][0]["tokens"] <= 6
-    bare = call("generate", "the patients", "--base", place.base, "--max-tokens", "6", "--json")
+    bare = call("generate", "the patients", "--raw", "--base", place.base, "--max-tokens", "6", "--json")
     assert bare.json["prompts"][0]["continuations"] == [first["continuations"][0]]
     shown = call(*words)
     assert shown.code == 0
@@ -185,13 +196,46 @@ def test_a_gate_that_stays_shut_is_told(capsys: pytest.CaptureFixture[str]) -> N
     from addenda.cli.generate import show
 
     def shown(other: str, gated: list[str]) -> str:
-        written = [{"by": "base", "text": "and so on"}, {"by": "med", "text": other}]
-        show(Console(width=200), [{"prompt": "hi", "continuations": written}], gated)
+        written = [{"by": "base", "text": "and so on", "ended": False}, {"by": "med", "text": other, "ended": False}]
+        hints = {"med": "addenda inspect runs/med --text hi"}
+        show(Console(width=200), [{"prompt": "hi", "continuations": written}], gated, hints)
         return capsys.readouterr().out
 
-    assert "Nothing changed: the gate of med reads the document so far" in shown("and so on", ["med"])
+    told = shown("and so on", ["med"])
+    assert "Nothing changed: the gate of med reads the document so far" in told
+    assert "addenda inspect runs/med --text hi" in told
     assert "Nothing changed" not in shown("and so forth", ["med"])
     assert "Nothing changed" not in shown("and so on", [])
+
+
+@pytest.mark.parametrize(("chat", "other"), [(True, "--raw"), (False, "--chat")])
+def test_an_answer_that_ended_at_once_is_no_empty_cell(
+    chat: bool, other: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    from addenda.cli.generate import show
+
+    empty, full = {"by": "a", "text": " ", "ended": True}, {"by": "b", "text": "and so on", "ended": False}
+    for written in ([empty], [empty, full]):
+        show(Console(width=100), [{"prompt": "hi", "continuations": written}], chat=chat)
+        told = capsys.readouterr().out
+        assert "(ended at once)" in told
+        assert f"The first token ended the text, so nothing was written. {other} asks the other way." in told
+    show(Console(width=100), [{"prompt": "hi", "continuations": [full]}], chat=chat)
+    assert "ended" not in capsys.readouterr().out
+
+
+def test_generate_asks_in_the_chats_form_unless_told_otherwise(call: Any, place: Any) -> None:
+    words = ["generate", "the patients", "--base", place.base, "--max-tokens", "6", "--json"]
+    asked, raw, told = call(*words), call(*words, "--raw"), call(*words, "--system", "be kind")
+    assert (asked.json["chat"], raw.json["chat"]) == (True, False)
+    assert told.json["system"] == "be kind"
+    texts = [said.json["prompts"][0]["continuations"][0]["text"] for said in (asked, raw, told)]
+    assert len(set(texts)) == 3
+    assert call(*words, "--chat").json["prompts"] == asked.json["prompts"]
+    refused = call(*words, "--raw", "--system", "be kind")
+    assert (refused.code, "no place for a system text" in refused.err) == (2, True)
 
 
 def test_generate_reads_weights_folders_files_and_standard_input(
@@ -265,7 +309,7 @@ def test_inspect_shows_a_module(call: Any, place: Any, trained: Path) -> None:
     assert [part["at"] for part in said.json["parts"]] == ["layer 1", "layer 2", "gate"]
     assert sum(part["numbers"] for part in said.json["parts"]) >= said.json["card"]["parameters"]
     shown = call("inspect", trained)
-    assert all(word in shown.out for word in ("NeutralResidues", "layer 2", "learning"))
+    assert all(word in shown.out for word in ("NeutralResidues", "layers 1-2", "2 x ffn.down 64x8, ffn.up", "learning"))
 
 
 def test_inspect_shows_where_a_gate_fires(call: Any, place: Any, trained: Path) -> None:
@@ -331,7 +375,7 @@ def test_demo_quick(call: Any, place: Any, tmp_path: Path) -> None:
     ]
     said = call(*words, "--json")
     assert said.code == 0, said.err
-    assert [row["label"] for row in said.json["rows"]][-2:] == ["module on", "module off"]
+    assert [row["label"] for row in said.json["columns"]][-2:] == ["module on", "module off"]
     assert all(check["passed"] for check in said.json["checks"])
     assert (tmp_path / "demo" / "report.html").is_file()
     assert (tmp_path / "p" / "demo.png").stat().st_size > 10_000
@@ -425,3 +469,86 @@ def test_compare_tells_its_table_and_its_page(call: Any, place: Any, tmp_path: P
     assert (tmp_path / "out" / "report.html").exists()
     said = call(*("loar" if word == "lora" else word for word in words))
     assert (said.code, "no method 'loar'" in said.err) == (2, True)
+
+
+def test_what_is_shown_fits_a_screen(call: Any, place: Any, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained.parent)
+    based = ["--base", place.base]
+    for words in (
+        ["inspect", *based],
+        ["inspect", "med", *based, "--text", "the patients were given insulin and sang"],
+        ["evaluate", "--plug", "med", *based, "--on", f"held={place.held_out}", "--on", f"general={place.replay}"],
+        ["evaluate", "--plug", "med", *based, "--neutrality", place.replay, "--spectrum", place.replay],
+        ["generate", "the patients", "a", "--side-by-side", "--plug", "med", *based, "--max-tokens", "80"],
+        ["list", "."],
+    ):
+        said = call(*words)
+        assert said.code == 0, said.err
+        lines = [line for line in said.out.splitlines() if "addenda inspect" not in line]  # a command is never broken
+        assert max(map(len, lines)) <= 100, said.out
+        assert len(lines) <= 40, said.out
+
+
+def deep(layers: int) -> Any:
+    """What inspection finds in a module of many layers."""
+    from addenda.core.card import BaseRecord, Card, Measure
+    from addenda.measuring.inspection import ModuleInspection, PartSize
+
+    base = BaseRecord(name="b", model_type="llama", fingerprint="0" * 64, parameters=1)
+    measures = [Measure(name="acc", value=0.5, on=f"task {n}") for n in range(50)]
+    card = Card(name="m", kind="LoRA", base=base, measures=measures)
+    shapes = {"ffn.down": (576, 144), "ffn.up": (288, 576)}
+    parts = [PartSize(f"layer {n}", 1, 1000, 4000, shapes) for n in range(30)]
+    parts[12] = PartSize("layer 12", 1, 999, 3996, shapes | {"ffn.up": (287, 576)})
+    return ModuleInspection(card, (*parts, PartSize("gate", 1, 3, 12, {"threshold": ()})), "float32")
+
+
+def test_like_layers_stand_together(capsys: pytest.CaptureFixture[str]) -> None:
+    from addenda.cli.answers import console
+    from addenda.cli.inspect import grouped, show_module
+
+    found = deep(30)
+    assert [at for at, _ in grouped(found.parts)] == ["layers 0-11", "layer 12", "layers 13-29", "gate"]
+    assert len(grouped(found.parts, apart=True)) == 31
+    show_module(console(), found)
+    told = capsys.readouterr().out
+    assert "12 x ffn.down 576x144, ffn.up 288x576" in told
+    assert "12,000" in told
+    assert "and 38 more measures: --verbose shows them all" in told
+    show_module(console(), found, verbose=True)
+    told = capsys.readouterr().out
+    assert "layer 29" in told
+    assert "task 49" in told
+
+
+def test_of_many_layers_activity_shows_the_mean_and_the_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    from addenda.cli.answers import console
+    from addenda.cli.inspect import _activity
+    from addenda.measuring.activity import Activity
+
+    values = np.full((30, 4), 0.5)
+    values[7], values[3] = 0.9, 0.1
+    seen = Activity("m", "LoRA", "gate", ("a", "b", "c", "d"), tuple(f"layer {n}" for n in range(30)), values, 0)
+    _activity(console(), seen, verbose=False)
+    told = capsys.readouterr().out
+    assert all(
+        words in told for words in ("mean of 30", "layer 7, the most", "layer 3, the least", "and 28 more layers")
+    )
+    _activity(console(), seen, verbose=True)
+    assert "layer 29" in capsys.readouterr().out
+
+
+def test_of_many_sites_the_spectrum_shows_three() -> None:
+    from addenda.cli.evaluated import spectrum
+    from addenda.measuring.spectrum import Health, Spectrum
+
+    def site(number: int) -> Health:
+        of = Spectrum(participation=float(number), entropy=0.5, early=0.5, shift=None, dimensions=64)
+        return Health(site=f"layers.{number}.ffn", host=None, module=None, added=of)
+
+    few, many = spectrum("m", [site(n) for n in range(12)]), spectrum("m", [site(n) for n in range(30)])
+    assert (few.row_count, few.caption) == (12, None)
+    assert list(many.columns[0].cells) == ["layers.0.ffn", "layers.15.ffn", "layers.29.ffn"]
+    assert "of 30 sites" in str(many.caption)

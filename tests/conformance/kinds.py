@@ -31,7 +31,7 @@ class Case:
     """One configuration: how to make the kind for a base, and the gate that must be live here and dead there."""
 
     make: Callable[[Anatomy], Kind]
-    gate: str | None = None  # None, "token" or "context"
+    gate: str | None = None  # None, "token", or the name of a module's own gate
     text: bool = False
     joint: bool = False
 
@@ -52,7 +52,7 @@ MAIN: dict[str, Case] = {
     "registers-context": _fixed(Registers(count=4, mode="stack", gate="context"), gate="context"),
     "cartridge": _fixed(Cartridge(count=4, init="text"), joint=True, text=True),
     "neutral": _fixed(NeutralResidues(width=8, gate="token"), gate="token"),
-    "neutral-context": _fixed(NeutralResidues(width=8, gate="context"), gate="context"),
+    "neutral-document": _fixed(NeutralResidues(width=8, gate="document"), gate="document"),
     "parallel": _fixed(ParallelAdapter(width=8)),
     "lora": _fixed(LoRA(rank=2)),
     "locas-glu": _fixed(LocasGLU(rank=8, scale=8.0), text=True),
@@ -76,6 +76,9 @@ EXTRA: dict[str, Case] = {
     "registers-unnormalised": _fixed(Registers(count=4, mode="avg", normalise=False), joint=True),
     "cartridge-random": _fixed(Cartridge(count=4), joint=True),
     "neutral-share": _fixed(NeutralResidues(extra=0.1, gate="token"), gate="token"),
+    "neutral-context": _fixed(NeutralResidues(width=8, gate="context"), gate="context"),
+    "registers-document": _fixed(Registers(count=4, gate="document"), gate="document"),
+    "neutral-document-first": _fixed(NeutralResidues(width=8, gate="document", read_at=0), gate="document"),
     "neutral-context-first": _fixed(NeutralResidues(width=8, gate="context", read_at=0), gate="context"),
     "parallel-share": _fixed(ParallelAdapter(extra=0.1)),
     "lora-targets": Case(lambda anatomy: LoRA(rank=2, alpha=3.0, targets=_targets(anatomy))),

@@ -23,10 +23,9 @@ def load(arch: str, folder: str, out: str) -> None:
     from safetensors.torch import save_file
 
     import addenda
-    from conformance.world import batch, logits
-    from pico import pico
+    from conformance.world import batch, logits, made
 
-    base = addenda.attach(pico(arch))
+    base = addenda.attach(made(arch))
     found = {}
     for path in sorted(Path(folder).iterdir()):
         module = base.plug(path)
@@ -58,12 +57,14 @@ def serve() -> None:
     """Answer requests until the input ends."""
     import torch
 
-    import conformance.world  # noqa: F401  everything is imported once, before the first fork
+    from conformance import world  # everything is imported once, before the first fork
 
     torch.set_num_threads(1)
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
+        if request.get("arch") in world.REAL:
+            world.twin_of(request["arch"])  # read once too
         child = os.fork()
         if child == 0:
             status = 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from addenda import AddendaError
-from addenda.core import gates
+from addenda.core.context_gate import ContextGate
 from addenda.kinds import neutral_residues, registers
 from conformance.kinds import CASES, REFUSED, TEXT, home, pairs
 from conformance.world import Subject, assert_alive, bare, batch, fresh, logits, subject_of, throwaway
@@ -119,13 +119,13 @@ def down_starts_at_random(patch: pytest.MonkeyPatch) -> None:
 
 def gate_starts_shut(patch: pytest.MonkeyPatch) -> None:
     """The context gate starts at zero in front of its relu: neutral, and dead for good."""
-    original = gates.ContextGate.__init__
+    original = ContextGate.__init__
 
-    def start(self: gates.ContextGate, *args: object) -> None:
+    def start(self: ContextGate, *args: object) -> None:
         original(self, *args)  # type: ignore[arg-type]
         torch.nn.init.zeros_(self.bias)
 
-    patch.setattr(gates.ContextGate, "__init__", start)
+    patch.setattr(ContextGate, "__init__", start)
 
 
 def registers_start_at_zero(patch: pytest.MonkeyPatch) -> None:

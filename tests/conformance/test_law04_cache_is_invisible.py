@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from addenda.bases import cache as caches
-from addenda.core import gates
+from addenda.core.context_gate import ContextGate
 from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.running import Machinery
 from conformance.kinds import CASES, MAIN, pairs
@@ -199,10 +199,8 @@ def test_bfloat16_is_no_further_from_itself_than_the_bare_base(case: str) -> Non
 
 def padding_counts(patch: pytest.MonkeyPatch) -> None:
     """The context gate averages over pads too."""
-    original = gates.ContextGate.forward
-    patch.setattr(
-        gates.ContextGate, "forward", lambda self, x, state=None, mask=None, documents=None: original(self, x, state)
-    )
+    original = ContextGate.forward
+    patch.setattr(ContextGate, "forward", lambda self, x, state=None, mask=None, starts=None: original(self, x, state))
 
 
 def beams_do_not_reorder_state(patch: pytest.MonkeyPatch) -> None:

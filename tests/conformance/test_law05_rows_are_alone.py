@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from addenda.bases import attention
-from addenda.core import gates
+from addenda.core.context_gate import ContextGate
 from addenda.selection import Selection
 from conformance.kinds import MAIN, REFUSED, pairs
 from conformance.world import (
@@ -150,10 +150,8 @@ def test_rows_in_bfloat16_are_no_further_from_alone_than_the_bare_base(case: str
 
 def gate_averages_over_the_batch(patch: pytest.MonkeyPatch) -> None:
     """The context gate is one number for all rows."""
-    original = gates.ContextGate.scores
-    patch.setattr(
-        gates.ContextGate, "scores", lambda self, x: original(self, x).mean(0, keepdim=True).expand(x.shape[:2])
-    )
+    original = ContextGate.scores
+    patch.setattr(ContextGate, "scores", lambda self, x: original(self, x).mean(0, keepdim=True).expand(x.shape[:2]))
 
 
 def every_row_gets_every_module(patch: pytest.MonkeyPatch) -> None:

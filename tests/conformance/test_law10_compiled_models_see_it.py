@@ -17,7 +17,7 @@ from addenda.plugging import Base
 from addenda.running import Machinery
 from addenda.selection import Selection
 from conformance.kinds import CASES, MAIN, spread
-from conformance.world import Subject, assert_alive, batch, close, perturbed, short, throwaway
+from conformance.world import Subject, assert_alive, batch, close, made, perturbed, short, throwaway
 from pico import pico
 
 NOTHING = Selection()
@@ -59,7 +59,7 @@ def forward(compiled: Any, subject: Subject) -> tuple[Tensor, Tensor]:
 def check_compiled(subject: Subject, *, fullgraph: bool = True) -> Graphs:
     """Everything that may be done to a base is done to a compiled one; each time it says what the model says."""
     base, graphs = subject.base, Graphs()
-    bare = pico(subject.arch, **short(subject.arch))(batch()[0]).logits.detach()
+    bare = made(subject.arch, **short(subject.arch))(batch()[0]).logits.detach()
     compiled = torch.compile(subject.model, backend=graphs, fullgraph=fullgraph)
 
     def same(changed: bool, rows: Any = slice(None)) -> Tensor:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from addenda.bases.reading import BaseReader
+from addenda.core.context_gate import ContextGate
 from addenda.core.contracts import AttentionAdapter, GatedAdapter
-from addenda.core.gates import ContextGate
 from addenda.core.module import KnowledgeModule
 from conformance.kinds import CASES, spread
 from conformance.world import Subject, assert_alive, batch, logits, subject_of, throwaway

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import addenda
+from addenda.core.context_gate import ContextGate
+from addenda.core.document_gate import DocumentGate, page
 from addenda.core.module import KnowledgeModule
 from addenda.core.state import Share
 from conformance.kinds import CASES, TEXT
@@ -29,9 +31,35 @@ NOISE = 0.15  # on every parameter of a perturbed module: it changes most logits
 # -- bases ----------------------------------------------------------------------------------------------------------
 
 
+#: real models that the laws also run on, among the slow tests
+REAL = ("smollm2",)
+
+
+@cache
+def _read(name: str) -> Any:
+    """A real model, read once in each process."""
+    base = addenda.load_base(name)
+    base.detach()
+    return base.model
+
+
+def made(arch: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Any:
+    """A new model of an architecture; of a real one a copy, with `num_hidden_layers` of its layers."""
+    if arch not in REAL:
+        return pico(arch, dtype=dtype, **overrides)
+    model = copy.deepcopy(_read(arch)).to(dtype)
+    layers = overrides.pop("num_hidden_layers", model.config.num_hidden_layers)
+    assert not overrides, f"nothing else of a real model can be chosen: {overrides}"
+    del model.model.layers[layers:]
+    model.config.num_hidden_layers = layers
+    return model
+
+
 @cache
 def _model(arch: str, dtype: torch.dtype, which: str) -> Any:
-    return pico(arch, dtype=dtype)
+    if arch in REAL and which == "bare":
+        return _read(arch)
+    return made(arch, dtype)
 
 
 def model_of(arch: str, dtype: torch.dtype = torch.float32) -> Any:
@@ -128,10 +156,10 @@ class Subject:
 
 def fresh(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> KnowledgeModule:
     """A new module of a case, with its text where it starts from one."""
-    made = CASES[case]
+    of = CASES[case]
     if base.tokenizer is None:
         base.tokenizer = pico_tokenizer()
-    return base.new(name, made.make(base.anatomy), seed=seed, **({"text": TEXT} if made.text else {}))
+    return base.new(name, of.make(base.anatomy), seed=seed, **({"text": TEXT} if of.text else {}))
 
 
 _kept: dict[tuple[Any, ...], dict[str, Tensor]] = {}
@@ -170,7 +198,33 @@ def cut_gates(base: addenda.Base, module: KnowledgeModule) -> None:
         site = module.gate.site
         padded = site_inputs(base, [site], padded=True)[site]
         rows = [*inputs[site], *(padded[row, -length:] for row, length in enumerate(LENGTHS) if length < TOKENS)]
-        cut_context_gate(module.gate, rows)
+        CUTS[type(module.gate)](module.gate, rows)
+
+
+def cut_document_gate(gate: Any, rows: list[Tensor]) -> None:
+    """Choose a network and a threshold so that in every row [T, D] some tokens are live and some are dead."""
+    random = torch.Generator().manual_seed(0)
+    gate.drift.fill_(0.1)
+    gate.room.fill_(0.5)
+    best = 0.0
+    for _ in range(200):
+        up = torch.randn(gate.up.shape, generator=random)
+        down = torch.randn(gate.down.shape, generator=random) * 0.5
+        sums = [
+            page(
+                (torch.nn.functional.silu(x.float() @ up.T) @ down - 0.3)[None].clamp(-4.0, 4.0) - 0.1,
+                torch.tensor(torch.inf),
+                None,
+            )
+            for x in rows
+        ]
+        least, most = max(float(s.min()) for s in sums), min(float(s.max()) for s in sums)
+        if min(most - least, most) > best:
+            best = min(most - least, most)
+            for name, value in (("up", up), ("down", down), ("bias", torch.tensor(-0.3))):
+                getattr(gate, name).copy_(value)
+            gate.threshold.fill_(max((least + most) / 2, most / 2))
+    assert best > 0, "no gate crosses its threshold in every row"
 
 
 def cut_context_gate(gate: Any, rows: list[Tensor]) -> None:
@@ -187,6 +241,9 @@ def cut_context_gate(gate: Any, rows: list[Tensor]) -> None:
     assert most[best] > least[best], "no gate crosses its threshold in every row"
     gate.weight.copy_(drawn[best])
     gate.threshold.copy_((most[best] + least[best]) / 2)
+
+
+CUTS = {ContextGate: cut_context_gate, DocumentGate: cut_document_gate}
 
 
 def site_inputs(base: addenda.Base, keys: Sequence[str], padded: bool = False) -> dict[str, Tensor]:
@@ -370,10 +427,10 @@ def short(arch: str) -> dict[str, Any]:
 
 def throwaway(arch: str, case: str, dtype: torch.dtype = torch.float32, **overrides: Any) -> Subject:
     """A subject with module `m` on a model of its own, for what would leave a shared one in disorder: mutants."""
-    base = addenda.attach(pico(arch, dtype=dtype, **overrides), pico_tokenizer())
-    made = Subject(base, arch, case, dtype)
-    made.plug("m")
-    return made
+    base = addenda.attach(made(arch, dtype, **overrides), pico_tokenizer())
+    subject = Subject(base, arch, case, dtype)
+    subject.plug("m")
+    return subject
 
 
 @contextmanager

@@ -45,9 +45,13 @@ def anatomy(layers: int = 1, width: int = 4, *, gated: bool = True) -> Anatomy:
 def paper_base(layers: int = 1, width: int = 4, fingerprint: str = FINGERPRINT, *, gated: bool = True) -> Any:
     """What `load_module` asks of a base."""
     host = SimpleNamespace(refusal=lambda seam: None)
-    return SimpleNamespace(
+    made = SimpleNamespace(
         anatomy=anatomy(layers, width, gated=gated), fingerprint=fingerprint, name="paper", host=host
     )
+    made.record = lambda: BaseRecord(
+        name=made.name, model_type="llama", fingerprint=made.fingerprint, parameters=made.anatomy.parameters
+    )
+    return made
 
 
 def module_of(kind: Kind, on: Anatomy, name: str = "note") -> KnowledgeModule:

@@ -59,7 +59,7 @@ def test_a_sigmoid_gate_is_one_of_its_score() -> None:
     ("options", "told"),
     [
         ({"init": "large"}, "init is 'small' or 'he'; got 'large'"),
-        ({"gate": "soft"}, "gate is 'token', 'context' or 'sigmoid'; got 'soft'"),
+        ({"gate": "soft"}, "gate is 'token', 'context', 'document' or 'sigmoid'; got 'soft'"),
         ({"gate": "sigmoid", "read_at": 0}, "read_at belongs to gate='context'"),
     ],
 )

@@ -17,18 +17,17 @@ def test_history_goes_through_the_template(base: Any) -> None:
     assert "".join(heard).strip() == answer.strip()
     talk.say("again")
     assert [turn["role"] for turn in talk.messages] == ["user", "assistant"] * 2
-    assert (
-        talk._prompt(talk.messages[:2]) == f"<bos>system: be kind\nuser: hello\nassistant: {answer}<eos>\nassistant: "
-    )
+    whole = f"<bos>system: be kind\nuser: hello\nassistant: {answer}<eos>\nassistant: "
+    assert talk._prompt(talk.messages[:2])[1] == whole
 
 
 def test_without_a_template_the_text_goes_on(base: Any) -> None:
-    assert not Conversation(base, plain=True).templated
+    assert not Conversation(base, raw=True).templated
     base.tokenizer.chat_template = None
     talk = Conversation(base, max_tokens=4)
     assert not talk.templated
     answer = talk.say("the river ")
-    assert talk._prompt([*talk.messages, {"role": "user", "content": "and"}]) == f"the river {answer}\nand"
+    assert talk._prompt([*talk.messages, {"role": "user", "content": "and"}])[1] == f"the river {answer}\nand"
 
 
 def test_the_selection_may_change_between_turns(base: Any) -> None:

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import addenda
-from addenda.core.gates import PRIOR, ContextGate
-from addenda.writing.gate_fit import fit_gate
+from addenda.core.context_gate import PRIOR, ContextGate
+from addenda.core.gate import starts_of
+from addenda.core.site import Seam, Site
+from addenda.writing.gate_fit import fit_from_plan
 from addenda.writing.plan import make_plan
 from addenda.writing.settings import settings_from
 from pico import ARCHS, pico, pico_tokenizer
@@ -31,19 +33,18 @@ def fitted(arch: str = "llama", kind: Any = None, **settings: Any) -> tuple[adde
         base, "a", corpus=MEDICAL, replay=GENERAL, replay_share=0.2, tokens=4096, lr=1e-3, seed=0, alongside=(),
         settings=settings_from({"length": 64, **settings}),
     )  # fmt: skip
-    base.modules["a"].gate.prior.fill_(PRIOR)
-    fit_gate(base, plan, "a")
+    fit_from_plan(base, plan, "a")
     return base, base.modules["a"].gate
 
 
 def test_terms_are_what_the_score_is_linear_in() -> None:
-    gate = ContextGate("layers.0.ffn", 0, 6)
+    gate = ContextGate(Site("layers.0.ffn", Seam.FFN, 0, "", "", 6, 6))
     torch.nn.init.normal_(gate.weight)
     gate.prior.fill_(3.0)
     x, documents = torch.randn(2, 9, 6), torch.tensor([[1] * 4 + [2] * 5, [1] * 9])
     terms, offset = gate.terms(x, documents)
-    score, _ = gate(x, documents=documents)
-    torch.testing.assert_close(terms @ torch.cat([gate.weight, gate.bias[None]]) + offset, score.squeeze(-1))
+    average, _ = gate(x, starts=starts_of(documents))
+    torch.testing.assert_close(terms @ torch.cat([gate.weight, gate.bias[None]]) + offset, average)
 
 
 @pytest.mark.parametrize("kind", ["residues", "registers"])

@@ -100,8 +100,8 @@ def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
             TrainingError,
             r"gate_weight=5.0 is .* context gate, which 'b' \(LoRA\) lacks",
         ),
-        ({"names": "b", "gate_fit": False}, TrainingError, "gate_fit=False is for a context gate, which 'b'"),
-        ({"names": "b", "gate_lr": 1.0}, TrainingError, "gate_lr=1.0 is for a context gate, which 'b'"),
+        ({"names": "b", "gate_fit": False}, TrainingError, "gate_fit=False is for a gate that 'b'"),
+        ({"names": "b", "gate_lr": 1.0}, TrainingError, "gate_lr=1.0 is for a gate that 'b'"),
         ({"names": "b", "gate_lr": 1.0, "top_k": 9}, TrainingError, "top_k=9 .*; gate_lr=1.0"),
         ({"lr": -1.0}, TrainingError, "lr is a positive number, or one for each name; got -1.0"),
         ({"lr": 0}, TrainingError, "lr is a positive number"),
@@ -136,7 +136,7 @@ def test_what_is_used_may_be_asked(plugged: addenda.Base) -> None:
     assert plan(plugged, ["b", "a"], corpus=corpora, gate_weight=5.0).settings.gate_weight == 5.0
     plugged.new("c", addenda.NeutralResidues(width=8, gate="sigmoid"))
     assert plan(plugged, "c", gate_weight=5.0).settings.gate_weight == 5.0
-    with pytest.raises(TrainingError, match="^gate_fit=False is for a context gate"):
+    with pytest.raises(TrainingError, match="^gate_fit=False is for a gate that"):
         plan(plugged, "c", gate_weight=5.0, gate_fit=False)
     assert plan(plugged, "b", gate_weight=1.0, top_k=64).settings.top_k == 64  # the defaults ask for nothing
 

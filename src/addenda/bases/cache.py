@@ -10,23 +10,22 @@ from transformers import Cache
 from transformers.cache_utils import DummyLayer
 
 from addenda.core.errors import UnsupportedError
-from addenda.core.gates import GateState
-from addenda.core.state import RowStates
+from addenda.core.state import RowStates, select_rows
 
 
 class StateLayer(DummyLayer):
-    """A cache layer without keys that holds the per-row state of modules: of context gates, of replacing adapters."""
+    """A cache layer without keys that holds the per-row state of modules: of their gates, of replacing adapters."""
 
     is_croppable = False
     is_compileable = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.states: dict[Any, GateState | RowStates] = {}
+        self.states: dict[Any, Tensor | RowStates] = {}
         self.batch = 0
 
     def _select(self, rows: Tensor) -> None:
-        self.states = {key: state.select(rows) for key, state in self.states.items()}
+        self.states = {key: select_rows(state, rows) for key, state in self.states.items()}
         self.batch = len(rows)
 
     def reset(self) -> None:
@@ -53,7 +52,7 @@ class StateLayer(DummyLayer):
         """
         if tokens_to_remove != 0 and self.states:
             raise UnsupportedError(
-                "a cache that carries a context gate's running average, or other state of a module, cannot be cropped "
+                "a cache that carries the state of a gate, or other state of a module, cannot be cropped "
                 "(assisted generation does); generate without an assistant, or turn the module off"
             )
 

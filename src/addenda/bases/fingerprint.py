@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from addenda.bases.wrappers import gathered, plain_name, unwrapped
 
 # Fields of a config that change what the model computes. What is in neither table (seen in the parameters anyway, or
 # dtype, paths, token ids, dropout, versions) may differ; tests/bases/test_fingerprint.py names it for every supported
@@ -36,20 +39,58 @@ UNUSUAL: dict[str, Any] = {
 _STRETCHED = frozenset({"dynamic", "yarn", "longrope"})
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What a base is known by.
+
+    `fingerprint` is over everything; `body` over all parameters but the embedding and the head; `fields` are those of the
+    architecture that enter, where the configuration has them.
+    """
+
+    fingerprint: str
+    body: str
+    fields: dict[str, Any]
+
+
 def fingerprint(model: nn.Module) -> str:
     """sha256 over architecture fields and parameter values rounded to bfloat16, from the loaded model.
 
-    Tied parameters count once; offloaded ones are read where accelerate keeps them.
+    Wrappers (torch.compile, DDP, FSDP, what accelerate prepares) are looked through. Tied parameters count once; offloaded
+    ones are read where accelerate keeps them.
     """
-    config: Any = model.config
-    digest = hashlib.sha256(json.dumps(_fields(config), sort_keys=True, default=str).encode())
-    for name, parameter in sorted(model.named_parameters()):
+    return identity(model).fingerprint
+
+
+def identity(model: nn.Module) -> Identity:
+    """Fingerprint, and what tells in which way another base is another one; values are read once."""
+    with gathered(model):
+        return _identity(unwrapped(model))
+
+
+def _identity(model: nn.Module) -> Identity:
+    fields = _fields(model.config)
+    whole = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
+    body = hashlib.sha256()
+    rows = {id(parameter) for parameter in _vocabulary(model)}
+    named = [(plain_name(name), name, parameter) for name, parameter in model.named_parameters()]
+    for known, name, parameter in sorted(named, key=lambda one: one[0]):
         value = _values(model, name, parameter)
-        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digests = (whole,) if id(parameter) in rows else (whole, body)
+        for digest in digests:
+            digest.update(f"{known}{tuple(value.shape)}".encode())
         # cut into pieces: no second copy of a large embedding in memory
         for piece in value.detach().flatten().split(1 << 24):
-            digest.update(piece.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+            data = piece.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().data
+            for digest in digests:
+                digest.update(data)
+    told = {name: value for name, value in fields.items() if value is not None}
+    return Identity(whole.hexdigest(), body.hexdigest(), json.loads(json.dumps(told, default=str)))
+
+
+def _vocabulary(model: Any) -> list[Tensor]:
+    """The parameters that have a row for each token."""
+    ends = (getattr(model, f"get_{which}_embeddings", lambda: None)() for which in ("input", "output"))
+    return [parameter for end in ends if end is not None for parameter in end.parameters()]
 
 
 def _fields(config: Any) -> dict[str, Any]:

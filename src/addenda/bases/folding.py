@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +11,9 @@ import torch
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
+from addenda.bases.gguf_file import plain_config
 from addenda.bases.host import Host
+from addenda.bases.wrappers import plain_name
 from addenda.core.contracts import Adapter
 from addenda.core.errors import UnsupportedError
 from addenda.core.module import KnowledgeModule
@@ -185,7 +186,7 @@ def _parts(host: Host) -> Iterator[_Part]:
 
 def config_with(host: Host, said: int | None) -> Any:
     """A copy of a host's configuration that says so of its FFN's size."""
-    config, named = copy.deepcopy(host.config), host.table.units
+    config, named = plain_config(host.config), host.table.units
     if named is not None:
         setattr(config, named.size, said)
     return config
@@ -195,10 +196,16 @@ def checkpoint_tensors(host: Host, changes: dict[str, list[Change]]) -> Iterator
     """Every tensor of a host's checkpoint by name, changed, one at a time; tied ones once.
 
     Raises:
-        UnsupportedError: the weights are quantised, or not in memory.
+        UnsupportedError: the weights are quantised, cut over processes, or not in memory.
     """
+    for name, parameter in host.model.named_parameters():
+        if hasattr(parameter, "full_tensor") or getattr(parameter, "_fsdp_flattened", False):
+            raise UnsupportedError(
+                f"'{name}' is cut over processes (FSDP); load the base whole, in one, to fold into it"
+            )
     left, seen = dict(changes), set[tuple[int, Any]]()
-    for name, tensor in host.model.state_dict(keep_vars=True).items():
+    for named, tensor in host.model.state_dict(keep_vars=True).items():
+        name = plain_name(named)
         tensor = plain(name, tensor)
         same = (tensor.data_ptr(), tuple(tensor.shape))
         if same in seen and tensor.numel():

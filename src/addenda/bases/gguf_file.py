@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,11 +82,15 @@ def load_gguf(path: Path, name: str, dtype: Any, options: dict[str, Any]) -> tup
     Raises:
         AddendaError: as `header_of`; or transformers cannot make a model or a tokenizer of it.
     """
+    import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     header = header_of(path, name)
     where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     loader: Any = AutoModelForCausalLM
+    packed = getattr(transformers, "GgufConfig", None)  # some versions keep blocks of some architectures as they are
+    if packed is not None:
+        options = {"quantization_config": packed(dequantize=True), **options}
     with quickly():
         with _blaming(f"cannot load the base '{name}': transformers cannot read its GGUF file"):
             config = AutoConfig.from_pretrained(**where)
@@ -96,6 +101,7 @@ def load_gguf(path: Path, name: str, dtype: Any, options: dict[str, Any]) -> tup
         ):
             tokenizer = AutoTokenizer.from_pretrained(**where)
             _cut_as_it_was_trained(tokenizer, header)
+            _only_its_own(tokenizer, header)
         with _blaming(f"cannot load the base '{name}': transformers cannot read its GGUF file"):
             model, found = loader.from_pretrained(**where, config=config, dtype=dtype, **options)
     make_plain(model)
@@ -219,6 +225,22 @@ def _cut_as_it_was_trained(tokenizer: Any, header: Header) -> None:
             UserWarning,
             stacklevel=5,
         )
+
+
+def _only_its_own(tokenizer: Any, header: Header) -> None:
+    """Take out tokens that transformers' class brings along and the file does not have: no row of the base is theirs."""
+    count = header.metadata.get("tokenizer.ggml.tokens")
+    backend = tokenizer.backend_tokenizer
+    if not isinstance(count, int) or backend.get_vocab_size() <= count:
+        return
+    from tokenizers import Tokenizer
+
+    said = json.loads(backend.to_str())
+    said["added_tokens"] = [one for one in said["added_tokens"] if one["id"] < count]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(said))
+    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        if getattr(tokenizer, name) is not None and tokenizer._tokenizer.token_to_id(getattr(tokenizer, name)) is None:
+            setattr(tokenizer, name, None)
 
 
 @contextmanager

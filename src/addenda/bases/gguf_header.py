@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 #: struct's codes by GGUF's numbers for values of one size: 0 to 7 and 10 to 12
-_CODES = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIifBQqd", strict=True))
+_CODES: dict[int, str] = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIifBQqd", strict=True))
 _STRING, _ARRAY = 8, 9
 #: arrays of numbers up to this length are kept, others are known by their length alone
 _KEPT = 512

@@ -20,9 +20,10 @@ _one_at_a_time = threading.RLock()
 def quickly() -> Iterator[None]:
     """For a block in which transformers reads a GGUF file: quietly, parsing the file once. One thread at a time."""
     import gguf
-    from transformers import modeling_gguf_pytorch_utils as legacy
+    from transformers import modeling_gguf_pytorch_utils
     from transformers.utils import logging
 
+    legacy: Any = modeling_gguf_pytorch_utils
     with _one_at_a_time:
         verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
         before = gguf.GGUFReader, gguf.get_tensor_name_map, legacy.tqdm

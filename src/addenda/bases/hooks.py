@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from addenda.core.contracts import AddingAdapter, Contribution
+from addenda.core.contracts import AddingAdapter, ClassifyingAdapter, Contribution
 from addenda.core.errors import AddendaError
-from addenda.core.gates import ClassifyingAdapter, GateState
 from addenda.core.site import Site
-from addenda.core.state import RUNTIME, Call, Piece, RowStates, Share, compiling, running
+from addenda.core.state import RUNTIME, Call, Piece, RowStates, Share, compiling, running, select_rows
 
 Forward = Callable[..., Any]
 
@@ -114,7 +113,7 @@ def hook_entry(module: nn.Module, sites: list[Site]) -> Replaced:
 
 
 def hook_attention(module: nn.Module, site: Site) -> Replaced:
-    """Remember the input of an attention module, and read a context gate that stands there."""
+    """Remember the input of an attention module, and read the gate of a module that stands there."""
 
     def make(original: Forward, me: Replaced) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -147,33 +146,33 @@ def hook_norm(module: nn.Module) -> Replaced:
 
 
 def read_gates(call: Call, site: Site, x: Tensor) -> None:
-    """Compute the context gates that stand at `site`, once per call, from its input x [B, T, D]."""
+    """Compute the gates of modules that stand at `site`, once per call, from its input x [B, T, D]."""
     for share in call.shares:
         gate = share.module.gate
         if gate is None or gate.site != site.key:
             continue
-        if not compiling() and gate.weight.device != x.device:
+        if not compiling() and gate.threshold.device != x.device:
             gate.to(x.device)
-        before: GateState | None = call.states.get(share.name)
-        rows = share.rows
-        state = before if before is None or rows is None else before.select(rows)
-        documents = None if call.documents is None else call.rows_of(call.documents, share)
-        score, state = gate(call.rows_of(x, share), state, call.mask_of(share), documents)
-        value = torch.relu(score)
-        call.collect_gate(share, score)
+        before: Tensor | None = call.states.get(share.name)
+        rows, mask = share.rows, call.mask_of(share)
+        state = before if before is None or rows is None else select_rows(before, rows)
+        statistic, state = gate(call.rows_of(x, share), state, mask, call.starts_of(share))
+        value = gate.amplitude(statistic)
+        value = (value if mask is None else torch.where(mask, value, 0.0)).unsqueeze(-1)
+        if gate.taught:
+            call.collect_gate(share, (statistic - gate.threshold).unsqueeze(-1))
         if call.recomputing:
             continue  # the value computed at forward is the one the layers above were given
         call.gates[share.name] = value
-        state = GateState(*(part.detach() for part in state))  # what is kept for the next call is no part of this graph
+        state = state.detach()  # what is kept for the next call is no part of this graph
         call.next_states[share.name] = state if rows is None else _spread(state, rows, before, call.batch)
-        call.observe(share, site.key, gate=value)
+        call.observe(share, site.key, gate=value, statistic=statistic)
 
 
-def _spread(state: GateState, rows: Tensor, before: GateState | None, batch: int) -> GateState:
-    """The state of some rows as one of the whole batch, in which the others keep what they had."""
-    if before is None:
-        before = GateState(*(part.new_zeros(batch) for part in state))
-    return GateState(*(whole.index_copy(0, rows, part) for whole, part in zip(before, state, strict=True)))
+def _spread(state: Tensor, rows: Tensor, before: Tensor | None, batch: int) -> Tensor:
+    """The state [R, n] of some rows as one of the whole batch, in which the others keep what they had."""
+    whole = state.new_zeros(batch, state.shape[1]) if before is None else before
+    return whole.index_copy(0, rows, state)
 
 
 def follow(adapter: Any, device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from addenda.bases.architecture import Architecture, architecture_of
+from addenda.bases.wrappers import plain_name, unwrapped
 from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.site import Anatomy, FFNShape, Seam, Site
 from addenda.core.units import Units
@@ -24,17 +26,20 @@ class Host:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        model = unwrapped(model)
         config: Any = getattr(model, "config", None)
         if config is None or not hasattr(model, "base_model"):
             raise AddendaError(
                 "attach needs a transformers causal language model (AutoModelForCausalLM.from_pretrained); "
                 f"got {type(model).__name__}"
             )
+        check_its_own(model)
+        #: the model itself, whatever it is wrapped in
         self.model = model
         self.config = config
         self.table: Architecture = architecture_of(config.model_type)
         try:
-            self.layers = list(model.get_submodule(self.table.layers).children())
+            self.layers = [unwrapped(layer) for layer in model.get_submodule(self.table.layers).children()]
         except AttributeError:
             raise UnsupportedError(
                 f"{type(model).__name__} has no '{self.table.layers}'; "
@@ -44,7 +49,20 @@ class Host:
         inner = self.table.inner
         self.inner: nn.Module = model.base_model if inner is None else model.get_submodule(inner)  # type: ignore[assignment]
         self.anatomy = self._anatomy()
+        self._rows = self.vocabulary()
         self._site_by_key = {site.key: site for site in self.anatomy.sites}
+
+    def resized(self) -> bool:
+        """Whether the embeddings were resized since this was asked last; the anatomy's number of parameters follows."""
+        weight = self._embedding()
+        if weight.dim() != 2 or len(weight) == self._rows:  # flattened: FSDP is at work on it
+            return False
+        self._rows = len(weight)
+        self.anatomy = replace(self.anatomy, parameters=self._parameters())
+        return True
+
+    def _parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
 
     def site(self, key: str) -> Site:
         """The site with this key."""
@@ -52,11 +70,11 @@ class Host:
 
     def submodule(self, path: str) -> nn.Module:
         """The submodule at a dotted path."""
-        return self.model.get_submodule(path)
+        return unwrapped(self.model.get_submodule(path))
 
     def attention_of(self, layer: int) -> nn.Module:
         """The attention module of a layer."""
-        return self.layers[layer].get_submodule(self.table.attention)
+        return unwrapped(self.layers[layer].get_submodule(self.table.attention))
 
     def units(self, layer: int) -> Units:
         """The hidden units of a layer's FFN, as they are in the base: views of its weights where that is possible."""
@@ -130,7 +148,7 @@ class Host:
             heads=heads,
             kv_heads=getattr(config, "num_key_value_heads", None) or heads,
             head_dim=getattr(config, "head_dim", None) or width // heads,
-            parameters=sum(p.numel() for p in self.model.parameters()),
+            parameters=self._parameters(),
             sites=tuple(self._sites(width)),
             ffn=self._ffn(),
         )
@@ -158,9 +176,33 @@ class Host:
             for name, linear in layer.named_modules():
                 sizes = _linear_sizes(linear)
                 if sizes is not None:
+                    name = plain_name(name)
                     path = f"{here}.{name}"
                     sites.append(Site(f"{key}.{name}", Seam.LINEAR, number, path, path, *sizes))
         return sites
+
+
+def check_its_own(model: nn.Module) -> None:
+    """Refuse a model whose layers PEFT has rewritten, or whose weights are nowhere.
+
+    Raises:
+        AddendaError: says which, and what to do.
+    """
+    for name, module in model.named_modules():
+        if type(module).__module__.partition(".")[0] == "peft":
+            raise AddendaError(
+                f"PEFT has rewritten this model ({type(module).__name__} at '{name or 'the top'}'): merge_and_unload() first "
+                "(or unload() to go without its adapter), and attach what that returns; base.plug also reads PEFT's "
+                "LoRA folders"
+            )
+        hook = getattr(module, "_hf_hook", None)
+        kept = [one for one in (hook, *getattr(hook, "hooks", ())) if getattr(one, "weights_map", None) is not None]
+        nowhere = next((leaf for leaf, p in module.named_parameters(recurse=False) if p.is_meta), None)
+        if nowhere is not None and not kept:
+            raise AddendaError(
+                f"the weights of this model are nowhere: '{f'{name}.{nowhere}'.lstrip('.')}' is on the meta device, which "
+                "holds shapes and no numbers; load it with from_pretrained, or with a device_map that offloads"
+            )
 
 
 def _linear_sizes(module: nn.Module) -> tuple[int, int] | None:

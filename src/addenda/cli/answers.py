@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+#: columns of what is written to no terminal
+WIDTH = 100
+
+
 class Answer:
     """What a verb has to say: given once, told when the work is done."""
 
@@ -54,11 +58,11 @@ def answering(as_json: bool) -> Iterator[Answer]:
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that never breaks a line where a program reads it."""
+    """A console as wide as the terminal, and `WIDTH` columns wide where there is none."""
     from rich.console import Console
 
     out = Console(stderr=stderr, highlight=False)
-    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=max(out.width, 120))
+    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
 
 
 def print_json(data: Mapping[str, Any]) -> None:
@@ -76,6 +80,24 @@ def print_error(message: str) -> None:
 def note(message: str) -> None:
     """A remark on standard error."""
     typer.secho(message, dim=True, err=True)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask on the terminal whether to go on, unless that was said beforehand.
+
+    Raises:
+        AddendaError: the answer is no, or there is no terminal to ask on.
+    """
+    from addenda.core.errors import AddendaError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise AddendaError(f"{question} There is no terminal to ask on: --yes goes on without asking; nothing was done")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise AddendaError("not confirmed; nothing was done")
 
 
 def plain(value: Any) -> Any:

@@ -23,7 +23,8 @@ from addenda.cli.answers import print_error, print_json
 
 #: in the order of the life cycle; verbs that are not listed come last
 ORDER = (
-    "demo train calibrate memorize generate chat facts evaluate compare route merge compress forget inspect serve studio"
+    "demo train calibrate memorize generate chat facts evaluate compare route merge compress forget inspect "
+    "list publish delete serve studio"
 ).split()
 # typer brings click's errors along under a name that depends on its version
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -79,14 +80,14 @@ def guarded(run: Callable[[], Any], words: list[str]) -> int:
         return _told(words, f"{_sentence(error.format_message())} See `{page}`.", 2)  # type: ignore[attr-defined]
     except AddendaError as error:
         stopped = {"SIGINT": _INTERRUPTED, "SIGTERM": 143}.get(getattr(error, "signal", ""))
-        return _told(words, str(error), stopped or 2)
+        return _told(words, f"{error}{_meant(error)}", stopped or 2)
     except BrokenPipeError:
         # whoever read us has gone: nothing more can be said, not even at exit
         sys.stdout = None  # type: ignore[assignment]
         return 1
     except OSError as error:
         where = f": {error.filename}" if error.filename is not None else ""
-        return _told(words, f"{error.strerror or error}{where}", 2)
+        return _told(words, f"{error.strerror or error}{where}{_meant(error)}", 2)
     except (KeyboardInterrupt, typer.Abort):
         return _told(words, "interrupted", _INTERRUPTED)
     except ModuleNotFoundError as error:
@@ -99,6 +100,17 @@ def guarded(run: Callable[[], Any], words: list[str]) -> int:
             raise
         reason = textwrap.shorten(str(error).rpartition(_ALLOCATOR)[2], 160, placeholder="…")
         return _told(words, f"not enough memory; smaller batches or rows take less: {reason or 'none is left'}", 2)
+
+
+def _meant(error: BaseException) -> str:
+    """What was probably meant, where a file that is not there is behind an error that does not say so yet."""
+    from addenda.core.errors import meant
+
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, FileNotFoundError) and cause.filename):
+        cause = cause.__cause__ or cause.__context__
+    named = None if cause is None else cause.filename
+    return meant(named) if isinstance(named, str) and "did you mean" not in str(error) else ""
 
 
 def _told(words: list[str], message: str, code: int) -> int:
@@ -125,7 +137,7 @@ def verbs() -> list[str]:
     return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
-_SHARED = frozenset({"answers", "application", "evaluated", "options", "written"})
+_SHARED = frozenset({"amounts", "answers", "application", "commands", "evaluated", "options", "written"})
 
 
 def _version(wanted: bool) -> None:

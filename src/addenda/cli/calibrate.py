@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from addenda.cli import options as o
+from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
+from addenda.cli.commands import command, show_next
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +26,7 @@ def calibrate(
         Literal["layer", "module"],
         typer.Option("--per", help="For token gates: a threshold each layer, or one for all."),
     ] = "layer",
-    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens read at each document length.")] = 20_000,
+    tokens: Annotated[int, tokens_option("--tokens", "Tokens read at each document length.")] = 20_000,
     out: Annotated[Path | None, typer.Option("--out", help="Save there; default: the module's own folder.")] = None,
     base: o.BaseName = "tiny",
     dtype: o.DtypeName = o.Dtype.AUTO,
@@ -48,11 +50,15 @@ def calibrate(
         plugged = loaded.modules[o.plug_one(loaded, module)]
         found = set_thresholds(loaded, plugged.name, on, share=share, per=per, tokens=tokens)
         saved = plugged.save(module if out is None else out)
+        # on other text than it was set on, for there the share is lower
+        other = "general_train" if on == "general_valid" else "general_valid"
+        then = command("evaluate", "--plug", saved, "--neutrality", other, base=base, dtype=dtype, device=device)
         facts = {"thresholds": found.thresholds, "asked": found.asked, **found.measured.as_dict(), "saved": str(saved)}
-        answer.give(facts, lambda shown: show(shown, found, saved))
+        answer.give(facts | {"next": then}, lambda shown: show(shown, found, saved, then))
 
 
-def show(out: Console, found: Calibration, saved: Path) -> None:
-    """The shares by document length, the thresholds, and where they are."""
+def show(out: Console, found: Calibration, saved: Path, then: str) -> None:
+    """The shares by document length, the thresholds, where they are, and the command to go on with."""
     out.print(str(found), markup=False)
-    out.print(f"saved in {saved}")
+    out.print(f"saved in {saved}", markup=False, soft_wrap=True)
+    show_next(out, then)

@@ -1,5 +1,6 @@
 """`addenda chat`: talk with a base, and switch modules on and off as you go."""
 
+# budget: the signature of `chat` is its command line
 from __future__ import annotations
 
 import contextlib
@@ -31,45 +32,60 @@ def chat(
     modules: o.Modules = None,
     plug: o.Plug = None,
     base: o.BaseName = "tiny",
-    system: Annotated[str | None, typer.Option("--system", help="What the base is told before the first turn.")] = None,
+    system: o.System = None,
     remember: Annotated[
         Path | None,
         typer.Option("--remember", help="Keep what is said in this memory, a module's folder: an old one goes on."),
     ] = None,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="No chat template: what you write is text that the base goes on writing.")
-    ] = False,
+    raw: Annotated[
+        bool | None,
+        typer.Option(
+            "--raw/--chat",
+            "--plain",
+            help="What you write is text that the base goes on writing, or a turn in the chat's form; default: the chat's form "
+            "where the base has learned one.",
+            show_default=False,
+        ),
+    ] = None,
     max_tokens: o.MaxTokens = 200,
-    temperature: o.Temperature = 0.7,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            min=0.0,
+            help="0: the likeliest token each time; above: drawn. Default: as the model's generation_config says, else 0.",
+        ),
+    ] = None,
     top_k: o.TopK = None,
-    top_p: o.TopP = 0.95,
-    repetition_penalty: o.Penalty = 1.1,
+    top_p: o.TopP = None,
+    repetition_penalty: o.Penalty = 1.0,
     seed: o.Seed = 0,
     dtype: o.DtypeName = o.Dtype.AUTO,
     device: o.Device = None,
 ) -> None:
     """Talk with the base; /modules, /use, /off, /reset, /forget, /help and /quit work at the prompt.
 
-    History goes through the tokenizer's chat template; without one, and with --plain, the base goes on
-    writing what you wrote. With --remember every turn is written into a memory that outlives the process; it is a module
-    like any other: /off turns it off, /forget deletes it, `addenda inspect` shows it.
+    History goes through the tokenizer's chat template; where the base has learned none, and with --raw, the base goes on writing
+    what you wrote. Tokens are chosen as the model's own settings say; where these say nothing, the likeliest is taken.
 
-    Example: `addenda chat --plug runs/pubmed --plain`
+    With --remember every turn is written into a memory that outlives the process. It is a module like any other: /off turns it
+    off, /forget deletes it, `addenda inspect` shows it.
+
+    Example: `addenda chat --plug runs/pubmed --raw`
     """
     with answering(False):
         from addenda.showing.conversation import Conversation
 
         loaded = o.load(base, dtype, device, plug, modules)
+        chosen = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         talk = Conversation(
             loaded.base,
             system,
-            plain=plain,
+            raw=raw,
             max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k if temperature > 0 else None,
-            top_p=top_p if temperature > 0 else None,
             repetition_penalty=repetition_penalty,
             seed=seed,
+            **{name: value for name, value in chosen.items() if value is not None},
         )
         memory = None
         if remember is not None:
@@ -79,7 +95,8 @@ def chat(
             note(f"remembering in {remember} ({memory.turns} turns so far)")
         how = "chat template" if talk.templated else "plain text, which the base goes on writing"
         note(
-            f"{loaded.base.name}, {o.selection_text(loaded.base.selection.everyone)} ({how}). /help lists the commands."
+            f"{loaded.base.name}, {o.selection_text(loaded.base.selection.everyone)} ({how}; {talk.sampling}). "
+            "/help lists the commands."
         )
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - input() then has a history
@@ -107,6 +124,8 @@ def loop(talk: Conversation, ask: Callable[[str], str], memory: Memory | None = 
             elif line:
                 answer = talk.say(line, _write)
                 typer.echo()
+                if not answer.strip():
+                    note("(ended at once: the first token ended the turn)")
                 if memory is not None:
                     memory.take(f"{line}\n{answer}")
                 if talk.forgotten:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from addenda.cli import options as o
+from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
 
 #: of the methods; to ask for them takes seconds, for they bring torch
@@ -37,16 +38,12 @@ def compare(
         str | None,
         typer.Option("--methods", help=f"Which, joined by commas: {NAMES}; default: all but peft and neutral-token."),
     ] = None,
-    tokens: Annotated[
-        int, typer.Option("--tokens", min=1, help="Of corpus and replay, for each method that trains.")
-    ] = 200_000,
+    tokens: Annotated[int, tokens_option("--tokens", "Of corpus and replay, for each method that trains.")] = 200_000,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each method at its chosen rate.")] = 3,
     rates: Annotated[
         int, typer.Option("--rates", min=1, help="Learning rates tried, a factor of 3 apart; 1: the kind's tested one.")
     ] = 3,
-    held_tokens: Annotated[
-        int, typer.Option("--held-tokens", min=8, help="Tokens scored of each held-out text.")
-    ] = 20_000,
+    held_tokens: Annotated[int, tokens_option("--held-tokens", "Tokens scored of each held-out text.", 8)] = 20_000,
     chats: Annotated[
         int, typer.Option("--chats", min=0, help="General chats that every method answers; 0: none.")
     ] = 30,
@@ -54,7 +51,7 @@ def compare(
         int, typer.Option("--questions", min=0, help="Zero-shot questions of each of four sets; 0: none.")
     ] = 25,
     extra: Annotated[float, typer.Option("--extra", min=0.0001, help="Size of modules, as a share of the base.")] = 0.2,
-    length: Annotated[int, typer.Option("--length", min=8, help="Tokens of a row and of a scored window.")] = 256,
+    length: Annotated[int, tokens_option("--length", "Tokens of a row and of a scored window.", 8)] = 256,
     batch_rows: Annotated[int, typer.Option("--batch-rows", min=1, help="Rows of a step.")] = 8,
     compose: Annotated[
         int,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from addenda.cli import options as o
+from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering, note
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def demo(
     ] = None,
     tokens: Annotated[
         int | None,
-        typer.Option("--tokens", min=1, help="Tokens that each module is trained on; default: some minutes' worth."),
+        tokens_option("--tokens", "Tokens that each module is trained on; default: some minutes' worth."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small fraction of it all, to see that everything runs.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from addenda.cli import options as o
+from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
 
 if TYPE_CHECKING:
@@ -72,15 +73,15 @@ def evaluate(
     modules: o.Modules = None,
     plug: o.Plug = None,
     base: o.BaseName = "tiny",
-    length: Annotated[int | None, typer.Option("--length", min=2, help="Tokens read at a time; default 512.")] = None,
+    length: Annotated[int | None, tokens_option("--length", "Tokens read at a time; default 512.", 2)] = None,
     stride: Annotated[
         int | None, typer.Option("--stride", min=1, help="Tokens scored in each window; default: all.")
     ] = None,
     tokens: Annotated[
         int | None,
-        typer.Option("--tokens", min=1, help="Score this many of each text; default: all, of --neutrality 20,000."),
+        tokens_option("--tokens", "Score this many of each text; default: all, of --neutrality 20,000."),
     ] = None,
-    batch_tokens: Annotated[int, typer.Option("--batch-tokens", min=1, help="Tokens in one forward pass.")] = 4096,
+    batch_tokens: Annotated[int, tokens_option("--batch-tokens", "Tokens in one forward pass.")] = 4096,
     dtype: o.DtypeName = o.Dtype.AUTO,
     device: o.Device = None,
     json: o.Json = False,

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from addenda.scoring import Difference, Score
 
 
+#: sites of a module that are shown one by one
+MOST_SITES = 12
+
+
 def table_of(title: str, *columns: str) -> Table:
     """An empty table: words to the left in its first column, numbers to the right in all others."""
     table = Table(title=title, title_justify="left")
@@ -40,36 +44,24 @@ def share(found: Interval | None, sign: str = "") -> str:
 
 def texts(found: Evaluation, label: str) -> Table:
     """Held-out loss of each text."""
-    more = [f"with {label}", "change (below 0: learned)", f"perplexity with {label}"] if found.modules else []
-    table = table_of(
-        f"Held-out loss, nats per token [95% interval]: {found.base}",
-        "text", "documents", "tokens", "base", "perplexity", "bits/byte", *more,
-    )  # fmt: skip
-    for one in found.texts:
-        off, on, change = one.off, one.on, one.difference
-        row = [
-            one.name,
-            f"{off.documents:,}",
-            f"{off.tokens:,}",
-            _interval(off),
-            f"{off.perplexity:,.2f}",
-            f"{off.bits_per_byte:.3f}",
-        ]
+    more = [f"with {label}", "change (below 0: learned)"] if found.modules else []
+    table = table_of(f"Held-out loss, nats per token [95% interval]: {found.base}", "text", "base", *more, "perplexity")
+    for text in found.texts:
+        off, on, change = text.off, text.on, text.difference
+        row = [f"{text.name}\n{off.documents:,} documents\n{off.tokens:,} tokens", _interval(off)]
+        perplexity = f"{off.perplexity:,.2f}"
         if on is not None and change is not None:
-            row += [
-                _interval(on),
-                _interval(change, "+"),
-                f"{on.perplexity:,.2f}",
-            ]
-        table.add_row(*row)
+            row += [_interval(on), _interval(change, "+")]
+            perplexity += f", then {on.perplexity:,.2f}"
+        table.add_row(*row, f"{perplexity}\n{off.bits_per_byte:.3f} bits/byte")
     return table
 
 
 def _interval(found: Score | Difference, sign: str = "") -> str:
-    """A number with its interval, which one document alone does not have."""
+    """A number with its interval below it, which one document alone does not have."""
     if found.documents < 2:
         return f"{found.nats:{sign}.4f}"
-    return f"{found.nats:{sign}.4f} \\[{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
+    return f"{found.nats:{sign}.4f}\n\\[{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
 
 
 def tasks(found: Sequence[OnTask], label: str) -> Table:
@@ -220,9 +212,19 @@ def spectrum(name: str, sites: Sequence[Health]) -> Table:
         "shift by the non-linearity)",
         "site", "host's units", "its units", "what it adds",
     )  # fmt: skip
-    for one in sites:
-        table.add_row(one.site, _spectrum(one.host), _spectrum(one.module), _spectrum(one.added))
+    for site in _telling(sites):
+        table.add_row(site.site, _spectrum(site.host), _spectrum(site.module), _spectrum(site.added))
+    left = len(sites) - table.row_count
+    table.caption = f"the least, the middle and the most of {len(sites)} sites; --json has all" if left else None
     return table
+
+
+def _telling(sites: Sequence[Health]) -> list[Health]:
+    """All sites, or of more than a screen takes the one with the least directions, the middle one and the one with the most."""
+    if len(sites) <= MOST_SITES:
+        return list(sites)
+    ranked = sorted(sites, key=lambda site: -1.0 if site.added is None else site.added.participation)
+    return [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
 
 
 def _spectrum(found: Spectrum | None) -> str:

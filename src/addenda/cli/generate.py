@@ -1,5 +1,6 @@
-"""`addenda generate`: continue prompts with modules, without, or both side by side."""
+"""`addenda generate`: answer prompts, or go on with them, with modules, without, or both side by side."""
 
+# budget: the signature of `generate` is its command line
 from __future__ import annotations
 
 import sys
@@ -10,14 +11,17 @@ import typer
 
 from addenda.cli import options as o
 from addenda.cli.answers import answering
+from addenda.cli.commands import command
 
 SILENT = (
     "Nothing changed: the gate of {} reads the document so far, and opens after some tens of tokens of its subject. A longer "
-    "prompt shows more; `addenda inspect MODULE --text PROMPT` shows where it opens."
+    "prompt shows more. This shows where it opens:"
 )
+AT_ONCE = "(ended at once)"
+WHY_AT_ONCE = "The first token ended the text, so nothing was written. {} asks the other way."
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -27,12 +31,16 @@ if TYPE_CHECKING:
 def generate(
     prompts: Annotated[
         list[str] | None,
-        typer.Argument(help="Texts to continue; '-' reads one from standard input.", show_default=False),
+        typer.Argument(
+            help="What to ask, or texts to go on with; '-' reads one from standard input.", show_default=False
+        ),
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="A file of prompts, one on each line.")] = None,
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="Show what the bare base writes beside it.")
     ] = False,
+    raw: o.Raw = None,
+    system: o.System = None,
     modules: o.Modules = None,
     plug: o.Plug = None,
     base: o.BaseName = "tiny",
@@ -46,11 +54,15 @@ def generate(
     device: o.Device = None,
     json: o.Json = False,
 ) -> None:
-    """Continue prompts with the chosen modules.
+    """Answer prompts with the chosen modules.
+
+    Where the base has learned a chat template, prompts are asked in the chat's form; --raw goes on with them as they stand, as
+    it is done where there is none.
 
     Example: `addenda generate "The patients were" --plug runs/pubmed --modules pubmed=0.8 --side-by-side`
     """
     with answering(json) as answer:
+        from addenda.prompting import chats
         from addenda.showing.generating import side_by_side as write
 
         texts = read_prompts(prompts, file)
@@ -67,20 +79,27 @@ def generate(
             "repetition_penalty": repetition_penalty,
             "seed": seed,
         }
-        rows = write(loaded.base, texts, columns, **sampling)
+        rows = write(loaded.base, texts, columns, system=system, raw=raw, **sampling)
+        chat = chats(loaded.base.tokenizer) if raw is None else not raw
         data = {
             "base": loaded.base.name,
             "modules": loaded.selected,
             "sampling": sampling,
+            "chat": chat,
+            "system": system,
             "prompts": [as_dict(text, row) for text, row in zip(texts, rows, strict=True)],
         }
         gated = [name for name in loaded.selected if loaded.base.modules[name].gate is not None]
-        answer.give(data, lambda out: show(out, data["prompts"], gated))
+        where = {"base": base, "dtype": dtype, "device": device}
+        hints = {name: command("inspect", loaded.sources[name], "--text", texts[0], **where) for name in gated[:1]}
+        answer.give(data, lambda out: show(out, data["prompts"], gated, hints, chat))
 
 
 def as_dict(prompt: str, row: dict[str, Continuation]) -> dict[str, Any]:
     """A prompt's continuations as plain data."""
-    written = [{"by": by, "text": one.text, "tokens": one.tokens, "ended": one.ended} for by, one in row.items()]
+    written = [
+        {"by": by, "text": given.text, "tokens": given.tokens, "ended": given.ended} for by, given in row.items()
+    ]
     return {"prompt": prompt, "continuations": written}
 
 
@@ -103,20 +122,38 @@ def read_prompts(prompts: list[str] | None, file: Path | None) -> list[str]:
     return found
 
 
-def show(out: Console, rows: list[dict[str, Any]], gated: Sequence[str] = ()) -> None:
-    """Plain text for one column, a table for several; said where modules with a gate for the document changed nothing."""
+def show(
+    out: Console,
+    rows: list[dict[str, Any]],
+    gated: Sequence[str] = (),
+    hints: Mapping[str, str] | None = None,
+    chat: bool = False,
+) -> None:
+    """Text for one column, a table for several; said where nothing was written, or where gated modules changed nothing.
+
+    `hints` are commands by the name of a gated module: where its gate opens.
+    """
     from rich.table import Table
     from rich.text import Text
 
     for row in rows:
         written = row["continuations"]
         if len(written) == 1:
-            out.print(Text.assemble((row["prompt"], "dim"), written[0]["text"]), soft_wrap=True)
+            between = "\n" if chat else ""
+            out.print(Text.assemble((row["prompt"], "dim"), between, _text(written[0])), soft_wrap=True)
             continue
         table = Table(title=Text(row["prompt"], style="bold"), title_justify="left", show_lines=False)
-        for one in written:
-            table.add_column(one["by"], ratio=1, overflow="fold")
-        table.add_row(*(Text(one["text"].strip()) for one in written))
+        for column in written:
+            table.add_column(column["by"], ratio=1, overflow="fold")
+        table.add_row(*(Text(_text(column).strip()) for column in written))
         out.print(table)
-        if gated and len({one["text"] for one in written}) == 1:
+        if gated and len({column["text"] for column in written}) == 1:
             out.print(Text(SILENT.format(", ".join(gated)), style="dim"))
+            for hint in (hints or {}).values():
+                out.print(Text(hint, style="dim"), soft_wrap=True)
+    if any(_text(column) == AT_ONCE for row in rows for column in row["continuations"]):
+        out.print(Text(WHY_AT_ONCE.format("--raw" if chat else "--chat"), style="dim"))
+
+
+def _text(written: Mapping[str, Any]) -> str:
+    return AT_ONCE if written["ended"] and not written["text"].strip() else str(written["text"])

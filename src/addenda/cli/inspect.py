@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +15,16 @@ from addenda.cli.answers import answering
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from addenda.base_cost import BaseCost
     from addenda.core.card import Card
     from addenda.measuring.activity import Activity
-    from addenda.measuring.inspection import BaseInspection, ModuleInspection
+    from addenda.measuring.inspection import BaseInspection, ModuleInspection, PartSize
 
 BARS = " ▁▂▃▄▅▆▇█"
+#: rows of a table, and tensors of a layer, that are shown one by one unless all are asked for
+MOST_ROWS, MOST_TENSORS = 12, 4
+#: tokens whose activity is drawn side by side
+WIDE = 48
 
 
 def inspect(
@@ -28,14 +34,19 @@ def inspect(
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="Show where the module acts on this text.")] = None,
     file: Annotated[Path | None, typer.Option("--file", help="The same on the text of a file.")] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Every layer and every measure, however many there are.")
+    ] = False,
     base: o.BaseName = "tiny",
     dtype: o.DtypeName = o.Dtype.AUTO,
     device: o.Device = None,
     json: o.Json = False,
 ) -> None:
-    """Show a module's card, sizes and activity layer by layer; or a base's anatomy and sites.
+    """Show a module's card, sizes and activity layer by layer; or a base's anatomy, and what it costs on this machine.
 
-    Example: `addenda inspect runs/pubmed --text "The patients sailed home."`
+    Memory and speed of a base are found by a probe of a few seconds.
+
+    Example: `addenda inspect --base smollm2`
     """
     with answering(json) as answer:
         from addenda import storage
@@ -46,14 +57,14 @@ def inspect(
         alone = target is None or is_base(what)
         text = watched(text, file, what if alone else None)
         if alone:
-            found = look(o.load_base(what, dtype, device))
+            found = look(o.load_base(what, dtype, device), cost=True)
         else:
             needed = text is not None or (Path(what).is_dir() and storage.is_peft_folder(Path(what)))
             found = look(what, base=o.load_base(base, dtype, device) if needed else None, text=text)
         if isinstance(found, BaseInspection):
             answer.give(found.as_dict(), lambda out: show_base(out, found))
         else:
-            answer.give(found.as_dict(), lambda out: show_module(out, found))
+            answer.give(found.as_dict(), lambda out: show_module(out, found, verbose))
 
 
 def watched(text: str | None, file: Path | None, base: str | None) -> str | None:
@@ -108,20 +119,62 @@ def show_base(out: Console, found: BaseInspection) -> None:
     for seam, keys in counts.items():
         table.add_row(seam, str(len(keys)), found.refusals.get(seam, f"{keys[0]} … {keys[-1]}"))
     out.print(table)
+    if found.cost is not None:
+        _cost(out, found.cost)
 
 
-def show_module(out: Console, found: ModuleInspection) -> None:
-    """Card, sizes by layer, activity by layer."""
-    _card(out, found.card, found.dtype)
-    table = _table("sizes", "at", "sites", "parameters", "bytes")
-    for part in found.parts:
-        table.add_row(part.at, str(part.sites), f"{part.numbers:,}", f"{part.bytes:,}")
+def _cost(out: Console, cost: BaseCost) -> None:
+    """Memory, speed, and how long that makes a run."""
+    size, minutes = f"{cost.length} tokens", cost.seconds_to_train(100_000) / 60
+    facts = {
+        "weights": f"{cost.weight_bytes / 1e6:,.0f} MB in {cost.dtype}",
+        "training": f"about {cost.training_bytes() / 1e6:,.0f} MB with 8 rows of {size}, "
+        f"{cost.training_bytes(2) / 1e6:,.0f} MB with 2 ({cost.kind}, {cost.module_parameters:,} parameters)",
+        "reading": f"{cost.reading:,.0f} tokens a second",
+        "learning": f"{cost.training:,.0f} tokens a second: 100,000 tokens in about {minutes:,.0f} minutes",
+    }
+    _facts(out, f"What it costs here ({cost.device}, {cost.threads} threads; a probe of {cost.seconds:.0f} s)", facts)
+
+
+def show_module(out: Console, found: ModuleInspection, verbose: bool = False) -> None:
+    """Card, sizes by layer, activity by layer; what is many is told in short, unless all is asked for."""
+    _card(out, found.card, found.dtype, verbose)
+    table = _table("sizes", "at", "tensors of each", "parameters", "bytes")
+    for at, parts in grouped(found.parts, verbose):
+        table.add_row(
+            at, _shapes(parts), f"{sum(one.numbers for one in parts):,}", f"{sum(one.bytes for one in parts):,}"
+        )
     out.print(table)
     if found.activity is not None:
-        _activity(out, found.activity)
+        _activity(out, found.activity, verbose)
 
 
-def _card(out: Console, card: Card, dtype: str) -> None:
+def grouped(parts: Sequence[PartSize], apart: bool = False) -> list[tuple[str, list[PartSize]]]:
+    """Parts with their label; those that follow one another and are alike stand together: `layers 10-29`."""
+    groups: list[list[PartSize]] = []
+    for part in parts:
+        last = groups[-1][-1] if groups else None
+        if (
+            not apart
+            and last is not None
+            and (last.sites, last.bytes, last.shapes) == (part.sites, part.bytes, part.shapes)
+        ):
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+    named = [(group[0].at, group[-1].at.rpartition(" ")[2], group) for group in groups]
+    return [(at if len(group) == 1 else f"{at.replace('layer', 'layers')}-{last}", group) for at, last, group in named]
+
+
+def _shapes(parts: Sequence[PartSize]) -> str:
+    """The tensors of one of some like parts: `20 x ffn.down 144x576, ffn.up 576x288`; counted where they are many."""
+    shapes = parts[0].shapes
+    each = ", ".join(f"{name} {'x'.join(map(str, shape)) or '1'}" for name, shape in shapes.items())
+    each = each if len(shapes) <= MOST_TENSORS else f"{len(shapes)} tensors at {parts[0].sites} sites"
+    return each if len(parts) == 1 else f"{len(parts)} x {each}"
+
+
+def _card(out: Console, card: Card, dtype: str, verbose: bool) -> None:
     config = ", ".join(f"{key}={value}" for key, value in card.config.items() if value is not None)
     facts = {
         "kind": f"{card.kind}({config})",
@@ -137,27 +190,44 @@ def _card(out: Console, card: Card, dtype: str) -> None:
     _facts(out, f"Module {card.name}", facts)
     if card.measures:
         table = _table("measured", "what", "value", "95% interval", "the base alone", "unit", "on", "n")
-        for one in card.measures:
+        shown = card.measures if verbose else card.measures[:MOST_ROWS]
+        for one in shown:
             interval = "" if one.low is None or one.high is None else f"{one.low:+.4f} to {one.high:+.4f}"
             bare = "" if one.reference is None else f"{one.reference:+.4f}"
             table.add_row(one.name, f"{one.value:+.4f}", interval, bare, one.unit, one.on or "", f"{one.n or ''}")
         out.print(table)
+        _more(out, len(card.measures) - len(shown), "measures")
 
 
-def _activity(out: Console, seen: Activity) -> None:
+def _activity(out: Console, seen: Activity, verbose: bool) -> None:
     if seen.measured == "slots":
         out.print(f"{seen.kind} shares the text's softmax: every token reads its slots, and there is no gate to show.")
         return
     what = "gate" if seen.measured == "gate" else "mean |contribution| (this kind has no gate)"
     table = _table(f"activity: {what}", "at", "live tokens", "mean", "token by token")
     top = float(seen.values.max()) or 1.0
-    for label, live, row in zip(seen.labels, seen.live, seen.values, strict=True):
-        line = "".join(BARS[min(8, int(v / top * 8 + (v > 0)))] for v in row[:64])
+    rows = list(zip(seen.labels, map(float, seen.live), seen.values, strict=True))
+    left = 0
+    if len(rows) > MOST_ROWS and not verbose:
+        ranked = sorted(rows, key=lambda row: float(row[2].mean()))
+        told = [
+            (f"{label}, {how}", *rest) for how, (label, *rest) in (("the most", ranked[-1]), ("the least", ranked[0]))
+        ]
+        mean = (f"mean of {len(rows)}", sum(row[1] for row in rows) / len(rows), seen.values.mean(0))
+        rows, left = [mean, *told], len(rows) - 2
+    for label, live, row in rows:
+        line = "".join(BARS[min(8, int(v / top * 8 + (v > 0)))] for v in row[:WIDE])
         table.add_row(label, f"{live:.0%}", f"{row.mean():.4f}", line)
     out.print(table)
+    _more(out, left, "layers")
     _words(out, seen)
     cut = f"; {seen.cut} tokens beyond the base's context were left out" if seen.cut else ""
     out.print(f"{len(seen.tokens)} tokens, {seen.untouched:.0%} of them left alone at every layer{cut}.")
+
+
+def _more(out: Console, count: int, what: str) -> None:
+    if count > 0:
+        out.print(f"and {count} more {what}: --verbose shows them all")
 
 
 def _words(out: Console, seen: Activity) -> None:

@@ -10,7 +10,9 @@ import typer
 
 from addenda.cli import options as o
 from addenda.cli import written as w
+from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
+from addenda.cli.commands import look
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -34,9 +36,9 @@ def memorize(
     out: w.Out = None,
     resume: w.Resume = False,
     window: Annotated[
-        int | None, typer.Option("--window", min=2, help="Tokens read at a time; default 2048, or the base's context.")
+        int | None, tokens_option("--window", "Tokens read at a time; default 2048, or the base's context.", 2)
     ] = None,
-    chunk: Annotated[int, typer.Option("--chunk", min=1, help="Fresh tokens of each write.")] = 256,
+    chunk: Annotated[int, tokens_option("--chunk", "Fresh tokens of each write.")] = 256,
     passes: Annotated[int, typer.Option("--passes", min=1, help="How often the text is read.")] = 1,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; default: the kind's own.")] = None,
     replay: Annotated[
@@ -75,6 +77,7 @@ def memorize(
     with answering(json) as answer:
         import addenda
 
+        w.check_text(file_of(text))
         loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
@@ -86,7 +89,8 @@ def memorize(
             report = addenda.memorize(loaded, name, text=file_of(text), out=place, resume=resume, **settings)
         except addenda.AddendaError as error:
             raise w.spoken(error) from None
-        answer.give(report.as_dict(), lambda console: w.show(console, str(report), report.out))
+        then = look(place, file_of(text), given)
+        answer.give(report.as_dict() | {"next": then}, lambda console: w.show(console, str(report), report.out, then))
 
 
 def prepared(

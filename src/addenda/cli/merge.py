@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from addenda.cli import options as o
 from addenda.cli.answers import answering
+from addenda.cli.commands import beginning, command, show_next
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Format(StrEnum):
@@ -98,7 +102,23 @@ def merge(
             gguf_type=(gguf_type or GGUFType.F16).value,
             approximate=approximate or (),
         )
-        answer.give(report.as_dict(), lambda console: console.print(str(report), markup=False))
+        then = next_command(out, probe, format, device)
+        answer.give(report.as_dict() | {"next": then}, lambda console: show(console, str(report), then))
+
+
+def next_command(out: Path, probe: str, format: Format, device: str | None) -> str | None:
+    """The command that lets the merged checkpoint write; None for a GGUF file, which is for other engines."""
+    if format is Format.GGUF:
+        return None
+    prompt, raw = beginning(probe)
+    return command("generate", prompt, *(["--raw"] if raw else []), base=str(out), device=device)
+
+
+def show(out: Console, report: str, then: str | None) -> None:
+    """What was written, and the command to go on with."""
+    out.print(report, markup=False)
+    if then is not None:
+        show_next(out, then)
 
 
 def _check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ import typer
 
 import addenda
 from addenda.bases.named import names
+from addenda.cli.amounts import tokens as tokens_option
 from addenda.tiny import SAMPLES
 
 if TYPE_CHECKING:
@@ -67,10 +68,20 @@ Modules = Annotated[
         metavar="NAMES",
     ),
 ]
+Raw = Annotated[
+    bool | None,
+    typer.Option(
+        "--raw/--chat",
+        help="Prompts as they stand, or in the chat's form; default: in the chat's form where the base has learned one.",
+        show_default=False,
+    ),
+]
+System = Annotated[str | None, typer.Option("--system", help="What the base is told first, in the chat's form.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one line of JSON on standard output.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal to ask on.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", callback=_seed)]
 Licence = Annotated[str | None, typer.Option("--licence", help="Licence of the module, for its card, e.g. cc-by-4.0.")]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens to write at most.")]
+MaxTokens = Annotated[int, tokens_option("--max-tokens", "Tokens to write at most.")]
 Temperature = Annotated[
     float,
     typer.Option("--temperature", min=0.0, help="0: the likeliest token each time; above: drawn, 1 as the model says."),
@@ -92,6 +103,8 @@ class Loaded:
 
     base: Base
     selected: dict[str, float]
+    #: the folders or hub ids that modules came from, by name
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 def load(
@@ -107,10 +120,10 @@ def load(
         AddendaError: something cannot be loaded, or a name is not plugged.
     """
     base = load_base(name, dtype, device)
-    plugged = [plug_one(base, text) for text in plug or []]
-    selected = dict.fromkeys(plugged, 1.0) if modules is None else choose(base, modules)
+    sources = {plug_one(base, text): named(text)[1] for text in plug or []}
+    selected = dict.fromkeys(sources, 1.0) if modules is None else choose(base, modules, sources)
     base.use(selected)
-    return Loaded(base, selected)
+    return Loaded(base, selected, sources)
 
 
 def load_base(name: str, dtype: Dtype = Dtype.AUTO, device: str | None = None) -> Base:
@@ -145,8 +158,10 @@ def plug_one(base: Base, text: str) -> str:
     return base.plug(folder, name=name or None).name
 
 
-def choose(base: Base, text: str) -> dict[str, float]:
+def choose(base: Base, text: str, sources: dict[str, str] | None = None) -> dict[str, float]:
     """Weights from `pubmed,law=0.5`; a part that is a folder (or has a slash in it) is plugged under its card's name.
+
+    What was plugged is noted in `sources`.
 
     Raises:
         AddendaError: a part cannot be read or plugged, or no module of that name is plugged.
@@ -159,7 +174,10 @@ def choose(base: Base, text: str) -> dict[str, float]:
         head, mark, weight = part.rpartition("=")
         folder = head if mark else part
         if folder not in base.modules and ("/" in folder or Path(folder).is_dir()):
-            part = base.plug(folder).name + mark + (weight if mark else "")
+            name = base.plug(folder).name
+            part = name + mark + (weight if mark else "")
+            if sources is not None:
+                sources[name] = folder
         for name, value in parse(part).items():
             if name in weights:
                 raise SelectionError(f"module '{name}' is selected twice in '{text}'")

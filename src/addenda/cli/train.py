@@ -12,7 +12,9 @@ import typer
 
 from addenda.cli import options as o
 from addenda.cli import written as w
+from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
+from addenda.cli.commands import look
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -28,7 +30,7 @@ class Objective(StrEnum):
 
 Name = Annotated[str, typer.Argument(help="The module's name: a new one, or one that --plug brought.")]
 Corpus = Annotated[str, typer.Option("--corpus", help=f"Text to learn: {o.TEXTS}.")]
-Tokens = Annotated[int, typer.Option("--tokens", min=1, help="Tokens to train on, both streams counted.")]
+Tokens = Annotated[int, tokens_option("--tokens", "Tokens to train on, both streams counted.")]
 Replay = Annotated[str | None, typer.Option("--replay", help="Text that stands for what the base knew before.")]
 Share = Annotated[
     float, typer.Option("--replay-share", help="Share of the tokens that are replay, where there is replay.")
@@ -43,7 +45,7 @@ Forgetting = Annotated[
     typer.Option("--forgetting", help="Held-out text to measure forgetting on. Repeatable.", metavar="NAME=FILE"),
 ]
 Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate; default: the kind's own.")]
-Length = Annotated[int | None, typer.Option("--length", min=2, help="Tokens of a row; default 512.")]
+Length = Annotated[int | None, tokens_option("--length", "Tokens of a row; default 512.", 2)]
 Rows = Annotated[int, typer.Option("--batch-rows", min=1, help="Rows of one forward pass.")]
 Accumulate = Annotated[int, typer.Option("--accumulate", min=1, help="Forward passes of one step.")]
 Local = Annotated[
@@ -115,12 +117,14 @@ def train(
         options, settings = w.split(kind, set_, "train", [one.name for one in fields(Settings)], TYPED)
         settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED - {"validation"}}
         settings["validation"] = validation(learning, forgetting) or None
+        w.check_text(corpus)
         loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
         w.fresh(loaded, name, kind, options, seed)
         report = write(loaded, given, settings)
-        answer.give(report.as_dict(), lambda console: w.show(console, str(report), report.out))
+        then = look(given["out"] or Path("runs") / name, corpus, given)
+        answer.give(report.as_dict() | {"next": then}, lambda console: w.show(console, str(report), report.out, then))
 
 
 def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> TrainReport:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from addenda.cli.amounts import amount
+from addenda.cli.commands import show_next
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -65,7 +68,7 @@ def split(
                 f"--set: neither {kind} nor {verb} knows '{key}'; {kind} has {known(key, options)}; "
                 f"{verb} has {known(key, untyped)}"
             )
-        found[0 if key in options else 1][key] = value_of(text)
+        found[0 if key in options else 1][key] = _tokens(text) if key.endswith("tokens") else value_of(text)
     return found
 
 
@@ -75,6 +78,28 @@ def value_of(text: str) -> Any:
         return jsonlib.loads(text)
     except ValueError:
         return {"None": None, "True": True, "False": False}.get(text, text)
+
+
+def check_text(corpus: Any) -> None:
+    """Refuse a corpus that holds nothing, before a base is loaded for it.
+
+    Raises:
+        DataError: it is not there, cannot be read, or every record of it is empty.
+    """
+    from addenda.core.errors import DataError
+    from addenda.texts import texts
+
+    source = texts(corpus)
+    if next(iter(source), None) is None:
+        raise DataError(f"the corpus '{source.name}' is empty: there is no text in it")
+
+
+def _tokens(text: str) -> Any:
+    """A number of tokens as people write it; anything else is left for the setting to refuse."""
+    try:
+        return amount(text)
+    except ValueError:
+        return value_of(text)
 
 
 def fresh(base: Base, name: str, kind: str, options: dict[str, Any], seed: int) -> None:
@@ -108,7 +133,8 @@ def spoken(error: Exception) -> Exception:
     return error
 
 
-def show(out: Console, report: str, folder: Path | None) -> None:
-    """What was done, and what to do next."""
+def show(out: Console, report: str, folder: Path | None, then: str) -> None:
+    """What was done, and the command to go on with."""
     out.print(report, markup=False)
-    out.print(f"saved in {folder}; next: addenda generate PROMPT --plug {folder} --side-by-side", markup=False)
+    out.print(f"saved in {folder}", markup=False, soft_wrap=True)
+    show_next(out, then)

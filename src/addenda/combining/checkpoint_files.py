@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from addenda.combining.manifest import MANIFEST, Manifest
+from addenda.core.errors import AddendaError
 from addenda.files import check_place, read_json, replace_folder, write_text
 from addenda.tensorfile import write_tensors
 
@@ -26,6 +29,36 @@ def check_out(out: Path) -> None:
         FileError: it holds something else than an earlier merge.
     """
     check_place(out, _members(out), "merged checkpoint")
+
+
+def check_saving(config: Any, model: Any, tokenizer: Any) -> None:
+    """Find out before any weight is read whether what stands beside the weights can be saved.
+
+    Raises:
+        AddendaError: transformers will not save one of them; says which, why, and what to do.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for what, part in _beside(config, model, tokenizer):
+            try:
+                part.save_pretrained(folder)
+            except Exception as error:  # whatever transformers checks
+                told = " ".join(str(error).split())
+                raise AddendaError(
+                    f"nothing was merged: transformers will not save the base's {what} ({textwrap.shorten(told, 300)}); "
+                    f"mend it first (base.{_PLACE[what]})"
+                ) from error
+
+
+_PLACE = {"configuration": "model.config", "generation_config": "model.generation_config", "tokenizer": "tokenizer"}
+
+
+def _beside(config: Any, model: Any, tokenizer: Any) -> Iterator[tuple[str, Any]]:
+    """What stands beside the weights, as far as there is any."""
+    yield "configuration", config
+    if getattr(model, "generation_config", None) is not None:
+        yield "generation_config", model.generation_config
+    if tokenizer is not None:
+        yield "tokenizer", tokenizer
 
 
 def _members(out: Path) -> set[str]:
@@ -70,11 +103,8 @@ def write_checkpoint(
         config = source.config()
         config.dtype = dtype
         config.architectures = [type(model).__name__]
-        config.save_pretrained(folder)
-        if getattr(model, "generation_config", None) is not None:
-            model.generation_config.save_pretrained(folder)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
+        for _, part in _beside(config, model, tokenizer):
+            part.save_pretrained(folder)
         manifest = finish(folder)
         names = (*sorted(entry.name for entry in folder.iterdir()), MANIFEST)
         manifest.files = list(names)

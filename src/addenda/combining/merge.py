@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from addenda.bases.folding import Folding
+from addenda.bases.gguf_file import plain_config
 from addenda.combining import approximate as nearest
 from addenda.combining.approximate import Approximation
-from addenda.combining.checkpoint_files import check_out, write_checkpoint
+from addenda.combining.checkpoint_files import check_out, check_saving, write_checkpoint
 from addenda.combining.gguf.write import Written, convert
 from addenda.combining.gguf.write import check as check_gguf
 from addenda.combining.manifest import Manifest, Merged, Width
@@ -114,9 +115,10 @@ def merge(
     if format not in FORMATS:
         raise AddendaError(f"format is one of {known(format, FORMATS)}; got {format!r}")
     if format == "gguf":
-        check_gguf(base.model.config, base.tokenizer, gguf_type)
+        check_gguf(base.host.config, base.tokenizer, gguf_type)
     written = _dtype(dtype) or base.host.dtype()
     check_out(Path(out))
+    check_saving(plain_config(base.host.config), base.host.model, base.tokenizer)
     folding = Folding(base.host, multiple, written)
     gated = [name for name in sorted(weights) if nearest.can(base.modules[name])] if approximate else []
     if approximate and not gated:
@@ -128,7 +130,7 @@ def merge(
     units = _refitted(base, weights, fitted)
     for name in sorted(weights):
         _fold(folding, base.modules[name], weights[name], units.get(name))
-    files, size = write_checkpoint(base.model, base.tokenizer, folding, Path(out), written, shard_bytes, finish)
+    files, size = write_checkpoint(base.host.model, base.tokenizer, folding, Path(out), written, shard_bytes, finish)
     shape = base.anatomy.ffn
     return MergeReport(
         names=tuple(sorted(weights)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
+from addenda.bases.gguf_file import plain_config
+from addenda.bases.wrappers import plain_name
 from addenda.core.errors import DataError
 from addenda.core.state import evaluating
 from addenda.encoding import Encoder
@@ -159,10 +160,10 @@ def _cast_logits(base: Base, rows: Sequence[Tensor], dtype: torch.dtype) -> list
 @contextlib.contextmanager
 def _copy(base: Base, dtype: torch.dtype) -> Iterator[Any]:
     """The bare base once more, in another dtype."""
-    config = copy.deepcopy(base.model.config)
+    config = plain_config(base.host.config)
     implementation = base.model.config._attn_implementation
     model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=implementation)
-    model.load_state_dict(base.model.state_dict())
+    model.load_state_dict({plain_name(name): value for name, value in base.host.model.state_dict().items()})
     yield model.to(base.host.device_at(base.host.table.layers + ".0")).eval()
 
 

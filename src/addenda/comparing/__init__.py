@@ -1,1 +1,1 @@
-"""Comparing: every way to give a model knowledge, at one budget, measured alike: what it learns, forgets and costs."""
+"""Every way to give a model knowledge, compared at one budget: what it learns, forgets and costs."""

@@ -91,7 +91,7 @@ def compare(
         learning: held-out text of the same subject.
         forgetting: held-out text of what the base knew before.
         replay: text that stands for what the base knew before, for the methods that read some.
-        unrelated: text of other queries, on which a method had better do nothing; default: `forgetting`.
+        unrelated: text of other subjects, on which a method should change nothing; default: `forgetting`.
         methods: names in `comparing.methods`.
         out: folder for records, modules, `comparison.json`, plots and `report.html`.
         dtype: of the base, for every method; None: the checkpoint's own. What is trained is float32.

@@ -14,8 +14,8 @@ import torch
 from accelerate.tracking import GeneralTracker
 
 from addenda.comparing.cost import DECODED
-from addenda.comparing.peak import Peak
 from addenda.comparing.methods import Method, Size, equal_rank
+from addenda.comparing.peak import Peak
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import Ahead, Retrieved, beginning, first_documents
 from addenda.core.contracts import Kind

@@ -11,6 +11,7 @@ import numpy as np
 
 from addenda.encoding import Encoder
 from addenda.measuring.retrieval import PASSAGE, Passages
+from addenda.prompting import check_ids
 from addenda.texts import texts
 
 if TYPE_CHECKING:
@@ -84,4 +85,6 @@ def first_documents(base: Base, source: Any, tokens: int, *, close: bool = False
 
 
 def _ids(base: Base, text: str) -> np.ndarray:
-    return np.array(base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], np.int32)
+    ids = np.array(base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], np.int32)
+    check_ids(ids, base.vocabulary)
+    return ids

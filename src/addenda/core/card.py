@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 SCHEMA = 1
 #: fields in which a record of text may state its licence
@@ -28,6 +28,16 @@ class BaseRecord(_Record):
     model_type: str = Field(description="transformers' name of the architecture")
     fingerprint: str = Field(description="sha256 over architecture fields and parameters rounded to bfloat16")
     parameters: int = Field(ge=0, description="number of parameters of the base")
+    architecture: dict[str, Any] | None = Field(
+        default=None, description="the architecture fields of the fingerprint, so that a wrong base can be told apart"
+    )
+    body: str | None = Field(default=None, description="sha256 over all parameters but the embedding and the head")
+
+    @model_serializer(mode="wrap")
+    def _without_blanks(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
+        """Cards of the first version do not have the last two: written again they are the same bytes."""
+        blank = {name for name in ("architecture", "body") if getattr(self, name) is None}
+        return {name: value for name, value in write(self).items() if name not in blank}
 
 
 class DataRecord(_Record):

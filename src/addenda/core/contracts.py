@@ -23,7 +23,7 @@ from addenda.core.state import KeyValues, compiling
 from addenda.core.units import Units
 
 if TYPE_CHECKING:
-    from addenda.core.gates import ContextGate
+    from addenda.core.gate import Gate
 
 # Above this share of live tokens the dense product is cheaper than gathering rows.
 SPARSE_BELOW = 0.6
@@ -248,6 +248,14 @@ def _and(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a & b
 
 
+class ClassifyingAdapter(AddingAdapter):
+    """An adding adapter with a score per token that training teaches, by cross-entropy, to tell subject from replay."""
+
+    @abstractmethod
+    def classified(self, x: Tensor) -> Tensor:
+        """The score [R, T] for x [R, T, D_in]: the log-odds that a token is of the subject."""
+
+
 class ReplacingAdapter(Adapter):
     """An adapter that is given its site's output and returns another one, and may keep state as the text is read."""
 
@@ -369,7 +377,7 @@ class Kind(ABC):
             AddendaError: the options do not fit the anatomy.
         """
 
-    def gate_of(self, anatomy: Anatomy) -> ContextGate | None:
+    def gate_of(self, anatomy: Anatomy) -> Gate | None:
         """The gate of the whole module, for kinds that have one."""
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from torch.autograd.graph import increment_version
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from addenda.core.card import Card
-from addenda.core.contracts import Adapter, Kind, ReplacingAdapter
+from addenda.core.contracts import Adapter, ClassifyingAdapter, Kind, ReplacingAdapter
 from addenda.core.errors import AddendaError
-from addenda.core.gates import ClassifyingAdapter, ContextGate
+from addenda.core.gate import Gate
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 RESERVED = frozenset({"base", "off"})
@@ -79,12 +80,12 @@ register_optimizer_step_post_hook(_after_step)
 class KnowledgeModule(nn.Module):
     """What is trained, saved, plugged and served; `.parameters()` are its own and nothing of the base.
 
-    `adapter(site_key)` gives the adapter at a site, `gate` the module's context gate if it has one, `card` its
+    `adapter(site_key)` gives the adapter at a site, `gate` the module's own gate if it has one, `card` its
     description.
     """
 
     def __init__(
-        self, name: str, kind: Kind, adapters: Mapping[str, Adapter], card: Card, gate: ContextGate | None = None
+        self, name: str, kind: Kind, adapters: Mapping[str, Adapter], card: Card, gate: Gate | None = None
     ) -> None:
         super().__init__()
         self.name = check_name(name)
@@ -96,7 +97,9 @@ class KnowledgeModule(nn.Module):
         #: whether something of it changes per row as the text is read
         self.stateful = gate is not None or any(isinstance(a, ReplacingAdapter) for a in adapters.values())
         #: whether training asks something of it to tell subject from replay, with the weight `gate_weight`
-        self.classifies = gate is not None or any(isinstance(a, ClassifyingAdapter) for a in adapters.values())
+        self.classifies = (gate is not None and gate.taught) or any(
+            isinstance(a, ClassifyingAdapter) for a in adapters.values()
+        )
         self.probe: list[int] | None = None
         #: set by the plug: writes the module's folder (this floor knows no files)
         self.writer: Callable[[KnowledgeModule, Path], Path] | None = None
@@ -127,7 +130,7 @@ class KnowledgeModule(nn.Module):
         return (key.replace("/", ".") for key in self.adapters)
 
     def gates(self) -> dict[str, Any]:
-        """What has a threshold: the module's context gate under the key "gate", or adapters under their sites' keys."""
+        """What has a threshold: the module's own gate under the key "gate", or adapters under their sites' keys."""
         if self.gate is not None:
             return {"gate": self.gate}
         found = {key: self.adapter(key) for key in self.sites()}
@@ -184,6 +187,34 @@ class KnowledgeModule(nn.Module):
             raise AddendaError(f"module '{self.name}' belongs to no base; make it with base.new or base.plug")
         return self.writer(self, Path(folder))
 
-    def extra_repr(self) -> str:
-        """What `print` shows beside the adapters."""
-        return f"name={self.name!r}, kind={self.kind}, parameters={self.size():,}"
+    def __repr__(self) -> str:
+        """One line: name, kind with what is not its default, size, base, training."""
+        kind: Any = self.kind
+        chosen = [
+            f"{one.name}={getattr(kind, one.name)!r}" for one in fields(kind) if getattr(kind, one.name) != one.default
+        ]
+        tokens = sum(run.tokens for run in self.card.training)
+        trained = f"trained on {tokens:,} tokens" if self.card.training else "not trained"
+        return (
+            f"KnowledgeModule({self.name}: {type(kind).__name__}({', '.join(chosen)}), {self.size():,} parameters "
+            f"at {len(self.adapters)} sites, {trained})"
+        )
+
+
+class Plugged(Mapping[str, KnowledgeModule]):
+    """A read-only view of modules by name; printed one a line. Not a dict of its own: compilers trace plain ones only."""
+
+    def __init__(self, modules: Mapping[str, KnowledgeModule]) -> None:
+        self._held = modules
+
+    def __getitem__(self, name: str) -> KnowledgeModule:
+        return self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __repr__(self) -> str:
+        return "{" + ",\n ".join(f"{name!r}: {module!r}" for name, module in self.items()) + "}"

@@ -54,6 +54,11 @@ class Share:
 Piece = tuple[tuple[int, ...], Any]
 
 
+def select_rows(state: Any, rows: Tensor) -> Any:
+    """The state of other rows, in the order given, from a tensor with rows first or an object that has `select`."""
+    return state.index_select(0, rows.to(state.device)) if isinstance(state, Tensor) else state.select(rows)
+
+
 class RowStates:
     """The state of an adapter for the rows of a batch that have one, in pieces: rows that are computed together.
 
@@ -88,9 +93,7 @@ class RowStates:
             places = [place for _, place in mine]
             if places != list(range(len(held))):
                 rows = torch.tensor(places)
-                state = (
-                    state.index_select(0, rows.to(state.device)) if isinstance(state, Tensor) else state.select(rows)
-                )
+                state = select_rows(state, rows)
             found.append((tuple(new for new, _ in mine), state))
         return found
 
@@ -147,13 +150,14 @@ class Call:
         mask: Tensor | None = None,
         states: dict[Any, Any] | None = None,
         watch: Watch | None = None,
+        starts: Tensor | None = None,
     ) -> None:
         watch = Watch() if watch is None else watch
         self.shares = shares
         self.batch = batch
         self.length = length
         self.mask = mask
-        self.documents = watch.documents
+        self.starts = starts
         self.states: dict[Any, Any] = states if states is not None else {}
         self.next_states: dict[Any, Any] = {}
         self.gates: dict[str, Tensor] = {}
@@ -174,7 +178,7 @@ class Call:
         for share in self.shares:
             share.rows, share.weight = _on(share.rows, device), _on(share.weight, device)
         self.gates = {name: gate.to(device) for name, gate in self.gates.items()}
-        self.mask, self.documents = _on(self.mask, device), _on(self.documents, device)
+        self.mask, self.starts = _on(self.mask, device), _on(self.starts, device)
 
     def rows_of(self, tensor: Tensor, share: Share) -> Tensor:
         """The share's rows of a batch-first tensor."""
@@ -183,6 +187,10 @@ class Call:
     def mask_of(self, share: Share) -> Tensor | None:
         """Real tokens [R, T] of the share's rows, or None where every token is real."""
         return None if self.mask is None else self.rows_of(self.mask, share)
+
+    def starts_of(self, share: Share) -> Tensor | None:
+        """Where documents begin [R, T] in the share's rows, or None where none does but at a text's beginning."""
+        return None if self.starts is None else self.rows_of(self.starts, share)
 
     def weight_of(self, share: Share) -> float | Tensor:
         """The share's weight, with the module's own gate folded in: a number, [R, 1, 1] or [R, T, 1]."""

@@ -158,10 +158,10 @@ class LocasMLP(Slots):
     """A memory of `rank` slots beside each plain FFN, for `addenda.memorize`; `addenda.merge` folds it into the base.
 
     `memorize` writes it in closed form: a slot for each token and layer, whose key is what enters the FFN there and whose
-    value is the gradient of the chunk's log-probability there, `eps` long over all layers; when no slot is free, those there are
-    get compressed to half (`compress`: `published` NL-SVD, `oriented`, or `refit` by least squares). It can be trained by
-    gradient steps as well; `init` says from which keys, as for `LocasGLU`; values start at zero. `activation` is the
-    base's own, or `relu`.
+    value is the gradient of the chunk's log-probability there, `eps` long over all layers. When no slot is free, the
+    slots are compressed to half their number (`compress`: `published` NL-SVD, `oriented`, or `refit` by least squares).
+    It can be trained by gradient steps as well; `init` says from which keys, as for `LocasGLU`. Values start at zero.
+    `activation` is the base's own, or `relu`.
 
     Source: Locas 2026, arXiv:2602.05085, "Locas-MLP" and "NL-SVD". Differs: the compressions `oriented` and `refit`; and
     one backward pass over a whole chunk, so that a token's gradient counts the later tokens of the chunk as well.

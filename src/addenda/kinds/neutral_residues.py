@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.contracts import GatedAdapter, into
-from addenda.core.gates import ClassifyingAdapter, ContextGate
+from addenda.core.contracts import ClassifyingAdapter, GatedAdapter, into
+from addenda.core.gate import Gate
+from addenda.core.gates import GATES, gate_site
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
 from addenda.core.sized import SizedKind
@@ -96,7 +97,7 @@ class NeutralResidues(SizedKind):
     arXiv:2410.02744. Differs: the context gate, and the threshold of both gates that shut.
     """
 
-    gate: Literal["token", "context", "sigmoid"] = "context"
+    gate: Literal["token", "context", "document", "sigmoid"] = "context"
     read_at: int | None = None
     init: Literal["small", "he"] = "small"
 
@@ -106,10 +107,10 @@ class NeutralResidues(SizedKind):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check(
-            self.gate in ("token", "context", "sigmoid"),
-            f"gate is 'token', 'context' or 'sigmoid'; got {self.gate!r}",
+            self.gate in ("token", "context", "document", "sigmoid"),
+            f"gate is 'token', 'context', 'document' or 'sigmoid'; got {self.gate!r}",
         )
-        self.check(self.read_at is None or self.gate == "context", "read_at belongs to gate='context'")
+        self.check(self.read_at is None or self.gate in GATES, "read_at belongs to gate='context' and gate='document'")
         self.check(self.init in ("small", "he"), f"init is 'small' or 'he'; got {self.init!r}")
 
     @property
@@ -117,18 +118,11 @@ class NeutralResidues(SizedKind):
         """1.0 for token gates; the others are shut by their own penalty, and the loss would only slow learning."""
         return 1.0 if self.gate == "token" else 0.0
 
-    def _first(self, anatomy: Anatomy) -> int:
-        if self.gate != "context":
-            return 0
-        first = anatomy.layers // 3 if self.read_at is None else self.read_at
-        self.check(0 <= first < anatomy.layers, f"read_at is a layer from 0 to {anatomy.layers - 1}; got {first}")
-        return first
-
     def adapters(self, anatomy: Anatomy) -> Mapping[str, NeutralAdapter]:
         """One adapter beside the FFN of each layer, from the gate's layer up."""
-        first = self._first(anatomy)
+        first = gate_site(anatomy, Seam.FFN, self.read_at).layer if self.gate in GATES else 0
         sites = [site for site in anatomy.at(Seam.FFN) if site.layer >= first]
-        # a context gate leaves the layers below it out: they cannot know it yet
+        # a module's own gate leaves the layers below it out: they cannot know it yet
         per_unit = 3 * anatomy.width * len(sites) / anatomy.layers
         hidden = self.hidden(anatomy, per_unit)
         sizes, he = (anatomy.width, hidden, anatomy.layers), self.init == "he"
@@ -136,9 +130,6 @@ class NeutralResidues(SizedKind):
             return {site.key: SigmoidAdapter(*sizes, he=he) for site in sites}
         return {site.key: NeutralAdapter(*sizes, token_gate=self.gate == "token", he=he) for site in sites}
 
-    def gate_of(self, anatomy: Anatomy) -> ContextGate | None:
-        """The context gate, if chosen."""
-        if self.gate != "context":
-            return None
-        site = next(site for site in anatomy.at(Seam.FFN) if site.layer == self._first(anatomy))
-        return ContextGate(site.key, site.layer, anatomy.width)
+    def gate_of(self, anatomy: Anatomy) -> Gate | None:
+        """The module's own gate, if one was chosen."""
+        return GATES[self.gate](gate_site(anatomy, Seam.FFN, self.read_at)) if self.gate in GATES else None

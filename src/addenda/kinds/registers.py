@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from addenda.core.contracts import AttentionAdapter, Kind, Reader, into
 from addenda.core.errors import AddendaError
-from addenda.core.gates import ContextGate
+from addenda.core.gate import Gate
+from addenda.core.gates import GATES, gate_site
 from addenda.core.site import Anatomy, Seam
 
 Mode = Literal["drop", "sum", "avg", "stack"]
@@ -84,7 +85,7 @@ class Registers(Kind):
     count: int = 128
     mode: Mode = "drop"
     init: Literal["zeros", "text"] = "zeros"
-    gate: Literal["joint", "neutral", "context"] = "joint"
+    gate: Literal["joint", "neutral", "context", "document"] = "joint"
     normalise: bool = True
 
     seam: ClassVar[Seam] = Seam.ATTENTION
@@ -95,7 +96,7 @@ class Registers(Kind):
         self.check(self.mode in ("drop", "sum", "avg", "stack"), f"mode is drop, sum, avg or stack; got {self.mode!r}")
         self.check(self.init in ("zeros", "text"), f"init is 'zeros' or 'text'; got {self.init!r}")
         self.check(
-            self.gate in ("joint", "neutral", "context"), f"gate is joint, neutral or context; got {self.gate!r}"
+            self.gate in ("joint", "neutral", *GATES), f"gate is joint, neutral, context or document; got {self.gate!r}"
         )
 
     @property
@@ -118,23 +119,18 @@ class Registers(Kind):
         """With `gate="joint"`."""
         return self.gate == "joint"
 
-    def _first(self, anatomy: Anatomy) -> int:
-        return anatomy.layers // 3 if self.gate == "context" else 0
-
     def adapters(self, anatomy: Anatomy) -> Mapping[str, RegisterAdapter]:
-        """One set of registers per layer; with a context gate from its layer up."""
+        """One set of registers per layer; with a gate of the module's own from its layer up."""
+        first = gate_site(anatomy, Seam.ATTENTION).layer if self.gate in GATES else 0
         return {
             site.key: RegisterAdapter(self.count, anatomy.width, anatomy.heads, self.mode, self.gate, self.normalise)
             for site in anatomy.at(Seam.ATTENTION)
-            if site.layer >= self._first(anatomy)
+            if site.layer >= first
         }
 
-    def gate_of(self, anatomy: Anatomy) -> ContextGate | None:
-        """The context gate, if chosen."""
-        if self.gate != "context":
-            return None
-        site = next(site for site in anatomy.at(Seam.ATTENTION) if site.layer == self._first(anatomy))
-        return ContextGate(site.key, site.layer, anatomy.width)
+    def gate_of(self, anatomy: Anatomy) -> Gate | None:
+        """The module's own gate, if one was chosen."""
+        return GATES[self.gate](gate_site(anatomy, Seam.ATTENTION)) if self.gate in GATES else None
 
     def start(self, adapters: Mapping[str, RegisterAdapter], ids: Tensor, reader: Reader) -> None:
         """Start from the residual stream over the first `count` tokens of `ids` [T].

@@ -112,7 +112,8 @@ def _pieces(tokenizer: Any, text: str, ids: list[int]) -> list[str]:
     """The text of each token; together they are the whole text where the tokenizer knows where each stands."""
     if not getattr(tokenizer, "is_fast", False):
         return [tokenizer.decode([one]) for one in ids]
-    spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    spans = [(0, 0)] * (len(ids) - len(coded)) + coded  # what opens the text stands for none of it
     words, at = [], 0
     for start, end in spans:
         if start == end:  # a special token stands for no text

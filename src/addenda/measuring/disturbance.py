@@ -47,9 +47,9 @@ class Disturbance:
     largest: float
     mean: float
     kl: Interval
+    worst: float
     agree: Interval
     by_layer: tuple[float, ...]
-    worst: float = math.nan
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -97,9 +97,9 @@ def disturbance(base: Base, modules: Names, texts: Any, *, tokens: int = TOKENS,
         largest=seen.largest,
         mean=seen.total / max(1, seen.numbers),
         kl=seen.divergence(),
+        worst=seen.worst(),
         agree=of_mean(seen.agree, seen.documents, SHARE),
         by_layer=tuple(float(a / max(1e-30, b)) for a, b in zip(seen.changed, seen.size, strict=True)),
-        worst=seen.worst(),
     )
 
 

@@ -111,7 +111,7 @@ def evaluate(
     limit: int | None = None,
     **settings: Any,
 ) -> Evaluation:
-    """Measure a base with modules on and off: whatever of the following is given.
+    """Measure a base with modules on and off, on the texts, tasks, facts and edits that are given.
 
     Before anything is scored, all that is asked for is opened, and a probe checks that every site of every selected module runs
     with its weight.

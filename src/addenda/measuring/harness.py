@@ -16,7 +16,9 @@ from lm_eval.api.registry import register_model
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from torch.nn.utils.rnn import pad_sequence
 
+from addenda import decoding, prompting
 from addenda.bases.devices import usable_device
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.state import evaluating
@@ -74,7 +76,33 @@ class AddendaLM(_HFLM):
 
     def _model_generate(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.base.using(self.weights), evaluating(self.base.model):
-            return super()._model_generate(*args, **kwargs)
+            return super()._model_generate(*args, **(decoding.form(self.base.model) | kwargs))
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **kwargs: Any
+    ) -> list[int]:
+        """As HFLM's, without the eos that some tokenizers close a text with; ids beyond the embeddings are refused."""
+        ids = prompting.unclosed(self.tokenizer, super().tok_encode(string, add_special_tokens, **kwargs), string)
+        prompting.check_ids(np.array(ids), self.base.vocabulary)
+        return ids[-left_truncate_len:] if left_truncate_len else ids
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As HFLM's, each row as `tok_encode` gives it: ids and mask, both [B, T]."""
+        if not prompting.marks(self.tokenizer)[1]:
+            return super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
+        rows = [torch.tensor(self.tok_encode(string)) for string in strings]
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=padding_side)
+        ids = pad_sequence(
+            rows, batch_first=True, padding_side=padding_side, padding_value=self.tokenizer.pad_token_id or 0
+        )
+        last = slice(-left_truncate_len if left_truncate_len else None, None)
+        return ids[:, last], mask[:, last]
 
 
 register_model("addenda")(AddendaLM)

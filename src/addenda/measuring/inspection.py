@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from addenda import storage
+from addenda.base_cost import BaseCost, cost_of
 from addenda.core.card import Card
 from addenda.core.errors import AddendaError
 from addenda.core.site import Anatomy, Seam
@@ -27,6 +28,8 @@ class PartSize:
     sites: int
     numbers: int
     bytes: int
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    """of its tensors, by their names within the layer"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class ModuleInspection:
 
 @dataclass(frozen=True)
 class BaseInspection:
-    """A base's anatomy: sizes, and how many sites it offers for each seam and layer."""
+    """A base's anatomy: sizes, and how many sites it offers for each seam and layer; on request what it costs here."""
 
     name: str
     fingerprint: str
@@ -59,25 +62,30 @@ class BaseInspection:
     device: str
     anatomy: Anatomy
     refusals: dict[str, str]
+    cost: BaseCost | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         anatomy = {key: value for key, value in asdict(self.anatomy).items() if key != "sites"}
         sites = {seam.value: [site.key for site in self.anatomy.at(seam)] for seam in Seam}
         plain = {key: getattr(self, key) for key in ("name", "fingerprint", "dtype", "device", "refusals")}
-        return {"base": plain.pop("name"), **plain, "anatomy": anatomy, "sites": sites}
+        cost = {} if self.cost is None else {"cost": self.cost.as_dict()}
+        return {"base": plain.pop("name"), **plain, "anatomy": anatomy, "sites": sites, **cost}
 
 
 Inspection = ModuleInspection | BaseInspection
 
 
-def inspect(target: Base | str | Path, *, base: Base | None = None, text: str | None = None) -> Inspection:
+def inspect(
+    target: Base | str | Path, *, base: Base | None = None, text: str | None = None, cost: bool = False
+) -> Inspection:
     """What a base offers, or what a module is and, with `text`, where it acts.
 
     Args:
         target: a base, or a module's folder or hub id.
         base: the base that a module is plugged into, for as long as this takes; needed for `text` and for PEFT folders.
         text: what the module is watched on.
+        cost: of a base: find out by a probe of a few seconds what it costs on this machine (`addenda.cost_of`).
 
     Raises:
         FileError: it is no module's folder, or malformed, or made for another base; lists everything wrong.
@@ -87,7 +95,7 @@ def inspect(target: Base | str | Path, *, base: Base | None = None, text: str | 
     if not isinstance(target, str | Path):
         if text is not None:
             raise AddendaError("a text shows where a module acts, and a base was given: give the module's folder")
-        return _of_base(target)
+        return _of_base(target, cost_of(target) if cost else None)
     folder = storage.resolve(target, None)
     if text is None and not storage.is_peft_folder(folder):
         return _of_module(*storage.load_folder(folder))
@@ -114,6 +122,7 @@ def _of_module(card: Card, tensors: Mapping[str, Tensor]) -> ModuleInspection:
             len({name.rsplit(".", 1)[0] for name, _ in members}),
             sum(tensor.numel() for _, tensor in members),
             sum(tensor.numel() * tensor.itemsize for _, tensor in members),
+            {_within(name): tuple(tensor.shape) for name, tensor in members},
         )
         for at, members in sorted(parts.items(), key=lambda part: _order(part[0]))
     )
@@ -121,11 +130,17 @@ def _of_module(card: Card, tensors: Mapping[str, Tensor]) -> ModuleInspection:
     return ModuleInspection(card, sizes, ", ".join(dtypes))
 
 
-def _of_base(base: Base) -> BaseInspection:
+def _of_base(base: Base, cost: BaseCost | None) -> BaseInspection:
     refusals = {seam.value: why for seam in Seam if (why := base.host.refusal(seam)) is not None}
     dtype = str(base.host.dtype()).removeprefix("torch.")
     device = str(base.device)
-    return BaseInspection(base.name, base.fingerprint, dtype, device, base.anatomy, refusals)
+    return BaseInspection(base.name, base.fingerprint, dtype, device, base.anatomy, refusals, cost)
+
+
+def _within(name: str) -> str:
+    """A tensor's name without its layer."""
+    words = name.split(".")
+    return ".".join(words[2:] if words[0] == "layers" else words[1:])
 
 
 def _order(at: str) -> tuple[int, str]:

@@ -143,8 +143,8 @@ def calibrate(
     gates = _gates(base, name)
     source = _source(texts)
     with torch.no_grad(), _kept_on_error(_buffers(gates)):
-        for threshold in _buffers(gates).values():
-            threshold.zero_()
+        for key, threshold in _buffers(gates).items():
+            threshold.fill_(torch.inf if key == "gate" else 0.0)  # a module's own gate is read whole, and shut
         values, weights = _values(base, name, gates, source, lengths, tokens)
         found = _thresholds(values, weights, share, per)
         for key, threshold in _buffers(gates).items():
@@ -276,8 +276,8 @@ def _values(
         if "gate" in gates:
 
             def observer(share: Share, site: str, **facts: Any) -> None:
-                if share.name == name and site == gates["gate"].site and isinstance(facts.get("gate"), Tensor):
-                    seen["gate"] = facts["gate"]
+                if share.name == name and site == gates["gate"].site and isinstance(facts.get("statistic"), Tensor):
+                    seen["gate"] = facts["statistic"]
 
             # what the gate reads lies below all that the module changes
             stack.enter_context(base.using({name: 1.0}))

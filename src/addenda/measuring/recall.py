@@ -95,7 +95,7 @@ def recall(
     written: bool = True,
     batch_tokens: int = BATCH_TOKENS,
 ) -> Recall:
-    """Ask about facts with modules on and off, no text in the window.
+    """Ask about facts with modules on and off, without their text in the window.
 
     Args:
         base: as `addenda.attach` gives it, with a tokenizer; its own selection is put back after.

@@ -26,7 +26,7 @@ NAMED = 3
 
 
 def record(base: Base, found: Evaluation) -> list[Measure]:
-    """Put what was found into the card of the one module that acted; `module.save` then writes it down.
+    """Put what was measured into the card of the one module that acted; `module.save` then writes it to disk.
 
     A measure that the card has of the same name on the same text, task or file is replaced.
 

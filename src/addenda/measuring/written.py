@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from addenda import decoding
 from addenda.core.state import evaluating
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ def continued(
     room = None if base.context is None else max(1, base.context - tokens)
     given = [ids if room is None else ids[-room:] for ids in prompts]
     order = sorted(range(len(given)), key=lambda at: len(given[at]))
-    ended = base.model.generation_config.eos_token_id
-    stops = set(ended if isinstance(ended, list) else [ended])
+    stops = decoding.end_ids(base.model, base.tokenizer)
     tokenizer = base.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     found: dict[int, list[int]] = {}
@@ -54,10 +54,10 @@ def continued(
             ids[row, longest - len(given[at]) :], mask[row, longest - len(given[at]) :] = given[at], 1
         with evaluating(base.model):
             out = base.model.generate(
-                input_ids=ids.to(base.device), attention_mask=mask.to(base.device), max_new_tokens=tokens, pad_token_id=pad,
-                do_sample=False, temperature=None, top_k=None, top_p=None, repetition_penalty=1.0, num_beams=1,
-                return_dict_in_generate=False,
-            )  # fmt: skip
+                input_ids=ids.to(base.device),
+                attention_mask=mask.to(base.device),
+                **decoding.settings(base.model, tokenizer, max_new_tokens=tokens),
+            )
         for at, row in zip(part, out[:, longest:].tolist(), strict=True):
             found[at] = row[: next((place for place, one in enumerate(row) if one in stops), len(row))]
     return [found[at] for at in range(len(given))]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from addenda.core.errors import AddendaError
-from addenda.showing.generating import continue_ids, sampling_from
+from addenda.prompting import chats, check_ids, prompt_ids, templated
+from addenda.showing.generating import continue_ids, sampling_of
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -17,23 +18,25 @@ if TYPE_CHECKING:
 class Conversation:
     """Turns under the current selection, which may change between them.
 
-    Without a chat template, or with `plain`, the history is running text that the base goes on writing. Where the
-    history outgrows the base's context its oldest turns are left out; `forgotten` counts them.
+    Without a chat template that the model has learned, or with `raw`, the history is running text that the base goes on
+    writing; raw=False takes the template in any case. Where the history outgrows the base's context its oldest turns are left
+    out; `forgotten` counts them. `settings` are fields of `Sampling`; what is not given is as the model's generation_config
+    draws, else the likeliest token.
     """
 
-    def __init__(self, base: Base, system: str | None = None, *, plain: bool = False, **settings: Any) -> None:
+    def __init__(self, base: Base, system: str | None = None, *, raw: bool | None = None, **settings: Any) -> None:
         if base.tokenizer is None:
             raise AddendaError("a conversation needs a tokenizer: addenda.attach(model, tokenizer)")
         self.base = base
-        self.sampling = sampling_from(settings)
-        self.system, self.plain = system, plain
+        self.sampling = sampling_of(base, settings)
+        self.system, self.raw = system, raw
         self.messages: list[dict[str, str]] = []
         self.forgotten = 0
 
     @property
     def templated(self) -> bool:
         """Whether turns go through the tokenizer's chat template."""
-        return not self.plain and getattr(self.base.tokenizer, "chat_template", None) is not None
+        return chats(self.base.tokenizer) if self.raw is None else not self.raw
 
     def reset(self) -> None:
         """Forget every turn."""
@@ -61,23 +64,20 @@ class Conversation:
         most = self.base.context
         room = None if most is None else most - min(self.sampling.max_tokens, most // 2)
         for first in range(0, len(self.messages), 2):
-            prompt = self._prompt(self.messages[first:])
-            ids = torch.tensor(self.base.tokenizer(prompt, add_special_tokens=not self.templated)["input_ids"])
+            ids, prompt = self._prompt(self.messages[first:])
             if room is None or len(ids) <= room:
                 self.forgotten = first
-                return ids, prompt
+                row = torch.tensor(ids)
+                check_ids(row, self.base.vocabulary)
+                return row, prompt
         raise AddendaError(f"what you said does not fit the base's context of {most} tokens; say less")
 
-    def _prompt(self, turns: list[dict[str, str]]) -> str:
+    def _prompt(self, turns: list[dict[str, str]]) -> tuple[list[int], str]:
         opening = [] if self.system is None else [{"role": "system", "content": self.system}]
-        if not self.templated:
-            return "".join(turn["content"] + ("" if turn["role"] == "user" else "\n") for turn in [*opening, *turns])
-        try:
-            return self.base.tokenizer.apply_chat_template(
-                [*opening, *turns], tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # noqa: BLE001 - templates raise what they like
-            raise AddendaError(f"the chat template refuses the conversation: {error}") from None
+        if self.templated:
+            return templated(self.base.tokenizer, [*opening, *turns])
+        text = "".join(turn["content"] + ("" if turn["role"] == "user" else "\n") for turn in [*opening, *turns])
+        return prompt_ids(self.base.tokenizer, text), text
 
 
 def _streamer(tokenizer: Any, hear: Callable[[str], None]) -> Any:

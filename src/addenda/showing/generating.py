@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from addenda import decoding
 from addenda.core.errors import AddendaError, known
 from addenda.core.state import evaluating
 from addenda.selection import Names, weights_of
@@ -28,6 +29,8 @@ class Sampling:
     """draw among so many likeliest tokens"""
     top_p: float | None = None
     """draw among the likeliest tokens that make up this share"""
+    min_p: float | None = None
+    """draw among tokens at least so likely, as a share of the likeliest"""
     repetition_penalty: float = 1.0
     """above 1: tokens that were there already become less likely"""
     seed: int = 0
@@ -38,9 +41,10 @@ class Sampling:
         self._check(self.temperature >= 0, "temperature", "not negative")
         self._check(self.top_k is None or self.top_k >= 1, "top_k", "at least 1, or None")
         self._check(self.top_p is None or 0 < self.top_p <= 1, "top_p", "a share above 0, up to 1")
+        self._check(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "a share from 0 to 1")
         self._check(self.repetition_penalty > 0, "repetition_penalty", "positive")
-        drawn = self.top_k is not None or self.top_p is not None
-        self._check(self.temperature > 0 or not drawn, "temperature", "above 0 where top_k or top_p is given")
+        drawn = any(limit is not None for limit in (self.top_k, self.top_p, self.min_p))
+        self._check(self.temperature > 0 or not drawn, "temperature", "above 0 where top_k, top_p or min_p is given")
 
     def _check(self, holds: bool, name: str, wanted: str) -> None:
         if not holds:
@@ -54,9 +58,18 @@ class Sampling:
             "temperature": self.temperature if drawn else None,
             "top_k": (self.top_k or 0) if drawn else None,
             "top_p": (self.top_p or 1.0) if drawn else None,
+            "min_p": self.min_p if drawn else None,
             "repetition_penalty": self.repetition_penalty,
-            "num_beams": 1,
         }
+
+    def __str__(self) -> str:
+        if not self.temperature:
+            how = "the likeliest token each time"
+        else:
+            limits = {name: getattr(self, name) for name in ("top_k", "top_p", "min_p")}
+            said = "".join(f", {name} {value:g}" for name, value in limits.items() if value is not None)
+            how = f"drawn at temperature {self.temperature:g}{said}"
+        return how + (f", repetition penalty {self.repetition_penalty:g}" if self.repetition_penalty != 1 else "")
 
 
 @dataclass(frozen=True)
@@ -68,26 +81,44 @@ class Continuation:
     tokens: int
     ended: bool
 
+    @property
+    def ended_at_once(self) -> bool:
+        """Whether nothing was written, for the first token already ended the text."""
+        return self.ended and not self.text.strip()
 
-def generate(base: Base, prompts: Iterable[str], **settings: Any) -> list[Continuation]:
-    """Continue prompts under the current selection, each as if it were alone.
+
+def generate(
+    base: Base, prompts: Iterable[str], *, system: str | None = None, raw: bool | None = None, **settings: Any
+) -> list[Continuation]:
+    """Answer prompts under the current selection, or go on with them; each as if it were alone.
 
     Args:
         base: with a tokenizer; what is selected in this thread is what writes.
         prompts: texts.
+        system: what the model is told first, in the chat's form.
+        raw: True: go on with the prompts as they stand; False: ask them in the chat's form; None: in the chat's form where
+            the model has learned one.
         settings: fields of `Sampling`.
 
     Raises:
-        AddendaError: there is no tokenizer, a setting is out of range, or a prompt fills the base's context.
+        AddendaError: there is no tokenizer, a setting is out of range, or a prompt fills the base's context; or there is a
+            system text, or raw=False, and no chat template.
+        DataError: the model has no embedding for a token of a prompt.
     """
     sampling = sampling_from(settings)
-    return [_continue(base, prompt, sampling) for prompt in prompts]
+    return [continue_ids(base, base.tokenize(prompt, system=system, raw=raw), prompt, sampling) for prompt in prompts]
 
 
 def side_by_side(
-    base: Base, prompts: Iterable[str], columns: Mapping[str, Names], **settings: Any
+    base: Base,
+    prompts: Iterable[str],
+    columns: Mapping[str, Names],
+    *,
+    system: str | None = None,
+    raw: bool | None = None,
+    **settings: Any,
 ) -> list[dict[str, Continuation]]:
-    """Continue each prompt under several selections, by column: `{"base": {}, "pubmed": {"pubmed": 1.0}}`.
+    """Answer each prompt under several selections, by column: `{"base": {}, "pubmed": {"pubmed": 1.0}}`.
 
     Raises:
         AddendaError: as `generate`; or a column names what is not plugged.
@@ -96,10 +127,10 @@ def side_by_side(
     chosen = {column: weights_of(names) for column, names in columns.items()}
     rows = []
     for prompt in prompts:
-        row = {}
+        ids, row = base.tokenize(prompt, system=system, raw=raw), {}
         for column, weights in chosen.items():
             with base.using(weights):
-                row[column] = _continue(base, prompt, sampling)
+                row[column] = continue_ids(base, ids, prompt, sampling)
         rows.append(row)
     return rows
 
@@ -117,8 +148,19 @@ def sampling_from(settings: Mapping[str, Any]) -> Sampling:
     return Sampling(**settings)
 
 
-def _continue(base: Base, prompt: str, sampling: Sampling, streamer: Any = None) -> Continuation:
-    return continue_ids(base, base.tokenize(prompt), prompt, sampling, streamer)
+def sampling_of(base: Base, changes: Mapping[str, Any]) -> Sampling:
+    """How the model's own generation_config draws tokens, with changes; the likeliest token where it says nothing of that.
+
+    Its repetition penalty is left out: what stands in the conversation may be said again.
+
+    Raises:
+        AddendaError: as `sampling_from`.
+    """
+    own = base.model.generation_config
+    drawn = bool(own.do_sample) and changes.get("temperature", 1.0) > 0
+    names = ("temperature", "top_k", "top_p", "min_p") if drawn else ()
+    said = {name: value for name in names if (value := getattr(own, name, None))}
+    return sampling_from(({"temperature": 1.0} if drawn else {}) | said | dict(changes))
 
 
 @torch.no_grad()
@@ -137,19 +179,14 @@ def continue_ids(base: Base, ids: torch.Tensor, prompt: str, sampling: Sampling,
             f"the prompt has {len(ids)} tokens and fills the base's context of {base.context}; shorten it"
         )
     row = ids[None].to(base.device)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     drawn_on = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=drawn_on), evaluating(model):
         torch.manual_seed(sampling.seed)
         out = model.generate(
             input_ids=row,
             attention_mask=torch.ones_like(row),
-            max_new_tokens=room,
-            pad_token_id=pad,
             streamer=streamer,
-            **sampling.options(),
+            **decoding.settings(model, tokenizer, max_new_tokens=room, **sampling.options()),
         )[0, len(ids) :]
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends])
-    ended = bool(len(out)) and int(out[-1]) in ends
+    ended = bool(len(out)) and int(out[-1]) in decoding.end_ids(model, tokenizer)
     return Continuation(prompt, tokenizer.decode(out, skip_special_tokens=True), len(out), ended)

@@ -61,6 +61,7 @@ def make_tokenizer(work: Path, context: int = 2048) -> PreTrainedTokenizerFast:
         additional_special_tokens=extra,
         clean_up_tokenization_spaces=False,
         model_max_length=context,
+        chat_learned=False,  # the template is there to be trained on: pre-training has none of it
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

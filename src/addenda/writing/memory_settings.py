@@ -115,7 +115,10 @@ class MemorySettings:
                     "write='gradient'"
                 )
             return self.replay
-        quiet = any(m.classifies or (isinstance(m.kind, Slots) and not self.in_closed_form(m.kind)) for m in modules)
+        quiet = any(
+            m.classifies or m.gate is not None or (isinstance(m.kind, Slots) and not self.in_closed_form(m.kind))
+            for m in modules
+        )
         return "general_train" if quiet and not self.published else None
 
     def plain(self) -> dict[str, Any]:

@@ -255,14 +255,19 @@ def _check_used(modules: Mapping[str, Any], settings: Settings) -> None:
             for name in ("top_k", "context")
             if name in changed
         ]
-    if all(module.gate is None for module in modules.values()):
-        taught = any(module.classifies for module in modules.values())
-        whose = ", ".join(f"'{name}' ({type(module.kind).__name__})" for name, module in modules.items())
-        wrong += [
-            f"{told[name]} is for a context gate, which {whose} lacks: take a kind with gate='context', or leave it out"
-            for name in ("gate_weight", "gate_fit", "gate_lr")
-            if name in changed and not (name == "gate_weight" and taught)
-        ]
+    gates = [module.gate for module in modules.values()]
+    taught = any(module.classifies for module in modules.values())
+    used = {
+        "gate_weight": taught,
+        "gate_lr": any(gate is not None and gate.taught for gate in gates),
+        "gate_fit": any(gate is not None for gate in gates),
+    }
+    whose = ", ".join(f"'{name}' ({type(module.kind).__name__})" for name, module in modules.items())
+    wrong += [
+        f"{told[name]} is for a gate that {whose} lacks: it would change nothing, leave it out"
+        for name, needed in used.items()
+        if name in changed and not needed
+    ]
     if wrong:
         raise TrainingError("; ".join(wrong))
 

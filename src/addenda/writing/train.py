@@ -13,13 +13,12 @@ import torch
 
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import TrainingError
-from addenda.core.gates import PRIOR
 from addenda.encoding import Encoder, first_ids
 from addenda.files import check_place
 from addenda.storage import MEMBERS
 from addenda.writing import checkpoint
 from addenda.writing.distributed import Processes
-from addenda.writing.gate_fit import fit_gate
+from addenda.writing.gate_fit import fit_from_plan
 from addenda.writing.loop import Run
 from addenda.writing.plan import Plan, folder_of, make_plan
 from addenda.writing.prepare import prepared
@@ -147,12 +146,13 @@ def _start(base: Base, plan: Plan, processes: Processes) -> None:
             encoder = Encoder(base.tokenizer, base.vocabulary)
             ids = first_ids(encoder, plan.corpora[name], START_TOKENS)
             base.start_from_text(name, torch.from_numpy(ids).long())
-        asked = plan.replay is not None and plan.settings.gate_weight > 0
-        if asked and module.gate is not None and not bool(module.gate.prior):  # else it was trained before
-            module.gate.prior.fill_(PRIOR)
+        gate = module.gate
+        asked = plan.replay is not None and (plan.settings.gate_weight > 0 or (gate is not None and not gate.taught))
+        if asked and gate is not None and gate.fresh:  # else it was trained before
+            gate.begin()
             if plan.settings.gate_fit:
-                fit_gate(base, plan, name)
-        processes.share(module.parameters())
+                fit_from_plan(base, plan, name)
+        processes.share([*module.parameters(), *module.buffers()])
 
 
 def _report(base: Base, plan: Plan, run: Run, out: Path | None) -> TrainReport:

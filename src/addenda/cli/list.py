@@ -1,0 +1,83 @@
+"""`addenda list`: the modules on this machine, with what their cards say."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from addenda.cli import options as o
+from addenda.cli.answers import answering
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from addenda.module_folders import ListedModule
+
+
+def list(
+    folders: Annotated[
+        builtins.list[Path] | None,
+        typer.Argument(help="Folders to look in; default: runs.", metavar="[FOLDER]...", show_default=False),
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """List modules: name, kind, base, size, tokens trained on, what was gained and forgotten, gate, date and path.
+
+    Example: `addenda list runs`
+    """
+    with answering(json) as answer:
+        from addenda.module_folders import list_modules
+
+        listed = list_modules(*(folders or ()))
+        data = {"modules": [module.as_dict() for module in listed]}
+        where = ", ".join(map(str, folders or [Path("runs")]))
+        answer.give(data, lambda out: show(out, listed, where))
+
+
+def show(out: Console, listed: Sequence[ListedModule], where: str) -> None:
+    """A line a module, under its path, with its name where that is another; what cannot be read is told with its reason."""
+    from rich.table import Table
+    from rich.text import Text
+
+    readable = [module for module in listed if module.wrong is None]
+    if readable:
+        table = Table(
+            title=f"{len(readable)} modules under {where}", title_justify="left", box=None, padding=(0, 2, 0, 0)
+        )
+        for column in ("module", "kind", "gate", "base"):
+            table.add_column(column, overflow="fold")
+        for column in ("size", "trained", "learned", "forgot"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("made", no_wrap=True)
+        for module in readable:
+            named = "" if module.path.name == module.name else f" ({module.name})"
+            words = (f"{module.path}{named}", module.kind, module.gate or "", module.base)
+            numbers = (size(module.bytes), tokens(module.tokens), nats(module.gain), nats(module.forgot))
+            table.add_row(*map(Text, words), *numbers, module.created[:10])
+        out.print(table)
+    if not listed:
+        out.print(f"no module under {where}; addenda train makes one", markup=False)
+    for module in listed:
+        if module.wrong is not None:
+            out.print(module.wrong, markup=False, soft_wrap=True)
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that fits."""
+    units = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
+    return next((f"{count / unit:.1f} {name}" for unit, name in units if count >= unit), f"{count} B")
+
+
+def tokens(count: int) -> str:
+    """A number of tokens in short."""
+    units = ((10**6, "M"), (10**3, "k"))
+    return next((f"{count / unit:.3g}{name}" for unit, name in units if count >= unit), f"{count or ''}")
+
+
+def nats(value: float | None) -> str:
+    """A change in nats per token; nothing where it was not measured."""
+    return "" if value is None else f"{value:+.3f}"

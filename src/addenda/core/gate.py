@@ -1,0 +1,76 @@
+"""What a module's gate promises: read at one early site, one number per token for the whole module, state per row."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from addenda.core.site import Site
+
+
+@dataclass(frozen=True)
+class GateRows:
+    """Rows that a gate is fitted to: inputs of its site `x` [R, T, D], document numbers [R, T], and whose text it is."""
+
+    x: Tensor
+    documents: Tensor
+    subject: bool
+
+
+class Gate(nn.Module, ABC):
+    """One gate for a whole module: it reads the input of one early site, below everything that the module changes.
+
+    A token's statistic sums up what the document has said so far; the module acts where it exceeds `threshold`. Where
+    the gate is shut, and was on every earlier token of the document, logits stay bit-equal. A fresh gate is open.
+    """
+
+    #: whether the gate penalty goes on teaching it while the module learns; else it stays as it was fitted
+    taught: ClassVar[bool]
+    threshold: Tensor
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.site, self.layer = site.key, site.layer
+        self.register_buffer("threshold", torch.zeros((), dtype=torch.float32))
+
+    @property
+    @abstractmethod
+    def fresh(self) -> bool:
+        """Whether nothing ever told it subject from replay."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Be no longer fresh: training is about to ask it to tell subject from replay."""
+
+    @abstractmethod
+    def fit(self, rows: Iterable[GateRows], seed: int) -> None:
+        """Learn to tell the subject's rows from the others at once, before the module learns anything."""
+
+    @abstractmethod
+    def forward(
+        self, x: Tensor, state: Tensor | None = None, mask: Tensor | None = None, starts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The statistic of each token [R, T], float32, and the state after the last one.
+
+        Args:
+            x: input of the gate's site [R, T, D].
+            state: [R, n], what the call before returned for these rows; None where a text begins.
+            mask: [R, T], False on pads, which leave the state as it was.
+            starts: [R, T], True where a document begins; None where none does, but at the beginning of a text.
+        """
+
+    @abstractmethod
+    def amplitude(self, statistic: Tensor) -> Tensor:
+        """How far the gate is open for a statistic of that shape: exactly zero up to the threshold."""
+
+
+def starts_of(documents: Tensor) -> Tensor:
+    """Where documents begin [R, T], from document numbers [R, T]; a row begins with one."""
+    starts = torch.ones_like(documents, dtype=torch.bool)
+    starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    return starts
