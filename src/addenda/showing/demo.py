@@ -23,6 +23,7 @@ from addenda.measuring.activity import Activity, activity
 from addenda.plugging import load_base
 from addenda.showing.columns import Column, Measuring
 from addenda.showing.demo_report import Check, DemoReport
+from addenda.showing.foretelling import about, pace_of, stages
 from addenda.showing.replies import Prompt, replies
 from addenda.showing.scenes import SCENES, Scene, scene_of
 from addenda.showing.texts import mixed, openings
@@ -129,6 +130,7 @@ class _Work:
         """Everything but the page."""
         base, scene = self.base, self.scene
         print_before = fingerprint(base.model)
+        self._foretell()
         self.tell(f"measuring {base.name} as it is")
         with base.off():
             bare = self.held.logits()
@@ -177,6 +179,15 @@ class _Work:
             page=self.folder / "report.html",
             modules=saved,
         )
+
+    def _foretell(self) -> None:
+        """Tell what is about to be done, and how long it will take here."""
+        parts = list(stages(self.held, pace_of(self.held), self.tokens, len(self._prompts()), self._precision()))
+        self.tell(f"{self.base.name} is about to learn {self.scene.taught}, on {self._device()}, into {self.folder}:")
+        for what, seconds in parts:
+            self.tell(f"  {what}: about {about(seconds)}")
+        whole = about(sum(seconds for _, seconds in parts))
+        self.tell(f"  in all about {whole}; stop it whenever you like: the same command goes on where it stood")
 
     # -- training ----------------------------------------------------------------------------------------------
 
@@ -302,8 +313,6 @@ class _Work:
 
     def _facts(self, runs: dict[str, TrainReport]) -> dict[str, str]:
         base, scene, size, held = self.base, self.scene, self.size, self.held
-        device = base.device
-        on = f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
         run = next(iter(runs.values()))
         speeds = ", ".join(f"{name} {run.seconds:.0f} s" for name, run in runs.items())
         command = "addenda demo" + ("" if base.name == "tiny" else f" --base {base.name}")
@@ -320,10 +329,14 @@ class _Work:
             f"{1 - REPLAY:.0%} sample {scene.corpus}, {REPLAY:.0%} replay of {scene.replay}",
             "measured on": measured,
             "seed": f"{self.seed}, one run each",
-            "device": f"{on}, {str(base.host.dtype()).removeprefix('torch.')}, trained in {self._precision()}, "
+            "device": f"{self._device()}, {str(base.host.dtype()).removeprefix('torch.')}, trained in {self._precision()}, "
             f"torch {torch.__version__}",
             "training time": speeds,
         }
+
+    def _device(self) -> str:
+        device = self.base.device
+        return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
 
     def leave(self) -> None:
         """Unplug what the demo plugged."""
