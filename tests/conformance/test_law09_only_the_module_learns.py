@@ -88,7 +88,8 @@ def check_collected(subject: Subject, plain: Collector, again: Collector, alive:
         assert torch.equal(torch.stack(values), torch.stack(again.deltas[name])), "recomputing collects otherwise"
         assert not alive or float(torch.stack(values).detach().sum()) > 0
     assert {n: len(v) for n, v in plain.gates.items()} == {n: len(v) for n, v in again.gates.items()}
-    expected = {name: 1 for name in plain.deltas if subject.base.modules[name].gate is not None}
+    gates = {name: subject.base.modules[name].gate for name in plain.deltas}
+    expected = {name: 1 for name, gate in gates.items() if gate is not None and gate.taught}
     assert {n: len(v) for n, v in plain.gates.items() if n in expected} == expected
 
 

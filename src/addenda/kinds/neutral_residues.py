@@ -30,7 +30,7 @@ class NeutralAdapter(GatedAdapter):
 
     def __init__(self, width: int, hidden: int, layers: int, token_gate: bool, he: bool = False) -> None:
         super().__init__()
-        # variance 1/(dL) instead of He's 2/d: stays near the base longer (section 3.3 of the paper)
+        # small: variance 1/(dL), section 3.3 of the paper
         std = (width * layers) ** -0.5
         self.up = nn.Parameter(torch.randn(2 * hidden, width) * ((2 / width) ** 0.5 if he else std))
         self.down = nn.Parameter(torch.zeros(width, hidden))
@@ -84,22 +84,25 @@ class NeutralResidues(SizedKind):
     """Parallel gated FFN adapters that stay silent off their subject.
 
     Give `extra`, a share of the base's parameters (the paper uses 0.2), or `width`, hidden units per layer.
-    `gate="context"` is ours: one gate for the whole module, read at layer `read_at` (default: a third of the way up),
-    averaged over the document so far and cut at a threshold that `addenda.calibrate` can raise; the module acts from
-    that layer up. It takes some tens of tokens of the subject to open: shorter prompts leave the module silent.
-    `gate="token"` is the paper's: one gate per token and layer. `gate="sigmoid"` is the one it was compared with: per token
-    and layer too, taught by cross-entropy (`gate_weight`) to tell subject from replay; it is never quite shut, so that no
-    token is left bit-equal, and there is no threshold to calibrate.
 
-    `init="small"` draws the input matrices with variance 1/(width * layers), `"he"` with He's 2/width.
+    | gate | what it does |
+    |---|---|
+    | `"document"` (default, ours) | one gate for the module: a sequential test, fitted before training; opens and shuts in some ten tokens |
+    | `"context"` (ours) | one gate for the module: an average over the document so far; slow where the subject changes |
+    | `"token"` (the paper's) | a gate for each token and layer |
+    | `"sigmoid"` | the paper's rival: for each token and layer, taught by cross-entropy; leaves no token bit-equal |
+
+    A module's own gate reads layer `read_at`, by default a third of the way up, and the module acts from there on.
+    `addenda.calibrate` sets the threshold anew, so that a stated share of a text is left bit-equal. `init="he"` draws the input matrices with He's variance 2/width, `"small"` with the
+    paper's 1/(width * layers), which stays near the base longer and learns less from as many tokens.
 
     Source: Talla, Grave, Jegou 2025, "Neutral Residues: Revisiting Adapters for Model Extension", ICML,
-    arXiv:2410.02744. Differs: the context gate, and the threshold of both gates that shut.
+    arXiv:2410.02744. Differs: the document and context gates, He's start, and the threshold of all gates that shut.
     """
 
-    gate: Literal["token", "context", "document", "sigmoid"] = "context"
+    gate: Literal["token", "context", "document", "sigmoid"] = "document"
     read_at: int | None = None
-    init: Literal["small", "he"] = "small"
+    init: Literal["small", "he"] = "he"
 
     seam: ClassVar[Seam] = Seam.FFN
     default_lr: ClassVar[float] = 3e-3

@@ -7,7 +7,7 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 SAMPLES = ("pubmed_train", "pubmed_valid", "general_train", "general_valid", "french_train", "french_valid")
 #: what bases are asked, and the files that it stands in; see `tiny.asked`
-ASKED = {"questions": "questions.jsonl.gz", "chats": "chats.jsonl"}
+ASKED = {"questions": "questions.jsonl.gz", "chats": "chats.jsonl", "prompts": "prompts.jsonl"}
 
 
 def path() -> Path:
@@ -16,7 +16,7 @@ def path() -> Path:
 
 
 def sample(name: str) -> Path:
-    """A shipped sample by its name: a text, gzip JSON lines with the fields `id` and `text`, or `questions`, or `chats`."""
+    """A shipped sample by its name: a text (gzip JSON lines with `id` and `text`), or what is asked of bases (`ASKED`)."""
     if name in ASKED:
         return _HERE / "samples" / ASKED[name]
     if name not in SAMPLES:

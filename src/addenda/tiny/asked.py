@@ -42,6 +42,9 @@ Changed was only this: questions were drawn, a prompt and its choices put as sai
 
 `chats.jsonl` has {chats} chats of many kinds, written for this package and under its licence, Apache 2.0: `id`, `kind`,
 `messages`, the last of them the user's.
+
+`prompts.jsonl` has ten short prompts each of medicine, of French and of general English, written for this package and put into
+the public domain (CC0): `id`, `text`, `subject`. They ask a gate to know its subject from a few words.
 """
 
 

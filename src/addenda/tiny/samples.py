@@ -14,14 +14,14 @@ from . import path as base_path
 from .asked import choose, note
 from .corpus import RunHasher, contains, read_jsonl, write_gzip
 
-EXCERPT = 30_000  # characters taken from a novel
+EXCERPT, PASSAGE = 30_000, 6_000  # characters taken from a novel, and from a contract
 LICENSES = {
     "wikipedia_en": "CC BY-SA 3.0",
     "openstax": "CC BY 4.0",
     "novels_en": "public domain (US)",
 }
 # of what the base was not trained on
-OTHERS = {"french": "public domain"}
+OTHERS = {"french": "public domain", "contracts": "CC BY 4.0", "statutes": "public domain", "dialogue": "CC BY-SA 4.0"}
 # Sample -> file, bytes to take, longest document taken.
 PLAN = {
     "pubmed_valid": (
@@ -41,6 +41,10 @@ PLAN = {
         ("wikipedia_en/train_0.jsonl.gz", 400_000, 15_000),
         ("openstax/train.jsonl.gz", 200_000, 15_000),
         ("novels_en/train.jsonl.gz", 210_000, EXCERPT),
+        # kinds of text that the base never saw: a gate is to know that they are not its subject either
+        ("law/contracts_train.jsonl.gz", 120_000, PASSAGE),
+        ("law/statutes_train.jsonl.gz", 60_000, 4_000),
+        ("dialogue/train.jsonl.gz", 60_000, 4_000),
     ),
     "french_valid": (("french/novels_valid.jsonl.gz", 62_000, EXCERPT),),
     "french_train": (("french/novels_train.jsonl.gz", 400_000, EXCERPT),),
@@ -62,18 +66,24 @@ def _candidates(data: Path, file: str, longest: int, intact: set[str]) -> list[d
         if "train" in file and source in LICENSES and record["id"] not in intact:
             continue
         text = record["text"]
-        if "novels" in file:
+        if "novels" in file or "contracts" in file:
             text = excerpt(text, longest)
         if len(text) > longest:
             continue
         row = {"id": record["id"], "text": text, "source": source}
-        row["license"] = record.get("license") or (LICENSES | OTHERS)[source]
+        row["license"] = record.get("license") or (LICENSES | OTHERS)[_licensed(file)]
         if "title" in record:
             row["title"] = record["title"]
         if "book" in record:
             row["book"] = record["book"]
         records.append(row)
     return sorted(records, key=lambda r: hashlib.sha256(f"sample {r['id']}".encode()).digest())
+
+
+def _licensed(file: str) -> str:
+    """The name under which a file's licence stands: its folder, or of law its kind."""
+    folder, name = file.split("/")
+    return name.split("_")[0] if folder == "law" else folder
 
 
 def take(data: Path, parts: Iterable, intact: set[str], forbidden: np.ndarray, hasher: RunHasher) -> list[dict]:
@@ -134,8 +144,9 @@ def source_note(made: dict[str, list[dict]]) -> str:
         lines.append(f"| {name}.jsonl.gz | {len(records)} | {size:.0f} |")
     lines += [
         "",
-        "`general_train` is text that the embedded base was trained on (replay); `general_valid` and the",
-        "`pubmed` and `french` files are not. No train document shares a run of 13 words with a valid document.",
+        "`general_train` is replay: encyclopedia, textbooks and novels that the embedded base was trained on, and contracts,",
+        "statutes and dialogues that it was not. `general_valid` and the `pubmed` and `french` files are new to it. No train",
+        "document shares a run of 13 words with a valid document.",
         "",
         "## Licences and credits",
         "",
@@ -151,6 +162,12 @@ def source_note(made: dict[str, list[dict]]) -> str:
         "  the books listed below, exercises, figures and tables removed; `id` has repository and module.",
         "- **novels_en**: excerpts of novels in the public domain in the United States, from",
         "  `computationalstylistics/100_english_novels` (commit `143e601875d70e195f2cc5ebd8b034609271194d`).",
+        "- **law**: excerpts of commercial contracts from CUAD v1, CC BY 4.0, The Atticus Project, by way of",
+        "  `maastrichtlawtech/law3027-advanced-legal-analytics` (commit `77c8f5a3cc2e6e5e3793b43f84a3bc097a414f9e`); sections",
+        "  of the District of Columbia Code, public domain, from `DCCouncil/dc-law-xml` (commit",
+        "  `f3b6cbebd5b743567547240f3a8ed49551effb7e`), annotations dropped.",
+        "- **dialogue**: task dialogues, CC BY-SA 4.0, Google, from `google-research-datasets/dstc8-schema-guided-dialogue`",
+        "  (commit `e852981ae34990f4358979625854259302feaa78`), annotations dropped.",
         "- **french**: excerpts of French novels in the public domain, 1840 to 1920, from `COST-ELTeC/ELTeC-fra`",
         "  (commit `83f0a43fdb967cd1db646027a1a237307e4924a1`).",
         "",
