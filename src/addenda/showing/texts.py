@@ -63,6 +63,12 @@ def openings(name: str, count: int) -> list[str]:
     return [chosen[int(at)] for at in (np.arange(count) + 0.5) * len(chosen) / count]
 
 
+def short_prompts(subject: str) -> list[str]:
+    """The prompts of a sentence each that come with the package: `medical`, `french` or `general`."""
+    lines = tiny.sample("prompts").read_text(encoding="utf-8").splitlines()
+    return [record["text"] for record in map(json.loads, lines) if record["subject"] == subject]
+
+
 def mixed(
     general: str, subject: str, names: tuple[str, str], seed: int = 0, characters: int = 400
 ) -> tuple[str, list[tuple[str, int]]]:
