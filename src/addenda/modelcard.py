@@ -178,6 +178,7 @@ def _training(card: Card) -> str:
     runs = [
         f"- objective `{_code(run.objective)}`, {run.tokens:,} tokens in {run.steps:,} steps, seed {run.seed}"
         + ("" if run.lr is None else f", learning rate {run.lr:g}")
+        + (f" ({_code(str(run.settings['ended']))})" if "ended" in run.settings else "")
         for run in card.training
     ]
     table = _table(("text", "role", "documents", "licence", "sha256"), rows) if rows else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from addenda.encoding import Encoded, Encoder
 from addenda.intervals import of_ratio
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
+from addenda.progress import tick
 from addenda.texts import texts
 
 if TYPE_CHECKING:
@@ -104,9 +106,11 @@ def score(
     `before`, for whom text in the window stands in place of modules, is given the token ids [n] of a document that precede a
     window, and returns ids to read, unscored, ahead of the window.
 
+    Between two batches it tells how far it is, and may be stopped (`addenda.progress.tick`).
+
     Raises:
         DataError: the text cannot be read, or holds no token to score.
-        AddendaError: a setting is out of range.
+        AddendaError: a setting is out of range. `Stopped` after a signal, where whoever calls waits for it.
     """
     found = texts(source)
     length = length or default_length(base)
@@ -160,6 +164,25 @@ def encoded_documents(encoder: Encoder, found: Any, limit: int | None) -> Iterat
             return
 
 
+@torch.no_grad()
+def pace_of(base: Base) -> float:
+    """Tokens a second that the base reads and scores on this machine, from a second or two of random tokens."""
+    head, draw = Head(base.model), torch.Generator().manual_seed(0)
+    length, rows, pace = min(64, base.context or 64), 1, 0.0
+    with base.off(), evaluating(base.model):
+        for _ in range(3):  # the first warms up, and each tells how much the next can afford
+            ids = torch.randint(head.vocabulary, (rows, length + 1), generator=draw).to(base.device)
+            began = time.perf_counter()
+            weights = torch.ones(rows * length, device=base.device)
+            _, costs = head.costs(
+                LanguageModelling(), head.hidden(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), weights
+            )
+            float(costs.sum())  # waits for a GPU
+            pace = rows * length / (time.perf_counter() - began)
+            rows = max(1, min(16, int(pace / length)))
+    return pace
+
+
 def opener_of(tokenizer: Any) -> int | None:
     """The token before a text's first: the tokenizer's bos, else its eos, so that the first is predicted too."""
     return tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
@@ -196,6 +219,7 @@ def _run(base: Base, head: Head, windows: list[Any], sums: dict[int, float], bat
         batch, windows = windows[:rows], windows[rows:]
         for (number, *_), nats in zip(batch, _nats(base, head, batch, precision), strict=True):
             sums[number] = sums.get(number, 0.0) + nats
+        tick(sum(int((window[2] > 0).sum()) for window in batch))
 
 
 @torch.no_grad()

@@ -49,7 +49,7 @@ def test_a_gate_without_replay_is_remarked_upon(call: Any, place: Any, tmp_path:
     words = [w for w in train_words(place, tmp_path / "m") if w not in ("--replay", place.replay)]
     said = call(*words)
     assert said.code == 0, said.err
-    told = "no replay: the gate was never asked to shut; give --replay general text"
+    told = "no replay: the gate was never asked to shut; give general text as replay (--replay)"
     assert told in " ".join(said.out.split())
 
 

@@ -13,10 +13,13 @@ from addenda.core.errors import AddendaError, DataError, TrainingError
 from addenda.writing.plan import Plan, folder_of, make_plan
 from addenda.writing.settings import compare, settings_from
 
+#: as long as the rows that a text alone decides nothing of
+LONG, OTHER = "a long corpus. " * 400, "the others. " * 500
+
 
 def plan(base: addenda.Base, names: Any = "a", **asked: Any) -> Plan:
     given: dict[str, Any] = {
-        "corpus": ["a corpus"],
+        "corpus": [LONG],
         "replay": None,
         "replay_share": 0.1,
         "tokens": 100_000,
@@ -36,7 +39,7 @@ def plugged(base: addenda.Base) -> addenda.Base:
 
 
 def test_defaults_come_from_the_kind_and_the_base(plugged: addenda.Base) -> None:
-    found = plan(plugged, ["a", "b"], corpus={"a": ["x"], "b": ["y"]}, replay=["z"])
+    found = plan(plugged, ["a", "b"], corpus={"a": [LONG], "b": [LONG + "b"]}, replay=[OTHER])
     assert found.lr == {"a": addenda.NeutralResidues.default_lr, "b": addenda.LoRA.default_lr}
     assert found.local == {name: plugged.modules[name].kind.default_local for name in ("a", "b")}
     assert found.length == 256  # the base's context
@@ -79,7 +82,17 @@ def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
         ({"names": "pub"}, TrainingError, r"module 'pub' is not plugged; .*plugged are a, b"),
         ({"names": []}, TrainingError, "takes one module, or several different ones"),
         ({"names": ["a", "a"]}, TrainingError, "several different ones"),
-        ({"tokens": 100}, TrainingError, r"100 tokens do not make one step of 2,048 \(batch_rows 8 x accumulate 1 x"),
+        (
+            {"tokens": 100},
+            TrainingError,
+            r"100 tokens do not make one step of 128 \(batch_rows 2 x accumulate 1 x length 64",
+        ),
+        (
+            {"tokens": 100, "batch_rows": 8, "length": 256},
+            TrainingError,
+            r"one step of 2,048 \(batch_rows 8 x accumulate 1 x",
+        ),
+        ({"corpus": [""]}, DataError, "is empty: it holds no text"),
         ({"tokens": 1e6}, TrainingError, "tokens is a whole number"),
         ({"corpus": ["same"], "replay": ["same"]}, DataError, "corpus and replay are the same text"),
         ({"names": ["a", "b"]}, DataError, "several modules take one corpus each"),

@@ -54,6 +54,7 @@ def test_remarks_are_told() -> None:
 
 def test_in_words() -> None:
     assert str(TrainReport(**FIELDS)).splitlines() == [
-        "a, b: 1,000 tokens in 10 steps, 4 s (250 tokens/s), last loss 2.000",
+        "a, b: trained on 1,000 tokens in 10 steps, 4 s (250 tokens/s); training loss at the end 2.000 nats per token of the "
+        "corpus",
         "  learning of a on pubmed: +0.250 [+0.200, +0.300] nats per token",
     ]

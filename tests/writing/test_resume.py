@@ -67,7 +67,8 @@ def appeared(file: Path, process: subprocess.Popen[str], seconds: float = 240) -
 def broken_off(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, int]]:
     """Runs that were really sent signals: where each was writing, and how its process ended."""
     folder = tmp_path_factory.mktemp("broken")
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     places = [part for name, case in CASES.items() for part in (str(folder / name), case[0])]
     command = [sys.executable, str(HERE / "child.py"), *places]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -245,7 +246,8 @@ def test_what_changes_nothing_may_change(whole: Any, tmp_path: Path, monkeypatch
         addenda.train(child.make(), "a", out=tmp_path / "a", **child.RUN)
     monkeypatch.undo()
     base = child.make()
-    addenda.train(base, "a", out=tmp_path / "a", resume=True, **child.RUN | {"checkpoint_every": 5, "keep": 1})
+    other = child.RUN | {"checkpoint_every": 5, "keep": 1, "keep_run": True}
+    addenda.train(base, "a", out=tmp_path / "a", resume=True, **other)
     assert_equal(tensors(base), whole[0])
     assert len(checkpoint.folders(tmp_path / "a.run")) == 1
 

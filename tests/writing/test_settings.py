@@ -49,7 +49,7 @@ def test_plain_settings_hold_what_decides_what_is_learned() -> None:
 
 
 def test_a_resumption_says_what_differs() -> None:
-    one, two = Settings().plain(), Settings(batch_rows=4, precision="bf16").plain()
-    compare(one, Settings(log=False, checkpoint_every=3).plain())
+    one, two = Settings(batch_rows=8).plain(), Settings(batch_rows=4, precision="bf16").plain()
+    compare(one, Settings(batch_rows=8, log=False, checkpoint_every=3).plain())
     with pytest.raises(TrainingError, match=r"batch_rows: 8 then, 4 now; precision: 'fp32' then, 'bf16' now"):
         compare(one, two)

@@ -93,7 +93,7 @@ def test_the_report_and_the_card_tell_the_same(
 ) -> None:
     module = base.new("a", KINDS["token"])
     held_out = {"learning": texts["learning"], "forgetting": texts["forgetting"]}
-    report = addenda.train(base, "a", **quick, validation=held_out, validate_every=2, seed=3)
+    report = addenda.train(base, "a", **quick, validation=held_out, validate_every=2, seed=3, validation_tokens=None)
     record = module.card.training[0]
     assert (record.tokens, record.steps, record.seed, record.lr) == (1024, 8, 3, 1e-2)
     assert record.settings["replay_share"] == 0.25
@@ -212,7 +212,8 @@ def test_distillation_from_the_base_itself(base: addenda.Base, quick: dict[str, 
 def test_an_early_stop_keeps_the_best(base: addenda.Base, quick: dict[str, Any], texts: dict[str, Any]) -> None:
     module = base.new("a", KINDS["lora"])
     given = quick | {"tokens": 60 * 4 * 32, "lr": 0.3}  # far too fast: it gets worse soon
-    report = addenda.train(base, "a", **given, validation={"x": texts["forgetting"]}, validate_every=1, patience=2)
+    often = {"validate_every": 1, "validation_tokens": None, "patience": 2}
+    report = addenda.train(base, "a", **given, validation={"x": texts["forgetting"]}, **often)
     assert report.stopped_early
     assert report.steps < 60
     values = [r["validation"]["a"]["x"]["value"] for r in report.history if "validation" in r]
@@ -236,12 +237,16 @@ def test_it_is_saved_and_read_back(make_base: Make, quick: dict[str, Any], tmp_p
     assert all(torch.equal(t, module.tensors()[k]) for k, t in again.tensors().items())
     assert again.card.training[0].tokens == 1024
     run = tmp_path / "a.run"
-    assert len(checkpoint.folders(run)) == 2
+    assert not checkpoint.folders(run)
+    assert sorted(p.name for p in run.iterdir()) == ["finished.json", "log.jsonl"]
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert lines == report.history
     with pytest.raises(TrainingError, match=r"a is there and finished: another out="):
         addenda.train(base, "a", **quick, out=tmp_path / "a")
+    shutil.rmtree(tmp_path / "a")  # then the place is free
+    addenda.train(base, "a", **quick, out=tmp_path / "a", keep_run=True)
+    assert len(checkpoint.folders(run)) == 2
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(TrainingError, match=r"holds the checkpoints of an earlier run: resume=True goes on"):
         addenda.train(base, "a", **quick, out=tmp_path / "a")
@@ -338,7 +343,7 @@ def test_a_gate_without_replay_is_remarked_upon(base: addenda.Base, quick: dict[
     assert addenda.train(base, "a", **one_step).remarks == ()
     report = addenda.train(base, "a", **one_step | {"replay": None, "replay_share": 0.0})
     gated = kind in ("token", "context", "sigmoid", "neutral")
-    told = "no replay: the gate was never asked to shut; give replay= general text"
+    told = "no replay: the gate was never asked to shut; give general text as replay (--replay)"
     assert report.remarks == ((told,) if gated else ())
     assert (told in str(report)) == gated
 

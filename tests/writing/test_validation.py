@@ -22,7 +22,7 @@ def held_out(base: addenda.Base, texts: dict[str, Any]) -> Validation:
         for p in module.parameters():
             p.add_(torch.randn_like(p) * 0.3)
     sources = {"learning": read(texts["learning"]), "forgetting": read(texts["forgetting"])}
-    return Validation(base, sources, Settings(), 32, Head(base.model))
+    return Validation(base, sources, Settings(validation_tokens=None), 32, Head(base.model))
 
 
 def test_learning_is_the_loss_taken_off_and_forgetting_the_loss_added(

@@ -137,7 +137,7 @@ def verbs() -> list[str]:
     return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
-_SHARED = frozenset({"amounts", "answers", "application", "commands", "evaluated", "options", "written"})
+_SHARED = frozenset({"amounts", "answers", "application", "commands", "evaluated", "options", "working", "written"})
 
 
 def _version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from addenda.cli import options as o
 from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
 from addenda.cli.commands import command, show_next
+from addenda.cli.working import working
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +49,8 @@ def calibrate(
             raise AddendaError(f"'{module}' is no folder to save in: give --out FOLDER")
         loaded = o.load_base(base, dtype, device)
         plugged = loaded.modules[o.plug_one(loaded, module)]
-        found = set_thresholds(loaded, plugged.name, on, share=share, per=per, tokens=tokens)
+        with working("calibrating", "nothing was saved"):
+            found = set_thresholds(loaded, plugged.name, on, share=share, per=per, tokens=tokens)
         saved = plugged.save(module if out is None else out)
         # on other text than it was set on, for there the share is lower
         other = "general_train" if on == "general_valid" else "general_valid"

@@ -11,6 +11,7 @@ import typer
 from addenda.cli import options as o
 from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
+from addenda.cli.working import working
 
 #: of the methods; to ask for them takes seconds, for they bring torch
 NAMES = "base, full, lora, peft, adapter, neutral, neutral-token, registers, registers-neutral, cartridge, locas, rag, context"
@@ -93,8 +94,8 @@ def compare(
         given = {"tokens": tokens, "held_tokens": held_tokens, "seeds": seeds}
         if quick:
             given |= {name: value for name, value in QUICK.items() if not _said(context, name)}
-        bar = Bar()
-        with bar.lines:
+        kept = f"what is done is kept in {out}, and the same command goes on there"
+        with working("comparing", kept, unit="tokens read", counted=False) as shown:
             found = run(
                 base, dtype=None if dtype is o.Dtype.AUTO else getattr(torch, dtype.value), device=device, corpus=corpus,
                 learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
@@ -102,7 +103,7 @@ def compare(
                 tokens=given["tokens"], seeds=tuple(range(given["seeds"])), rates=rates, held_tokens=given["held_tokens"],
                 extra=extra, length=length, chats=chats, questions=questions,
                 batch_rows=batch_rows, allow_overlap=allow_overlap, compose=compose,
-                tell=bar.tell, advance=bar.advance,
+                tell=shown.say, advance=lambda done, planned: shown.update(done, total=planned),
             )  # fmt: skip
         answer.give(found.as_dict(), lambda console: show(console, found))
 
@@ -111,32 +112,6 @@ def _said(context: typer.Context, name: str) -> bool:
     """Whether a flag was given, and is not its default."""
     source = context.get_parameter_source(name)
     return source is not None and not source.name.startswith("DEFAULT")
-
-
-class Bar:
-    """A line on standard error: what is being done, how much of it is, and how long the rest takes."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        self.lines = Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600)
-        self.task = self.lines.add_task("comparing", total=None)
-
-    def tell(self, text: str) -> None:
-        """One line above the bar."""
-        self.lines.console.print(text, markup=False, highlight=False)
-
-    def advance(self, done: int, planned: int) -> None:
-        """So much is done."""
-        self.lines.update(self.task, completed=done, total=planned)
 
 
 def show(out: Console, found: Comparison) -> None:

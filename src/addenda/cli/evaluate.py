@@ -11,6 +11,7 @@ import typer
 from addenda.cli import options as o
 from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
+from addenda.cli.working import working
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,12 +100,13 @@ def evaluate(
         texts = o.named_texts(on) if on else {}
         loaded = o.load(base, dtype, device, plug, modules)
         folder = folder_of(plug or [], loaded.selected) if save else None
-        found = score(
-            loaded.base, texts, loaded.selected, tasks=task or (), facts=facts, snapshot=snapshot, edits=edits,
-            neutrality=tuple(neutrality) if neutrality else None, chats=chats, questions=questions, spectrum=spectrum,
-            limit=limit, length=length, stride=stride, tokens=tokens,
-            batch_tokens=batch_tokens,
-        )  # fmt: skip
+        with working("evaluating", "nothing was saved"):
+            found = score(
+                loaded.base, texts, loaded.selected, tasks=task or (), facts=facts, snapshot=snapshot, edits=edits,
+                neutrality=tuple(neutrality) if neutrality else None, chats=chats, questions=questions, spectrum=spectrum,
+                limit=limit, length=length, stride=stride, tokens=tokens,
+                batch_tokens=batch_tokens,
+            )  # fmt: skip
         answer.give(found.as_dict(), lambda out: show(out, found))
     if folder is not None:  # what was found has been told by now: a save that fails loses nothing
         _save(loaded.base, found, folder, json)

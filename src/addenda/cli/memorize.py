@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: settings of `memorize` that have an option of their own
 TYPED = frozenset(
-    "window chunk lr passes replay local published seed precision baseline checkpoint_every licence".split()
+    "window chunk lr passes replay local published seed precision baseline checkpoint_every keep_run licence".split()
 )
 
 
@@ -35,6 +35,8 @@ def memorize(
     set_: w.Pairs = None,
     out: w.Out = None,
     resume: w.Resume = False,
+    finish: w.Finish = False,
+    keep_run: w.KeepRun = False,
     window: Annotated[
         int | None, tokens_option("--window", "Tokens read at a time; default 2048, or the base's context.", 2)
     ] = None,
@@ -69,7 +71,8 @@ def memorize(
 ) -> None:
     """Read a text once in a stream; every chunk is predicted first, then written into the memory.
 
-    Ctrl-C ends the run after its chunk, with a checkpoint; the same command with --resume goes on to the same bits.
+    Before the first chunk it says what it will do and how long that takes. Ctrl-C ends the run after its chunk, with a
+    checkpoint: the same command with --resume goes on to the same bits, with --finish it saves the memory as it is then.
 
     Example: `addenda memorize book --text moby-dick.txt`
     """
@@ -86,7 +89,9 @@ def memorize(
         settings["replay"] = None if replay == "none" else replay
         place = Path("runs") / name if out is None else out
         try:
-            report = addenda.memorize(loaded, name, text=file_of(text), out=place, resume=resume, **settings)
+            report = addenda.memorize(
+                loaded, name, text=file_of(text), out=place, resume=resume, finish=finish, **settings
+            )
         except addenda.AddendaError as error:
             raise w.spoken(error) from None
         then = look(place, file_of(text), given)

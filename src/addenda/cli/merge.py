@@ -12,6 +12,7 @@ import typer
 from addenda.cli import options as o
 from addenda.cli.answers import answering
 from addenda.cli.commands import beginning, command, show_next
+from addenda.cli.working import working
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,21 +88,23 @@ def merge(
 
         _check(subtract, bool(plug or modules), bool(approximate), format, gguf_type)
         if subtract:
-            removed = addenda.subtract(base, subtract, out=out)
+            with working("subtracting", "nothing was written"):
+                removed = addenda.subtract(base, subtract, out=out)
             answer.give(removed.as_dict(), lambda console: console.print(str(removed), markup=False))
             return
         loaded = o.load(base, dtype, device, plug, modules)
-        report = addenda.merge(
-            loaded.base,
-            loaded.selected,
-            out=out,
-            dtype=None if save_dtype is o.Dtype.AUTO else save_dtype.value,
-            multiple=multiple,
-            probe=probe,
-            format=format.value,
-            gguf_type=(gguf_type or GGUFType.F16).value,
-            approximate=approximate or (),
-        )
+        with working("merging", "nothing was written"):
+            report = addenda.merge(
+                loaded.base,
+                loaded.selected,
+                out=out,
+                dtype=None if save_dtype is o.Dtype.AUTO else save_dtype.value,
+                multiple=multiple,
+                probe=probe,
+                format=format.value,
+                gguf_type=(gguf_type or GGUFType.F16).value,
+                approximate=approximate or (),
+            )
         then = next_command(out, probe, format, device)
         answer.give(report.as_dict() | {"next": then}, lambda console: show(console, str(report), then))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,8 +44,12 @@ Forgetting = Annotated[
     typer.Option("--forgetting", help="Held-out text to measure forgetting on. Repeatable.", metavar="NAME=FILE"),
 ]
 Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate; default: the kind's own.")]
-Length = Annotated[int | None, tokens_option("--length", "Tokens of a row; default 512.", 2)]
-Rows = Annotated[int, typer.Option("--batch-rows", min=1, help="Rows of one forward pass.")]
+Length = Annotated[
+    int | None, tokens_option("--length", "Tokens of a row; default: up to 512, as tokens and texts allow.", 2)
+]
+Rows = Annotated[
+    int | None, typer.Option("--batch-rows", min=1, help="Rows of one forward pass; default: 8, of few tokens 4 or 2.")
+]
 Accumulate = Annotated[int, typer.Option("--accumulate", min=1, help="Forward passes of one step.")]
 Local = Annotated[
     float | None, typer.Option("--local", help="Weight of the local neutrality loss; default: the kind's own.")
@@ -55,12 +58,16 @@ Goal = Annotated[Objective, typer.Option("--objective", help="Learn tokens, or w
 Checkpointing = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Recompute each layer: slower, far less memory.")
 ]
+ValidationTokens = Annotated[
+    int | None,
+    typer.Option("--validation-tokens", min=1, help="Tokens scored of each held-out text; default: as that allows."),
+]
 ValidateEvery = Annotated[
     int | None,
     typer.Option(
         "--validate-every",
         min=1,
-        help="Steps between validations (50,000 tokens of each text at most); default: a tenth.",
+        help="Steps between validations; default: so many validations as cost a tenth of the training.",
     ),
 ]
 CheckpointEvery = Annotated[int | None, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")]
@@ -80,18 +87,21 @@ def train(
     set_: w.Pairs = None,
     out: w.Out = None,
     resume: w.Resume = False,
+    finish: w.Finish = False,
+    keep_run: w.KeepRun = False,
     learning: Learning = None,
     forgetting: Forgetting = None,
     lr: Rate = None,
     seed: o.Seed = 0,
     length: Length = None,
-    batch_rows: Rows = 8,
+    batch_rows: Rows = None,
     accumulate: Accumulate = 1,
     local: Local = None,
     objective: Goal = Objective.LM,
     precision: w.Arithmetic = w.Precision.FP32,
     gradient_checkpointing: Checkpointing = False,
     validate_every: ValidateEvery = None,
+    validation_tokens: ValidationTokens = None,
     checkpoint_every: CheckpointEvery = None,
     alongside: Alongside = None,
     tracker: Tracker = None,
@@ -104,7 +114,8 @@ def train(
 ) -> None:
     """Train a module on a corpus; the base is frozen and only the module changes.
 
-    Ctrl-C ends the run after its step, with a checkpoint; the same command with --resume goes on to the same bits.
+    Before the first step it says what it will do and how long that takes. Ctrl-C ends the run after its step, with a
+    checkpoint: the same command with --resume goes on to the same bits, with --finish it saves the module as it is then.
 
     Example: `addenda train pubmed --corpus pubmed_train --replay general_train --tokens 200000`
     """
@@ -118,6 +129,7 @@ def train(
         settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED - {"validation"}}
         settings["validation"] = validation(learning, forgetting) or None
         w.check_text(corpus)
+        settings["validation_tokens"] = settings["validation_tokens"] or "auto"
         loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
@@ -137,7 +149,7 @@ def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> Tra
 
     alongside = given["alongside"]
     try:
-        report = addenda.train(
+        return addenda.train(
             base,
             given["name"],
             corpus=given["corpus"],
@@ -149,17 +161,17 @@ def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> Tra
             alongside=() if alongside is None else o.choose(base, alongside),
             out=Path("runs") / given["name"] if given["out"] is None else given["out"],
             resume=given["resume"],
+            finish=given["finish"],
             **settings,
         )
     except addenda.AddendaError as error:
         raise w.spoken(error) from None
-    return replace(report, remarks=tuple(remark.replace("replay=", "--replay") for remark in report.remarks))
 
 
 #: settings of `train` that have an option of their own
 TYPED = frozenset(
-    """length batch_rows accumulate local objective precision gradient_checkpointing validate_every checkpoint_every
-    tracker licence validation""".split()
+    """length batch_rows accumulate local objective precision gradient_checkpointing validate_every
+    validation_tokens checkpoint_every keep_run tracker licence validation""".split()
 )
 
 

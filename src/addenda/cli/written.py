@@ -39,6 +39,16 @@ Out = Annotated[Path | None, typer.Option("--out", help="The module's folder; de
 Arithmetic = Annotated[Precision, typer.Option("--precision", help="bf16: autocast.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
 
+Finish = Annotated[
+    bool,
+    typer.Option(
+        "--finish", help="Save the module as the last checkpoint of an interrupted run has it; train no further."
+    ),
+]
+KeepRun = Annotated[
+    bool, typer.Option("--keep-run", help="Keep the checkpoints of a finished run too, not its log alone.")
+]
+
 
 def split(
     kind: str, given: list[str] | None, verb: str, settings: Iterable[str], typed: Iterable[str]
@@ -124,7 +134,9 @@ def spoken(error: Exception) -> Exception:
     message = str(error)
     for python, words in {
         "the same call with resume=True": "the same command with --resume",
+        "and the same call begins anew": "and the same command begins anew",
         "resume=True": "--resume",
+        "finish=True": "--finish",
         "another out=": "another --out",
         "give replay= and a replay_share": "give --replay and a --replay-share",
     }.items():

@@ -23,6 +23,7 @@ from addenda.core.site import Seam
 from addenda.core.state import Share, evaluating
 from addenda.core.units import Units
 from addenda.encoding import Encoder
+from addenda.progress import tick
 from addenda.texts import texts
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def fit(
 
     with base.using(dict(weights)), evaluating(base.model), base.watching(observer=observe):
         for row in (row for text in sources for row in text.fit):
+            tick(len(row))
             base.model(input_ids=row[None].to(base.device), use_cache=False)
     return {name: {key: one.solved() for key, one in each.items()} for name, each in sums.items()}
 

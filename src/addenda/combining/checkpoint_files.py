@@ -15,6 +15,7 @@ from torch import Tensor
 from addenda.combining.manifest import MANIFEST, Manifest
 from addenda.core.errors import AddendaError
 from addenda.files import check_place, read_json, replace_folder, write_text
+from addenda.progress import tick
 from addenda.tensorfile import write_tensors
 
 INDEX = "model.safetensors.index.json"
@@ -128,6 +129,7 @@ def _write_weights(source: Source, folder: Path, dtype: torch.dtype, shard_bytes
         size = 0
 
     for name, tensor in source.tensors():
+        tick()
         tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor
         bytes_ = tensor.numel() * tensor.dtype.itemsize
         if held and size + bytes_ > shard_bytes:

@@ -22,11 +22,15 @@ from addenda.combining.proof import Proof, Rows, probe_rows, prove
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule
 from addenda.core.units import Units
+from addenda.progress import about, megabytes, shown
+from addenda.scoring import pace_of
 from addenda.selection import weights_of
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
 
+#: bytes a second that a disk is taken to write, and to read back
+DISK = 2e8
 FORMATS = ("checkpoint", "gguf")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -61,9 +65,10 @@ class MergeReport:
     def __str__(self) -> str:
         before, after = self.width
         wider = f"; FFN {before:,} -> {after:,} units" if before != after else ""
-        lines = [
-            f"{' + '.join(self.names)} merged into {self.out} ({self.bytes / 2**20:,.1f} MiB, {self.dtype}{wider})"
-        ]
+        numbers = (
+            self.dtype if self.gguf is None else self.gguf.type
+        )  # of what was written, not of what it was made from
+        lines = [f"{' + '.join(self.names)} merged into {self.out} ({self.bytes / 2**20:,.1f} MiB, {numbers}{wider})"]
         for found in (self.proof, self.approximation, self.gguf):
             lines += [f"  {line}" for line in str(found).splitlines()] if found is not None else []
         return "\n".join(lines)
@@ -130,6 +135,7 @@ def merge(
     units = _refitted(base, weights, fitted)
     for name in sorted(weights):
         _fold(folding, base.modules[name], weights[name], units.get(name))
+    _foretell(base, weights, Path(out), finish)
     files, size = write_checkpoint(base.host.model, base.tokenizer, folding, Path(out), written, shard_bytes, finish)
     shape = base.anatomy.ffn
     return MergeReport(
@@ -190,6 +196,21 @@ class _Finish:
             self.gguf = convert(folder, self.base.tokenizer, self.gguf_type, self.rows[0], notes)
             manifest.gguf = self.gguf.as_dict()
         return manifest
+
+
+def _foretell(base: Base, weights: Mapping[str, float], out: Path, finish: _Finish) -> None:
+    """Tell whoever watches what will be written, what it is compared on, and about how long that takes."""
+    watched = shown()
+    if watched is None:
+        return
+    size = sum(p.numel() for p in base.model.parameters()) * finish.dtype.itemsize
+    rows, where = finish.rows
+    on = f"compared with the plugged modules on {sum(map(len, rows)):,} tokens of {where}"
+    if finish.fitted.names:
+        rows = [row for text in finish.fitted.texts for row in text.held]
+        on = f"measured on held-out rows of {', '.join(text.name for text in finish.fitted.texts)}"
+    seconds = 4 * sum(map(len, rows)) / pace_of(base) + 3 * size / DISK
+    watched.say(f"merging {' + '.join(weights)} into {out}: {megabytes(size)} of weights, {on}; about {about(seconds)}")
 
 
 def _checked(base: Base, names: str | Iterable[str] | Mapping[str, float]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from addenda.bases.wrappers import plain_name
 from addenda.core.errors import DataError
 from addenda.core.state import evaluating
 from addenda.encoding import Encoder
+from addenda.progress import tick
 from addenda.texts import texts
 
 if TYPE_CHECKING:
@@ -138,8 +139,12 @@ def probe_rows(base: Base, probe: Any) -> Rows:
 def logits_of(model: Any, rows: Sequence[Tensor]) -> list[Tensor]:
     """A model's logits [T, V] on each row of token ids [T]."""
     device = model.get_input_embeddings().weight.device
+    found: list[Tensor] = []
     with evaluating(model):
-        return [model(input_ids=row[None].to(device), use_cache=False).logits[0].float().cpu() for row in rows]
+        for row in rows:
+            tick(len(row))
+            found.append(model(input_ids=row[None].to(device), use_cache=False).logits[0].float().cpu())
+    return found
 
 
 def loss_of(logits: Sequence[Tensor], rows: Sequence[Tensor]) -> float:

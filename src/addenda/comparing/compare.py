@@ -18,14 +18,16 @@ from addenda.comparing.overlap import Overlap, check_held_out, overlap_of
 from addenda.comparing.remarks import remarks_on
 from addenda.comparing.rows import Failed, Row, row_of
 from addenda.comparing.settings import CompareSettings
-from addenda.comparing.sweep import Sweep, planned, swept
+from addenda.comparing.sweep import Sweep, planned, rungs, swept
 from addenda.comparing.work import NEWER, Plan, Work, halves, plain, where
 from addenda.core.errors import DataError, TrainingError
 from addenda.files import replace_text
+from addenda.interrupts import Stopped
 from addenda.plugging import Base, load_base
+from addenda.progress import about, shown
+from addenda.scoring import pace_of
 from addenda.texts import texts
 from addenda.writing.settings import checked
-from addenda.writing.signals import TrainingStopped
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,10 @@ def _with_earlier(work: Work, methods: list[Method]) -> list[Method]:
 def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]) -> Comparison:
     """All that was found."""
     work.plan.tokens = planned(methods, work.settings)
+    watched = shown()
+    if watched is not None:
+        watched.say(_foretold(work, methods))
+        watched.begin(total=work.plan.tokens)
     bare = work.record(methods[0], None, 0, 0, final=True)
     rows, failed, sweeps = _all(work, methods, bare)
     composed, apart = _composed(work, rows) if work.settings.compose else ((), ())
@@ -169,6 +175,21 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
         apart=work.sources.apart,
         remarks=remarks_on(rows, work.settings, bare["learning"]["counts"], work.sources.replay is not None, overlaps),
         data=work.data | where(work.base),
+    )
+
+
+def _foretold(work: Work, methods: Sequence[Method]) -> str:
+    """What will be done and how long that takes, in words, for whoever watches."""
+    chosen = work.settings
+    trained = [method for method in methods if method.rates]
+    tried = (count for method in trained for _, count in rungs(chosen, len(method.sweep(chosen.rates))))
+    runs = len(chosen.seeds) * len(trained) + sum(tried)
+    pace = pace_of(work.base)
+    return (
+        f"comparing {len(methods)} methods on {work.base.name}, of which {len(trained)} train: {runs} runs of up to "
+        f"{chosen.tokens:,} tokens, each scored on {chosen.held_tokens:,} of each held-out text; about "
+        f"{about(work.plan.tokens / pace)} at {pace:,.0f} tokens read a second, as timed on this machine just now. Runs that "
+        f"have a record in {work.out} are not made again"
     )
 
 
@@ -241,7 +262,7 @@ def _composed(work: Work, rows: Sequence[Row]) -> tuple[tuple[Composed, ...], tu
                 found.append(
                     compose(*given, rate=rate, out=work.out / "composition", distractors=among, tell=work.tell)
                 )
-            except TrainingStopped:
+            except Stopped:
                 raise
             except TrainingError as error:  # a part may diverge where the whole corpus did not
                 failed.append(Failed(f"{method.name} in parts", rate, work.settings.seeds[0], str(error)))

@@ -172,11 +172,11 @@ class _Apart:
         self.tell(f"{told}: part {at} of {len(self.parts)}, {self.budget:,} tokens")
         chosen = self.settings
         self.base.new(name, self.kind, seed=chosen.seeds[0])
+        share: dict[str, Any] = {} if self.replay is None else {"replay_share": chosen.replay_share}
         train(
             self.base, name, corpus=self.parts[at], replay=self.replay, tokens=self.budget, lr=self.rate, seed=chosen.seeds[0],
             out=self.folder / name, resume=True, alongside=others, length=chosen.length, batch_rows=chosen.batch_rows,
-            precision=chosen.precision, log=False,
-            **({} if self.replay is None else {"replay_share": chosen.replay_share}),
+            precision=chosen.precision, log=False, **share,
         )  # fmt: skip
 
 

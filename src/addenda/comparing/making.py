@@ -28,7 +28,7 @@ from addenda.writing.memorize import memorize
 from addenda.writing.plain import PlainTraining
 from addenda.writing.train import train
 
-#: times that a run is validated, as `addenda.train` has it by default
+#: times that a run is validated, whatever that costs: every method's curve has the same points
 VALIDATIONS = 10
 NOT_FINITE = "the loss on validation text is not finite at step {}; a smaller rate may help"
 
@@ -200,6 +200,7 @@ class Maker:
             options |= {
                 "validation": {"learning": source.choosing, "forgetting-general": source.forgetting},
                 "validation_tokens": self.scores.few, "tracker": _Finite(),
+                "validate_every": max(1, task.tokens // (chosen.length * chosen.batch_rows) // VALIDATIONS),
             }  # fmt: skip
         report = train(
             self.base, task.method.name, corpus=source.corpus, replay=source.replay, tokens=task.tokens, lr=task.lr,

@@ -24,14 +24,15 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, DataError, TrainingError
 from addenda.core.registry import plain_options
 from addenda.files import replace_text
+from addenda.interrupts import Stopped
 from addenda.measuring.chats import GENERAL, answers, asked_of, parts_at
 from addenda.measuring.disturbance import divergence
 from addenda.measuring.pieces import documents_of
 from addenda.measuring.zero_shot import fitting, right, usual
 from addenda.plugging import Base
+from addenda.progress import part
 from addenda.scoring import Score
 from addenda.texts import Texts, texts
-from addenda.writing.signals import TrainingStopped
 
 #: settings that change nothing that a run learns; what was timed once is not timed again for more `pairs`
 FREE = frozenset({"tokens", "seeds", "rates", "rung", "allow_overlap", "compose", "pairs"})
@@ -135,8 +136,9 @@ class Work:
             )
         self.tell(told)
         try:
-            found = self._run(task)
-        except (DataError, TrainingStopped):  # concern all methods
+            with part(told):
+                found = self._run(task)
+        except (DataError, Stopped):  # concern all methods
             raise
         except (AddendaError, torch.OutOfMemoryError) as error:
             found = {"failed": _reason(error, task)}

@@ -87,13 +87,14 @@ class NeutralResidues(SizedKind):
 
     | gate | what it does |
     |---|---|
-    | `"document"` (default, ours) | one gate for the module: a sequential test, fitted before training; opens and shuts in some ten tokens |
-    | `"context"` (ours) | one gate for the module: an average over the document so far; slow where the subject changes |
+    | `"document"` (default, ours) | one for the module: a sequential test, fitted before training; opens in ten tokens |
+    | `"context"` (ours) | one for the module: an average over the document so far; slow where subjects change |
     | `"token"` (the paper's) | a gate for each token and layer |
     | `"sigmoid"` | the paper's rival: for each token and layer, taught by cross-entropy; leaves no token bit-equal |
 
     A module's own gate reads layer `read_at`, by default a third of the way up, and the module acts from there on.
-    `addenda.calibrate` sets the threshold anew, so that a stated share of a text is left bit-equal. `init="he"` draws the input matrices with He's variance 2/width, `"small"` with the
+    `addenda.calibrate` sets the threshold anew, so that a stated share of a text is left bit-equal.
+    `init="he"` draws the input matrices with He's variance 2/width, `"small"` with the
     paper's 1/(width * layers), which stays near the base longer and learns less from as many tokens.
 
     Source: Talla, Grave, Jegou 2025, "Neutral Residues: Revisiting Adapters for Model Extension", ICML,

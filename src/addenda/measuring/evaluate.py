@@ -17,12 +17,14 @@ from addenda.measuring.disturbance import TOKENS as ON_NEUTRALITY
 from addenda.measuring.disturbance import Disturbance, disturbance
 from addenda.measuring.edits import EditScores, score_edits
 from addenda.measuring.facts import Facts
+from addenda.measuring.foretold import foretold
 from addenda.measuring.inputs import open_inputs
 from addenda.measuring.recall import Recall, recall
 from addenda.measuring.spectrum import Health
 from addenda.measuring.spectrum import spectrum as spectra
 from addenda.measuring.three_settings import ThreeSettings, three_settings
 from addenda.measuring.zero_shot import ZeroShot, zero_shot
+from addenda.progress import part, shown
 from addenda.scoring import Difference, Score, score
 from addenda.selection import Names, weights_of
 from addenda.texts import Texts
@@ -149,6 +151,11 @@ def evaluate(
         base, texts or {}, weights, tasks=tasks, facts=facts, snapshot=snapshot, edits=edits, neutrality=neutrality,
         chats=chats, questions=questions, spectrum=spectrum, limit=limit,
     )  # fmt: skip
+    watched = shown()
+    if watched is not None:
+        total, words = foretold(base, given, weights, tasks, limit, settings.get("tokens"))
+        watched.say(words)
+        watched.begin(total=total)
     canary = proved(base, weights)
     people, before = given.facts, given.snapshot
     scored = tuple(_on_text(base, name, source, weights, settings) for name, source in given.texts.items())
@@ -198,11 +205,11 @@ def _disturbed(base: Base, texts: Sequence[Texts], weights: dict[str, float], to
 
 
 def _on_text(base: Base, name: str, source: Any, weights: dict[str, float], settings: dict[str, Any]) -> OnText:
-    with base.off():
+    with base.off(), part(f"{name}, modules off"):
         off = score(base, source, **settings)
     if not weights:
         return OnText(name, off, None, None)
-    with base.using(weights):
+    with base.using(weights), part(f"{name}, modules on", int(off.tokens)):
         on = score(base, source, **settings)
     return OnText(name, off, on, on.minus(off))
 

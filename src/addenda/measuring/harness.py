@@ -26,6 +26,7 @@ from addenda.intervals import CHANGE, SHARE, Interval, of_mean
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.tasks import Task, tasks_named
 from addenda.plugging import load_base
+from addenda.progress import tick
 from addenda.selection import Names, weights_of
 
 if TYPE_CHECKING:
@@ -70,9 +71,10 @@ class AddendaLM(_HFLM):
                 pretrained=base.model, tokenizer=base.tokenizer, backend="causal", device=str(base.device), **kwargs
             )
 
-    def _model_call(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        tick(inps.numel())
         with self.base.using(self.weights), evaluating(self.base.model):
-            return super()._model_call(*args, **kwargs)
+            return super()._model_call(inps, *args, **kwargs)
 
     def _model_generate(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.base.using(self.weights), evaluating(self.base.model):

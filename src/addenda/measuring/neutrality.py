@@ -20,7 +20,7 @@ from addenda.core.card import Measure
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.errors import AddendaError, known
 from addenda.core.state import Share, evaluating
-from addenda.measuring.pieces import documents_of
+from addenda.measuring.pieces import documents_of, foretell_calibration
 from addenda.objectives.head import Head
 from addenda.texts import Texts, texts
 
@@ -142,6 +142,7 @@ def calibrate(
         raise AddendaError(f"per is 'layer' or 'module'; got {per!r}")
     gates = _gates(base, name)
     source = _source(texts)
+    foretell_calibration(base, name, source, lengths, tokens)
     with torch.no_grad(), _kept_on_error(_buffers(gates)):
         for key, threshold in _buffers(gates).items():
             threshold.fill_(torch.inf if key == "gate" else 0.0)  # a module's own gate is read whole, and shut

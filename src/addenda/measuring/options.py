@@ -16,6 +16,7 @@ from addenda.core.errors import AddendaError, DataError
 from addenda.core.state import evaluating
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
+from addenda.progress import tick
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -70,6 +71,7 @@ def all_likelihoods(
         for batch in _batches(range(len(read)), [len(rows[group[0]].ids) - 1 for group in read], batch_tokens):
             groups = [[rows[at] for at in read[number]] for number in batch]
             places = [at for number in batch for at in read[number]]
+            tick(sum(len(rows[read[number][0]].ids) for number in batch))
             nats |= zip(places, _score(base, head, groups), strict=True)
     found: dict[int, list[Option]] = {number: [] for number in range(len(questions))}
     for at, row in enumerate(rows):

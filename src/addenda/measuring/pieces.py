@@ -11,7 +11,8 @@ from torch import Tensor
 
 from addenda.core.errors import DataError
 from addenda.encoding import Encoder
-from addenda.scoring import encoded_documents
+from addenda.progress import about, shown, tick
+from addenda.scoring import encoded_documents, pace_of
 from addenda.texts import Texts
 
 if TYPE_CHECKING:
@@ -57,9 +58,32 @@ def pieces_of(
             some = True
             rows = [row for _, row in taken[at : at + size]]
             ids = torch.from_numpy(np.stack(rows).astype(np.int64)).to(base.device)
+            tick(ids.numel())
             yield length, ids, [number for number, _ in taken[at : at + size]]
     if not some:
         raise DataError(f"no text of '{source.name}' has {chosen[0]} tokens, the shortest document length")
+
+
+def foretell_calibration(base: Base, name: str, source: Texts, lengths: Sequence[int] | None, tokens: int) -> None:
+    """Tell whoever watches what calibrating will read, and about how long that takes.
+
+    Raises:
+        DataError: no text is as long as the shortest length.
+    """
+    watched = shown()
+    if watched is None:
+        return
+    most = base.context or max(LENGTHS)
+    chosen = sorted(lengths or [length for length in LENGTHS if length <= most])
+    next(documents_of(base, source, chosen[:1], chosen[0]))
+    pace, read = pace_of(base), tokens * len(chosen)
+    # read once for the gates' values, and twice, modules off and on, to see what is left alone
+    each = ", ".join(map(str, chosen))
+    watched.say(
+        f"calibrating {name} on {source.name}: documents of {each} tokens, up to {tokens:,} tokens of each, "
+        f"read three times; about {about(3 * read / pace)} at {pace:,.0f} tokens/s, as timed on this machine just now"
+    )
+    watched.begin(total=2 * read)
 
 
 def evenly(documents: list[list[np.ndarray]], wanted: int) -> list[tuple[int, np.ndarray]]:

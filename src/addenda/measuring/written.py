@@ -11,6 +11,7 @@ from torch import Tensor
 
 from addenda import decoding
 from addenda.core.state import evaluating
+from addenda.progress import tick
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -52,6 +53,7 @@ def continued(
         mask = torch.zeros_like(ids)
         for row, at in enumerate(part):
             ids[row, longest - len(given[at]) :], mask[row, longest - len(given[at]) :] = given[at], 1
+        tick(ids.numel())
         with evaluating(base.model):
             out = base.model.generate(
                 input_ids=ids.to(base.device),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from addenda.progress import tick
 from addenda.writing.isolation import Way, inputs
 from addenda.writing.packing import Feed, Row, is_replay
 
@@ -126,7 +127,12 @@ def stack(
     dtype: torch.dtype = torch.float32,
     isolate: Way | None = None,
 ) -> Batch:
-    """One batch from rows; `dtype` is that of the base."""
+    """One batch from rows; `dtype` is that of the base. Between two batches is where long work may be stopped.
+
+    Raises:
+        Stopped: a signal came, and whoever began the work waits for it.
+    """
+    tick(sum(len(item.row) for item in items))
 
     def tensor(name: str, dtype: Any) -> Tensor:
         return torch.from_numpy(np.stack([getattr(item.row, name) for item in items]).astype(dtype)).to(device)

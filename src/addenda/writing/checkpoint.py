@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on bit by bit, written whole or not at all, the last good ones kept.
 
 A checkpoint is a folder `step-00000120` with `state.safetensors` (parameters, moments, random state) and `state.json`
-(position in the data, settings, validation) that holds the hash of the first.
+(position in the data, settings, validation) that holds the hash of the first. Of a finished run only `finished.json` stays.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import Any
 from torch import Tensor
 
 from addenda.core.errors import FileError, TrainingError
-from addenda.files import read_json, replace_folder, sha256_of, write_text
+from addenda.files import read_json, replace_folder, replace_text, sha256_of, write_text
 from addenda.tensorfile import read_header, read_tensors, write_tensors
 
 TENSORS, STATE = "state.safetensors", "state.json"
+#: what a finished run leaves beside its log: the state at its end, without tensors, which are the module's
+FINISHED = "finished.json"
 _NAME = re.compile(r"step-\d{8}")
 
 
@@ -50,19 +52,40 @@ def begin(out: Path | None, resume: bool) -> Path | None:
             raise TrainingError("there is nothing to resume without out=: give the folder of the interrupted run")
         return None
     run = run_folder(out)
+    if not resume and (out / "card.json").exists() and (folders(run) or (run / FINISHED).exists()):
+        raise TrainingError(f"{out} is there and finished: another out=, or removing it and {run}, starts anew")
     if not resume and folders(run):
-        if (out / "card.json").exists():
-            raise TrainingError(f"{out} is there and finished: another out=, or removing it and {run}, starts anew")
         raise TrainingError(
-            f"{run} holds the checkpoints of an earlier run: resume=True goes on with it if it was interrupted; "
-            "another out=, or removing that folder, starts anew"
+            f"{run} holds the checkpoints of an earlier run: resume=True goes on with it if it was interrupted, "
+            "finish=True keeps the module as it was at the last of them; another out=, or removing that folder, starts anew"
         )
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"cannot write to {run}: {error.strerror or error}") from None
     clear(run)
+    if not resume:
+        (run / FINISHED).unlink(missing_ok=True)  # of a run whose module was removed
     return run
+
+
+def finish(run: Path, step: int, state: Mapping[str, Any], keep: bool) -> int:
+    """Mark a run as finished, its module being saved, and remove its checkpoints unless they are to be kept.
+
+    Returns the bytes that were removed.
+    """
+    clear(run)
+    replace_text(run / FINISHED, json.dumps({**state, "step": step}, allow_nan=False))
+    gone = [] if keep else folders(run)
+    size = sum(file.stat().st_size for folder in gone for file in folder.iterdir())
+    for folder in gone:
+        shutil.rmtree(folder, ignore_errors=True)
+    return size
+
+
+def finished(run: Path) -> dict[str, Any] | None:
+    """The state at the end of a finished run; None where it is not finished."""
+    return read_json(run, FINISHED, []) if (run / FINISHED).is_file() else None
 
 
 def leave(run: Path | None) -> None:

@@ -15,6 +15,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
+def processes_of() -> int:
+    """How many processes a run will have: those of the group that it is in, else those that torchrun speaks of."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size()
+    return int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ else 1
+
+
 class Processes:
     """The processes of a run. As a context manager it joins the group that torchrun describes, and leaves it after.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from addenda.core.gate import GateRows
+from addenda.progress import tick
 from addenda.scoring import opener_of
 from addenda.writing.packing import Feed, Row
 
@@ -28,7 +29,7 @@ def fit_from_plan(base: Base, plan: Plan, name: str) -> None:
     assert mixture.replay is not None
     feeds = mixture.corpora[name], mixture.replay
     subject, others = (islice(rows_of(feed), wanted) for feed in feeds)
-    fit_gate(base, name, subject, others, rows=plan.settings.batch_rows, context=plan.context, seed=plan.seed)
+    fit_gate(base, name, subject, others, rows=plan.rows, context=plan.context, seed=plan.seed)
 
 
 @torch.no_grad()
@@ -69,6 +70,7 @@ def fit_gate(
                 if opener is not None:  # a text may begin with it or not: the gate meets both at the first positions
                     ids[::2] = torch.cat([torch.full_like(ids[::2, :1], opener), ids[::2, :-1]], 1)
                     documents[::2] = torch.cat([documents[::2, :1], documents[::2, :-1]], 1)
+                tick(ids.numel())
                 yield GateRows(base.reader.entries([site], ids.to(base.device))[site.key], documents, mine)
 
     gate.begin()

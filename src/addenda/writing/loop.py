@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from addenda.core.errors import TrainingError
+from addenda.interrupts import Interrupts, Stopped
 from addenda.objectives.head import Head
 from addenda.writing import checkpoint
 from addenda.writing.distributed import Processes
 from addenda.writing.keeping import kept_tensors, part, put_back
 from addenda.writing.plan import Plan
-from addenda.writing.progress import Progress
+from addenda.writing.run_log import RunLog
 from addenda.writing.settings import compare
-from addenda.writing.signals import Interrupts, TrainingStopped
+from addenda.writing.signals import TrainingStopped
 from addenda.writing.step import Stepper, Sums
 from addenda.writing.validation import Validation
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 class Run:
     """A run from its first step, or from a checkpoint, to its end. All that changes between steps is saved with it."""
 
-    def __init__(self, base: Base, plan: Plan, processes: Processes, progress: Progress, run: Path | None) -> None:
-        self.base, self.plan, self.processes, self.progress, self.folder = base, plan, processes, progress, run
+    def __init__(self, base: Base, plan: Plan, processes: Processes, log: RunLog, run: Path | None) -> None:
+        self.base, self.plan, self.processes, self.log, self.folder = base, plan, processes, log, run
         device = base.device
         with base.off():
             head = Head(base.model, plan.settings.loss_chunk)
@@ -40,6 +41,8 @@ class Run:
         self.step = 0
         self.resumed_from: int | None = None
         self.stopped_early = False
+        self.due = False  # the validation of this step is still to be done
+        self.validated = -1  # the step of the last one
         self.seconds = self.seconds_here = 0.0  # of all calls of a resumed run; of this one
         self.validating = 0.0  # seconds of this call that went into validation: not into training
         self.saved = -1
@@ -52,35 +55,51 @@ class Run:
 
     # -- going -------------------------------------------------------------------------------------------------
 
-    def go(self, interrupts: Interrupts) -> None:
-        """Train to the end, to an early stop, or to a signal.
+    def go(self, interrupts: Interrupts, *, finish: bool = False) -> None:
+        """Train to the end, to an early stop, or to a signal; with `finish` take no further step.
 
         Raises:
             TrainingStopped: a signal came; the step it came in was finished and a checkpoint written.
             TrainingError: a loss is not finite, or a checkpoint cannot be written; the last good one is kept.
         """
-        self.progress.begin(self.step)
-        began, first, before = time.perf_counter(), self.step, self.seconds
-        while self.step < self.plan.steps and not self.stopped_early:
-            self._one()
-            elapsed = time.perf_counter() - began - self.validating
-            self.seconds, self.seconds_here = before + elapsed, elapsed
-            speed = (self.step - first) * self.plan.tokens_per_step * len(self.plan.names) / elapsed
-            self.progress.step(self.step, sum(s.loss for s in self.recent.values()) / len(self.recent), speed)
-            self._after(speed)
-            stop = self.processes.any(interrupts.seen is not None, self.stepper.device)
-            if stop and self.step < self.plan.steps and not self.stopped_early:
-                self._leave(interrupts.seen or "a signal")
+        try:
+            if self.due or (finish and self.validation and self.validated != self.step):
+                self._validate()
+            self._steps(interrupts if not finish else None)
+        except Stopped as stopped:
+            self._leave(stopped.signal)
         self.save()
         if self.best:
             self.changes = self.best_changes
             for name, tensors in self.best.items():
                 self.base.modules[name].load_tensors(tensors)
 
-    def _one(self) -> None:
-        passes = [self.mixture.take(self.plan.settings.batch_rows) for _ in range(self.plan.settings.accumulate)]
+    def _steps(self, interrupts: Interrupts | None) -> None:
+        shown = self.log.shown
+        shown.begin(self.step)
+        began, first, before, validating = time.perf_counter(), self.step, self.seconds, self.validating
+        while interrupts is not None and self.step < self.plan.steps and not self.stopped_early:
+            self._one(interrupts)
+            elapsed = time.perf_counter() - began - (self.validating - validating)
+            self.seconds, self.seconds_here = before + elapsed, elapsed
+            speed = (self.step - first) * self.plan.tokens_per_step * len(self.plan.names) / elapsed
+            loss = sum(sums.loss for sums in self.recent.values()) / len(self.recent)
+            shown.update(self.step, rate=f"{speed:,.0f} tokens/s", note=f"training loss {loss:.3f}")
+            self._after(speed)
+            stop = self.processes.any(interrupts.seen is not None, self.stepper.device)
+            if stop and self.step < self.plan.steps and not self.stopped_early:
+                self._leave(interrupts.seen or "a signal")
+
+    def _one(self, interrupts: Interrupts) -> None:
+        before = self.mixture.position
         try:
-            found = self.stepper.take(self.step, passes)
+            passes = [self.mixture.take(self.plan.rows) for _ in range(self.plan.settings.accumulate)]
+        except Stopped:
+            self.mixture.move_to(before)
+            raise
+        try:
+            with interrupts.held():
+                found = self.stepper.take(self.step, passes)
         except TrainingError as error:
             raise TrainingError(f"{error}{checkpoint.last_good(self.folder)}") from None
         self.step += 1
@@ -95,9 +114,20 @@ class Run:
         if last or self.step % self.plan.log_every == 0:
             self._log(speed)
         if self.validation and (last or self.step % self.plan.validate_every == 0):
+            self.due = True  # until it is done: a checkpoint that is written meanwhile says so
             self._validate()
         if self.step % self.plan.checkpoint_every == 0:
             self.save()
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Each module's mean loss on corpus rows over the last tenth of the run, or since or in the last record of the log."""
+        found: dict[str, float] = {}
+        for name in self.plan.names:
+            sums = self.tail[name] if self.tail[name].steps else self.recent[name]
+            logged = (record[name]["loss"] for record in reversed(self.log.history) if name in record)
+            found[name] = sums.loss if sums.steps else next(logged, 0.0)
+        return found
 
     def _log(self, speed: float) -> None:
         record: dict[str, Any] = {"step": self.step, "tokens": self.step * self.plan.tokens_per_step}
@@ -105,16 +135,18 @@ class Run:
         for name, sums in self.recent.items():
             record[name] = sums.record() | {"lr": self.stepper.optimizers[name].param_groups[0]["lr"]}
         self.recent = {name: Sums() for name in self.plan.names}
-        self.progress.note(record)
+        self.log.note(record)
 
     def _validate(self) -> None:
         began = time.perf_counter()
-        self.changes = self.validation.run(list(self.plan.names))
+        with self.log.shown.part("validating", self.validation.size(len(self.plan.names))):
+            self.changes = self.validation.run(list(self.plan.names))
         self.validating += time.perf_counter() - began
-        self.progress.note({"step": self.step, "validation": self.changes})
+        self.due, self.validated = False, self.step
+        self.log.note({"step": self.step, "validation": self.changes})
         for name, texts in self.changes.items():
             told = ", ".join(f"{on} {one['value']:+.3f}" for on, one in texts.items())
-            self.progress.say(f"step {self.step}: {name}: {told} nats per token")
+            self.log.say(f"step {self.step}: {name}: {told} nats per token")
         better, patience = self.validation.improved(self.changes), self.plan.settings.patience
         if patience is None:
             return
@@ -123,9 +155,27 @@ class Run:
             self.best = {n: {k: t.clone() for k, t in self.base.modules[n].tensors().items()} for n in self.plan.names}
         self.stopped_early = self.validation.waited >= patience
 
+    @property
+    def at(self) -> str:
+        """Where the run stands, in words."""
+        return f"step {self.step} of {self.plan.steps}"
+
+    @property
+    def ended(self) -> str:
+        """How a run ended that took fewer steps than were planned, for its card."""
+        return f"{'no gain for so long' if self.stopped_early else 'finished early'}, at {self.at}"
+
+    def promise(self) -> str:
+        """What happens when a signal comes, in words."""
+        doing = f"step {self.step + 1} of {self.plan.steps}"
+        if self.log.shown.parts:
+            doing = f"this batch ({self.log.shown.parts[-1].task}); step {self.step} of {self.plan.steps} is kept"
+        kept = "nothing is on disk" if self.folder is None else f"a checkpoint is kept in {self.folder}"
+        return f"stopping after {doing}; {kept}"
+
     def _leave(self, signal: str) -> None:
         self.save()
-        raise TrainingStopped.after(f"step {self.step} of {self.plan.steps}", signal, self.folder)
+        raise TrainingStopped.after(self.at, signal, self.folder)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 
@@ -135,7 +185,7 @@ class Run:
             return
         self.saved = self.step
         if self.processes.first:
-            checkpoint.write(self.folder, self.step, self._state(), self._tensors(), self.plan.settings.keep)
+            checkpoint.write(self.folder, self.step, self.state(), self._tensors(), self.plan.settings.keep)
         self.processes.wait()
 
     def resume(self) -> None:
@@ -146,24 +196,39 @@ class Run:
         """
         found = None if self.folder is None else checkpoint.newest(self.folder)
         if found is None:
-            self.progress.say("nothing to resume yet: starting at the beginning")
+            self.log.say("nothing to resume yet: starting at the beginning")
             return
-        compare(found.state["identity"], self.identity)
-        state = found.state
-        self.step = self.saved = self.resumed_from = found.step
+        self._take_up(found.step, found.state)
+        self.saved = self.step
+        self._load(found.tensors)
+
+    def take_up_finished(self, state: dict[str, Any]) -> None:
+        """Take up a run that is finished from what it left beside its log; its modules are read by who calls.
+
+        Raises:
+            TrainingError: the run began with other settings.
+        """
+        self._take_up(int(state["step"]), state)
+
+    def _take_up(self, step: int, state: dict[str, Any]) -> None:
+        compare(state["identity"], self.identity)
+        self.step = self.resumed_from = step
+        self.due, self.validated = state["due"], state["validated"]
         self.mixture.move_to(state["position"])
         self.validation.best, self.validation.waited = state["best"], state["waited"]
         self.stopped_early, self.seconds, self.changes = state["stopped_early"], state["seconds"], state["changes"]
         self.best_changes = state["best_changes"]
         self.recent = {name: Sums(**state["recent"][name]) for name in self.plan.names}
         self.tail = {name: Sums(**state["tail"][name]) for name in self.plan.names}
-        self._load(found.tensors)
-        self.progress.resume(found.step)
+        self.log.resume(step, validated=not self.due)
 
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """All that changes between steps but tensors, as plain data."""
         return {
             "identity": self.identity,
             "position": self.mixture.position,
+            "due": self.due,
+            "validated": self.validated,
             "best": self.validation.best,
             "waited": self.validation.waited,
             "stopped_early": self.stopped_early,

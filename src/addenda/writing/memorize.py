@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import DataError, TrainingError
 from addenda.encoding import Encoder
 from addenda.files import check_place
+from addenda.interrupts import Interrupts, Stopped
 from addenda.kinds.locas_glu import START_TOKENS, LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.storage import MEMBERS
 from addenda.texts import Texts, texts
 from addenda.writing import checkpoint
+from addenda.writing.announce import announce_reading
 from addenda.writing.gate_fit import fit_gate, rows_of
 from addenda.writing.memory_report import MemorizeReport, Online
 from addenda.writing.memory_run import MemoryRun
@@ -30,9 +33,10 @@ from addenda.writing.packing import Feed, Row, Stream
 from addenda.writing.plan import folder_of
 from addenda.writing.prepare import prepared
 from addenda.writing.probe import probe_of
-from addenda.writing.progress import Progress
 from addenda.writing.reading import Reading, text_of
-from addenda.writing.signals import Interrupts
+from addenda.writing.run_log import RunLog
+from addenda.writing.signals import TrainingStopped
+from addenda.writing.taking_up import take_up
 from addenda.writing.writer import Writer
 
 if TYPE_CHECKING:
@@ -59,6 +63,7 @@ def memorize(
     kind: Kind | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    finish: bool = False,
     **settings: Any,
 ) -> MemorizeReport:
     """Read a text once, chunk by chunk, and write each chunk into a module after it was scored; the base is frozen.
@@ -76,10 +81,11 @@ def memorize(
             texts.
         kind: of modules that are not plugged; default: `LocasGLU(scale=16.0)`, kept quiet on general text; with `published=True`
             `LocasGLU()` by itself; `LocasMLP(scale=16.0, eps=0.3)` where FFNs are plain, `compress="published"` if that is asked.
-        out: folder for the module (for several a folder in it for each). Beside it, `<out>.run` keeps log and
-            checkpoints. Without `out` nothing is written to disk.
+        out: folder for the module (for several a folder in it for each). Beside it, `<out>.run` keeps the log, and
+            checkpoints until the run is finished. Without `out` nothing is written to disk.
         resume: go on from the last checkpoint in `<out>.run`, with the same settings; gives the same bits as a run that
-            was never interrupted.
+            was never interrupted. A run that is finished is told as it was, without a step.
+        finish: make the memory from the last checkpoint of an interrupted run, without reading further.
         settings: see `writing.memory_settings.MemorySettings`.
 
     Returns:
@@ -89,7 +95,8 @@ def memorize(
     local neutrality loss on replay text.
 
     Raises:
-        TrainingError: a module is frozen; loss not finite; resumed with other settings; a checkpoint cannot be written.
+        TrainingError: a module is frozen; loss not finite; resumed with other settings; nothing to finish; a checkpoint cannot
+            be written.
             `TrainingStopped` after SIGINT or SIGTERM, with a checkpoint and how to go on.
         FileError: `out` holds something else than a module.
         DataError: a text cannot be read or is empty, or the tokenizer does not match the base.
@@ -103,7 +110,7 @@ def memorize(
     for place in places.values():
         check_place(place, MEMBERS)
     window = _window(base, chosen)
-    run_folder = checkpoint.begin(folder, resume)
+    run_folder = checkpoint.begin(folder, resume or finish)
     made: list[str] = []
     try:
         for new in [n for n in names if n not in base.modules]:
@@ -112,17 +119,21 @@ def memorize(
         with ExitStack() as block:
             block.enter_context(prepared(base, names, seed=chosen.seed, gradient_checkpointing=False))
             run = _run(base, names, sources, chosen, window, run_folder)
-            block.callback(run.progress.close)
-            if resume:
-                run.resume()
-            if run.resumed_from is None:
-                _start(base, run)
-            run.go(block.enter_context(Interrupts()))
+            block.enter_context(run.log)
+            interrupts = block.enter_context(Interrupts(run.promise))
+            over = (resume or finish) and take_up(run, places, finish=finish)
+            if not over:
+                _begin(base, run)
+                run.go(interrupts, finish=finish)
             report = _report(base, run, folder)
-            for n in names:
-                _describe(base, run, n, report.texts[n])
-            for n, place in places.items():
-                base.modules[n].save(place)
+            if not over:
+                for n in names:
+                    _describe(base, run, n, report.texts[n])
+                for n, place in places.items():
+                    base.modules[n].save(place)
+                if run_folder is not None:
+                    freed = checkpoint.finish(run_folder, run.step, run.state(), chosen.keep_run)
+                    report = replace(report, freed=freed)
     except BaseException:
         for new in made:
             base.unplug(new)
@@ -182,10 +193,24 @@ def _run(
             raise TrainingError(f"module '{n}' is frozen: none of its parameters wants a gradient")
     rates = {n: base.modules[n].kind.default_lr if settings.lr is None else settings.lr for n in names}
     writer = Writer(base, names, rates, settings, replay)
-    progress = Progress(
-        run_folder, 0, show=settings.log, tracker=None, name="-".join(names), config=settings.plain(), task="memorizing"
-    )
-    return MemoryRun(base, readings, writer, settings, progress, run_folder)
+    log = RunLog(
+        run_folder, None, show=settings.log, tracker=None, name="-".join(names), config=settings.plain(),
+        task="memorizing", unit="chunks",
+    )  # fmt: skip
+    return MemoryRun(base, readings, writer, settings, log, run_folder)
+
+
+def _begin(base: Base, run: MemoryRun) -> None:
+    """Make the memories ready for their first chunk, and tell what the run will do and take."""
+    try:
+        if run.resumed_from is None:
+            _start(base, run)
+        if run.settings.log:
+            announce_reading(run)
+    except Stopped as stopped:
+        if run.resumed_from is not None:
+            raise TrainingStopped.after(run.at, stopped.signal, run.folder) from None
+        raise TrainingStopped.after("the first chunk", stopped.signal, run.folder, begun=False) from None
 
 
 def _start(base: Base, run: MemoryRun) -> None:
@@ -234,6 +259,9 @@ def _report(base: Base, run: MemoryRun, out: Path | None) -> MemorizeReport:
         parameters={name: base.modules[name].size() for name in run.writer.names},
         resumed_from=run.resumed_from,
         out=out,
+        read=run.read,
+        run=run.folder,
+        ended=run.ended,
         settings={"window": run.window, "lr": run.writer.lr}
         | {k: v for k, v in run.settings.plain().items() if k not in ("window", "lr")},
     )
@@ -249,7 +277,7 @@ def _describe(base: Base, run: MemoryRun, name: str, online: Online) -> None:
         steps=run.step,
         seed=run.settings.seed,
         lr=run.writer.lr[name],
-        settings=run.settings.plain() | {"window": run.window},
+        settings=run.settings.plain() | {"window": run.window} | ({} if run.ended is None else {"ended": run.ended}),
         data=[reading.source.record("corpus")] + ([] if replay is None else [replay.stream.source.record("replay")]),
     )
     module.card.training = [*module.card.training, record]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from addenda.core.card import Measure
+from addenda.progress import megabytes
 from addenda.writing.curve import Curve
 
 
@@ -60,7 +61,8 @@ class MemorizeReport:
     """What was memorized.
 
     `texts` has the online loss by module; `seconds` are those of reading and writing alone, `bare_seconds` those of
-    scoring the same windows with the bare base.
+    scoring the same windows with the bare base. `read` counts tokens of all passes, of all calls of a resumed run; `ended` says
+    where the reading ended, if not at the end. `run` is where the log is, `freed` the bytes of checkpoints removed from there.
     """
 
     names: tuple[str, ...]
@@ -71,23 +73,36 @@ class MemorizeReport:
     resumed_from: int | None
     out: Path | None
     settings: dict[str, Any]
+    read: int | None = None
+    ended: str | None = None
+    run: Path | None = None
+    freed: int = 0
 
     @property
     def tokens(self) -> int:
-        """Tokens read, of all texts."""
+        """Tokens predicted in the first pass, of all texts."""
         return sum(one.tokens for one in self.texts.values())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        plain = {k: getattr(self, k) for k in ("tokens", "seconds", "bare_seconds", "parameters", "resumed_from")}
+        kept = ("tokens", "read", "ended", "seconds", "bare_seconds", "parameters", "resumed_from", "freed")
+        plain: dict[str, Any] = {k: getattr(self, k) for k in kept} | {
+            "run": None if self.run is None else str(self.run)
+        }
         plain |= {"names": list(self.names), "out": None if self.out is None else str(self.out)}
         return plain | {"settings": self.settings, "texts": {name: one.as_dict() for name, one in self.texts.items()}}
 
     def __str__(self) -> str:
-        speed = self.tokens / self.seconds if self.seconds else 0.0
+        read, passes = self.read or self.tokens, self.settings.get("passes", 1)
+        speed = read / self.seconds if self.seconds else 0.0
+        often = f" ({self.tokens:,} in {passes} passes)" if passes > 1 else ""
         lines = [
-            f"{', '.join(self.names)}: {self.tokens:,} tokens read in {self.seconds:,.0f} s ({speed:,.0f} tokens/s)"
+            f"{', '.join(self.names)}: {read:,} tokens read and written{often} in {self.seconds:,.0f} s ({speed:,.0f} tokens/s)"
         ]
+        if self.bare_seconds >= 1:
+            lines[0] += f", and {self.bare_seconds:,.0f} s more to read the text with the bare base for comparison"
+        if self.ended is not None:
+            lines.append(f"  {self.ended}")
         for name, one in self.texts.items():
             told = f"  {name} on {one.on}: {one.nats:.3f} nats per token while it was read"
             gain, late = one.gain(), one.gain(0.75)
@@ -101,4 +116,6 @@ class MemorizeReport:
                 "  a text of one chunk is predicted before it is written: evaluate shows what is kept of it; smaller chunks and "
                 "more passes keep more"
             )
+        if self.freed:
+            lines.append(f"  its log is in {self.run}; checkpoints of {megabytes(self.freed)} were removed from there")
         return "\n".join(lines)

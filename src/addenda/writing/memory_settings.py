@@ -17,7 +17,7 @@ from addenda.writing.settings import checked
 #: the sample of general text that ships with the package
 GENERAL = "general"
 #: what may differ between a run and its resumption: it changes nothing that is learned
-FREE = frozenset({"checkpoint_every", "keep", "log", "probe", "replay", "licence"})
+FREE = frozenset({"checkpoint_every", "keep", "keep_run", "log", "probe", "replay", "licence"})
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,11 @@ class MemorySettings:
     checkpoint_every: int | None = None
     """chunks between checkpoints; default: a twentieth of the text"""
     keep: int = 2
-    """checkpoints kept"""
+    """checkpoints kept while it runs"""
+    keep_run: bool = False
+    """keep the checkpoints of a finished run too; else its log alone stays"""
     log: bool = True
-    """show progress on standard error"""
+    """say on standard error what the run will do and how it goes"""
     probe: bool = True
     """keep a few token ids with the module by which others can check that it is really on"""
     licence: str | None = None

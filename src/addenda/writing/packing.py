@@ -16,6 +16,7 @@ import numpy as np
 
 from addenda.core.errors import DataError
 from addenda.encoding import Encoder
+from addenda.progress import tick
 from addenda.texts import Texts
 
 
@@ -106,9 +107,27 @@ class Stream:
 
     def _documents(self) -> Iterator[Row]:
         for number, document in enumerate(self.encoder.documents(self.source), 1):
+            tick()
             weights = document.weights.copy()
             weights[:1] = 0
             yield Row(document.ids, weights, np.full(len(document.ids), number, np.int32))
+
+
+def tokens_in(source: Texts, encoder: Encoder, most: int) -> int:
+    """How many tokens a text has; no more of it is read than shows that it has `most` (what is more is not counted).
+
+    Raises:
+        DataError: it is empty, or cannot be read.
+    """
+    found = 0
+    for document in encoder.documents(source):
+        found += len(document.ids)
+        if found >= most:
+            return most
+        tick()
+    if not found:
+        raise DataError(f"'{source.name}' is empty: it holds no text")
+    return found
 
 
 def _rotated(documents: Iterator[Row], offset: int) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from addenda.encoding import Encoder
+from addenda.interrupts import Stopped
 from addenda.objectives.head import Head
 from addenda.objectives.objective import objective_named
 from addenda.optimizers.adamw import adamw, load_optimizer_tensors, optimizer_tensors, rate
@@ -73,8 +74,14 @@ class PlainTraining:
         self._resume()
         steps = tokens // (self.rows * self.length)
         while self.step < steps:
-            with self._timed():
-                self._one(steps)
+            before = self.mixture.position
+            try:
+                with self._timed():
+                    self._one(steps)
+            except Stopped:  # the step was not taken
+                self.mixture.move_to(before)
+                self._save()
+                raise
             after(self.step, steps)
             if self.step == steps or self.step % max(1, steps // 20) == 0:
                 with self._timed():

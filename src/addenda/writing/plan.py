@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,11 @@ from addenda.core.errors import AddendaError, DataError, TrainingError, known
 from addenda.core.registry import plain_options
 from addenda.encoding import Encoder
 from addenda.objectives.objective import Objective, objective_named
-from addenda.scoring import default_length
 from addenda.selection import weights_of
 from addenda.texts import Texts, texts
 from addenda.writing.batches import Mixture
-from addenda.writing.packing import Feed, Stream
+from addenda.writing.budget import ROWS_OF_A_TEXT, SIZES, rows_for, validations_for
+from addenda.writing.packing import Feed, Stream, tokens_in
 from addenda.writing.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ REPLAY_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides what a run learns."""
+    """Everything that decides what a run learns. In `settings` rows, length and validations are those of the run."""
 
     names: tuple[str, ...]
     corpora: dict[str, Texts]
@@ -48,6 +48,8 @@ class Plan:
     steps: int
     #: tokens asked for; whole steps of them are trained on
     asked: int
+    #: the settings as they were given
+    given: Settings
 
     @property
     def context(self) -> int:
@@ -57,12 +59,18 @@ class Plan:
     @property
     def tokens_per_step(self) -> int:
         """Tokens of one step, for each module, both streams."""
-        return self.settings.batch_rows * self.settings.accumulate * self.length
+        return self.rows * self.settings.accumulate * self.length
+
+    @property
+    def rows(self) -> int:
+        """Rows of one forward pass, for each module."""
+        assert self.settings.batch_rows is not None
+        return self.settings.batch_rows
 
     @property
     def validate_every(self) -> int:
         """Steps between validations."""
-        return self.settings.validate_every or max(1, self.steps // 10)
+        return self.settings.validate_every or self.steps
 
     @property
     def checkpoint_every(self) -> int:
@@ -137,13 +145,14 @@ def make_plan(
     seed: int,
     alongside: Any,
     settings: Settings,
+    processes: int = 1,
 ) -> Plan:
     """Check and resolve what `train` was asked.
 
     Raises:
         TrainingError: a module is not plugged, is frozen, or the tokens do not make one step; a rate, share or seed is
             none; something was asked that would be ignored.
-        DataError: a source is of no known form, or corpus and replay are the same.
+        DataError: a source is of no known form or empty, or corpus and replay are the same.
         AddendaError: a setting does not fit the base.
     """
     names = (name,) if isinstance(name, str) else tuple(name)
@@ -153,10 +162,12 @@ def make_plan(
     share = _share(again, replay_share)
     _check_streams(corpora, again)
     _check_used({n: base.modules[n] for n in names}, settings)
-    objective, length = _lengths(base, settings)
+    objective = _objective(base, settings)
     if not _whole(seed) or not 0 <= seed < 2**63:
         raise TrainingError(f"seed is a whole number from 0 to 2**63 - 1; got {seed!r}")
-    steps = _steps(tokens, settings, length)
+    read = [*corpora.values(), *([again] if again is not None and share > 0 else [])]
+    sized = _sized(base, settings, objective.context, tokens, read, processes)
+    steps = _steps(tokens, sized)
     others = weights_of(alongside)
     for other in others:
         if other not in base.modules or other in names:
@@ -175,11 +186,12 @@ def make_plan(
         lr=_rates(kinds, lr),
         local=_local(kinds, settings, share > 0),
         seed=seed,
-        settings=settings,
+        settings=_validated(sized, steps, tokens, len(names)),
         objective=objective,
-        length=length,
+        length=sized.length or 0,
         steps=steps,
         asked=tokens,
+        given=settings,
     )
 
 
@@ -195,16 +207,40 @@ def folder_of(out: Any) -> Path | None:
         raise TrainingError(f"out is the path of the module's folder, or None to write nothing; got {out!r}") from None
 
 
-def _steps(tokens: Any, settings: Settings, length: int) -> int:
-    if not _whole(tokens):
-        raise TrainingError(f"tokens is a whole number, both streams counted; got {tokens!r}")
-    per_step = settings.batch_rows * settings.accumulate * length
+def _steps(tokens: int, sized: Settings) -> int:
+    per_step = (sized.batch_rows or 0) * sized.accumulate * (sized.length or 0)
     if tokens < per_step:
         raise TrainingError(
-            f"{tokens:,} tokens do not make one step of {per_step:,} (batch_rows {settings.batch_rows} x accumulate "
-            f"{settings.accumulate} x length {length}); give more tokens, or smaller rows or batches"
+            f"{tokens:,} tokens do not make one step of {per_step:,} (batch_rows {sized.batch_rows} x accumulate "
+            f"{sized.accumulate} x length {sized.length}); give more tokens, or smaller rows or batches"
         )
     return tokens // per_step
+
+
+def _sized(base: Base, settings: Settings, context: int, tokens: Any, read: list[Texts], processes: int) -> Settings:
+    """The settings with the rows and the length that fit the tokens, the texts and the base."""
+    if not _whole(tokens):
+        raise TrainingError(f"tokens is a whole number, both streams counted; got {tokens!r}")
+    encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
+    enough = 1 if settings.length else ROWS_OF_A_TEXT * SIZES[0][1]
+    smallest = min(tokens_in(source, encoder, enough) for source in read)
+    longest = SIZES[0][1] if base.context is None else base.context - context
+    rows, length = rows_for(
+        tokens, longest=longest, smallest=smallest, accumulate=settings.accumulate, rows=settings.batch_rows,
+        length=settings.length, processes=processes,
+    )  # fmt: skip
+    return replace(settings, batch_rows=rows, length=length)
+
+
+def _validated(sized: Settings, steps: int, tokens: int, modules: int) -> Settings:
+    """The settings with the validations that the run can afford."""
+    if not sized.validation:
+        return sized
+    found = validations_for(
+        steps, tokens, modules=modules, texts=len(sized.validation), asked=sized.validation_tokens,
+        every=sized.validate_every, patience=sized.patience is not None,
+    )  # fmt: skip
+    return replace(sized, validate_every=found.every, validation_tokens=found.tokens)
 
 
 def _check_modules(base: Base, names: tuple[str, ...]) -> None:
@@ -283,16 +319,16 @@ def _check_streams(corpora: Mapping[str, Texts], replay: Texts | None) -> None:
             )
 
 
-def _lengths(base: Base, settings: Settings) -> tuple[Objective, int]:
+def _objective(base: Base, settings: Settings) -> Objective:
     most = base.context
     context = 0
     if settings.objective == "distill":
         context = settings.context if settings.context is not None else min(256, (most or 512) // 2)
-    length = settings.length or (min(512, most - context) if most else default_length(base))
-    if length < 2 or (most and context + length > most):
+    length = settings.length or 2
+    if most and context + length > most:
         reads = f"{length} tokens" + (f" and the teacher's {context} before them" if context else "")
         raise AddendaError(f"rows of {reads} do not fit the base's context of {most}")
-    return objective_named(settings.objective, top_k=settings.top_k, context=context), length
+    return objective_named(settings.objective, top_k=settings.top_k, context=context)
 
 
 def _rates(kinds: Mapping[str, Any], lr: Any) -> dict[str, float]:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from addenda.progress import megabytes
+
 
 @dataclass(frozen=True)
 class TrainReport:
@@ -13,8 +15,9 @@ class TrainReport:
 
     `losses` are each module's mean corpus loss over the last tenth of the run; `learning` and `forgetting` map a
     module's name to its changes by validation text, in nats per token with 95% intervals; `history` is the log.
-    `seconds` are those of all calls of a resumed run, `seconds_here` those of this one, both without validation.
-    `remarks` say what the run left undone, and how to do it.
+    `planned_steps` are more than `steps` where the run ended early. `run` is where its log is, `freed` the bytes of checkpoints
+    that were removed from there. `seconds` are those of all calls of a resumed run, `seconds_here` those of this one, both
+    without validation. `remarks` say what the run left undone, and how to do it.
     """
 
     names: tuple[str, ...]
@@ -33,6 +36,9 @@ class TrainReport:
     history: list[dict[str, Any]] = field(repr=False)
     seconds_here: float | None = None
     remarks: tuple[str, ...] = ()
+    planned_steps: int | None = None
+    run: Path | None = None
+    freed: int = 0
 
     @property
     def loss(self) -> float:
@@ -49,18 +55,24 @@ class TrainReport:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; without the history."""
         plain = {key: value for key, value in asdict(self).items() if key != "history"}
-        plain["out"] = None if self.out is None else str(self.out)
+        plain |= {key: None if plain[key] is None else str(plain[key]) for key in ("out", "run")}
         plain |= {"names": list(self.names), "remarks": list(self.remarks)}
         return plain | {"loss": self.loss, "tokens_per_second": self.tokens_per_second}
 
     def __str__(self) -> str:
+        early = self.planned_steps is not None and self.steps < self.planned_steps
+        steps = f"{self.steps:,} of {self.planned_steps:,} steps (ended early)" if early else f"{self.steps:,} steps"
+        speed = f" ({self.tokens_per_second:,.0f} tokens/s)" if self.tokens_per_second else ""
         lines = [
-            f"{', '.join(self.names)}: {self.tokens:,} tokens in {self.steps:,} steps, {self.seconds:,.0f} s "
-            f"({self.tokens_per_second:,.0f} tokens/s), last loss {self.loss:.3f}"
+            f"{', '.join(self.names)}: trained on {self.tokens:,} tokens in {steps}, {self.seconds:,.0f} s{speed}; training "
+            f"loss at the end {self.loss:.3f} nats per token of the corpus"
         ]
         for word, table in (("learning", self.learning), ("forgetting", self.forgetting)):
             for name, texts in table.items():
                 for on, one in texts.items():
                     value = f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}] nats per token"
                     lines.append(f"  {word} of {name} on {on}: {value}")
-        return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks)])
+        lines += [f"  {remark}" for remark in self.remarks]
+        if self.freed:
+            lines.append(f"  its log is in {self.run}; checkpoints of {megabytes(self.freed)} were removed from there")
+        return "\n".join(lines)

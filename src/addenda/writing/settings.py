@@ -14,7 +14,7 @@ from addenda.core.errors import AddendaError, TrainingError, known
 T = TypeVar("T")
 
 #: what may differ between a run and its resumption: it changes nothing that is learned
-FREE = frozenset({"checkpoint_every", "keep", "tracker", "run_name", "log", "probe", "licence"})
+FREE = frozenset({"checkpoint_every", "keep", "keep_run", "tracker", "run_name", "log", "probe", "licence"})
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,11 @@ class Settings:
     """How a module is trained; every field may be given to `addenda.train` by name."""
 
     length: int | None = None
-    """tokens of a row; default 512, or the base's context where that is shorter"""
-    batch_rows: int = 8
-    """rows of one forward pass (for each module); on a CPU 2-4 thousand tokens a pass were fastest"""
+    """tokens of a row; default 512, or the base's context where that is shorter; fewer where the run would else have less than
+    48 steps, or the smallest text less than 8 rows"""
+    batch_rows: int | None = None
+    """rows of one forward pass (for each module); default 8, or 4 or 2 where the run would else have less than 48 steps; on a
+    CPU 2-4 thousand tokens a pass were fastest"""
     accumulate: int = 1
     """forward passes of one step"""
     objective: Literal["lm", "distill"] = "lm"
@@ -63,20 +65,23 @@ class Settings:
     """tokens among which rows are shuffled, for each stream; 9 bytes of memory each"""
     validation: Any = None
     """texts by name; names that begin with "forgetting" report how much is lost on them, all others what is learned"""
-    validation_tokens: int | None = 50_000
-    """tokens scored of each validation text; None: all"""
+    validation_tokens: int | Literal["auto"] | None = "auto"
+    """tokens scored of each validation text; None: all; `auto`: so many, 50,000 at most, that all validations together cost a
+    tenth of the training"""
     validate_every: int | None = None
-    """steps between validations; default: a tenth of the run"""
+    """steps between validations; default: so many that they cost no more than that, ten validations at most"""
     patience: int | None = None
     """stop after so many validations without a gain, and keep the best; None: never"""
     checkpoint_every: int | None = None
     """steps between checkpoints; default: a twentieth of the run"""
     keep: int = 2
-    """checkpoints kept"""
+    """checkpoints kept while it runs"""
+    keep_run: bool = False
+    """keep the checkpoints of a finished run too; else its log alone stays"""
     tracker: Any = None
     """passed on to accelerate's trackers, e.g. "tensorboard", or one of its tracker objects"""
     log: bool = True
-    """show progress on standard error"""
+    """say on standard error what the run will do and how it goes"""
     probe: bool = True
     """keep a few token ids with the module by which others can check that it is really on"""
     run_name: str | None = None
@@ -91,7 +96,7 @@ class Settings:
         at_least["context"] = 0
         for name, least in at_least.items():
             value = getattr(self, name)
-            self._check(value is None or value >= least, name, f"at least {least}")
+            self._check(value is None or value == "auto" or value >= least, name, f"at least {least}")
         for name in ("local", "gate_weight", "gate_lr", "weight_decay"):
             value = getattr(self, name)
             self._check(value is None or 0 <= value < math.inf, name, "not negative, and finite")

@@ -120,6 +120,14 @@ class Stepper:
             self._update(name, step)
         return found
 
+    def rehearse(self, items: list[Item]) -> None:
+        """Go through one pass over some rows, and forget it: to see what it takes."""
+        stats = torch.zeros(len(self.plan.names), 6, dtype=torch.float64, device=self.device)
+        batch = stack(items, self.device, context=self.plan.context, dtype=self.dtype, isolate=self.isolate)
+        self._pass(batch, self._totals([items]), stats)
+        for name in self.plan.names:
+            self.optimizers[name].zero_grad(set_to_none=True)
+
     def _totals(self, passes: list[list[Item]]) -> dict[str, Totals]:
         totals = {name: Totals() for name in self.plan.names}
         for items in passes:

@@ -15,18 +15,21 @@ from addenda.core.card import TrainingRecord
 from addenda.core.errors import TrainingError
 from addenda.encoding import Encoder, first_ids
 from addenda.files import check_place
+from addenda.interrupts import Interrupts, Stopped
 from addenda.storage import MEMBERS
 from addenda.writing import checkpoint
-from addenda.writing.distributed import Processes
+from addenda.writing.announce import announce, remarks_on
+from addenda.writing.distributed import Processes, processes_of
 from addenda.writing.gate_fit import fit_from_plan
 from addenda.writing.loop import Run
 from addenda.writing.plan import Plan, folder_of, make_plan
 from addenda.writing.prepare import prepared
 from addenda.writing.probe import probe_of
-from addenda.writing.progress import Progress
 from addenda.writing.report import TrainReport
+from addenda.writing.run_log import RunLog
 from addenda.writing.settings import settings_from
-from addenda.writing.signals import Interrupts
+from addenda.writing.signals import TrainingStopped
+from addenda.writing.taking_up import take_up
 from addenda.writing.validation import is_forgetting
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ def train(
     alongside: Any = (),
     out: str | Path | None = None,
     resume: bool = False,
+    finish: bool = False,
     **settings: Any,
 ) -> TrainReport:
     """Train a plugged module on a corpus; the base is frozen, and only the module changes.
@@ -70,10 +74,13 @@ def train(
         lr: peak learning rate, or one for each name; default: the kind's own tested one.
         seed: of the data's order. Same seed, machine, threads and versions: same bits.
         alongside: names, or a mapping of weights, of modules that are on as distractors.
-        out: folder for the module (for several modules a folder in it for each). Beside it, `<out>.run` keeps log and
-            checkpoints. Without `out` nothing is written to disk.
+        out: folder for the module (for several modules a folder in it for each). Beside it, `<out>.run` keeps the log, and
+            checkpoints until the run is finished. Without `out` nothing is written to disk.
         resume: go on from the last checkpoint in `<out>.run`; from the start where there is none. The run must have
-            the same settings, and gives the same bits as one that was never interrupted.
+            the same settings, and gives the same bits as one that was never interrupted. A run that is finished is told as it
+            was, without a step.
+        finish: make the module from the last checkpoint of an interrupted run, without training further; its card says at
+            which step.
         settings: see `writing.settings.Settings`.
 
     Returns:
@@ -81,8 +88,8 @@ def train(
 
     Raises:
         TrainingError: a module is not plugged or is frozen; a rate, share or seed is none; too few tokens for one step;
-            loss not finite; resumed with other settings; a checkpoint cannot be written. `TrainingStopped` after SIGINT
-            or SIGTERM, with a checkpoint and how to go on. Also where something was asked that would be ignored: a
+            loss not finite; resumed with other settings; nothing to finish; a checkpoint cannot be written. `TrainingStopped`
+            after SIGINT or SIGTERM, with a checkpoint and how to go on. Also where something was asked that would be ignored: a
             share of no replay, validations without a text, a gate's settings for modules that have none.
         FileError: `out` holds something else than a module.
         DataError: a source cannot be read (which file, which line), is empty, shorter than a row, the same as the
@@ -101,44 +108,66 @@ def train(
         seed=seed,
         alongside=alongside,
         settings=chosen,
+        processes=processes_of(),
     )
     folder = folder_of(out)
     places = {} if folder is None else {n: folder if len(plan.names) == 1 else folder / n for n in plan.names}
     for place in places.values():
         check_place(place, MEMBERS)
-    run_folder = checkpoint.begin(folder, resume)
+    run_folder = checkpoint.begin(folder, resume or finish)
     with ExitStack() as block:
         block.callback(checkpoint.leave, run_folder)
         processes = block.enter_context(Processes(base.device))
-        if chosen.batch_rows % processes.size:
-            raise TrainingError(f"batch_rows {chosen.batch_rows} cannot be shared by {processes.size} processes")
+        if plan.rows % processes.size:
+            raise TrainingError(f"batch_rows {plan.rows} cannot be shared by {processes.size} processes")
         block.enter_context(prepared(base, plan.names, seed=seed, gradient_checkpointing=chosen.gradient_checkpointing))
-        progress = Progress(
+        log = RunLog(
             run_folder if processes.first else None,
             plan.steps,
             show=chosen.log and processes.first,
             tracker=chosen.tracker if processes.first else None,
             name=chosen.run_name or "-".join(plan.names),
-            config={"seed": seed, "tokens": tokens, **chosen.plain()},
+            config={"seed": seed, "tokens": tokens, **plan.settings.plain()},
         )
-        block.callback(progress.close)
-        run = Run(base, plan, processes, progress, run_folder)
-        if resume:
-            run.resume()
+        run = Run(base, plan, processes, block.enter_context(log), run_folder)
+        interrupts = block.enter_context(Interrupts(run.promise, raises=processes.size == 1))
+        over = (resume or finish) and take_up(run, places, finish=finish)
+        freed = 0
+        if not over:
+            _begin(base, plan, run)
+            run.go(interrupts, finish=finish)
+            for module_name in plan.names:
+                _describe(base, plan, run, module_name)
+            freed = _saved(base, run, places)
+    return _report(base, plan, run, folder, freed)
+
+
+def _begin(base: Base, plan: Plan, run: Run) -> None:
+    """Tell what the run will do and take, and make its modules ready for their first step."""
+    try:
+        if plan.settings.log:
+            announce(run)
         if run.resumed_from is None:
-            _start(base, plan, processes)
-        run.go(block.enter_context(Interrupts()))
-        report = _report(base, plan, run, folder)
-        for module_name in plan.names:
-            _describe(base, plan, run, module_name)
-        if processes.first:
-            for module_name, place in places.items():
-                base.modules[module_name].save(place)
-        processes.wait()
-    return report
+            _start(base, plan, run)
+    except Stopped as stopped:
+        if run.resumed_from is not None:
+            raise TrainingStopped.after(run.at, stopped.signal, run.folder) from None
+        raise TrainingStopped.after("the first step", stopped.signal, run.folder, begun=False) from None
 
 
-def _start(base: Base, plan: Plan, processes: Processes) -> None:
+def _saved(base: Base, run: Run, places: Mapping[str, Path]) -> int:
+    """Save the modules, and remove what their run no longer needs; returns how many bytes of it."""
+    freed = 0
+    if run.processes.first:
+        for name, place in places.items():
+            base.modules[name].save(place)
+        if run.folder is not None:
+            freed = checkpoint.finish(run.folder, run.step, run.state(), run.plan.settings.keep_run)
+    run.processes.wait()
+    return freed
+
+
+def _start(base: Base, plan: Plan, run: Run) -> None:
     """Start modules that await text from their corpus; fit fresh gates, and give every process the same parameters."""
     for name in plan.names:
         module = base.modules[name]
@@ -151,23 +180,23 @@ def _start(base: Base, plan: Plan, processes: Processes) -> None:
         if asked and gate is not None and gate.fresh:  # else it was trained before
             gate.begin()
             if plan.settings.gate_fit:
-                fit_from_plan(base, plan, name)
-        processes.share([*module.parameters(), *module.buffers()])
+                with run.log.shown.part(f"fitting the gate of {name}"):
+                    fit_from_plan(base, plan, name)
+        run.processes.share([*module.parameters(), *module.buffers()])
 
 
-def _report(base: Base, plan: Plan, run: Run, out: Path | None) -> TrainReport:
+def _report(base: Base, plan: Plan, run: Run, out: Path | None, freed: int) -> TrainReport:
     split: dict[bool, dict[str, dict[str, Any]]] = {True: {}, False: {}}
     for name, texts in run.changes.items():
         for on, change in texts.items():
             split[is_forgetting(on)].setdefault(name, {})[on] = change
-    tails = {name: run.tail[name] if run.tail[name].steps else run.recent[name] for name in plan.names}
     return TrainReport(
         names=plan.names,
         steps=run.step,
         tokens=run.step * plan.tokens_per_step,
         seconds=run.seconds,
         seconds_here=run.seconds_here,
-        losses={name: sums.loss for name, sums in tails.items()},
+        losses=run.losses,
         learning=split[False],
         forgetting=split[True],
         parameters={name: base.modules[name].size() for name in plan.names},
@@ -177,25 +206,12 @@ def _report(base: Base, plan: Plan, run: Run, out: Path | None) -> TrainReport:
         data_crc=run.mixture.crc,
         settings={"length": plan.length, "context": plan.context, "lr": plan.lr, "local": plan.local}
         | {k: v for k, v in plan.settings.plain().items() if k not in ("length", "context", "local")},
-        history=run.progress.history,
-        remarks=_remarks(base, plan),
+        history=run.log.history,
+        remarks=remarks_on(base, plan),
+        planned_steps=plan.steps,
+        run=run.folder,
+        freed=freed,
     )
-
-
-def _remarks(base: Base, plan: Plan) -> tuple[str, ...]:
-    """What the run left undone: tokens that make no whole step, and what it could not do for want of replay."""
-    found: list[str] = []
-    trained = plan.steps * plan.tokens_per_step
-    if trained < 0.95 * plan.asked:
-        found.append(
-            f"{trained:,} of {plan.asked:,} tokens were trained on: a step has {plan.tokens_per_step:,}; a shorter length or "
-            "fewer rows make smaller ones"
-        )
-    gated = [name for name in plan.names if base.modules[name].gates() or base.modules[name].classifies]
-    if plan.replay is not None or not gated:
-        return tuple(found)
-    whose = "the gate" if len(plan.names) == 1 else f"the gate of {', '.join(gated)}"
-    return (*found, f"no replay: {whose} was never asked to shut; give replay= general text")
 
 
 def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
@@ -209,7 +225,8 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
         seed=plan.seed,
         lr=plan.lr[name],
         settings=plan.settings.plain()
-        | {"length": plan.length, "local": plan.local[name], "replay_share": plan.replay_share},
+        | {"length": plan.length, "local": plan.local[name], "replay_share": plan.replay_share}
+        | ({} if run.step == plan.steps else {"ended": run.ended}),
         data=plan.data(name),
     )
     card.training = [*card.training, record]

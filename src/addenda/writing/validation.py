@@ -30,13 +30,20 @@ class Validation:
 
     def __init__(self, base: Base, sources: Mapping[str, Texts], settings: Settings, length: int, head: Head) -> None:
         self.base, self.sources, self.head = base, sources, head
-        self.options = {"length": length, "tokens": settings.validation_tokens, "precision": settings.precision}
+        self.tokens = settings.validation_tokens
+        self.options: dict[str, Any] = {"length": length, "tokens": self.tokens, "precision": settings.precision}
         self.bare: dict[str, Score] = {}
         self.best: float | None = None
         self.waited = 0
 
     def __bool__(self) -> bool:
         return bool(self.sources)
+
+    def size(self, modules: int) -> int | None:
+        """Tokens that a validation of so many modules scores, at most; None where that is not known yet."""
+        if self.bare:
+            return modules * sum(one.tokens for one in self.bare.values())
+        return (modules + 1) * len(self.sources) * self.tokens if isinstance(self.tokens, int) else None
 
     def run(self, names: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
         """Changes by module and text: `{"value", "low", "high", "loss", "documents"}`, in nats per token."""

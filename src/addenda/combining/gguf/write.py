@@ -19,6 +19,7 @@ from addenda.combining.gguf.layout import layout_of, rope_factors
 from addenda.combining.gguf.vocabulary import vocabulary
 from addenda.combining.proof import TOLERANCE, apart, logits_of, loss_of
 from addenda.core.errors import AddendaError, UnsupportedError, known
+from addenda.progress import tick
 
 #: numbers a file can be written in; q8_0: blocks of 32 whole numbers of 8 bits with a common scale
 TYPES = ("f32", "f16", "q8_0")
@@ -130,6 +131,7 @@ def write(folder: Path, config: Any, tokenizer: Any, path: Path, kind: str, note
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for (name, part), numbers in zip(_slices(folder), plan, strict=True):
+        tick()
         array = layout.change(name, part[:].float().numpy(), config)
         writer.write_tensor_data(package.quants.quantize(np.ascontiguousarray(array), numbers))
     if factors is not None:

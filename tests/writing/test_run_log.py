@@ -11,7 +11,7 @@ from accelerate.tracking import GeneralTracker
 
 import addenda
 from addenda.core.errors import AddendaError
-from addenda.writing.progress import LOG, Progress
+from addenda.writing.run_log import LOG, RunLog
 
 
 class Kept(GeneralTracker):
@@ -44,8 +44,8 @@ class Kept(GeneralTracker):
         self.finished = True
 
 
-def progress(run: Path | None, **options: Any) -> Progress:
-    return Progress(run, 10, **({"show": False, "tracker": None, "name": "a", "config": {"seed": 3}} | options))
+def progress(run: Path | None, **options: Any) -> RunLog:
+    return RunLog(run, 10, **({"show": False, "tracker": None, "name": "a", "config": {"seed": 3}} | options))
 
 
 def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:

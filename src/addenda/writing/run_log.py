@@ -1,59 +1,56 @@
-"""Progress: the bar on standard error, the log as JSON lines, and accelerate's trackers."""
+"""The log of a run: its records as JSON lines and for accelerate's trackers, and how it goes for whoever watches."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 from addenda.core.errors import AddendaError
+from addenda.progress import Progress
 
 LOG = "log.jsonl"
 
 
-class Progress:
-    """Tells how a run goes. `history` holds every record since the run began, resumptions included."""
+class RunLog:
+    """What a run tells. `history` holds every record since it began, resumptions included; `shown` is for who watches."""
 
     def __init__(
         self,
         run: Path | None,
-        steps: int,
+        steps: int | None,
         *,
         show: bool,
         tracker: Any,
         name: str,
         config: dict[str, Any],
         task: str = "training",
+        unit: str = "steps",
     ) -> None:
         self.file = None if run is None else run / LOG
         self.history: list[dict[str, Any]] = []
         self.trackers = _trackers(tracker, run, name, config)
-        self._bar = _Bar(steps, task) if show else None
-        self._first: tuple[float, int] | None = None
+        self.shown = Progress(f"{task} {name}", steps, unit, show=show)
 
-    def steps(self, steps: int) -> None:
-        """Say how many steps there are, where that was not known at first."""
-        if self._bar is not None:
-            self._bar.lines.update(self._bar.task, total=steps)
+    def __enter__(self) -> RunLog:
+        self.shown.__enter__()
+        return self
 
-    def resume(self, step: int) -> None:
-        """Take up the log of the run, up to `step`; what was logged after the checkpoint is dropped."""
+    def __exit__(self, *error: Any) -> None:
+        self.shown.__exit__(*error)
+        for tracker in self.trackers:
+            tracker.finish()
+
+    def resume(self, step: int, *, validated: bool = True) -> None:
+        """Take up the log of the run, up to `step`; what was logged after the checkpoint is dropped.
+
+        Where that step was not `validated` by then, a validation of it is dropped too: it is done again.
+        """
         if self.file is not None and self.file.exists():
             lines = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines() if _whole(line)]
-            self.history = [line for line in lines if line["step"] <= step]
+            kept = (line for line in lines if line["step"] <= step)
+            self.history = [line for line in kept if validated or line["step"] < step or "validation" not in line]
             self._write("w", self.history)
-
-    def begin(self, step: int) -> None:
-        """Start the clock."""
-        self._first = (time.perf_counter(), step)
-        if self._bar is not None:
-            self._bar.start(step)
-
-    def step(self, step: int, loss: float, tokens_per_second: float) -> None:
-        """One step was taken."""
-        if self._bar is not None:
-            self._bar.step(step, loss, tokens_per_second)
 
     def note(self, record: dict[str, Any]) -> None:
         """Log a record with the field `step`, and pass its numbers on to trackers."""
@@ -64,15 +61,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line for whoever watches."""
-        if self._bar is not None:
-            self._bar.say(text)
-
-    def close(self) -> None:
-        """Stop the bar and the trackers."""
-        if self._bar is not None:
-            self._bar.close()
-        for tracker in self.trackers:
-            tracker.finish()
+        self.shown.say(text)
 
     def _write(self, mode: str, records: list[dict[str, Any]]) -> None:
         if self.file is None:
@@ -80,38 +69,6 @@ class Progress:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open(mode, encoding="utf-8") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
-
-
-class _Bar:
-    """A line with share, loss, tokens per second and time left."""
-
-    def __init__(self, steps: int, task: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Lines
-
-        self.lines = Lines(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  {task.fields[speed]} tokens/s  left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self.task = self.lines.add_task(task, total=steps, loss="-", speed="-")
-
-    def start(self, step: int) -> None:
-        self.lines.update(self.task, completed=step)
-        self.lines.start()
-
-    def step(self, step: int, loss: float, speed: float) -> None:
-        self.lines.update(self.task, completed=step, loss=f"{loss:.3f}", speed=f"{speed:,.0f}")
-
-    def say(self, text: str) -> None:
-        self.lines.console.print(text, markup=False, highlight=False)
-
-    def close(self) -> None:
-        self.lines.stop()
 
 
 def _trackers(wanted: Any, run: Path | None, name: str, config: dict[str, Any]) -> list[Any]:

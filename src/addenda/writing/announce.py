@@ -1,0 +1,174 @@
+"""What a run will do and take, told before its first step; and what it leaves undone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from addenda.encoding import Encoder
+from addenda.progress import about, megabytes
+from addenda.writing.budget import SCORED, rows_for, validations_for
+from addenda.writing.loop import Run
+from addenda.writing.memory_run import MemoryRun
+from addenda.writing.memory_settings import MemorySettings
+from addenda.writing.pace import pace_of, reading_pace_of
+from addenda.writing.packing import tokens_in
+from addenda.writing.plan import Plan
+from addenda.writing.settings import Settings
+
+if TYPE_CHECKING:
+    from addenda.plugging import Base
+
+#: tokens of a corpus that are counted at most
+COUNTED = 2_000_000
+#: tokens below which a corpus is for a kind that is taught what it says, rather than its language
+SMALL = 20_000
+#: fewer steps than these are remarked upon, where other sizes give this many at least
+FEW, WORTH = 20, 8
+#: bytes of a parameter that learns: its value and gradient, and two moments of its optimizer; of these a checkpoint has three
+IN_MEMORY, ON_DISK = 16, 12
+
+
+def announce(run: Run) -> None:
+    """Tell what the run will do: tokens and passes over the corpus, validations, time, memory and disk."""
+    plan, base, say = run.plan, run.base, run.log.say
+    for line in (*_data(base, plan), *_remarks(base, plan)):
+        say(line)
+    pace = pace_of(run)
+    left = (plan.steps - run.step) * plan.tokens_per_step * len(plan.names)
+    training = None if pace is None else left / pace
+    scored, words = _validations(plan)
+    validating = None if pace is None else scored / (pace / SCORED) * left / max(1, plan.steps * plan.tokens_per_step)
+    if words:
+        took = "" if training is None or validating is None else f", {_of(validating, training + validating)}"
+        say(f"  validation: {words}{took}")
+    if training is not None and validating is not None:
+        say(f"  time: {about(training + validating)}, at {pace:,.0f} tokens/s as timed on this machine just now")
+    say(
+        _room(
+            base,
+            plan.names,
+            f"a pass over {plan.rows * plan.length * len(plan.names):,} tokens",
+            run.folder,
+            plan.settings,
+        )
+    )
+
+
+def announce_reading(run: MemoryRun) -> None:
+    """Tell what `memorize` will read, how often, and what time, memory and disk that takes."""
+    base, settings, say = run.base, run.settings, run.log.say
+    often = "once" if settings.passes == 1 else f"{settings.passes} times"
+    for name, reading in run.readings.items():
+        module = base.modules[name]
+        say(
+            f"{name}: {type(module.kind).__name__}, {module.size():,} parameters; {reading.source.name}, {run.tokens[name]:,} "
+            f"tokens, read {often} in chunks of {settings.chunk} in a window of {run.window}"
+        )
+    pace = reading_pace_of(run)
+    left = sum(run.tokens.values()) * settings.passes * (1 - run.step / run.steps)
+    say(f"  time: {about(left / pace)}, at {pace:,.0f} tokens/s as timed on this machine just now")
+    say(_room(base, run.writer.names, f"a window of {run.window:,} tokens", run.folder, settings))
+
+
+def _room(base: Base, names: Sequence[str], read: str, folder: Path | None, settings: Settings | MemorySettings) -> str:
+    """What a run takes of memory and disk, in words."""
+    size = sum(base.modules[name].size() for name in names)
+    weights = sum(p.numel() * p.element_size() for p in base.model.parameters())
+    told = f"  memory: base {megabytes(weights)}, modules with their optimizer {megabytes(IN_MEMORY * size)}"
+    told += f", and what {read} takes"
+    if folder is None:
+        return told
+    after = "kept" if settings.keep_run else "removed when the run is finished"
+    return f"{told}; disk: checkpoints up to {megabytes((settings.keep + 1) * ON_DISK * size)} in {folder}, {after}"
+
+
+def _data(base: Base, plan: Plan) -> list[str]:
+    """What is trained, on what, in how many steps and passes."""
+    encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
+    tokens = plan.steps * plan.tokens_per_step
+    again = "" if plan.settings.accumulate == 1 else f" x {plan.settings.accumulate} passes"
+    size = f"{plan.rows} rows x {plan.length} tokens{again}"
+    lines: list[str] = []
+    for name, corpus in plan.corpora.items():
+        module = base.modules[name]
+        lines.append(
+            f"{name}: {type(module.kind).__name__}, {module.size():,} parameters; {tokens:,} tokens in {plan.steps:,} steps of "
+            f"{size}"
+        )
+        read = tokens * (1 - plan.replay_share)
+        most = round(min(read, COUNTED))
+        there = tokens_in(corpus, encoder, max(1, most))
+        passes = "read in part" if there >= most else f"{there:,} tokens, read {read / there:,.1f} times"
+        replay = (
+            "" if plan.replay is None else f"; {plan.replay_share:.0%} of the rows are replay of {plan.replay.name}"
+        )
+        lines.append(f"  corpus: {corpus.name}, {passes}{replay}")
+    return lines
+
+
+def _validations(plan: Plan) -> tuple[float, str]:
+    """Tokens that all validations score, and what they are, in words; nothing where there are none."""
+    texts, settings = len(plan.validation), plan.settings
+    if not texts:
+        return 0.0, ""
+    found = validations_for(
+        plan.steps, plan.steps * plan.tokens_per_step, modules=len(plan.names), texts=texts,
+        asked=settings.validation_tokens, every=plan.validate_every,
+    )  # fmt: skip
+    times = "once" if found.count == 1 else f"{found.count} times"
+    several = "1 text" if texts == 1 else f"{texts} texts"
+    if found.tokens is None:
+        return 0.0, f"{times} {several}, all of each"
+    return found.tokens * texts * (found.count * len(plan.names) + 1), f"{times} {several} of {found.tokens:,} tokens"
+
+
+def _of(part: float, whole: float) -> str:
+    """A part of a time, in words: "about 1 minute of 11"."""
+    if whole < 90:
+        return f"about {max(1, round(part))} of {round(whole)} seconds"
+    if part < 60:
+        return f"about {max(1, round(part))} seconds of {about(whole)}"
+    return f"about {about(part)} of {whole / 60:,.0f}" if whole < 90 * 60 else f"about {about(part)} of {about(whole)}"
+
+
+def _remarks(base: Base, plan: Plan) -> list[str]:
+    """Remarks before the run: what it leaves undone, and which kind a tiny corpus is better given to."""
+    lines = [f"  remark: {remark}" for remark in remarks_on(base, plan)]
+    encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
+    for name, corpus in plan.corpora.items():
+        kind = type(base.modules[name].kind).__name__
+        there = tokens_in(corpus, encoder, SMALL)
+        if there < SMALL and kind not in ("LoRA", "Cartridge"):
+            lines.append(
+                f"  remark: {corpus.name} has {there:,} tokens: to answer questions on so small a text, LoRA and Cartridge "
+                f"(init='text') did better than {kind}, which leaves other text alone"
+            )
+    return lines
+
+
+def remarks_on(base: Base, plan: Plan) -> tuple[str, ...]:
+    """What the run leaves undone: tokens that make no whole step, too few steps, what it cannot do for want of replay."""
+    lines: list[str] = []
+    trained = plan.steps * plan.tokens_per_step
+    if trained < 0.95 * plan.asked:
+        lines.append(
+            f"{trained:,} of {plan.asked:,} tokens were trained on: a step has {plan.tokens_per_step:,}; a shorter length or "
+            "fewer rows make smaller ones"
+        )
+    given = plan.given
+    if plan.steps < FEW and (given.length is not None or given.batch_rows is not None):
+        most = plan.length if given.length is None else given.length
+        rows, length = rows_for(plan.asked, longest=most, smallest=8 * most, accumulate=given.accumulate)
+        if plan.asked // (rows * length * given.accumulate) >= max(WORTH, 4 * plan.steps):
+            steps = "1 step" if plan.steps == 1 else f"{plan.steps} steps"
+            lines.append(
+                f"{steps} only, of {plan.rows} rows x {plan.length} tokens: try {rows} rows (--batch-rows) of {length} tokens "
+                "(--length)"
+            )
+    gated = [name for name in plan.names if base.modules[name].gates() or base.modules[name].classifies]
+    if plan.replay is None and gated:
+        whose = "the gate" if len(plan.names) == 1 else f"the gate of {', '.join(gated)}"
+        lines.append(f"no replay: {whose} was never asked to shut; give general text as replay (--replay)")
+    return tuple(lines)
