@@ -162,9 +162,10 @@ def test_an_interrupted_demo_goes_on_and_keeps_what_was_trained(
         demo(tmp_path / "out", base=stand_in(), quick=True, tokens=1536)
     report = demo(tmp_path / "out", base=stand_in(), tell=heard.append, **asked)
     assert any("going on with the interrupted demo" in line for line in heard)
+    assert all(run.resumed_from == run.steps for run in report.runs.values())
     assert report.module.learned == whole.module.learned
     assert report.rival.learned == whole.rival.learned
-    assert report.failed == []
+    assert report.failed == whole.failed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["pubmed", "pubmed-lora", "report.html"]
 
 

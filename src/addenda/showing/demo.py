@@ -17,14 +17,16 @@ from addenda import storage, tiny
 from addenda.bases.fingerprint import fingerprint
 from addenda.core.errors import AddendaError
 from addenda.files import replace_text
+from addenda.interrupts import Interrupts, Stopped
 from addenda.kinds.lora import LoRA
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.measuring.activity import Activity, activity
 from addenda.plugging import load_base
+from addenda.progress import Progress, about, tick
 from addenda.showing.columns import Column, Measuring
 from addenda.showing.demo_report import Check, DemoReport
-from addenda.showing.foretelling import about, pace_of, stages
-from addenda.showing.replies import Prompt, opened, replies
+from addenda.showing.foretelling import pace_of, stages
+from addenda.showing.replies import Prompt, Reply, opened, replies
 from addenda.showing.scenes import SCENES, Scene, scene_of
 from addenda.showing.texts import mixed, openings, short_prompts
 from addenda.writing.checkpoint import run_folder
@@ -71,7 +73,7 @@ def demo(
 
     Raises:
         AddendaError: `out` cannot be used or holds an unfinished demo of other settings, the tokens do not make a step, there is
-            no such scene, or `base` has modules of these names. `TrainingStopped` after SIGINT or SIGTERM while it trains.
+            no such scene, or `base` has modules of these names. `Stopped` after SIGINT or SIGTERM.
     """
     began = time.perf_counter()
     drawing = None if picture is None else Path(picture)
@@ -88,7 +90,11 @@ def demo(
     folder.mkdir(parents=True, exist_ok=True)
     work = _Work(base, chosen, folder, tokens=tokens, seed=seed, quick=quick, tell=tell)
     try:
-        report = work.run(began)
+        with Interrupts("stopping; the same command goes on where it stood"):
+            report = work.run(began)
+    except Stopped as stopped:
+        kept = f"what was trained is kept in {folder}, and the same command goes on where it stood"
+        raise Stopped(f"stopped by {stopped.signal}; {kept}", stopped.signal) from None
     finally:
         work.leave()
         if own:
@@ -131,28 +137,19 @@ class _Work:
         base, scene = self.base, self.scene
         print_before = fingerprint(base.model)
         self._foretell()
-        self.tell(f"measuring {base.name} as it is")
         with base.off():
             bare = self.held.logits()
-        columns = [self.held.bare()]
+        with Progress(f"measuring {base.name} as it is", by_ticks=True):
+            columns = [self.held.bare()]
         runs = self._train()
         rank = base.modules[scene.rival].kind.rank  # type: ignore[attr-defined]
         for label, role, name in ((f"LoRA, rank {rank}", "second", scene.rival), (MODULE, "first", scene.module)):
-            self.tell(f"measuring {name}")
-            columns.append(self.held.on(label, role, name))
-        self.tell("switching the module off again")
-        columns.append(self.held.off("module off"))
+            with Progress(f"measuring {base.name} with {name}", by_ticks=True):
+                columns.append(self.held.on(label, role, name))
+        with Progress(f"measuring {base.name} with all switched off", by_ticks=True):
+            columns.append(self.held.off("module off"))
         checks = list(self._off_is_off(bare, columns))
-        self.tell("writing on from prompts")
-        replied = tuple(
-            replies(
-                base,
-                self._prompts(),
-                {BASE: None, LORA: scene.rival, MODULE: scene.module},
-                tokens=self.size.written,
-                seed=self.seed,
-            )
-        )
+        replied = self._replied()
         names = (scene.general, scene.subject)
         text, bounds = mixed(scene.held_out_general, scene.held_out, names, self.seed)
         seen = activity(base, scene.module, text)
@@ -278,6 +275,17 @@ class _Work:
         for name, column in columns.items():
             self.base.modules[name].card.measures = list(column.measures())
         return {name: self.base.modules[name].save(self.folder / name) for name in columns}
+
+    def _replied(self) -> tuple[Reply, ...]:
+        """What each column writes after each prompt."""
+        prompts, told = self._prompts(), list[Reply]()
+        columns = {BASE: None, LORA: self.scene.rival, MODULE: self.scene.module}
+        with Progress("writing on from prompts", len(prompts), "prompts") as shown:
+            for reply in replies(self.base, prompts, columns, tokens=self.size.written, seed=self.seed):
+                told.append(reply)
+                shown.update(len(told))
+                tick()
+        return tuple(told)
 
     def _prompts(self) -> list[Prompt]:
         scene, count = self.scene, self.size.prompts

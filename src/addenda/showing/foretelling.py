@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import torch
-
+from addenda import scoring
 from addenda.measuring import chats
-from addenda.scoring import score
 from addenda.showing.generating import Sampling, continue_ids
-from addenda.texts import texts
+from addenda.writing.budget import SCORED
 
 if TYPE_CHECKING:
     from addenda.showing.columns import Measuring
 
-#: characters read and tokens written in the rehearsal
-READ, WRITTEN = 700, 4
-#: what a token that is trained on costs, where one that is read costs 1; and where it is trained in bfloat16
-TRAINED, TRAINED_FAST = 1.9, 1.5
+#: tokens read and written on in the rehearsal
+READ, WRITTEN = 32, 4
+#: how much faster than in float32 a base is trained in bfloat16
+FASTER = 1.3
 #: characters of a token, roughly; how many times what is held out is read: base, LoRA, module, and off again
 CHARACTERS, TIMES = 3.7, 4
 #: answers that are written at a time cost so much less
@@ -36,20 +34,16 @@ class Pace:
     writing: float
 
 
-@torch.no_grad()
 def pace_of(held: Measuring) -> Pace:
-    """The pace of the base that is measured, from a piece of what is held out; the first round warms up."""
-    base, piece = held.base, next(iter(held.general))["text"][:READ]
-    reading = writing = 1.0
+    """The pace of the base that is measured; the first round warms up."""
+    base, piece = held.base, next(iter(held.general))["text"]
+    ids, writing = base.tokenize(piece)[:READ], 1.0
     with base.off():
         for _ in range(2):
             began = time.perf_counter()
-            read = score(base, texts([piece], name="rehearsal"), length=held.size.length).tokens
-            reading = read / (time.perf_counter() - began)
-            began = time.perf_counter()
-            written = continue_ids(base, base.tokenize(piece)[:32], piece, Sampling(max_tokens=WRITTEN)).tokens
+            written = continue_ids(base, ids, piece, Sampling(max_tokens=WRITTEN)).tokens
             writing = written / (time.perf_counter() - began)
-    return Pace(reading, writing)
+    return Pace(scoring.pace_of(base), writing)
 
 
 def stages(held: Measuring, pace: Pace, tokens: int, prompts: int, precision: str) -> Iterator[tuple[str, float]]:
@@ -63,7 +57,7 @@ def stages(held: Measuring, pace: Pace, tokens: int, prompts: int, precision: st
         precision: that is trained in.
     """
     size = held.size
-    trained = tokens * (TRAINED_FAST if precision == "bf16" else TRAINED) / pace.reading
+    trained = tokens / (pace.reading * SCORED * (FASTER if precision == "bf16" else 1))
     for what in ("the module", "the LoRA"):
         yield f"train {what} on {tokens:,} tokens", trained
     losses = (
@@ -76,10 +70,3 @@ def stages(held: Measuring, pace: Pace, tokens: int, prompts: int, precision: st
     what += f", {len(held.asked)} questions" if held.asked else ""
     yield f"measure the base, both, and off again ({what})", reading / pace.reading + 3 * chatting / pace.writing
     yield f"write on from {prompts} prompts, three times", 3 * prompts * size.written / pace.writing
-
-
-def about(seconds: float) -> str:
-    """A time in words, roughly."""
-    if seconds < 90:
-        return f"{max(5, round(seconds / 5) * 5)} seconds"
-    return f"{round(seconds / 60)} minutes"
