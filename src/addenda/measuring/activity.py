@@ -75,10 +75,10 @@ class Activity:
 
 
 @torch.no_grad()
-def activity(base: Base, name: str, text: str) -> Activity:
-    """Run a module alone, at weight 1, over a text and record its gate (else its change) at every layer.
+def activity(base: Base, name: str, text: str | Tensor) -> Activity:
+    """Run a module alone, at weight 1, over a text, or token ids [T], and record its gate (else its change) at every layer.
 
-    A text longer than the base's context is cut; `cut` says by how many tokens.
+    What is longer than the base's context is cut; `cut` says by how many tokens.
 
     Raises:
         SelectionError: no such module is plugged.
@@ -95,13 +95,16 @@ def activity(base: Base, name: str, text: str) -> Activity:
     return Activity(name, type(module.kind).__name__, measured, words, labels, values, cut)
 
 
-def _read(base: Base, text: str) -> tuple[Tensor, tuple[str, ...], int]:
+def _read(base: Base, text: str | Tensor) -> tuple[Tensor, tuple[str, ...], int]:
     """Token ids [1, T], the piece of text behind each, and how many tokens were cut off."""
-    ids = base.tokenize(text)
+    ids = base.tokenize(text) if isinstance(text, str) else text
     if not len(ids):
         raise DataError("the text has no token")
     most = base.context or len(ids)
-    words = _pieces(base.tokenizer, text, ids.tolist())
+    if isinstance(text, str):
+        words = _pieces(base.tokenizer, text, ids.tolist())
+    else:
+        words = [base.tokenizer.decode([one]) for one in ids.tolist()]
     return ids[None, :most].to(base.device), tuple(words[:most]), max(0, len(ids) - most)
 
 

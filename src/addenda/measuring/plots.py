@@ -85,7 +85,7 @@ def learning_forgetting(
         note: small print above the plot, for a picture that stands alone.
         palette: colour by role; default: stand-ins that `to_svg` turns into the page's own colours.
     """
-    with _canvas(size, palette) as (figure, colours):
+    with canvas(size, palette) as (figure, colours):
         axes = figure.add_subplot()
         axes.patch.set_alpha(0.0)
         _frame(axes, colours, x_label, y_label)
@@ -122,7 +122,7 @@ def scatter(
     palette: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw points with their names, for a cost against a quality; arguments as for `learning_forgetting`."""
-    with _canvas(size, palette) as (figure, colours):
+    with canvas(size, palette) as (figure, colours):
         axes = figure.add_subplot()
         axes.patch.set_alpha(0.0)
         _frame(axes, colours, x_label, y_label)
@@ -154,7 +154,7 @@ def heat_maps(
     largest = max(1e-9, *(float(np.max(matrix)) for matrix in matrices.values()))
     # one colour for both themes: a page's own cannot be mixed
     shades = LinearSegmentedColormap.from_list("shades", [(1.0, 0.97, 0.93, 0.15), (0.76, 0.31, 0.04, 1.0)])
-    with _canvas((2.3 * across, 2.5 * down), palette) as (figure, colours):
+    with canvas((2.3 * across, 2.5 * down), palette) as (figure, colours):
         for number, (name, matrix) in enumerate(matrices.items(), 1):
             axes = figure.add_subplot(down, across, number)
             axes.imshow(np.clip(np.array(matrix), 0, None), cmap=shades, vmin=0, vmax=largest)
@@ -172,7 +172,7 @@ def heat_maps(
 
 
 @contextmanager
-def _canvas(size: tuple[float, float], palette: Mapping[str, str] | None) -> Iterator[tuple[Figure, dict[str, str]]]:
+def canvas(size: tuple[float, float], palette: Mapping[str, str] | None) -> Iterator[tuple[Figure, dict[str, str]]]:
     """An empty figure in the page's type, and its colour by role, for a block that draws on it."""
     import matplotlib as mpl
     from matplotlib.figure import Figure

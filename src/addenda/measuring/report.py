@@ -80,11 +80,20 @@ class Report:
         ]
         self.parts.append(f"<figure>{''.join(pictures)}<figcaption>{escape(caption)}</figcaption></figure>")
 
-    def samples(self, sort: str, prompt: str, texts: Mapping[str, str], roles: Mapping[str, str]) -> None:
-        """A prompt and what each model wrote after it."""
+    def samples(
+        self,
+        sort: str,
+        prompt: str,
+        texts: Mapping[str, str],
+        roles: Mapping[str, str],
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        """A prompt and what each model wrote after it; `notes` stand beside the models' names."""
+        notes = notes or {}
         cells = "".join(
-            f'<div style="--c: var(--{escape(roles.get(by, "line"))})"><h4>{escape(by)}</h4>'
-            f"<p>{escape(text.strip()) or '(nothing)'}</p></div>"
+            f'<div style="--c: var(--{escape(roles.get(by, "line"))})"><h4>{escape(by)}'
+            + (f" <small>{escape(notes[by])}</small>" if by in notes else "")
+            + f"</h4><p>{escape(text.strip()) or '(nothing)'}</p></div>"
             for by, text in texts.items()
         )
         self.parts.append(

@@ -2,136 +2,52 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+import addenda
 from addenda import storage, tiny
 from addenda.bases.fingerprint import fingerprint
-from addenda.core.card import Card
 from addenda.core.errors import AddendaError
-from addenda.core.state import evaluating
+from addenda.files import replace_text
+from addenda.interrupts import Interrupts, Stopped
 from addenda.kinds.lora import LoRA
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.measuring.activity import Activity, activity
 from addenda.plugging import load_base
-from addenda.scoring import Difference, Score, score
-from addenda.showing.generating import side_by_side
-from addenda.showing.texts import held_out, mixed
+from addenda.progress import Progress, about, tick
+from addenda.showing.columns import Column, Measuring
+from addenda.showing.demo_report import Check, DemoReport
+from addenda.showing.foretelling import pace_of, stages
+from addenda.showing.replies import Prompt, Reply, opened, replies
+from addenda.showing.scenes import SCENES, Scene, scene_of
+from addenda.showing.texts import mixed, openings, short_prompts
+from addenda.writing.checkpoint import run_folder
 from addenda.writing.report import TrainReport
 from addenda.writing.train import train
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
 
-MODULE, RIVAL = "pubmed", "pubmed-lora"
-PROMPTS = (
-    ("medical", "The patients were randomly assigned to receive"),
-    ("general", "The old house stood at the end of the street, and"),
-    ("mixed", "In the history of the town, the hospital was known for"),
-)
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much the demo does. `characters` are those of each held-out document, medical and general."""
-
-    tokens: int
-    batch_rows: int
-    length: int
-    validations: int
-    documents: int | None
-    characters: tuple[int, int]
-    max_tokens: int
-
-
-FULL = Size(90_000, 4, 256, 4, None, (600, 1000), 40)
-QUICK = Size(6_144, 3, 64, 2, 12, (240, 240), 8)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: held-out losses, and their paired differences from the base: gained, and lost."""
-
-    label: str
-    role: str
-    medical: Score
-    general: Score
-    learned: Difference | None = None
-    forgotten: Difference | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        plain: dict[str, Any] = {"medical": self.medical.as_dict(), "general": self.general.as_dict()}
-        for name in ("learned", "forgotten"):
-            one: Difference | None = getattr(self, name)
-            plain[name] = None if one is None else {"nats": one.nats, "low": one.low, "high": one.high}
-        return {"label": self.label, **plain}
-
-
-@dataclass(frozen=True)
-class Check:
-    """Something that must hold, and whether it did."""
-
-    passed: bool
-    text: str
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A prompt and its continuations by column."""
-
-    sort: str
-    prompt: str
-    texts: dict[str, str]
-
-
-@dataclass(frozen=True)
-class DemoReport:
-    """What the demo did, measured and proved; `page` is the report to look at."""
-
-    base: str
-    rows: tuple[Row, ...]
-    checks: tuple[Check, ...]
-    samples: tuple[Sample, ...]
-    cards: dict[str, Card]
-    runs: dict[str, TrainReport] = field(repr=False)
-    seen: Activity = field(repr=False)
-    bands: tuple[tuple[str, int], ...] = field(repr=False)
-    facts: dict[str, str]
-    seconds: float
-    page: Path
-    modules: dict[str, Path]
-
-    @property
-    def failed(self) -> list[str]:
-        """What did not hold."""
-        return [check.text for check in self.checks if not check.passed]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return {
-            "base": self.base,
-            "rows": [row.as_dict() for row in self.rows],
-            "checks": [{"passed": check.passed, "check": check.text} for check in self.checks],
-            "samples": [vars(sample) for sample in self.samples],
-            "facts": self.facts,
-            "seconds": self.seconds,
-            "page": str(self.page),
-            "modules": {name: str(folder) for name, folder in self.modules.items()},
-        }
+#: columns of the replies
+BASE, LORA, MODULE = "base", "LoRA", "module on"
+#: there while a demo is not finished: what it was asked to do
+UNFINISHED = "unfinished.json"
+#: share of the tokens that is replay
+REPLAY = 0.1
 
 
 def demo(
-    out: str | Path = "runs/demo",
+    out: str | Path | None = None,
     *,
+    scene: Scene | str | None = None,
     tokens: int | None = None,
     seed: int = 0,
     quick: bool = False,
@@ -139,34 +55,46 @@ def demo(
     base: Base | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> DemoReport:
-    """Train a neutral-residues module and a LoRA of equal size on medical text, compare them, and switch them off.
+    """Teach a base a subject, by a neutral-residues module and by a LoRA of equal size, compare them, and switch them off.
 
-    Everything comes with the package: the base `tiny`, the texts, their held-out parts. Both modules are saved in
-    `out`, with `report.html`. The base is given back as it was, and that is checked bit by bit.
+    The texts, their held-out parts and the questions come with the package. Both modules are saved in `out`, each as soon as it
+    is trained, with `report.html`. A demo that was interrupted goes on where it stood when it is called again with the same
+    `out` and settings; one that is finished is done anew. The base is given back as it was, and that is checked bit by bit.
 
     Args:
-        out: folder for the modules and the page.
+        out: folder for the modules and the page; default: `runs/demo`, and `runs/demo-<base>` for other bases than `tiny`.
+        scene: what is taught and asked, one of `SCENES` or a name of theirs; default: that of the base.
         tokens: that each module is trained on, replay included.
         seed: of modules, data order and drawn text.
-        quick: seconds instead of minutes; shows that everything runs and nothing else.
-        picture: also write the plot of learning against forgetting there, `.png` or `.svg`.
-        base: another base than `tiny`, with a tokenizer.
+        quick: a fraction of it all; shows that everything runs and nothing else.
+        picture: also write the picture of what was learned and what was moved there, `.png` or `.svg`.
+        base: with a tokenizer; default: the scene's own.
         tell: told, line by line, what is being done.
 
     Raises:
-        AddendaError: `out` cannot be used, the tokens do not make a step, or `base` has modules of these names.
+        AddendaError: `out` cannot be used or holds an unfinished demo of other settings, the tokens do not make a step, there is
+            no such scene, or `base` has modules of these names. `Stopped` after SIGINT or SIGTERM.
     """
     began = time.perf_counter()
-    size = QUICK if quick else FULL
-    folder, drawing = Path(out), None if picture is None else Path(picture)
+    drawing = None if picture is None else Path(picture)
     if drawing is not None and drawing.suffix not in (".png", ".svg"):
         raise AddendaError(f"a picture is a .png or .svg file; got {drawing}")
-    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(scene, str) and scene not in SCENES:
+        raise AddendaError(f"there is no scene '{scene}'; there are: {', '.join(SCENES)}")
+    chosen = SCENES[scene] if isinstance(scene, str) else scene
     own = base is None
-    base = load_base("tiny", dtype=torch.float32) if base is None else base
-    work = _Work(base, size, tokens or size.tokens, seed, tell)
+    if base is None:
+        base = load_base("tiny" if chosen is None else chosen.base, dtype=torch.float32)
+    chosen = scene_of(base.name) if chosen is None else chosen
+    folder = Path(out) if out is not None else default_folder(base.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    work = _Work(base, chosen, folder, tokens=tokens, seed=seed, quick=quick, tell=tell)
     try:
-        report = work.run(folder, quick, began)
+        with Interrupts("stopping; the same command goes on where it stood"):
+            report = work.run(began)
+    except Stopped as stopped:
+        kept = f"what was trained is kept in {folder}, and the same command goes on where it stood"
+        raise Stopped(f"stopped by {stopped.signal}; {kept}", stopped.signal) from None
     finally:
         work.leave()
         if own:
@@ -174,175 +102,252 @@ def demo(
     from addenda.showing.page import write_page
 
     write_page(report, drawing)
+    work.finish()
     return report
+
+
+def default_folder(base: str) -> Path:
+    """Where the demo of a base goes."""
+    return Path("runs") / ("demo" if base == "tiny" else f"demo-{Path(base).name}")
 
 
 class _Work:
     """The demo's steps on one base."""
 
-    def __init__(self, base: Base, size: Size, tokens: int, seed: int, tell: Callable[[str], None]) -> None:
-        self.base, self.size, self.tokens, self.seed, self.tell = base, size, tokens, seed, tell
-        medical, general = size.characters
-        self.held = {
-            "medical": held_out("pubmed_valid", medical, size.documents, seed),
-            "general": held_out("general_valid", general, size.documents, seed),
-        }
+    def __init__(
+        self,
+        base: Base,
+        scene: Scene,
+        folder: Path,
+        *,
+        tokens: int | None,
+        seed: int,
+        quick: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.base, self.scene, self.folder, self.seed, self.quick, self.tell = base, scene, folder, seed, quick, tell
+        self.size = scene.quick if quick else scene.full
+        self.tokens = self.size.tokens if tokens is None else tokens
+        self.held = Measuring(base, scene, self.size, seed)
         self.before = set(base.modules)
+        self.resume = self._begun()
 
-    def run(self, folder: Path, quick: bool, began: float) -> DemoReport:
+    def run(self, began: float) -> DemoReport:
         """Everything but the page."""
-        base = self.base
+        base, scene = self.base, self.scene
         print_before = fingerprint(base.model)
+        self._foretell()
         with base.off():
-            bare = self._logits()
-            rows = [self._row("base", "ink", None)]
-        kinds, runs = self._train()
-        rows.append(self._row(f"LoRA, rank {kinds[RIVAL].rank}", "second", rows[0], RIVAL))
-        rows.append(self._row("module on", "first", rows[0], MODULE))
-        self.tell("switching the module off again")
-        rows.append(self._row("module off", "ink", rows[0]))
-        checks = list(self._off_is_off(bare, rows))
-        self.tell("continuing prompts")
-        samples = self._samples()
-        text, bounds = mixed(seed=self.seed)
-        seen = activity(base, MODULE, text)
-        saved = {name: base.modules[name].save(folder / name) for name in (MODULE, RIVAL)}
+            bare = self.held.logits()
+        with Progress(f"measuring {base.name} as it is", by_ticks=True):
+            columns = [self.held.bare()]
+        runs = self._train()
+        rank = base.modules[scene.rival].kind.rank  # type: ignore[attr-defined]
+        for label, role, name in ((f"LoRA, rank {rank}", "second", scene.rival), (MODULE, "first", scene.module)):
+            with Progress(f"measuring {base.name} with {name}", by_ticks=True):
+                columns.append(self.held.on(label, role, name))
+        with Progress(f"measuring {base.name} with all switched off", by_ticks=True):
+            columns.append(self.held.off("module off"))
+        checks = list(self._off_is_off(bare, columns))
+        replied = self._replied()
+        names = (scene.general, scene.subject)
+        text, bounds = mixed(scene.held_out_general, scene.held_out, names, self.seed)
+        seen = activity(base, scene.module, text)
+        sorts = ((scene.subject, scene.subject.lower()), (scene.general, "general"))
+        short = {sort: opened(base, scene.module, short_prompts(name)) for sort, name in sorts}
+        saved = self._save({scene.module: columns[2], scene.rival: columns[1]})
         cards = {name: storage.described(base.modules[name]) for name in saved}
-        checks += self._round_trip(saved[MODULE], bare)
+        checks += self._round_trip(saved[scene.module])
         self.leave()
-        checks.append(Check(torch.equal(bare, self._logits()), "unplugged, the logits are the base's, bit for bit"))
+        checks.append(Check(torch.equal(bare, self.held.logits()), "unplugged, the logits are the base's, bit for bit"))
         same = fingerprint(base.model) == print_before
         checks.append(Check(same, f"the base's fingerprint is what it was: {print_before[:16]}…"))
-        checks.append(_learned(rows[2], quick))
+        checks.append(_learned(columns[2], scene, self.quick))
         return DemoReport(
-            base.name,
-            tuple(rows),
-            tuple(checks),
-            samples,
-            cards,
-            runs,
-            seen,
-            _bands(seen, text, bounds),
-            self._facts(quick, runs),
-            time.perf_counter() - began,
-            folder / "report.html",
-            saved,
+            scene=scene,
+            base=base.name,
+            columns=tuple(columns),
+            checks=tuple(checks),
+            replies=replied,
+            cards=cards,
+            runs=runs,
+            seen=seen,
+            bands=_bands(seen, text, bounds),
+            short=short,
+            facts=self._facts(runs),
+            seconds=time.perf_counter() - began,
+            page=self.folder / "report.html",
+            modules=saved,
         )
 
-    def _train(self) -> tuple[dict[str, Any], dict[str, TrainReport]]:
-        base, runs = self.base, {}
-        module = base.new(MODULE, NeutralResidues(extra=0.2), seed=self.seed)
-        kinds: dict[str, Any] = {MODULE: module.kind}
-        kinds[RIVAL] = LoRA(rank=LoRA.rank_for(module.size(), base.anatomy))
-        base.new(RIVAL, kinds[RIVAL], seed=self.seed)
-        steps = max(1, self.tokens // (self.size.batch_rows * self.size.length))
-        for name, kind in kinds.items():
-            count = base.modules[name].size()
-            self.tell(f"training {name}: {type(kind).__name__}, {count:,} parameters, {self.tokens:,} tokens")
-            runs[name] = train(
+    def _foretell(self) -> None:
+        """Tell what is about to be done, and how long it will take here."""
+        parts = list(stages(self.held, pace_of(self.held), self.tokens, len(self._prompts()), self._precision()))
+        self.tell(f"{self.base.name} is about to learn {self.scene.taught}, on {self._device()}, into {self.folder}:")
+        for what, seconds in parts:
+            self.tell(f"  {what}: about {about(seconds)}")
+        whole = about(sum(seconds for _, seconds in parts))
+        self.tell(f"  in all about {whole}; stop it whenever you like: the same command goes on where it stood")
+
+    # -- training ----------------------------------------------------------------------------------------------
+
+    def _train(self) -> dict[str, TrainReport]:
+        base, scene, size, runs = self.base, self.scene, self.size, {}
+        module = base.new(scene.module, NeutralResidues(extra=scene.extra), seed=self.seed)
+        base.new(scene.rival, LoRA(rank=LoRA.rank_for(module.size(), base.anatomy)), seed=self.seed)
+        for name in (scene.module, scene.rival):
+            kept, count = base.modules[name], base.modules[name].size()
+            self.tell(f"training {name}: {type(kept.kind).__name__}, {count:,} parameters, {self.tokens:,} tokens")
+            run = train(
                 base,
                 name,
-                corpus=tiny.sample("pubmed_train"),
-                replay=tiny.sample("general_train"),
-                replay_share=0.1,
+                corpus=tiny.sample(scene.corpus),
+                replay=tiny.sample(scene.replay),
+                replay_share=REPLAY,
                 tokens=self.tokens,
                 seed=self.seed,
-                batch_rows=self.size.batch_rows,
-                length=self.size.length,
-                validation={"medical": self.held["medical"], "forgetting-general": self.held["general"]},
-                validation_tokens=None,
-                validate_every=-(-steps // self.size.validations),
+                batch_rows=size.batch_rows,
+                length=size.length,
+                precision=self._precision(),
+                out=self.folder / name,
+                resume=self.resume,
             )
-        return kinds, runs
+            if run.resumed_from is not None:
+                self.tell(f"{name} went on from step {run.resumed_from} of {run.steps} of the interrupted demo")
+            runs[name] = run
+        return runs
 
-    def _row(self, label: str, role: str, bare: Row | None, name: str | None = None) -> Row:
-        weights = {} if name is None else {name: 1.0}
-        with self.base.using(weights):
-            medical, general = (score(self.base, text, length=self.size.length) for text in self.held.values())
-        if bare is None:
-            return Row(label, role, medical, general)
-        return Row(label, role, medical, general, bare.medical.minus(medical), general.minus(bare.general))
+    def _precision(self) -> str:
+        """`bf16` where the scene trains so and the device computes it fast."""
+        if self.base.device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            able = torch.cpu.get_capabilities()
+            fast = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        return "bf16" if self.scene.half and fast else "fp32"
 
-    def _off_is_off(self, bare: Tensor, rows: list[Row]) -> Iterator[Check]:
-        with self.base.using({MODULE: 1.0}):
-            on = self._logits()
+    def _recipe(self) -> dict[str, Any]:
+        """What must be the same for an interrupted demo to go on."""
+        return {
+            "version": addenda.__version__,
+            "base": self.base.fingerprint,
+            "scene": self.scene.base,
+            "tokens": self.tokens,
+            "seed": self.seed,
+            "quick": self.quick,
+            "precision": self._precision(),
+        }
+
+    def _begun(self) -> bool:
+        """Whether an interrupted demo stands in the folder, to be gone on with; else what an earlier one left is cleared away.
+
+        Raises:
+            AddendaError: it was asked for something else.
+        """
+        mark = self.folder / UNFINISHED
+        if mark.is_file():
+            before = json.loads(mark.read_text(encoding="utf-8"))
+            if before != self._recipe():
+                other = ", ".join(
+                    f"{key} {before.get(key)}" for key, value in self._recipe().items() if before.get(key) != value
+                )
+                raise AddendaError(
+                    f"{self.folder} holds an interrupted demo of other settings ({other}): the same command as then goes on "
+                    "with it; another --out, or removing the folder, starts anew"
+                )
+            self.tell(f"going on with the interrupted demo in {self.folder}")
+            return True
+        self._clear()
+        replace_text(mark, json.dumps(self._recipe(), indent=1) + "\n")
+        return False
+
+    def _clear(self) -> None:
+        for name in (self.scene.module, self.scene.rival):
+            shutil.rmtree(run_folder(self.folder / name), ignore_errors=True)
+
+    def finish(self) -> None:
+        """Remove what only an interrupted demo needs."""
+        self._clear()
+        (self.folder / UNFINISHED).unlink(missing_ok=True)
+
+    def _save(self, columns: dict[str, Column]) -> dict[str, Path]:
+        """Save the modules with what was measured of them."""
+        for name, column in columns.items():
+            self.base.modules[name].card.measures = list(column.measures())
+        return {name: self.base.modules[name].save(self.folder / name) for name in columns}
+
+    def _replied(self) -> tuple[Reply, ...]:
+        """What each column writes after each prompt."""
+        prompts, told = self._prompts(), list[Reply]()
+        columns = {BASE: None, LORA: self.scene.rival, MODULE: self.scene.module}
+        with Progress("writing on from prompts", len(prompts), "prompts") as shown:
+            for reply in replies(self.base, prompts, columns, tokens=self.size.written, seed=self.seed):
+                told.append(reply)
+                shown.update(len(told))
+                tick()
+        return tuple(told)
+
+    def _prompts(self) -> list[Prompt]:
+        scene, count = self.scene, self.size.prompts
+        on = [Prompt(scene.subject, text, True) for text in openings(scene.held_out, count)]
+        off = [Prompt(scene.general, text, False) for text in openings(scene.held_out_general, count)]
+        return on + off + [Prompt("chat", text, False, chat=True) for text in scene.asked]
+
+    # -- proving -----------------------------------------------------------------------------------------------
+
+    def _off_is_off(self, bare: Tensor, columns: list[Column]) -> Iterator[Check]:
+        with self.base.using({self.scene.module: 1.0}):
+            on = self.held.logits()
         yield Check(not torch.equal(bare, on), "switched on, the module changes the logits")
         with self.base.off():
-            off = self._logits()
+            off = self.held.logits()
         count = f"{bare.shape[0] * bare.shape[1]} tokens x {bare.shape[2]:,} logits"
         yield Check(
             torch.equal(bare, off), f"switched off, the logits are the base's, bit for bit (torch.equal, {count})"
         )
-        first, last = rows[0], rows[-1]
-        same = all(
-            np.array_equal(a.sums, b.sums) for a, b in ((first.medical, last.medical), (first.general, last.general))
+        yield Check(
+            columns[-1].equals(columns[0]),
+            "switched off, every held-out document's loss is the base's, to the last bit",
         )
-        yield Check(same, "switched off, every held-out document's loss is the base's, to the last bit")
 
-    def _round_trip(self, saved: Path, bare: Tensor) -> Iterator[Check]:
-        with self.base.using({MODULE: 1.0}):
-            before = self._logits()
-        self.base.unplug(MODULE)
-        self.base.plug(saved, name=MODULE)
-        with self.base.using({MODULE: 1.0}):
-            after = self._logits()
+    def _round_trip(self, saved: Path) -> Iterator[Check]:
+        name = self.scene.module
+        with self.base.using({name: 1.0}):
+            before = self.held.logits()
+        self.base.unplug(name)
+        self.base.plug(saved, name=name)
+        with self.base.using({name: 1.0}):
+            after = self.held.logits()
         yield Check(
             torch.equal(before, after), "saved and plugged again, the module gives the same logits, bit for bit"
         )
 
-    def _samples(self) -> tuple[Sample, ...]:
-        columns: dict[str, Any] = {"base": {}, "LoRA": {RIVAL: 1.0}, "module on": {MODULE: 1.0}}
-        written = side_by_side(
-            self.base,
-            [prompt for _, prompt in PROMPTS],
-            columns,
-            raw=True,
-            max_tokens=self.size.max_tokens,
-            temperature=0.7,
-            top_k=50,
-            repetition_penalty=1.1,
-            seed=self.seed,
-        )
-        return tuple(
-            Sample(sort, prompt, {column: one.text for column, one in row.items()})
-            for (sort, prompt), row in zip(PROMPTS, written, strict=True)
-        )
-
-    @torch.no_grad()
-    def _logits(self) -> Tensor:
-        """Logits of a padded batch of both sorts of text, under the current selection."""
-        base = self.base
-        texts = [record["text"] for held in self.held.values() for record in islice(held, 2)]
-        rows = [base.tokenize(text)[:96] for text in texts]
-        width = max(map(len, rows))
-        ids, mask = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = row
-            mask[number, : len(row)] = 1
-        device = base.device
-        with evaluating(base.model):
-            return base.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
-
-    def _facts(self, quick: bool, runs: dict[str, TrainReport]) -> dict[str, str]:
-        base = self.base
-        device = base.device
-        on = f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
-        one = next(iter(runs.values()))
+    def _facts(self, runs: dict[str, TrainReport]) -> dict[str, str]:
+        base, scene, size, held = self.base, self.scene, self.size, self.held
+        run = next(iter(runs.values()))
         speeds = ", ".join(f"{name} {run.seconds:.0f} s" for name, run in runs.items())
-        command = f"addenda demo --tokens {self.tokens} --seed {self.seed}" + (" --quick" if quick else "")
-        size = f"{self.size.batch_rows} x {self.size.length}"
+        command = "addenda demo" + ("" if base.name == "tiny" else f" --base {base.name}")
+        command += f" --tokens {self.tokens} --seed {self.seed}" + (" --quick" if self.quick else "")
+        measured = f"{held.subject.count()} pieces of {scene.subject} and {held.general.count()} of {scene.general} text that no "
+        measured += f"module was trained on, {size.length} tokens at a time"
+        if held.chats:
+            measured += f"; {len(held.chats[1])} general chats; {len(held.asked)} zero-shot questions"
         return {
-            "command": command + ("" if base.name == "tiny" else f" --base {base.name}"),
+            "command": command,
             "base": f"{base.name}: {base.anatomy.model_type}, {base.anatomy.parameters:,} parameters, "
             f"fingerprint {base.fingerprint[:16]}…",
-            "trained on": f"{one.tokens:,} tokens each, {one.steps} steps of {size}; "
-            "90% sample pubmed_train, 10% replay of general_train",
-            "measured on": ", ".join(f"{held.count()} pieces of {name}" for name, held in self.held.items())
-            + f" held-out documents, {self.size.length} tokens at a time",
+            "trained on": f"{run.tokens:,} tokens each, {run.steps} steps of {size.batch_rows} x {size.length}; "
+            f"{1 - REPLAY:.0%} sample {scene.corpus}, {REPLAY:.0%} replay of {scene.replay}",
+            "measured on": measured,
             "seed": f"{self.seed}, one run each",
-            "device": f"{on}, {str(base.host.dtype()).removeprefix('torch.')}, torch {torch.__version__}",
+            "device": f"{self._device()}, {str(base.host.dtype()).removeprefix('torch.')}, trained in {self._precision()}, "
+            f"torch {torch.__version__}",
             "training time": speeds,
         }
+
+    def _device(self) -> str:
+        device = self.base.device
+        return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
 
     def leave(self) -> None:
         """Unplug what the demo plugged."""
@@ -350,11 +355,13 @@ class _Work:
             self.base.unplug(name)
 
 
-def _learned(row: Row, quick: bool) -> Check:
-    change = row.learned
+def _learned(column: Column, scene: Scene, quick: bool) -> Check:
+    change = column.learned
     assert change is not None
     seen = f"{change.nats:+.3f} nats per token [{change.low:+.3f}, {change.high:+.3f}]"
-    return Check(change.nats > 0 if quick else change.low > 0, f"the module learned of held-out medical text: {seen}")
+    return Check(
+        change.nats > 0 if quick else change.low > 0, f"the module learned of held-out {scene.subject} text: {seen}"
+    )
 
 
 def _bands(seen: Activity, text: str, bounds: list[tuple[str, int]]) -> tuple[tuple[str, int], ...]:

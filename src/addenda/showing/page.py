@@ -1,55 +1,55 @@
-"""The demo's page: what was learned and forgotten, where the gate fires, what was proved, and what it does not show."""
+"""The demo's page: what was learned and what was moved, what was written, where the gate fires, what was proved."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from addenda.measuring.plots import LIGHT, Curve, learning_forgetting, save_picture
+from addenda.measuring.plots import LIGHT, save_picture
 from addenda.measuring.report import Report
+from addenda.showing.picture import panels_of, picture
+from addenda.showing.table import changed, table_of
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from addenda.showing.demo_report import DemoReport
+    from addenda.showing.replies import Reply
 
-    from addenda.scoring import Difference, Score
-    from addenda.showing.demo import DemoReport
-    from addenda.writing.report import TrainReport
-
-X_LABEL = "forgetting: nats per token lost on general English"
-Y_LABEL = "learning: nats per token gained on medical text"
+#: what colours a column
+ROLES = {"LoRA": "second", "module on": "first", "base": "ink"}
 
 
-def write_page(report: DemoReport, picture: Path | None = None) -> None:
-    """Write `report.page`, and the plot alone where asked."""
-    curves = curves_of(report)
+def write_page(report: DemoReport, drawing: Path | None = None) -> None:
+    """Write `report.page`, and the picture alone where asked."""
+    panels = panels_of(report)
     page = Report(*_opening(report))
     page.keys(_keys(report))
-    page.heading("Learning against forgetting")
+    page.heading("What was learned, and what else was moved")
     page.plots(
-        _plot(curves, (8.6, 4.8)),
-        _plot(curves, (4.1, 4.6)),
-        "Learning on medical text against forgetting of general English, during training",
-        "Each path starts at the base and follows one module through its training; dots are validations, the last one "
-        "is marked, with 95% intervals over held-out documents. Further up has learned more, further left has "
-        "forgotten less.",
+        picture(panels, size=(11.0, 2.7), across=len(panels)),
+        picture(panels, size=(4.1, 1.75 * len(panels)), across=1),
+        f"What the module and the LoRA learned of {report.scene.subject} text, and what else they moved",
+        "Bars with 95% intervals. A good method has a long bar at the left and short ones beside it.",
     )
-    _table(page, report)
-    page.checks((check.passed, check.text) for check in report.checks)
+    head, rows = table_of(report)
+    page.table(head, rows)
+    page.note(_table_note(report))
+    page.heading("The same prompts, before and after")
+    page.text(_replies_lead(report))
+    for reply in report.replies:
+        page.samples(reply.sort, reply.prompt, reply.texts, ROLES, _notes(reply))
+    page.note(
+        "Every prompt is shown. They are openings of held-out paragraphs, fixed by a rule before anything was trained. What is "
+        "written is drawn at temperature 0.7 with one seed for all: from the same predictions comes the same text."
+    )
     page.heading("Where the gate fires")
     page.text(
-        "A passage of held-out text that goes from general English to medicine and back. The stronger a word's colour, "
-        "the further the module's gate is open there; where it is shut the module adds nothing. It is one gate for the "
-        "whole module, averaged over the text so far, so it follows a change of subject some words later."
+        f"A passage of held-out text that goes from {report.scene.general} text to {report.scene.subject} text and back. The "
+        "stronger a word's colour, the further the module's gate is open there; where it is shut the module adds nothing."
     )
     page.activity(report.seen, report.bands)
     page.note(_gate_note(report))
-    page.heading("Three prompts")
-    for sample in report.samples:
-        page.samples(sample.sort, sample.prompt, sample.texts, {"LoRA": "second", "module on": "first", "base": "ink"})
-    page.note(
-        "Drawn at temperature 0.7 among the 50 likeliest tokens, with one seed for all. With its module off the model "
-        "writes what the base writes."
-    )
+    page.heading("What was proved")
+    page.checks((check.passed, check.text) for check in report.checks)
     page.heading("What was run")
     page.facts(report.facts)
     for name in report.cards:
@@ -57,89 +57,83 @@ def write_page(report: DemoReport, picture: Path | None = None) -> None:
     page.heading("What this does not show")
     page.bullets(_limits(report))
     page.write(report.page, f"Written by Addenda in {report.seconds:.0f} seconds. This page holds everything it shows.")
-    if picture is not None:
-        save_picture(_plot(curves, (8.0, 4.8), LIGHT, _small_print(report)), picture)
-
-
-def curves_of(report: DemoReport) -> list[Curve]:
-    """One curve for each module, from its validations during training."""
-    rows = {row.role: row for row in report.rows if row.role != "ink"}
-    names = {"first": "module", "second": "LoRA"}
-    curves = []
-    for role, run in zip(("first", "second"), report.runs.values(), strict=True):
-        learned, forgotten = rows[role].learned, rows[role].forgotten
-        assert learned is not None
-        assert forgotten is not None
-        curves.append(
-            Curve(
-                names[role],
-                tuple(_validations(run)),
-                (forgotten.low, forgotten.high),
-                (learned.low, learned.high),
-                role,
-            )
+    if drawing is not None:
+        title = f"{report.base} learns {report.scene.taught}: a module beside a LoRA of equal size"
+        alone = picture(
+            panels, size=(11.0, 3.2), across=len(panels), palette=LIGHT, title=title, note=_small_print(report)
         )
-    return curves
-
-
-def _validations(run: TrainReport) -> list[tuple[float, float]]:
-    """(forgetting, learning) at each validation."""
-    each = (texts for record in run.history for texts in record.get("validation", {}).values())
-    return [(texts["forgetting-general"]["value"], texts["medical"]["value"]) for texts in each]
+        save_picture(alone, drawing)
 
 
 def _small_print(report: DemoReport) -> str:
     """What a picture that stands alone must say of itself."""
-    run, row = next(iter(report.runs.values())), report.rows[0]
-    documents = row.medical.documents + row.general.documents
+    run = next(iter(report.runs.values()))
     return (
-        f"Base {report.base}, {run.tokens:,} tokens each, one seed; 95% intervals over {documents} held-out documents"
+        f"{report.facts['command'].split(' --tokens')[0]}: {run.tokens:,} tokens each, one seed; bars with 95% intervals over "
+        "held-out text" + (" and chats" if report.module.chats else "")
     )
 
 
-def _plot(
-    curves: list[Curve], size: tuple[float, float], palette: dict[str, str] | None = None, note: str = ""
-) -> Figure:
-    narrow = size[0] < 6
-    x = "forgetting (nats per token, general)" if narrow else X_LABEL
-    y = "learning (nats per token, medical)" if narrow else Y_LABEL
-    return learning_forgetting(curves, x_label=x, y_label=y, size=size, palette=palette, note=note)
-
-
 def _opening(report: DemoReport) -> tuple[str, str]:
+    scene = report.scene
     return (
-        "Medicine, plugged in and out again",
-        f"A knowledge module and a LoRA of the same size learned medical articles beside the frozen “{report.base}”. "
-        "Here is what each learned, what each forgot of general English, and the proof that the base is untouched.",
+        f"“{report.base}” learns {scene.taught}, and gives it back",
+        f"A knowledge module and a LoRA of the same size were trained on {scene.subject} text beside the frozen model. Here is "
+        f"what each learned, what each changed of everything else, and the proof that the model is untouched once they are off.",
     )
 
 
 def _keys(report: DemoReport) -> list[tuple[str, str]]:
-    rival, module = report.rows[1], report.rows[2]
+    """The few numbers that a reader should take along."""
+    scene, module, rival = report.scene, report.module, report.rival
+    assert module.kl is not None
+    assert rival.kl is not None
+    (other, subject), (same, general) = (report.same("module on", on_subject=on) for on in (True, False))
+    rivals, _ = report.same("LoRA", on_subject=False)
     passed = sum(check.passed for check in report.checks)
     return [
-        (_signed(module.learned), "nats per token learned by the module of held-out medical text"),
-        (_signed(module.forgotten), "forgotten by the module of held-out general English"),
-        (_signed(rival.learned), "learned by the LoRA of equal size"),
-        (_signed(rival.forgotten), "forgotten by the LoRA"),
+        (
+            changed(module.learned),
+            f"nats per token of {scene.subject} text learned by the module; LoRA {changed(rival.learned)}",
+        ),
+        (
+            f"{module.kl.value:.3f}",
+            f"nats per token by which the module moves predictions on {scene.general} text; LoRA {rival.kl.value:.3f}",
+        ),
+        (f"{subject - other} of {subject}", f"{scene.subject} prompts continued otherwise than by the base"),
+        (f"{same} of {general}", f"other prompts continued word for word as by the base; LoRA {rivals}"),
         (f"{passed} of {len(report.checks)}", "checks passed, switching off bit for bit among them"),
     ]
 
 
-def _table(page: Report, report: DemoReport) -> None:
-    rows = [
-        (row.label, _score(row.medical), _change(row.learned), _score(row.general), _change(row.forgotten))
-        for row in report.rows
-    ]
-    head = ("", "medical loss", "learned", "general loss", "forgotten")
-    page.table(head, rows, [row.role for row in report.rows])
-    medical, general = report.rows[0].medical, report.rows[0].general
-    page.note(
-        "Nats per token on held-out text; below, 95% intervals by bootstrap over documents "
-        f"(medical: {medical.documents} documents, {medical.tokens:,} tokens; "
-        f"general: {general.documents} documents, {general.tokens:,} tokens). "
-        "Learned and forgotten are paired differences from the base, document by document."
+def _table_note(report: DemoReport) -> str:
+    subject, general, scene = report.bare.subject, report.bare.general, report.scene
+    return (
+        "Losses in nats per token of held-out text, lower is better; below, 95% intervals by bootstrap over pieces of text "
+        f"({scene.subject}: {subject.documents} pieces, {subject.tokens:,} tokens; {scene.general}: {general.documents} pieces, "
+        f"{general.tokens:,} tokens), chats or questions. Changes are paired with the base, piece by piece."
     )
+
+
+def _replies_lead(report: DemoReport) -> str:
+    scene = report.scene
+    (other, subject), (same, general) = (report.same("module on", on_subject=on) for on in (True, False))
+    return (
+        f"On its subject the module should write otherwise than the base: it did after {subject - other} of {subject} prompts. "
+        f"On anything else it should write what the base writes, word for word: after {same} of {general}. A LoRA acts on every "
+        f"text: off the subject, {scene.taught}, it wrote what the base writes after "
+        f"{report.same('LoRA', on_subject=False)[0]} of {general}."
+    )
+
+
+def _notes(reply: Reply) -> dict[str, str]:
+    """What stands beside each column: whether its gate was open, and whether its text is the base's."""
+    notes = {}
+    for column, live in reply.live.items():
+        text = "the base's very words" if reply.same(column) else "other words than the base"
+        gate = "no gate" if live is None else "gate shut" if live == 0 else f"gate open on {live:.0%} of tokens"
+        notes[column] = f"{gate}; {text}"
+    return notes
 
 
 def _gate_note(report: DemoReport) -> str:
@@ -147,11 +141,15 @@ def _gate_note(report: DemoReport) -> str:
     for name, count in report.bands:
         parts.setdefault(name, []).extend(float(v) for v in mean[at : at + count])
         at += count
-    means = ", ".join(f"{sum(values) / len(values):.3f} on {name} tokens" for name, values in parts.items() if values)
-    alone = report.seen.untouched
+    open_at = ", ".join(
+        f"{sum(value > 0 for value in values) / len(values):.0%} of the {name} tokens"
+        for name, values in parts.items()
+        if values
+    )
+    short = ", ".join(f"{live} of {count} on {sort} ones" for sort, (live, count) in report.short.items())
     return (
-        f"Mean gate: {means}. {alone:.0%} of the passage's tokens are left alone at every layer. "
-        "“Live” is the share of tokens at which a layer's gate is open at all."
+        f"The gate is open at {open_at}. “Live” is the share of all tokens at which it is open. Of prompts of one "
+        f"sentence, which come with the package, it is open by the last token at {short}."
     )
 
 
@@ -175,29 +173,10 @@ def _card(name: str, report: DemoReport) -> dict[str, str]:
 def _limits(report: DemoReport) -> list[str]:
     tokens = next(iter(report.runs.values())).tokens
     return [
-        "The base is very small: it writes plausible English and does not reason. The numbers compare two methods on "
-        "it; they do not say what either reaches on a large model.",
-        "One seed. The intervals speak of the held-out documents, not of other seeds or other data.",
-        f"{tokens:,} tokens are minutes of training. Longer runs move every point of the plot.",
-        "Each method runs at its kind's default learning rate; nothing was swept here. The project's results page has "
-        "the sweeps, with three seeds and more methods.",
-        "Medical means randomised trials in PubMed Central; general means encyclopedia, textbooks and novels.",
+        *report.scene.limits,
+        "One seed. The intervals speak of the held-out text, not of other seeds or other data.",
+        f"{tokens:,} tokens are minutes of training. Longer runs move every bar.",
+        "Each method runs at its kind's default learning rate; nothing was swept here. The project's results pages have the "
+        "sweeps, with three seeds and more methods.",
+        report.scene.described,
     ]
-
-
-def _score(score: Score) -> tuple[str, str]:
-    return f"{score.nats:.3f}", f"{score.low:.3f}\u00a0to {score.high:.3f}"
-
-
-def _change(change: Difference | None) -> tuple[str, str] | str:
-    return "–" if change is None else (_signed(change), f"{_sign(change.low)}\u00a0to {_sign(change.high)}")
-
-
-def _signed(change: Difference | None) -> str:
-    return "–" if change is None else _sign(change.nats)
-
-
-def _sign(value: float) -> str:
-    """A number with its sign, a true minus, and nothing for a zero."""
-    text = f"{abs(value):.3f}"
-    return text if float(text) == 0 else ("+" if value > 0 else "−") + text

@@ -1,0 +1,82 @@
+"""The demo's table: a line for each measure, a column for the base, the LoRA, the module, and the module switched off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from addenda.intervals import Interval
+    from addenda.scoring import Difference, Score
+    from addenda.showing.columns import Column
+    from addenda.showing.demo_report import DemoReport
+
+#: a number, and its interval in small print; empty where there is none
+Cell = tuple[str, str]
+NOTHING: Cell = ("–", "")
+
+
+def table_of(report: DemoReport) -> tuple[list[str], list[list[Cell]]]:
+    """The head, and each line: what is measured, with its unit in small print, and a cell for each column."""
+    scene = report.scene
+    subject, general = f"{scene.subject} text", f"{scene.general} text"
+    lines: list[tuple[str, str, Callable[[Column], Cell]]] = [
+        (f"{subject}: loss", "nats per token", lambda one: _score(one.subject)),
+        (f"{subject}: learned", "loss taken off", lambda one: _change(one.learned)),
+        (f"{general}: loss", "nats per token", lambda one: _score(one.general)),
+        (f"{general}: forgotten", "loss added", lambda one: _change(one.forgotten)),
+        (f"{general}: moved", "KL from the base, nats per token", lambda one: _interval(one.kl, "{:.4f}")),
+        (f"{general}: left bit-equal", "share of tokens", lambda one: _interval(one.untouched, "{:.0%}")),
+    ]
+    if (chats := report.module.chats) is not None:
+        what = f"of {chats.changed.n} general chats, {chats.tokens} tokens each"
+        lines.append(("answers changed", what, _chats))
+    if (asked := report.bare.questions) is not None:
+        lines.append(("questions answered rightly", f"of {asked.questions}; guessing gets {asked.chance:.0%}", _right))
+        lines.append(("questions: change", "paired, question by question", _gained))
+    rows = [[(what, unit), *(cell(column) for column in report.columns)] for what, unit, cell in lines]
+    return ["", *(column.label for column in report.columns)], rows
+
+
+def changed(change: Difference | None) -> str:
+    """A change of loss with its sign."""
+    return "–" if change is None else sign(change.nats)
+
+
+def sign(value: float, form: str = "{:.3f}", unit: str = "") -> str:
+    """A number with its sign, a true minus, and no sign for a zero."""
+    text = form.format(abs(value))
+    return (text if not float(text) else ("+" if value > 0 else "−") + text) + unit
+
+
+def _score(one: Score) -> Cell:
+    return f"{one.nats:.3f}", f"{one.low:.3f} to {one.high:.3f}"
+
+
+def _change(one: Difference | None) -> Cell:
+    return NOTHING if one is None else (changed(one), f"{sign(one.low)} to {sign(one.high)}")
+
+
+def _interval(one: Interval | None, form: str) -> Cell:
+    return NOTHING if one is None else (form.format(one.value), f"{form.format(one.low)} to {form.format(one.high)}")
+
+
+def _chats(column: Column) -> Cell:
+    if column.chats is None:
+        return NOTHING
+    share = column.chats.changed
+    return f"{round(share.value * share.n)}", f"{share.low:.0%} to {share.high:.0%}"
+
+
+def _right(column: Column) -> Cell:
+    asked = column.questions
+    return NOTHING if asked is None else _interval(asked.off if asked.on is None else asked.on, "{:.1%}")
+
+
+def _gained(column: Column) -> Cell:
+    asked = column.questions
+    if asked is None or asked.change is None:
+        return NOTHING
+    change = asked.change
+    points = [sign(100 * value, "{:.1f}") for value in (change.value, change.low, change.high)]
+    return f"{points[0]} points", f"{points[1]} to {points[2]}"
