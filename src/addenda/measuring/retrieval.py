@@ -32,7 +32,7 @@ class Passages:
         try:
             import bm25s
         except ImportError:
-            raise AddendaError('retrieval needs bm25s: pip install "addenda[eval]"') from None
+            raise AddendaError("retrieval needs bm25s: pip install bm25s") from None
         kept = [(passage, words) for passage in _cut(base, source, tokens) if (words := words_of(passage))]
         if not kept:
             raise DataError("there is no passage to retrieve: the text is empty, or holds no words that count")
