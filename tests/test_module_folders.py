@@ -49,7 +49,7 @@ def test_modules_are_listed_by_their_cards(runs: Path) -> None:
     low, gated = list_modules()
     assert (low.path, low.name, low.kind, low.gate) == (Path("runs/deeper/low-2"), "low", "LoRA", None)
     assert (low.tokens, low.gain, low.forgot) == (0, None, None)
-    assert (gated.kind, gated.base, gated.gate, gated.tokens) == ("NeutralResidues", "pico", "context", 1500)
+    assert (gated.kind, gated.base, gated.gate, gated.tokens) == ("NeutralResidues", "pico", "document", 1500)
     assert (gated.gain, gated.forgot) == (pytest.approx(0.2), 0.04)
     assert gated.bytes == sum(file.stat().st_size for file in (runs / "gated").iterdir())
     assert list_modules("runs/deeper", "runs/gated", runs / "gated") == [low, gated]

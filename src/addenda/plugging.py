@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from addenda import selection as selecting
 from addenda import storage
 from addenda.bases.fingerprint import Identity, identity
-from addenda.bases.host import Host
+from addenda.bases.host import Host, check_its_own
 from addenda.bases.load import load_model
 from addenda.bases.reading import BaseReader
 from addenda.bases.wrappers import unwrapped
@@ -81,6 +81,8 @@ class Base(Choosing):
 
     def __init__(self, model: nn.Module, tokenizer: Any = None, name: str | None = None) -> None:
         self.tokenizer = tokenizer
+        if isinstance(model, nn.Module):
+            check_its_own(unwrapped(model))
         self.host = Host(model)
         # DDP hands nothing on that transformers' models can do; torch.compile and FSDP do
         self.model: Any = model if hasattr(model, "config") else self.host.model

@@ -36,7 +36,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def base(request: pytest.FixtureRequest) -> Iterator[addenda.Base]:
     """A base with gated adapters `m` whose gate is one everywhere."""
     found = addenda.attach(pico("llama"), pico_tokenizer())
-    module = found.new("m", addenda.NeutralResidues(width=6, gate=request.param))
+    module = found.new("m", addenda.NeutralResidues(width=6, gate=request.param, init="small"))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for key in module.sites():

@@ -269,10 +269,10 @@ def the_base_drifts(patch: pytest.MonkeyPatch) -> None:
     """A forward with a module on writes into a parameter of the base."""
     original = Machinery._call
 
-    def drift(self: Any, *args: Any) -> Any:
+    def drift(self: Any, *args: Any, **marks: Any) -> Any:
         with torch.no_grad():
             next(self.base.model.parameters()).add_(1e-6)
-        return original(self, *args)
+        return original(self, *args, **marks)
 
     patch.setattr(Machinery, "_call", drift)
 

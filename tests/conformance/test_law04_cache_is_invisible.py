@@ -221,8 +221,8 @@ def prefill_only(patch: pytest.MonkeyPatch) -> None:
     """With a cache, modules act on the prompt alone."""
     original = Machinery._call
 
-    def call(self: Machinery, chosen: Any, tokens: Tensor, attention_mask: Any, cache: Any) -> Any:
-        made = original(self, chosen, tokens, attention_mask, cache)
+    def call(self: Machinery, chosen: Any, tokens: Tensor, cache: Any, **marks: Any) -> Any:
+        made = original(self, chosen, tokens, cache, **marks)
         if cache is not None and tokens.shape[1] == 1 and int(cache.get_seq_length()) > 0:
             made.shares = []
         return made

@@ -218,10 +218,10 @@ def every_index_is_a_constant(patch: pytest.MonkeyPatch) -> None:
     """The index is read as Python numbers, so that a new one is a new graph."""
     original = Machinery._call
 
-    def call(self: Machinery, chosen: Any, *rest: Any) -> Any:
+    def call(self: Machinery, chosen: Any, *rest: Any, **marks: Any) -> Any:
         if chosen.index is not None and sum(chosen.index.tolist()) < 0:
             raise AssertionError
-        return original(self, chosen, *rest)
+        return original(self, chosen, *rest, **marks)
 
     patch.setattr(Machinery, "_call", call)
 

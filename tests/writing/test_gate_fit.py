@@ -28,7 +28,7 @@ GENERAL = [
 
 def fitted(arch: str = "llama", kind: Any = None, **settings: Any) -> tuple[addenda.Base, Any]:
     base = addenda.attach(pico(arch), pico_tokenizer())
-    base.new("a", kind or addenda.NeutralResidues(width=8, read_at=1))
+    base.new("a", kind or addenda.NeutralResidues(width=8, gate="context", read_at=1))
     plan = make_plan(
         base, "a", corpus=MEDICAL, replay=GENERAL, replay_share=0.2, tokens=4096, lr=1e-3, seed=0, alongside=(),
         settings=settings_from({"length": 64, **settings}),
@@ -87,7 +87,7 @@ def test_a_compiled_base_is_read_too(make_base: Callable[..., addenda.Base]) -> 
     }
     found = []
     for name in ("a", "b"):
-        gate: Any = base.new(name, addenda.NeutralResidues(width=8, read_at=1)).gate
+        gate: Any = base.new(name, addenda.NeutralResidues(width=8, gate="context", read_at=1)).gate
         addenda.train(base, name, **given)
         found.append(gate.weight.detach().clone())
         base.model.model._compiled_call_impl = None  # the second time as it came
@@ -97,7 +97,7 @@ def test_a_compiled_base_is_read_too(make_base: Callable[..., addenda.Base]) -> 
 
 def test_training_fits_a_fresh_gate_and_no_other(make_base: Callable[..., addenda.Base]) -> None:
     base = make_base()
-    gate: Any = base.new("a", addenda.NeutralResidues(width=8, read_at=1)).gate
+    gate: Any = base.new("a", addenda.NeutralResidues(width=8, gate="context", read_at=1)).gate
     given: dict[str, Any] = {"corpus": MEDICAL, "replay": GENERAL, "tokens": 1024, "length": 32, "log": False}
     addenda.train(base, "a", lr=1e-9, **given)
     first = gate.weight.detach().clone()
@@ -105,9 +105,9 @@ def test_training_fits_a_fresh_gate_and_no_other(make_base: Callable[..., addend
     assert float(first.norm()) > 0.01
     addenda.train(base, "a", lr=1e-9, **{**given, "corpus": GENERAL[:15], "replay": MEDICAL})
     torch.testing.assert_close(gate.weight.detach(), first, atol=1e-5, rtol=0)
-    unfitted: Any = base.new("c", addenda.NeutralResidues(width=8, read_at=1)).gate
+    unfitted: Any = base.new("c", addenda.NeutralResidues(width=8, gate="context", read_at=1)).gate
     addenda.train(base, "c", lr=1e-9, gate_fit=False, **given)
     assert (unfitted.prior.item(), unfitted.bias.item()) == (PRIOR, pytest.approx(1.0))
-    other: Any = base.new("b", addenda.NeutralResidues(width=8, read_at=1)).gate
+    other: Any = base.new("b", addenda.NeutralResidues(width=8, gate="context", read_at=1)).gate
     addenda.train(base, "b", lr=1e-9, **{**given, "replay": None})
     assert (other.prior.item(), other.bias.item()) == (0.0, pytest.approx(1.0))

@@ -145,7 +145,7 @@ RESUMED: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("llama", {}),
     "replay": ("llama", {"replay": general(30), "replay_tokens": 32}),
     "passes": ("llama", {"passes": 3, "chunk": 40, "every": 2, "steps": 2}),
-    "context gate": ("llama", {"kind": addenda.NeutralResidues(width=8), "replay": general(30), "replay_tokens": 32}),
+    "document gate": ("llama", {"kind": addenda.NeutralResidues(width=8), "replay": general(30), "replay_tokens": 32}),
     "closed": ("gpt2", {"kind": addenda.LocasMLP(24, scale=8.0)}),
 }
 

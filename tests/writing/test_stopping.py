@@ -116,7 +116,7 @@ def test_before_the_first_step_nothing_is_kept(tmp_path: Path, monkeypatch: pyte
     base.unplug("a")
     base.new("a", addenda.NeutralResidues(width=8, gate="context"))
     with monkeypatch.context() as patch:
-        patch.setattr(training, "fit_gate", fit)
+        patch.setattr(training, "fit_from_plan", fit)
         with pytest.raises(TrainingStopped, match="before the first step; nothing was trained yet"):
             addenda.train(base, "a", out=tmp_path / "a", **child.RUN)
     assert not list(tmp_path.iterdir())

@@ -33,7 +33,6 @@ class Host:
                 "attach needs a transformers causal language model (AutoModelForCausalLM.from_pretrained); "
                 f"got {type(model).__name__}"
             )
-        check_its_own(model)
         #: the model itself, whatever it is wrapped in
         self.model = model
         self.config = config

@@ -200,7 +200,7 @@ def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
         if len(numbers) >= 2 * FOLDS:
             folds = torch.searchsorted(numbers, documents) % FOLDS
         else:  # one long text: its stretches
-            folds = (torch.arange(len(documents)) * FOLDS // len(documents))[:, None].expand_as(documents)
+            folds = (torch.arange(documents.numel()) * FOLDS // documents.numel()).view(documents.shape)
         x = torch.cat([batch.x.detach().to("cpu", torch.float16).flatten(0, 1) for batch in mine])
         found.append(Side(x, starts_of(documents), folds.flatten()))
     return found[0], found[1]
