@@ -88,7 +88,7 @@ def test_a_real_base_is_asked_in_chat_and_given_questions(french: DemoReport) ->
     assert off.chats is None
     head, rows = table_of(french)
     assert len(head) == 5
-    assert {"answers changed", "questions answered rightly"} <= {row[0][0] for row in rows}
+    assert {"chat: answers changed", "questions: right"} <= {row[0][0] for row in rows}
     assert french.failed == []
     page = french.page.read_text(encoding="utf-8")
     assert "learns French" in page

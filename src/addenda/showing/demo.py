@@ -347,7 +347,10 @@ class _Work:
 
     def _device(self) -> str:
         device = self.base.device
-        return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        count = torch.get_num_threads()
+        return f"{device.type.upper()}, {count} thread{'s' * (count > 1)}"
 
     def leave(self) -> None:
         """Unplug what the demo plugged."""
