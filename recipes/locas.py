@@ -28,7 +28,6 @@ from typing import Any
 import torch
 
 import addenda
-from addenda.core.registry import build_kind
 from addenda.encoding import Encoder
 from addenda.scoring import Score, score
 from addenda.texts import texts
@@ -36,7 +35,7 @@ from addenda.writing.curve import Curve
 from addenda.writing.memory_settings import MemorySettings
 from addenda.writing.reading import Reading
 from addenda.writing.writer import Writer
-from recipes.common import data_folder, load, place, precision, study_texts
+from recipes.common import data_folder, kind_as_recorded, load, place, precision, study_texts
 from recipes.memory_plan import BOOKS, CHUNK, WINDOW, Records, Run, ablations, study, sweep, whole
 from recipes.records import device, in_processes, pending, read_records, write_record
 
@@ -114,7 +113,7 @@ def memorized(base: addenda.Base, text: str, run: Any, *, baseline: bool) -> add
     settings = dict(run.settings)
     settings["replay"] = study_texts().replay if settings.get("replay") else None
     return addenda.memorize(
-        base, "m", text=text, kind=build_kind(run.kind, run.options), seed=run.seed, baseline=baseline,
+        base, "m", text=text, kind=kind_as_recorded(run.kind, run.options), seed=run.seed, baseline=baseline,
         window=WINDOW, chunk=CHUNK, precision=precision(), log=False, **settings,
     )  # fmt: skip
 

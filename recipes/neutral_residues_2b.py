@@ -57,7 +57,7 @@ def study(gate: str = "token", local: float = 0.01) -> Study:
         "validate_every": 250,
     }
     return Study(
-        kind=addenda.NeutralResidues(extra=0.2, gate="context" if gate == "context" else "token"),
+        kind=addenda.NeutralResidues(extra=0.2, gate="context" if gate == "context" else "token", init="small"),
         subjects=SUBJECTS,
         general=GENERAL,
         general_share=0.1,

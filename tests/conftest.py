@@ -25,12 +25,19 @@ import pytest
 import torch
 from hypothesis import settings
 
+import long_records
+
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 # Fixed examples: a red test is red again. `--hypothesis-profile=search` looks for new ones.
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=25, database=None)
 settings.register_profile("search", deadline=None, max_examples=400)
 settings.load_profile("fixed")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Long tests leave a record."""
+    long_records.keep(report)
 
 
 class NetworkRefusedError(RuntimeError):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, dispatch_model
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 import addenda
@@ -15,7 +16,9 @@ from addenda.bases import attention
 from addenda.bases.host import Host
 from addenda.bases.reading import BaseReader
 from addenda.core import contracts
-from addenda.core.state import Call, Share, Watch
+from addenda.core.state import Call, Collector, Share
+from addenda.penalties.gate import gate_penalty
+from addenda.penalties.local import local_penalty
 from conformance.kinds import MAIN
 from conformance.world import perturbed
 from pico import pico, pico_tokenizer, random_ids
@@ -114,10 +117,55 @@ def test_what_a_call_carries_follows_from_site_to_site() -> None:
         Share("m", module, torch.tensor([0]), torch.ones(1, 1, 1)),
         Share("n", module, None, 0.5),
     ]
-    call = Call(shares, 2, 3, torch.ones(2, 3), {}, Watch(documents=torch.zeros(2, 3)))
+    call = Call(shares, 2, 3, torch.ones(2, 3), {}, starts=torch.zeros(2, 3, dtype=torch.bool))
     call.gates["m"] = torch.ones(1, 3, 1)
     call.go_to(META)
     weight = call.weight_of(shares[0])
-    found = [shares[0].rows, shares[0].weight, call.mask, call.documents, call.gates["m"], weight]
+    found = [shares[0].rows, shares[0].weight, call.mask, call.starts, call.gates["m"], weight]
     assert [thing.device for thing in found if isinstance(thing, Tensor)] == [META] * 6
     assert (shares[1].rows, shares[1].weight) == (None, 0.5)
+
+
+class MetaGivesZeros(TorchFunctionMode):
+    """What leaves the meta device is zeros, so that it can stand for one device of several."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Move as told; from meta, zeros of the shape."""
+        if func is Tensor.to and args[0].device == META and args[1] == torch.device("cpu"):
+            return torch.zeros(args[0].shape, dtype=args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+def on_two_devices(base: addenda.Base) -> None:
+    """The second layer on another device, its input brought there and its output back, as `device_map` has it."""
+    layer = base.host.layers[1].to(META)
+
+    def go(_: Any, args: Any, kwargs: Any) -> Any:
+        return tree_map(lambda value: value.to(META) if isinstance(value, Tensor) else value, (args, kwargs))
+
+    for part in (layer, layer.self_attn):  # accelerate hooks every part that has parameters
+        part.register_forward_pre_hook(go, with_kwargs=True)
+    layer.register_forward_hook(lambda _, __, out: tree_map(lambda value: value.to(torch.device("cpu")), out))
+
+
+@pytest.mark.parametrize("case", MAIN)
+@pytest.mark.usefixtures("on_meta")
+def test_penalties_are_collected_over_several_devices(case: str) -> None:
+    """Each value is averaged where it is; the means, and so the penalties, are where the counts are."""
+    base = addenda.attach(pico("llama", num_hidden_layers=2), pico_tokenizer())
+    module = perturbed(base, "m", case)
+    counted = Collector(torch.ones(2, 5), torch.ones(2, 5))
+    on_two_devices(base)
+    base._machinery.place(module)
+    assert devices(module) == {META, torch.device("cpu")}
+    with MetaGivesZeros():
+        for selection in (base.using("m"), base.rows([{"m": 1.0}, {"m": 0.5}])):
+            with base.frozen(), selection, base.watching(collector=counted):
+                base.model(random_ids(2, 5), attention_mask=torch.zeros(2, 1, 5, 5), use_cache=False)
+    means = [*counted.deltas.get("m", ()), *counted.gates.get("m", ())]
+    assert len(means) >= 2
+    assert {mean.device for mean in means} == {torch.device("cpu")}
+    penalty = local_penalty(counted.deltas["m"], len(module.adapters)) + gate_penalty(
+        counted.gates.get("m", ()), torch.ones(2)
+    )
+    assert penalty.device == torch.device("cpu")

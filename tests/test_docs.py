@@ -48,7 +48,7 @@ def test_the_kinds_page_shows_every_kind_and_option() -> None:
     for row in (
         "## NeutralResidues",
         "arXiv:2410.02744",
-        "| `gate` | `'token'` / `'context'` / `'sigmoid'` | `'context'` |",
+        "| `gate` | `'token'` / `'context'` / `'document'` / `'sigmoid'` | `'document'` |",
         "| `targets` | text, several | `None` |",
         "| `normalise` | yes or no | `True` |",
         "learning rate 0.003",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+import children
 import killed
 from addenda.combining.manifest import read_manifest
 
@@ -26,8 +26,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / moment).mkdir()
         if call is not killed.memorize:
             killed.merge(root / moment, rank=4)
-    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    environment = children.environment(HERE)
     command = [sys.executable, str(HERE / "killed.py"), str(root), *killed.MOMENTS]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -111,6 +111,23 @@ def test_a_rate_that_is_none_is_told(place: Path, wrong: str) -> None:
         french().arguments(["--rate", wrong])
 
 
+def test_rounding_again_moves_weights_of_four_bits_by_half_a_step_at_most(place: Path) -> None:
+    import torch
+
+    tasks = importlib.import_module("recipes.smollm2_tasks")
+    model = torch.nn.Sequential(torch.nn.Linear(64, 48), torch.nn.Linear(64, 48))
+    with torch.no_grad():
+        levels = torch.randint(0, 16, (96, 32), generator=torch.Generator().manual_seed(0)).float()
+        levels[:, :2] = torch.tensor([0.0, 15.0])
+        model[0].weight.copy_((levels * 0.5 - 3).view(48, 64))
+    before = [layer.weight.detach().clone() for layer in model]
+    assert tasks.round_again(model) == 48 * 64
+    moved = [(layer.weight.detach() - was).abs() for layer, was in zip(model, before, strict=True)]
+    assert 0.2 < float(moved[0].max()) <= 0.25
+    assert float(moved[0].mean()) == pytest.approx(0.125, rel=0.1)
+    assert float(moved[1].max()) == 0.0, "weights of more bits stay"
+
+
 def test_the_page_of_tasks_has_both_metrics_and_what_is_published(place: Path) -> None:
     tasks = importlib.import_module("recipes.smollm2_tasks")
 
@@ -123,3 +140,10 @@ def test_the_page_of_tasks_has_both_metrics_and_what_is_published(place: Path) -
     assert "| arc_easy | acc | 100 of 200 | 54.0% | 5.0% | 54.1% | 50% |" in told
     assert "| arc_easy | acc_norm | 100 of 200 | 45.0% | 5.0% | - | 50% |" in told
     assert told.index("| piqa |") < told.index("| arc_easy |")
+    assert "54.0% by `acc` and 45.0% by `acc_norm`" in told
+    assert "-0.1 points, 0.0 standard errors" in told
+    assert "What Q4_1 costs was not measured" in told
+    again = record("arc_easy", 0.5, 0.4) | {"rounded again": 2_000_000}
+    told = tasks.page([again, record("arc_easy", 0.54, 0.45)])
+    assert "to 2 million weights: 50.0% by `acc`, -4.0 points (one draw)" in told
+    assert "| arc_easy, rounded once more | acc | 100 of 200 | 50.0% | 5.0% | - | 50% |" in told

@@ -157,13 +157,13 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "not UTF-8": (
         "a.jsonl",
         lambda p: p.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n'),
-        "line 2: not UTF-8 at byte 11",
+        r"line 2: not JSON \(not UTF-8 at byte 11\)",
     ),
     "text not UTF-8": ("a.txt", lambda p: p.write_bytes(b"one\ntwo\n\xff"), r"a\.txt, at or after line 3: not UTF-8"),
     "half a pair": (
         "a.jsonl",
         lambda p: p.write_bytes(rb'{"text": "ab\ud800"}'),
-        "half a surrogate pair at character 3",
+        r"line \d: not JSON \(a text has half a surrogate pair",
     ),
     "no gzip": ("a.jsonl.gz", lambda p: p.write_bytes(lines(RECORDS)), r"a\.jsonl\.gz, after line 0: broken gzip"),
     "cut gzip": (

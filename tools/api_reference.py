@@ -48,7 +48,10 @@ def public() -> dict[str, list[tuple[str, Any]]]:
         else:
             mine = "kinds" if issubclass(value, Kind) and value is not Kind else "classes"
             groups[mine].append((name, value))
-    groups["base"] = [(f"base.{name}", value) for name, value in vars(addenda.Base).items() if not name.startswith("_")]
+    own = [member for owner in addenda.Base.__mro__ if owner is not object for member in vars(owner).items()]
+    groups["base"] = [
+        (f"base.{name}", value) for name, value in own if not name.startswith("_") and inspect.getdoc(value)
+    ]
     return groups
 
 

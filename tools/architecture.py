@@ -28,6 +28,8 @@ FLOORS: dict[str, int] = {
     "routers": 1,
     "decoding.py": 2,
     "base_cost.py": 2,
+    "chat_spans.py": 2,
+    "choosing.py": 2,
     "encoding.py": 2,
     "files.py": 2,
     "hub.py": 2,

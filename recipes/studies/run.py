@@ -17,12 +17,11 @@ import torch
 import addenda
 from addenda.comparing.cost import ratios
 from addenda.comparing.window import first_documents
-from addenda.core.registry import build_kind
 from addenda.measuring.recall import recall
 from addenda.plugging import Base
 from addenda.scoring import Score, score
 from addenda.writing.plain import PlainTraining
-from recipes.common import load, precision, study_texts
+from recipes.common import kind_as_recorded, load, precision, study_texts
 from recipes.records import device, name_of, write_record
 from recipes.studies.subjects import facts_of, short, subject
 
@@ -158,7 +157,7 @@ def kind_of(run: Run, base: Base) -> Any:
     options = dict(run.options)
     if run.kind == "LoRA" and "extra" in options:
         options["rank"] = addenda.LoRA.rank_for(round(options.pop("extra") * base.anatomy.parameters), base.anatomy)
-    return build_kind(run.kind, options)
+    return kind_as_recorded(run.kind, options)
 
 
 def corpus_of(run: Run, base: Base) -> list[str]:

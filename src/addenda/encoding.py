@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from addenda.chat_spans import Chat
 from addenda.core.errors import DataError
 from addenda.prompting import check_ids, prompt_ids
 
@@ -55,17 +56,24 @@ class Encoder:
                 yield from (self.one(record) for record in group)
 
     def one(self, record: dict[str, Any]) -> Encoded:
-        """Encode a single record."""
+        """Encode a single record; an error names the place that a record of `texts` carries."""
+        try:
+            return self._one(record)
+        except DataError as error:
+            where = getattr(record, "where", None)
+            raise error if where is None else DataError(f"{where}: {error}") from None
+
+    def _one(self, record: dict[str, Any]) -> Encoded:
         if "text" in record:
             return next(self._texts([record["text"]]))
         if "messages" in record:
-            return self._chat(record["messages"])
+            return self._chat(record, record["messages"])
         prompt, completion = record["prompt"], record["completion"]
         if self.tokenizer.chat_template is None and isinstance(prompt, str) and isinstance(completion, str):
             return self._joined(prompt, completion)
         asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         said = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else completion
-        return self._chat([*asked, *said], first=len(asked))
+        return self._chat(record, [*asked, *said], first=len(asked))
 
     def _texts(self, group: list[str]) -> Iterator[Encoded]:
         rows = self.tokenizer(group, return_attention_mask=False, verbose=False)["input_ids"]
@@ -73,9 +81,9 @@ class Encoder:
             ids = self._ids(row)
             yield Encoded(ids, np.ones(len(ids), np.uint8), len(text.encode()))
 
-    def _ids(self, row: list[int]) -> np.ndarray:
+    def _ids(self, row: list[int], close: bool | None = None) -> np.ndarray:
         eos = self.tokenizer.eos_token_id
-        if self.close and eos is not None and (not row or row[-1] != eos):
+        if (self.close if close is None else close) and eos is not None and (not row or row[-1] != eos):
             row = [*row, eos]
         ids = np.asarray(row, np.int32)
         check_ids(ids, self.vocabulary)
@@ -90,57 +98,18 @@ class Encoder:
         weights[len(head) :] = 1
         return Encoded(ids, weights, len(completion.encode()))
 
-    def _chat(self, messages: list[dict[str, str]], first: int = 0) -> Encoded:
-        if self.tokenizer.chat_template is None:
-            raise DataError("the record has messages, and the tokenizer has no chat template")
-        whole = self._render(messages)
-        spans = [self._span(messages, at, whole) for at in range(first, len(messages)) if _assistant(messages[at])]
-        if not spans:
-            raise DataError("the record has no message of the role 'assistant' to learn from")
-        ids, offsets = self._with_offsets(whole)
-        weights = np.zeros(len(ids), np.uint8)
-        for start, end in spans:
-            for at, (left, right) in enumerate(offsets):
-                if left < end and right > start:  # a token that reaches into the span belongs to it
-                    weights[at] = 1
-        said = sum(len(m["content"].encode()) for m in messages[first:] if _assistant(m))
-        return Encoded(self._ids_as_they_are(ids), weights, said)
-
-    def _ids_as_they_are(self, row: list[int]) -> np.ndarray:
-        close, self.close = self.close, False
-        try:
-            return self._ids(row)
-        finally:
-            self.close = close
-
-    def _render(self, messages: list[dict[str, str]], prompt: bool = False) -> str:
-        try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-        except Exception as error:  # noqa: BLE001 - templates raise what they like
-            raise DataError(f"the chat template refuses the messages: {error}") from None
-
-    def _span(self, messages: list[dict[str, str]], at: int, whole: str) -> tuple[int, int]:
-        """Where in `whole` the assistant's message `at` stands, with the token that ends it."""
-        before, through = self._render(messages[:at], prompt=True), self._render(messages[: at + 1])
-        if through.startswith(before) and whole.startswith(through.rstrip()):
-            return len(before), len(through.rstrip())
-        # the template writes earlier turns differently from the last: look for the words themselves
-        content = messages[at]["content"].strip()
-        start = whole.find(content, sum(len(m["content"].strip()) for m in messages[:at]))
-        if start < 0:
-            raise DataError("the chat template rewrites what the assistant says; its words cannot be found again")
-        rest = whole[start + len(content) :]
-        return start, start + len(content) + len(rest.split("\n", 1)[0])
-
-    def _with_offsets(self, whole: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def _chat(self, record: dict[str, Any], messages: list[dict[str, Any]], first: int = 0) -> Encoded:
+        chat = Chat(self.tokenizer, messages, record.get("tools"))
+        spans = chat.spans(first)
         if not self.tokenizer.is_fast:
             raise DataError("messages need a fast tokenizer, which knows where each token stands in the text")
-        coded = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return coded["input_ids"], coded["offset_mapping"]
-
-
-def _assistant(message: dict[str, str]) -> bool:
-    return message["role"] == "assistant"
+        coded = self.tokenizer(chat.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        places = np.asarray(coded["offset_mapping"], np.int64).reshape(-1, 2)
+        weights = np.zeros(len(places), np.uint8)
+        for start, end in spans:  # a token that reaches into a span belongs to it
+            weights[(places[:, 0] < end) & (places[:, 1] > start)] = 1
+        said = sum(len(m["content"].encode()) for m in messages[first:] if m["role"] == "assistant")
+        return Encoded(self._ids(coded["input_ids"], close=False), weights, said)
 
 
 def _group(source: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:

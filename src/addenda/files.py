@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -25,6 +26,9 @@ from addenda.core.errors import FileError
 
 #: a JSON file of more than a megabyte, or nested deeper, is no honest card
 MAX_JSON, MAX_DEPTH = 1 << 20, 32
+#: digits of a whole number; Python refuses more than 4,300 in a way of its own
+MAX_DIGITS = 1000
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 #: how many names one line of an error lists
 SHOWN = 20
 
@@ -81,7 +85,7 @@ def member(folder: Path, name: str, problems: list[str]) -> Path | None:
 
 
 def strict_json(raw: bytes, depth: int = MAX_DEPTH) -> Any:
-    """Parse JSON without duplicate keys, without NaN or infinity, nested at most `depth` deep.
+    """Parse JSON: UTF-8, no key twice, no NaN or infinity, no half of a surrogate pair, nested at most `depth` deep.
 
     Raises:
         ValueError: with the reason.
@@ -98,16 +102,24 @@ def strict_json(raw: bytes, depth: int = MAX_DEPTH) -> Any:
     def constant(word: str) -> NoReturn:
         raise ValueError(f"{word} is no JSON number")
 
+    def whole(digits: str) -> int:
+        if len(digits) > MAX_DIGITS:
+            raise ValueError(f"a whole number of {len(digits):,} digits; the limit is {MAX_DIGITS:,}")
+        return int(digits)
+
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant, parse_int=whole)
     except RecursionError:
         raise ValueError(f"nested deeper than {depth} levels") from None
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start + 1}") from None
+    halves = _HALF.search(raw) is not None  # only an escape can stand for half a pair: UTF-8 has none
     level: list[Any] = [value]
     for _ in range(depth):
         if any(isinstance(item, float) and not math.isfinite(item) for item in level):
             raise ValueError("a number is too large for a float")
+        if halves and any(_has_half(item) for item in level):
+            raise ValueError("a text has half a surrogate pair, which no encoding can write")
         level = [
             inner
             for item in level
@@ -117,6 +129,24 @@ def strict_json(raw: bytes, depth: int = MAX_DEPTH) -> Any:
         if not level:
             return value
     raise ValueError(f"nested deeper than {depth} levels")
+
+
+def _has_half(item: Any) -> bool:
+    """Whether a text, or a key of an object, holds half a surrogate pair."""
+    texts = item if isinstance(item, dict) else [item] if isinstance(item, str) else ()
+    return any("\ud800" <= letter <= "\udfff" for text in texts for letter in text)
+
+
+def kept_json(path: Path) -> Any:
+    """What stands in a JSON file that this library wrote earlier.
+
+    Raises:
+        FileError: it cannot be read, or was damaged since; says which.
+    """
+    try:
+        return strict_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} cannot be read ({error}); remove it, and it is made anew") from None
 
 
 def read_json(folder: Path, name: str, problems: list[str]) -> dict[str, Any] | None:

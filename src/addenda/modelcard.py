@@ -86,8 +86,8 @@ def _usage(card: Card, source: str) -> str:
         )
     if card.config.get("gate") in READS_ON:
         notes.append(
-            "The gate reads the document so far and opens for its subject: after a prompt of a few words the module may still "
-            "be silent, and the base answers alone. Give it some tens of tokens."
+            "The gate reads the document so far and opens for its subject: after a word or two the module may still be "
+            "silent, and the base answers alone."
         )
     return "\n".join(lines) + "".join(f"\n\n{one}" for one in notes)
 

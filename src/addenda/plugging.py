@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextvars
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +15,22 @@ from torch.nn.utils.rnn import pad_sequence
 from addenda import selection as selecting
 from addenda import storage
 from addenda.bases.fingerprint import Identity, identity
-from addenda.bases.fusing import Fusion
 from addenda.bases.host import Host
 from addenda.bases.load import load_model
 from addenda.bases.reading import BaseReader
 from addenda.bases.wrappers import unwrapped
+from addenda.choosing import Choosing
 from addenda.core.card import BaseRecord, Card
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, UnsupportedError, known
-from addenda.core.module import KnowledgeModule, Plugged, check_name
+from addenda.core.module import KnowledgeModule, check_name
 from addenda.core.registry import options_of
 from addenda.core.site import Anatomy
-from addenda.core.state import Collector, Watch, compiling
+from addenda.core.state import Collector, Watch, own_modes
 from addenda.other_base import plug_cost
 from addenda.prompting import check_ids, prepared
-from addenda.running import Machinery, watching
-from addenda.selection import NOTHING, Current, Names, Selection
+from addenda.running import watching
+from addenda.selection import NOTHING, Names
 from addenda.trainable import Freeze, OpenTrainables, Trainable
 
 _attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.WeakKeyDictionary()
@@ -73,11 +71,12 @@ def load_base(name: str | Path = "tiny", dtype: torch.dtype | str | None = None,
     Raises:
         AddendaError: nothing can be loaded under that name.
     """
-    model, tokenizer, label = load_model(name, dtype, **options)
+    with own_modes():
+        model, tokenizer, label = load_model(name, dtype, **options)
     return attach(model, tokenizer, label)
 
 
-class Base:
+class Base(Choosing):
     """A frozen model with its sites. Made by `attach` or `load_base`; `model` and `tokenizer` are what was given."""
 
     def __init__(self, model: nn.Module, tokenizer: Any = None, name: str | None = None) -> None:
@@ -90,13 +89,7 @@ class Base:
         loaded_from = Path(loaded_from).name if Path(loaded_from).is_dir() else loaded_from
         self.name = name or loaded_from or self.anatomy.model_type
         self.reader = BaseReader(self.host)
-        self._modules: dict[str, KnowledgeModule] = {}
-        #: read-only view of the plugged modules by name
-        self.modules: Mapping[str, KnowledgeModule] = Plugged(self._modules)
-        self._machinery = Machinery(self)
-        self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=NOTHING)
-        self._fused: contextvars.ContextVar[Fusion | None] = contextvars.ContextVar("fused", default=None)
-        self._current = Current(self._selected, self._fused)
+        super().__init__()
         self._identity: Identity | None = None
         self._freeze = Freeze(self.host.model)
         self._trainables = OpenTrainables(self)
@@ -135,7 +128,7 @@ class Base:
         if text is not None and not kind.starts_from_text:
             raise AddendaError(f"{kind} does not start from text; leave text out or choose init='text'")
         ids = None if text is None else self.tokenize(text)
-        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        with own_modes(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             record = self.record()  # first: it notices embeddings that were resized
             card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=record)
@@ -153,7 +146,8 @@ class Base:
         self._start(self._modules[name], ids)
 
     def _start(self, module: KnowledgeModule, ids: Tensor) -> None:
-        module.kind.start({key: module.adapter(key) for key in module.sites()}, ids, self.reader)
+        with own_modes():
+            module.kind.start({key: module.adapter(key) for key in module.sites()}, ids, self.reader)
         module.awaits_text = False
 
     def plug(
@@ -184,7 +178,7 @@ class Base:
         if text is not None and check != "warn":
             raise AddendaError("text is for check='warn': what the module does on it, on a base that is not its own")
         source = storage.resolve(folder, revision)
-        with torch.inference_mode(False):
+        with own_modes():
             if storage.is_peft_folder(source):
                 module = storage.load_peft(source, self, name=name)
             else:
@@ -227,84 +221,6 @@ class Base:
         self._select(NOTHING)
         self._machinery.close()
         _attached.pop(self.host.model, None)
-
-    # -- selecting ---------------------------------------------------------------------------------------------
-
-    def use(self, *names: Names, **weights: float) -> None:
-        """Set the default selection for all rows, in this thread or task: `use("pubmed", law=0.5)`; `use()` is none."""
-        self._select(self._checked(selecting.for_all(*names, **weights)))
-        self._fused.set(None)
-
-    def using(self, *names: Names, **weights: float) -> Any:
-        """Select for a block, in place of the default and never on top of it; nests."""
-        return self._block(self._checked(selecting.for_all(*names, **weights)))
-
-    def off(self) -> Any:
-        """The bare base for a block, bit for bit."""
-        return self._block(NOTHING)
-
-    def rows(self, rows: Sequence[Names] | Tensor, table: Sequence[Names] | None = None) -> Any:
-        """A selection for each prompt of the batch, for a block: a list of selections, or an index [B] into a table.
-
-        Raises:
-            SelectionError: a name is not plugged, or the index does not fit the table. A number of rows that does not
-                fit the batch is found when the model runs.
-        """
-        chosen = selecting.by_rows(rows) if table is None else selecting.by_index(rows, table)  # type: ignore[arg-type]
-        return self._block(self._checked(chosen))
-
-    @contextmanager
-    def fused(self, *names: Names, **weights: float) -> Iterator[Base]:
-        """Select for a block, folded into copies of the matrices that are touched: as fast as the bare base, for all rows.
-
-        For inference, with modules that fold (those that `addenda.merge` takes). Copies take as much memory as what is touched:
-        the FFNs for a Locas memory, all linear layers for a LoRA. Logits are those of `using`, but for rounding.
-
-        Raises:
-            SelectionError: a name is not plugged.
-            UnsupportedError: a module has a gate or adds keys and values, or the base is quantised.
-        """
-        chosen = self._checked(selecting.for_all(*names, **weights))
-        fusion = Fusion(self.host, self._modules, chosen.everyone) if not chosen.empty else None
-        if fusion is not None:
-            self._machinery.fuse(fusion)
-        try:
-            with self._block(chosen, fusion):
-                yield self
-        finally:
-            del fusion  # a context copied inside the block may hold it on, and goes on computing what it did
-            self._machinery.refit()
-
-    @property
-    def selection(self) -> Selection:
-        """What is selected in this thread or task."""
-        return self._current.selection if compiling() else self._selected.get()
-
-    @property
-    def fusion(self) -> Fusion | None:
-        """What is fused in this thread or task: a `Fusion`, or None."""
-        return self._current.fusion if compiling() else self._fused.get()
-
-    def _checked(self, chosen: Selection) -> Selection:
-        return selecting.check(chosen, self._modules)
-
-    def _select(self, chosen: Selection) -> None:
-        self._selected.set(chosen)
-        self._machinery.selected(chosen)
-
-    @contextmanager
-    def _block(self, chosen: Selection, fusion: Fusion | None = None) -> Iterator[Base]:
-        before, fused = self._selected.get(), self._fused.get()
-        self._select(self._checked(chosen))  # once more: a block may be entered long after it was made
-        self._fused.set(fusion)
-        try:
-            yield self
-        finally:
-            for name in before.names() - self._modules.keys():  # unplugged inside the block
-                before = before.without(name)
-            del chosen  # it is not alive any more, as far as this block goes
-            self._select(before)
-            self._fused.set(fused)
 
     # -- for training and measuring ----------------------------------------------------------------------------
 

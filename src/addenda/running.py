@@ -28,15 +28,19 @@ from addenda.bases.hooks import (
     keep_call_in_checkpoints,
 )
 from addenda.core.contracts import AttentionAdapter
+from addenda.core.errors import UnsupportedError
 from addenda.core.gate import starts_of
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
-from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling
+from addenda.core.state import RUNTIME, Call, KeyValues, Share, Watch, compiling, own_modes
 from addenda.prompting import check_ids
+from addenda.selection import Selection, astray
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
-    from addenda.selection import Selection
+
+#: transformers' continuous batching, by the names of what starts it
+_IN_A_THREAD = ("generate_batch", "init_continuous_batching")
 
 
 class Machinery:
@@ -103,10 +107,11 @@ class Machinery:
 
     def place(self, module: KnowledgeModule) -> None:
         """Put each adapter of a module, and its gate, on the device of its site."""
-        for key in module.sites():
-            follow(module.adapter(key), self.host.device_at(self.host.site(key).path))
-        if module.gate is not None:
-            module.gate.to(self.host.device_at(self.host.site(module.gate.site).path))
+        with own_modes():
+            for key in module.sites():
+                follow(module.adapter(key), self.host.device_at(self.host.site(key).path))
+            if module.gate is not None:
+                module.gate.to(self.host.device_at(self.host.site(module.gate.site).path))
 
     def _wanted(self) -> dict[tuple[str, str], Any]:
         host, wanted = self.host, {}
@@ -116,6 +121,9 @@ class Machinery:
             return {}
         wanted["call", ""] = lambda: Replaced(host.inner, self._around_forward)
         wanted["generate", ""] = lambda: Replaced(host.model, self._around_generate, "generate")
+        for name in _IN_A_THREAD:
+            if hasattr(host.model, name):
+                wanted["batching", name] = partial(Replaced, host.model, self._around_batching, name)
         touched = {key for module in modules for key in module.sites()}
         touched |= {module.gate.site for module in modules if module.gate is not None}
         outputs: dict[str, list[Site]] = {}
@@ -155,6 +163,8 @@ class Machinery:
             chosen = self.base.selection
             if not me.live or RUNTIME.call is not None or RUNTIME.bare:
                 return original(*args, **kwargs)
+            if chosen.empty and self.base.astray:
+                raise astray()
             fusion = self.base.fusion
             if fusion is not None and not compiling():
                 fusion.refresh()
@@ -220,7 +230,7 @@ class Machinery:
         if kept is None or kept[0] != version:
             self.place(module)
             version = (module.version(), *version[1:])
-            with torch.no_grad(), torch.inference_mode(False):
+            with torch.no_grad(), own_modes():
                 kept = (version, self.base.reader.materialise(module))
             self._slots[module.name] = kept
         return kept[1]
@@ -229,6 +239,10 @@ class Machinery:
         def generate(inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
             given = next((kwargs[n] for n in ("input_ids", "inputs_embeds") if kwargs.get(n) is not None), inputs)
             self._check_ids(given, anywhere=True)
+            if me.live and self.base.astray:
+                if kwargs.get("streamer") is not None:
+                    kwargs["streamer"].end()  # who reads from it, mostly in another thread, would wait for ever
+                raise astray()
             before, RUNTIME.prompts = RUNTIME.prompts, 1 if given is None else len(given)
             try:
                 return original(inputs, *args, **kwargs)
@@ -236,6 +250,17 @@ class Machinery:
                 RUNTIME.prompts = before
 
         return generate
+
+    def _around_batching(self, original: Forward, me: Replaced) -> Forward:
+        def batching(*args: Any, **kwargs: Any) -> Any:
+            if me.live and (not self.base.selection.empty or self.base.astray):
+                raise UnsupportedError(
+                    f"{original.__name__} runs the model in a thread of its own, many prompts in one row, where no module acts; "
+                    "call model.generate, or `with base.off():` around it for the bare base"
+                )
+            return original(*args, **kwargs)
+
+        return batching
 
 
 def _enters_unnormalised(module: KnowledgeModule, site: Site) -> bool:

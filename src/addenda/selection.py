@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import reprlib
+import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -238,9 +240,9 @@ class Current(ModuleType):
     as in the guards before each call, which run in the caller's context.
     """
 
-    def __init__(self, selected: ContextVar[Selection], fused: ContextVar[Any]) -> None:
+    def __init__(self, selected: ContextVar[Selection], fused: ContextVar[Any], anyones: Anyones) -> None:
         super().__init__("addenda.current")
-        self._selected, self._fused = selected, fused
+        self._selected, self._fused, self._anyones = selected, fused, anyones
 
     @property
     def selection(self) -> Selection:
@@ -252,6 +254,53 @@ class Current(ModuleType):
         """The `Fusion` at work, or None."""
         return self._fused.get()
 
+    @property
+    def astray(self) -> bool:
+        """Whether who runs has chosen nothing, where somebody else has."""
+        return self._selected.get() is UNCHOSEN and bool(self._anyones)
+
+
+class Anyones:
+    """What anyone has selected: the blocks that are open in any thread or task, and the defaults that any still has."""
+
+    def __init__(self, modules: Mapping[str, KnowledgeModule]) -> None:
+        self._modules = modules
+        self._blocks: list[Selection] = []
+        self._defaults: weakref.WeakSet[Selection] = weakref.WeakSet()
+        self._changing = threading.Lock()
+
+    def default(self, chosen: Selection) -> None:
+        """Note a default, for as long as some context holds it."""
+        if not chosen.empty:
+            with self._changing:
+                self._defaults.add(chosen)
+
+    def replace(self, old: Selection, new: Selection) -> None:
+        """A block is entered, in place of what was selected there, or left."""
+        with self._changing:
+            if old in self._blocks:
+                self._blocks.remove(old)
+            if not new.empty and new not in self._defaults:
+                self._blocks.append(new)
+
+    def __bool__(self) -> bool:
+        """Whether any of them selects a module that is plugged."""
+        with self._changing:
+            every = [*self._blocks, *self._defaults]
+        return any(name in self._modules for chosen in every for name in chosen.names())
+
 
 #: the empty selection: the bare base
 NOTHING = Selection()
+#: what is selected where nothing was ever chosen; empty too
+UNCHOSEN = Selection()
+
+
+def astray() -> SelectionError:
+    """The error of a thread or task that would run the bare base where it may not be meant."""
+    return SelectionError(
+        "nothing was chosen in this thread or task, and somewhere else modules are selected; selections stay in the thread "
+        "that set them. Choose here: `with base.using(...):`, or `with base.off():` for the bare base. To take a "
+        "selection along, start the thread inside its block with target=contextvars.copy_context().run and "
+        "args=(model.generate,)"
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from addenda.core.card import LICENCE
 from addenda.core.errors import DataError
+from addenda.files import strict_json
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
 #: a text file is one document up to this many characters; a longer one is cut at line ends into documents of that size
@@ -49,10 +50,8 @@ def json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if not line.strip():
                     continue
                 try:
-                    value = json.loads(line.decode("utf-8-sig"))
-                except UnicodeDecodeError as error:
-                    raise DataError(f"{where}: not UTF-8 at byte {error.start + 1}") from None
-                except (json.JSONDecodeError, RecursionError) as error:
+                    value = strict_json(line.removeprefix(codecs.BOM_UTF8))
+                except ValueError as error:
                     raise DataError(f"{where}: not JSON ({error})") from None
                 if not isinstance(value, dict):
                     raise DataError(f"{where}: expected a JSON object, got {type(value).__name__}")
@@ -85,7 +84,7 @@ def _parquet(file: Path, field: str) -> Iterator[tuple[str, Any]]:
     try:
         with pq.ParquetFile(file) as table:
             names = table.schema_arrow.names
-            wanted = [n for n in (field, "messages", "prompt", "completion") if n in names]
+            wanted = [n for n in (field, "messages", "prompt", "completion", "tools") if n in names]
             wanted = wanted + [n for n in LICENCE if n in names and n not in wanted] if wanted else names
             number = 0
             for batch in table.iter_batches(batch_size=256, columns=wanted):

@@ -22,7 +22,13 @@ from addenda.files import sha256_of
 from addenda.text_files import SUFFIXES, read_values
 from addenda.tiny import SAMPLES, sample
 
-Record = dict[str, Any]
+
+class Record(dict[str, Any]):
+    """A record of a text; `where` says where it stands (a file and a line, mostly), for errors found later."""
+
+    where: str | None = None
+
+
 #: records that tell a stream from another where nothing else does
 HEAD = 16
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.+-]+){0,2}")
@@ -38,7 +44,9 @@ class Texts(ABC):
         for where, value in self._values():
             record = self._record(where, value)
             if record is not None:
-                yield record
+                located = Record(record)
+                located.where = where
+                yield located
 
     @abstractmethod
     def _values(self) -> Iterator[tuple[str, Any]]:
@@ -94,7 +102,7 @@ class Texts(ABC):
 
     field: str = "text"
 
-    def _record(self, where: str, value: Any) -> Record | None:
+    def _record(self, where: str, value: Any) -> dict[str, Any] | None:
         if isinstance(value, str):
             value = {self.field: value}
         if not isinstance(value, Mapping):
@@ -106,9 +114,9 @@ class Texts(ABC):
             _check_unicode(where, text)
             return {"text": text} if text.strip() else None
         if "messages" in value:
-            return {"messages": _messages(where, value["messages"])}
+            return {"messages": _messages(where, value["messages"])} | _tools(where, value)
         if "prompt" in value and "completion" in value:
-            return {part: _part(where, part, value[part]) for part in ("prompt", "completion")}
+            return {part: _part(where, part, value[part]) for part in ("prompt", "completion")} | _tools(where, value)
         if "fact" in value and "part" in value:
             return None  # a question of a file of facts, whose texts are a corpus
         fields = ", ".join(map(str, value)) or "none"
@@ -125,7 +133,8 @@ def texts(source: Any, *, name: str | None = None, field: str = "text") -> Texts
             data set `owner/name`, `owner/name:split` or `owner/name:config:split`, streamed; the name of a sample that
             comes with the package (`pubmed_train`); a `datasets` Dataset or IterableDataset; or a list of strings or
             dicts. A record has the field `text`, or `messages` (dicts with `role` and `content`), or `prompt` and
-            `completion`. A text file is one document (a new one begins after a million characters).
+            `completion`, the last two also with `tools` (JSON schemas). A text file is one document (a new one begins
+            after a million characters).
         name: what cards and reports call it; by default the file's or data set's own name, or "texts".
         field: the field that holds running text.
 
@@ -338,16 +347,32 @@ def _check_unicode(where: str, text: str) -> None:
         raise DataError(f"{where}: half a surrogate pair at character {error.start + 1}") from None
 
 
-def _messages(where: str, value: Any) -> list[dict[str, str]]:
+def _messages(where: str, value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not value:
         raise DataError(f"{where}: 'messages' is a list of dicts with 'role' and 'content'")
+    messages: list[dict[str, Any]] = []
     for message in value:
         if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
             raise DataError(f"{where}: a message needs 'role' and 'content'")
-        if not isinstance(message["content"], str):
-            raise DataError(f"{where}: a message's content is text; got {type(message['content']).__name__}")
-        _check_unicode(where, message["content"])
-    return [dict(message) for message in value]
+        content = "" if message["content"] is None and message.get("tool_calls") else message["content"]
+        if not isinstance(content, str):
+            raise DataError(f"{where}: a message's content is text; got {type(content).__name__}")
+        if not isinstance(message["role"], str):
+            raise DataError(f"{where}: a message's role is text; got {type(message['role']).__name__}")
+        _check_unicode(where, content)
+        # parquet gives every message the fields of all, None where it has none of its own
+        messages.append({key: part for key, part in message.items() if part is not None} | {"content": content})
+    return messages
+
+
+def _tools(where: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The tools that a conversation may call: JSON schemas, as chat templates take them."""
+    tools = value.get("tools")
+    if tools is None or tools == []:
+        return {}
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise DataError(f"{where}: 'tools' is a list of JSON schemas; got {type(tools).__name__}")
+    return {"tools": tools}
 
 
 def _part(where: str, part: str, value: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from addenda.core.module import KnowledgeModule
     from addenda.plugging import Base
 
 
@@ -35,32 +36,78 @@ class Freeze:
                 parameter.requires_grad_(self._flags.get(name, parameter.requires_grad))
 
 
+_ABSENT = object()
+#: what trainers set on submodules, and on configurations
+_SWITCHES = (
+    *("training", "gradient_checkpointing", "_gradient_checkpointing_func"),
+    *("_require_grads_hook", "_require_grads_hooks"),
+)
+_SETTINGS = ("use_cache", "pad_token_id", "bos_token_id", "eos_token_id")
+
+
+class _Switches:
+    """Modes, gradient checkpointing, what a configuration says of caches and special tokens, hooks on the embeddings.
+
+    Noted when this is made; `put_back` undoes what trainers have changed since.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._hooks = [(part, set(part._forward_hooks)) for part in model.modules()]
+        self._noted: list[tuple[Any, dict[str, Any]]] = []
+        self._known = set[int]()
+        for part in model.modules():
+            self.note(part)
+        for settings in (model.config, getattr(model, "generation_config", None)):
+            if settings is not None:
+                self._noted.append((settings, {name: getattr(settings, name, _ABSENT) for name in _SETTINGS}))
+
+    def note(self, part: nn.Module) -> None:
+        """Note one more submodule, or an adapter."""
+        if id(part) not in self._known:
+            self._known.add(id(part))
+            self._noted.append((part, {name: part.__dict__.get(name, _ABSENT) for name in _SWITCHES}))
+
+    def put_back(self) -> None:
+        """Undo what was changed."""
+        for owner, values in self._noted:
+            for name, value in values.items():
+                if value is _ABSENT:
+                    owner.__dict__.pop(name, None)
+                elif getattr(owner, name, _ABSENT) is not value:
+                    setattr(owner, name, value)
+        for part, known in self._hooks:  # not through the model, which forgets all hooks but the last it made
+            for key in [key for key in part._forward_hooks if key not in known]:
+                if getattr(part._forward_hooks[key], "__name__", "") == "make_inputs_require_grads":
+                    del part._forward_hooks[key]
+
+
 class OpenTrainables:
     """The trainables of a base that are open: what each changes is put back when none needs it any more."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
         self._open: list[Trainable] = []
-        self._modes: dict[nn.Module, bool] = {}
+        self._switches: _Switches | None = None
         self._frozen: dict[str, Freeze] = {}
 
     def begin(self, trainable: Trainable) -> None:
-        """Note the modes before the first, and freeze the modules that are only alongside."""
-        for module in (*self._base.model.modules(), *trainable.module.modules()):
-            self._modes.setdefault(module, module.training)
+        """Note modes and settings before the first, and freeze the modules that are only alongside."""
+        if self._switches is None:
+            self._switches = _Switches(self._base.model)
+        for part in trainable.module.modules():
+            self._switches.note(part)
         self._open.append(trainable)
         self._freeze()
 
     def end(self, trainable: Trainable) -> None:
-        """Let one go, once; the last puts the modes back."""
+        """Let one go, once; the last puts modes and settings back."""
         if trainable not in self._open:
             return
         self._open.remove(trainable)
         self._freeze()
-        if not self._open:
-            for module, mode in self._modes.items():
-                module.training = mode
-            self._modes.clear()
+        if not self._open and self._switches is not None:
+            self._switches.put_back()
+            self._switches = None
 
     def naming(self, name: str) -> list[Trainable]:
         """Those in which a module is on."""
@@ -80,16 +127,19 @@ class OpenTrainables:
 class Trainable(nn.Module):
     """The base's forward with one module on, whose parameters and `state_dict` are the module's alone.
 
-    While this lives the base is frozen, and so are modules alongside; `close`, `base.unplug`, `base.detach`, or leaving
-    it as a context manager puts flags and modes back. Moved to a device, it takes the base along. Attributes that it
-    does not have itself are the model's (`config`, `generate`, `device` ...).
+    While this lives the base is frozen, and so are modules alongside. `close`, `base.unplug`, `base.detach`, or leaving
+    it as a context manager puts back what trainers change: flags, modes, gradient checkpointing, `config.use_cache` and
+    the ids of special tokens, hooks on the embeddings. Moved to a device, it takes the base along. Attributes that it does
+    not have itself are the model's (`config`, `generate`, `device` ...).
     """
 
     def __init__(self, base: Base, name: str, alongside: Mapping[str, float]) -> None:
         super().__init__()
-        self.module = base.modules[name]
-        # hidden from nn.Module: the base is no part of what is trained and saved
+        # hidden from nn.Module: of what is trained and saved, names are the module's own, and the base is no part
+        object.__setattr__(self, "module", base.modules[name])
         object.__setattr__(self, "base", base)
+        for part, child in self.module.named_children():
+            self.add_module(part, child)
         object.__setattr__(self, "weights", {name: 1.0, **alongside})
         self._opened = ExitStack()
         self._opened.enter_context(base.frozen())
@@ -97,6 +147,7 @@ class Trainable(nn.Module):
         self._opened.callback(base._trainables.end, self)
 
     base: Base
+    module: KnowledgeModule
     weights: dict[str, float]
 
     def forward(
@@ -127,6 +178,7 @@ class Trainable(nn.Module):
     def train(self, mode: bool = True) -> Trainable:
         """Set training mode here and in the base (gradient checkpointing needs it there)."""
         super().train(mode)
+        self.module.train(mode)
         self.base.model.train(mode)
         return self
 
@@ -146,17 +198,18 @@ class Trainable(nn.Module):
         super()._apply(fn, recurse)
         return self
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The module's tensors alone."""
-        return self.module.state_dict(*args, **kwargs)
+    def children(self) -> Iterator[nn.Module]:
+        """The module's adapters and its gate."""
+        return (child for child in self._modules.values() if child is not None)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Load the module's tensors."""
-        return self.module.load_state_dict(state_dict, *args, **kwargs)
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """The children, of which those that also hold vectors show their matrices alone.
 
-    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        """The module's parameters, named as in its `state_dict`."""
-        return self.module.named_parameters(*args, **kwargs)
+        Trainers walk these to find what decays, by name: they would let gates and scales decay, which ours do not. (By
+        names they leave out biases and norms of base models alone.)
+        """
+        for name, child in super().named_children():
+            yield name, _matrices_of(child)
 
     def generate(self, *args: Any, **kwargs: Any) -> Tensor:
         """The model's generate, with the module and those alongside on."""
@@ -168,7 +221,7 @@ class Trainable(nn.Module):
         self.module.save(folder)
 
     def close(self) -> None:
-        """Put flags and modes back; the module stays plugged."""
+        """Put flags, modes and settings back; the module stays plugged."""
         self._opened.close()
 
     def __enter__(self) -> Trainable:
@@ -181,7 +234,7 @@ class Trainable(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name in ("base", "weights", *_OF_THE_BASE) or name.startswith("__"):
+            if name in ("base", "module", "weights", *_OF_THE_BASE) or name.startswith("__"):
                 raise
             value = getattr(self.base.model, name)
             inner = (self.base.host.inner, self.base.model.base_model)
@@ -190,6 +243,19 @@ class Trainable(nn.Module):
 
 # that the base is quantised keeps nobody from training a module beside it, and Trainer asks
 _OF_THE_BASE = ("is_quantized", "hf_quantizer", "quantization_method")
+
+
+def _matrices_of(part: nn.Module) -> nn.Module:
+    """The part itself, or a view of it without the parameters that have fewer than two dimensions."""
+    if all(parameter.dim() >= 2 for parameter in part.parameters()):
+        return part
+    view = nn.Module()
+    for name, parameter in part.named_parameters(recurse=False):
+        if parameter.dim() >= 2:
+            view._parameters[name] = parameter
+    for name, child in part.named_children():
+        view._modules[name] = _matrices_of(child)
+    return view
 
 
 class _Selecting:

@@ -37,7 +37,7 @@ def test_forwards_of_other_threads_are_not_read(read: Callable[[addenda.Base], l
     asked: list[torch.Tensor] = []
 
     def forward() -> None:
-        with torch.no_grad():
+        with torch.no_grad(), base.off():  # a thread says what it wants where another has something selected
             asked.append(base.model(OTHER).logits)
 
     def beside(*_: Any) -> None:

@@ -202,7 +202,7 @@ def test_a_gate_that_stays_shut_is_told(capsys: pytest.CaptureFixture[str]) -> N
         return capsys.readouterr().out
 
     told = shown("and so on", ["med"])
-    assert "Nothing changed: the gate of med reads the document so far" in told
+    assert "Nothing changed: the gate of med opens some tokens after" in told
     assert "addenda inspect runs/med --text hi" in told
     assert "Nothing changed" not in shown("and so forth", ["med"])
     assert "Nothing changed" not in shown("and so on", [])
@@ -323,11 +323,16 @@ def test_inspect_shows_where_a_gate_fires(call: Any, place: Any, trained: Path) 
 
 
 def test_inspect_shows_a_base(call: Any, place: Any) -> None:
-    said = call("inspect", place.base, "--json")
-    assert said.json["anatomy"]["model_type"] == "llama"
-    assert said.json["sites"]["ffn"] == ["layers.0.ffn", "layers.1.ffn", "layers.2.ffn"]
-    assert call("inspect", "--base", place.base, "--json").json == said.json
-    assert "layers.0.ffn" in call("inspect", place.base).out
+    said = call("inspect", place.base, "--json").json
+    assert said["anatomy"]["model_type"] == "llama"
+    assert said["sites"]["ffn"] == ["layers.0.ffn", "layers.1.ffn", "layers.2.ffn"]
+    cost, again = said.pop("cost"), call("inspect", "--base", place.base, "--json").json
+    assert (again.pop("cost")["weight_bytes"], again) == (cost["weight_bytes"], said)
+    assert cost["reading"] > 0
+    assert cost["training_bytes"] > cost["weight_bytes"]
+    shown = call("inspect", place.base).out
+    assert "layers.0.ffn" in shown
+    assert "tokens a second: 100,000 tokens in about" in shown
 
 
 def test_chat_answers_and_obeys(call: Any, place: Any, trained: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import children
 
 HERE = Path(__file__).parent
 
@@ -20,14 +21,13 @@ class OtherProcess:
 
     def _started(self) -> subprocess.Popen[str]:
         if self.process is None:
-            paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", str(HERE / "loader.py")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+                env=children.environment(HERE.parent),
             )
             assert self._answer(self.process) == "ready"
         return self.process

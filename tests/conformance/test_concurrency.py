@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from addenda import AddendaError
+from addenda.core.errors import UnsupportedError
 from addenda.plugging import Base
 from conformance.kinds import MAIN
 from conformance.world import Subject, batch, close, generate, logits, subject_of, throwaway
+from pico import pico_tokenizer
 
 ROUNDS = 6
 
@@ -123,8 +126,6 @@ def test_tasks(case: str) -> None:
 
 def test_unplugging_under_another_threads_selection_is_a_clear_error() -> None:
     """A selection that names what is gone never falls back to the base in silence."""
-    from addenda import AddendaError
-
     with subject_of("llama", "lora") as subject:
         subject.plug("m")
         chosen, gone = threading.Event(), threading.Event()
@@ -189,3 +190,177 @@ def test_generation_goes_on_after_the_block_of_another_base() -> None:
             with two.base.off():
                 assert torch.equal(logits(one.model, *batch()), expected[0])
         assert generate(one.model, *batch()).sequences.shape == (4, 17)
+
+
+# -- threads that were never told anything ----------------------------------------------------------------------------
+
+
+def in_a_thread(run: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a call in a thread of its own returns or raises."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run, *args, **kwargs).result(timeout=120)
+
+
+def ways(base: Base) -> dict[str, Any]:
+    return {
+        "block": lambda: base.using("m"),
+        "rows": lambda: base.rows([{"m": 1.0}, {}, {}, {}]),
+        "index": lambda: base.rows(torch.tensor([0, 1, 0, 1]), table=[{}, {"m": 1.0}]),
+    }
+
+
+@pytest.mark.parametrize("way", ["block", "rows", "index"])
+@pytest.mark.parametrize("case", ["lora", "registers", "neutral-context"])
+def test_a_thread_that_chose_nothing_is_told(case: str, way: str) -> None:
+    with subject_of("llama", case) as subject:
+        subject.plug("m")
+        ids, mask = batch()
+        for _ in range(2):
+            with ways(subject.base)[way]():
+                for run in (subject.model, subject.model.generate):
+                    with pytest.raises(AddendaError, match="nothing was chosen in this thread"):
+                        in_a_thread(run, ids, attention_mask=mask)
+                with (
+                    subject.base.off(),
+                    subject.base.using("m"),
+                    pytest.raises(AddendaError, match="nothing was chosen"),
+                ):
+                    in_a_thread(subject.model, ids)
+
+                def choosing() -> Tensor:
+                    with subject.base.off():
+                        return logits(subject.model, ids, mask)
+
+                assert torch.equal(in_a_thread(choosing), subject.bare())
+                inside = logits(subject.model, ids, mask)
+                assert torch.equal(
+                    in_a_thread(contextvars.copy_context().run, logits, subject.model, ids, mask), inside
+                )
+            assert torch.equal(in_a_thread(logits, subject.model, ids, mask), subject.bare()), "no block is open"
+
+
+def test_a_default_of_another_thread_is_told_too() -> None:
+    with subject_of("llama", "lora") as subject:
+        subject.plug("m")
+        ids, mask = batch()
+        subject.base.use("m")
+        with pytest.raises(AddendaError, match="nothing was chosen in this thread"):
+            in_a_thread(subject.model, ids)
+        with subject.base.off(), pytest.raises(AddendaError, match="nothing was chosen in this thread"):
+            in_a_thread(subject.model, ids)
+        subject.base.use()
+        assert torch.equal(in_a_thread(logits, subject.model, ids, mask), subject.bare())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_generating_for_a_streamer_ends_in_an_error_and_not_in_bare_text() -> None:
+    """The way that transformers documents: a thread generates, and who started it reads."""
+    from transformers import TextIteratorStreamer
+
+    with subject_of("llama", "lora") as subject:
+        subject.plug("m")
+        ids, mask = batch()
+        settings: dict[str, Any] = {"attention_mask": mask[:1], "max_new_tokens": 4, "do_sample": False}
+        with subject.base.using("m"):
+            wanted = pico_tokenizer().decode(subject.model.generate(ids[:1], **settings)[0, ids.shape[1] :])
+
+            def read(target: Any, *before: Any) -> str:
+                streamer = TextIteratorStreamer(pico_tokenizer(), skip_prompt=True, timeout=60)
+                given = settings | {"inputs": ids[:1], "streamer": streamer}
+                thread = threading.Thread(target=target, args=before, kwargs=given)
+                thread.start()
+                said = "".join(streamer)  # ends, where the thread failed too
+                thread.join(60)
+                return said
+
+            assert read(subject.model.generate) == ""
+            assert read(contextvars.copy_context().run, subject.model.generate) == wanted
+
+
+@pytest.mark.parametrize("name", ["generate_batch", "init_continuous_batching"])
+def test_continuous_batching_is_refused_where_a_module_is_on(name: str) -> None:
+    with subject_of("llama", "lora") as subject:
+        subject.plug("m")
+        with (
+            subject.base.using("m"),
+            pytest.raises(UnsupportedError, match=f"{name} runs the model in a thread of its own"),
+        ):
+            getattr(subject.model, name)([[1, 2, 3]])
+        with subject.base.rows([{"m": 1.0}]), pytest.raises(UnsupportedError, match="base.off"):
+            getattr(subject.model, name)([[1, 2, 3]])
+        with subject.base.off():
+            assert subject.model.generate_batch([]) == {}
+
+
+def test_tasks_and_pools_that_chose_nothing_are_told() -> None:
+    with subject_of("llama", "lora") as subject:
+        subject.plug("m")
+        on = alone(subject, {"m": 1.0})
+
+        async def together() -> None:
+            with subject.base.using("m"):
+                found = await asyncio.to_thread(logits, subject.model, *batch())  # takes the context along
+                assert torch.equal(found, on)
+                with pytest.raises(AddendaError, match="nothing was chosen"):
+                    await asyncio.get_running_loop().run_in_executor(None, logits, subject.model, *batch())
+
+        asyncio.run(together())
+
+
+def test_helpers_that_only_prepare_are_not_told() -> None:
+    """Workers of pipelines and data loaders, and the threads of a backward pass."""
+    from torch.utils.data import DataLoader
+    from transformers import pipeline
+
+    with subject_of("llama", "lora") as subject:
+        subject.plug("m")
+        settings: dict[str, Any] = {"max_new_tokens": 4, "do_sample": False, "num_workers": 1}
+        speak = pipeline("text-generation", model=subject.model, tokenizer=pico_tokenizer())
+        with subject.base.off():
+            before = speak(["the heart", "the liver"], **settings)
+        with subject.base.using("m"):
+            after = speak(["the heart", "the liver"], **settings)
+            for rows in DataLoader(batch()[0], batch_size=2, num_workers=1):  # type: ignore[arg-type]
+                subject.model(rows)
+        assert before != after
+        module = subject.base.modules["m"]
+        with subject.base.using("m"):
+            loss = subject.model(batch()[0], labels=batch()[0]).loss
+            in_a_thread(loss.backward)
+        assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("fullgraph", [True, False])
+def test_compiled_models_tell_a_thread_that_chose_nothing(fullgraph: bool) -> None:
+    torch._dynamo.reset()
+    subject = throwaway("llama", "lora", num_hidden_layers=2)
+    compiled = torch.compile(subject.model, backend="eager", fullgraph=fullgraph)
+    ids, _ = batch()
+
+    def run() -> Tensor:
+        with torch.no_grad():
+            return compiled(input_ids=ids, use_cache=False).logits
+
+    bare = run()
+    with subject.base.using("m"):
+        on = run()
+        assert not torch.equal(on, bare)
+        with pytest.raises(Exception, match="nothing was chosen in this thread"):
+            in_a_thread(run)
+        assert torch.equal(run(), on)
+        assert torch.equal(in_a_thread(contextvars.copy_context().run, run), on)
+    assert torch.equal(in_a_thread(run), bare)
+    assert torch.equal(run(), bare)
+    torch._dynamo.reset()
+
+
+def nobody_is_astray(patch: pytest.MonkeyPatch) -> None:
+    """A thread that chose nothing gets the bare base."""
+    patch.setattr(Base, "astray", property(lambda _: False))
+
+
+def test_bare_text_in_silence_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = throwaway("llama", "lora")
+    nobody_is_astray(monkeypatch)
+    with subject.base.using("m"):
+        assert torch.equal(in_a_thread(logits, subject.model, *batch()), subject.bare())

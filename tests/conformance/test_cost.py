@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import children
 from addenda.core.contracts import SPARSE_BELOW
 from addenda.kinds.neutral_residues import NeutralAdapter
 from conformance.kinds import MAIN
@@ -139,6 +139,7 @@ import resource, sys
 import torch
 torch.set_num_threads(1)
 import addenda
+import children
 from pico import pico, pico_tokenizer
 
 def peak():
@@ -174,7 +175,7 @@ def test_the_peak_of_memory_has_no_room_for_a_second_base(tmp_path: Path) -> Non
         addenda.ParallelAdapter(width=16), addenda.LoRA(4)]"""
     script = tmp_path / "peak.py"
     script.write_text(PEAK.format(kinds=kinds))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = children.environment(Path(__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(script)], capture_output=True, text=True, env=environment, timeout=600
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import gc
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -93,15 +94,19 @@ def test_blocks_inside_stand_in_its_place() -> None:
             assert torch.equal(logits(model, IDS), plain)
 
 
-def test_another_thread_has_the_bare_base() -> None:
+def test_another_thread_has_the_bare_base_where_it_asks_for_it() -> None:
     with subject_of("llama", "lora") as subject:
         subject.plug("m")
-        found: list[torch.Tensor] = []
-        with subject.base.fused("m"):
-            thread = threading.Thread(target=lambda: found.append(logits(subject.model, IDS)))
-            thread.start()
-            thread.join()
-        assert torch.equal(found[0], subject.bare())
+
+        def bare() -> torch.Tensor:
+            with subject.base.off():
+                return logits(subject.model, IDS)
+
+        with subject.base.fused("m"), ThreadPoolExecutor(1) as pool:
+            assert torch.equal(pool.submit(bare).result(), subject.bare())
+            with pytest.raises(SelectionError, match="nothing was chosen in this thread"):
+                pool.submit(logits, subject.model, IDS).result()
+        assert torch.equal(logits(subject.model, IDS), subject.bare())
 
 
 @pytest.mark.parametrize("what", ["parameter", "load", "base"])

@@ -104,3 +104,88 @@ def test_trl_sft_trainer(case: str, tmp_path: Path) -> None:
         )
         trainer.train()
     check_trained(subject, before, numbers, tmp_path)
+
+
+def check_decay(subject: Subject, groups: list[dict[str, Any]], decay: float) -> None:
+    """Every parameter stands in one group of the optimizer; matrices decay, vectors and gates do not."""
+    module = subject.base.modules["m"]
+    wanted = {id(p): decay if p.dim() >= 2 else 0.0 for p in module.parameters()}
+    assert {id(p): group["weight_decay"] for group in groups for p in group["params"]} == wanted
+    assert sum(len(group["params"]) for group in groups) == len(wanted)
+
+
+@pytest.mark.parametrize("case", MAIN)
+def test_trainers_let_matrices_decay_and_nothing_else(case: str, tmp_path: Path) -> None:
+    subject = throwaway("llama", case)
+    with subject.base.trainable("m") as trainable:
+        trainer = Trainer(model=trainable, args=TrainingArguments(**arguments(tmp_path, weight_decay=5.0)))
+        named = dict(trainable.named_parameters())
+        decaying = trainer.get_decay_parameter_names(trainable)
+        assert set(decaying) == {name for name, p in named.items() if p.dim() >= 2}
+        assert named.keys() <= trainable.state_dict().keys()
+        walked = [
+            (part, own) for part, one in trainable.named_modules() for own, _ in one.named_parameters(recurse=False)
+        ]
+        assert {f"{part}.{own}" for part, own in walked} == named.keys()
+        optimizer = trainer.create_optimizer()
+        assert optimizer is not None
+        check_decay(subject, optimizer.param_groups, 5.0)
+
+
+@pytest.mark.parametrize("case", ["lora", "neutral", "neutral-context", "registers-neutral"])
+def test_a_decay_is_felt_as_pefts(case: str, tmp_path: Path) -> None:
+    """A step without a gradient shrinks matrices by lr times decay, as it does PEFT's, and vectors not at all."""
+    subject = throwaway("llama", case)
+    module = subject.base.modules["m"]
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    with subject.base.trainable("m") as trainable:
+        args = TrainingArguments(**arguments(tmp_path, weight_decay=5.0, learning_rate=0.01))
+        optimizer = Trainer(model=trainable, args=args).create_optimizer()
+        for parameter in trainable.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    for name, parameter in module.named_parameters():
+        shrunk = before[name] * (1 - 0.01 * 5.0) if parameter.dim() >= 2 else before[name]
+        assert torch.allclose(parameter, shrunk, atol=1e-6), name
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_trl_lets_matrices_decay_and_gives_everything_back(tmp_path: Path) -> None:
+    """SFTTrainer as it is by default: with gradient checkpointing, in training mode, without a cache."""
+    trl = pytest.importorskip("trl")
+    subject = throwaway("gpt2", "neutral-context", resid_pdrop=0.1)
+    model = subject.model
+    model.config.use_cache = True
+    before, settings = state_of(model), [vars(part).copy() for part in (model.config, model.generation_config)]
+    with subject.base.using("m"):
+        ids, mask = batch()
+        kept = model.generate(ids, attention_mask=mask, max_new_tokens=4, do_sample=False)
+    trainable = subject.base.trainable("m")
+    trainer = trl.SFTTrainer(
+        model=trainable,
+        args=trl.SFTConfig(**arguments(tmp_path, max_length=64, bf16=False, weight_decay=5.0, learning_rate=0.0)),
+        train_dataset=datasets.Dataset.from_list([{"text": text} for text in TEXTS]),
+        processing_class=pico_tokenizer(padding_side="right"),
+    )
+    trainer.train()
+    check_decay(subject, trainer.optimizer.optimizer.param_groups, 5.0)
+    model.enable_input_require_grads()
+    assert state_of(model) != before, "the trainer changed nothing"
+    trainable.close()
+    assert state_of(model) == before
+    assert [vars(part) for part in (model.config, model.generation_config)] == settings
+    with subject.base.using("m"):
+        assert torch.equal(model.generate(ids, attention_mask=mask, max_new_tokens=4, do_sample=False), kept)
+
+
+def state_of(model: Any) -> list[tuple[Any, ...]]:
+    """Modes, checkpointing, hooks and flags of every part of a model."""
+    return [
+        (
+            part.training,
+            getattr(part, "gradient_checkpointing", None),
+            len(part._forward_hooks),
+            [p.requires_grad for p in part.parameters(recurse=False)],
+        )
+        for part in model.modules()
+    ]

@@ -99,19 +99,22 @@ def check_compiled(subject: Subject, *, fullgraph: bool = True) -> Graphs:
     return graphs
 
 
-@pytest.mark.parametrize(("arch", "case"), spread(MAIN)[: len(MAIN) : 2])  # the slow tests have them all
+#: compiling costs seconds each: one kind a seam, LoRA on the Llama that the mutants are of; the slow tests have every case
+FEW = (("llama", "lora"), ("qwen3", "registers-context"), ("smollm3", "neutral"))
+
+
+@pytest.mark.parametrize(
+    ("arch", "case"),
+    [
+        *FEW,
+        *(pytest.param(*one.values, marks=pytest.mark.slow) for one in spread(CASES) if one.values not in FEW),
+    ],
+)
 def test_compiled_models_see_it(arch: str, case: str) -> None:
-    subject = throwaway(arch, case, **short(arch))
-    check_compiled(subject)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("arch", "case"), spread(CASES)[1:])
-def test_compiled_models_see_every_configuration(arch: str, case: str) -> None:
     check_compiled(throwaway(arch, case, **short(arch)))
 
 
-@pytest.mark.parametrize("case", ["registers-neutral", "lora"])
+@pytest.mark.parametrize("case", [pytest.param("registers-neutral", marks=pytest.mark.slow), "lora"])
 def test_plugged_before_compiling(case: str) -> None:
     subject, graphs = throwaway("llama", case, num_hidden_layers=2), Graphs()
     subject.base.use("m")
@@ -187,7 +190,9 @@ def check_contexts(subject: Subject) -> None:
     assert len(graphs) <= count + 1, "contexts recompile"  # one for the selection that `use` makes
 
 
-@pytest.mark.parametrize("case", ["lora", "registers", "neutral-context"])
+@pytest.mark.parametrize(
+    "case", ["lora", *(pytest.param(one, marks=pytest.mark.slow) for one in ("registers", "neutral-context"))]
+)
 def test_contexts_are_seen_in_every_thread(case: str) -> None:
     check_contexts(throwaway("llama", case, num_hidden_layers=2))
 

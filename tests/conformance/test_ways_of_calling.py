@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from addenda.core.errors import UnsupportedError
+from addenda.core.gates import GATES
 from conformance.kinds import CASES, MAIN, REFUSED
 from conformance.world import (
     LENGTHS,
@@ -108,6 +109,56 @@ def test_attentions_and_hidden_states_can_be_asked_for(case: str) -> None:
             assert len(out.hidden_states) == 4
 
 
+@pytest.mark.parametrize("arch", ["llama", "gemma2", "gpt2", "opt"])
+@pytest.mark.parametrize("case", MAIN)
+def test_attentions_are_given_for_every_row(arch: str, case: str) -> None:
+    """Of the tokens, in the bare base's shape; rows that select nothing have the bare base's own."""
+    if (arch, case) in REFUSED:
+        pytest.skip("this architecture does not host it")
+    subject = throwaway(arch, case, attn_implementation="eager")
+    base, (ids, _) = subject.base, batch()
+    bare = subject.model(ids, output_attentions=True).attentions
+    alone: list[Tensor] | None = None
+    entries = [{}, {"m": 1.0}]
+    ways = {
+        "using": (base.using("m"), [0, 1, 2, 3]),
+        "rows": (base.rows([{"m": 1.0}, {}, {"m": 1.0}, {}]), [0, 2]),
+        "all rows": (base.rows([{"m": 1.0}] * 4), [0, 1, 2, 3]),
+        "index": (base.rows(torch.tensor([0, 1, 1, 0]), table=entries), [1, 2]),
+    }
+    for way, (chosen, on) in ways.items():
+        with chosen, torch.no_grad():
+            found = subject.model(ids, output_attentions=True).attentions
+        alone = alone or list(found)
+        assert [one.shape for one in found] == [one.shape for one in bare], way
+        for one, own, plain in zip(found, alone, bare, strict=True):
+            off = [row for row in range(4) if row not in on]
+            assert torch.equal(one[off], plain[off]), way
+            close(one[on], own[on])
+            if subject.joint:
+                assert bool((one[on].sum(-1) < 1 - 1e-6).any()), "the slots have no share"
+
+
+def test_attentions_that_the_implementation_cannot_give_are_told_as_the_base_tells(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from transformers.utils import logging
+
+    subject = throwaway("llama", "registers", attn_implementation="sdpa")
+    base, (ids, _) = subject.base, batch()
+    logger = logging.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        for chosen in (base.off(), base.using("m"), base.rows([{"m": 1.0}, {}, {}, {"m": 1.0}])):
+            caplog.clear()
+            logging.warning_once.cache_clear()  # type: ignore[attr-defined]
+            with chosen, torch.no_grad():
+                assert not subject.model(ids, output_attentions=True).attentions
+            assert "`sdpa` attention does not support `output_attentions=True`" in caplog.text
+    finally:
+        logger.removeHandler(caplog.handler)
+
+
 @pytest.mark.parametrize("case", MAIN)
 def test_inference_mode_first_and_training_after(case: str) -> None:
     """Nothing that was computed under inference mode stands in the way of gradients."""
@@ -179,13 +230,13 @@ def test_a_module_in_bfloat16_on_a_float32_base_and_the_other_way_round(case: st
 
 @pytest.mark.parametrize("case", MAIN)
 def test_guessing_ahead_gives_the_same_or_is_refused(case: str) -> None:
-    """Prompt lookup and assistants crop the cache: a running average cannot be unwound, and says so."""
+    """Prompt lookup and assistants crop the cache: the state of a gate cannot be unwound, and says so."""
     with subject_of("llama", case) as subject:
         subject.plug("m")
         ids = batch()[0][:1].repeat(1, 2)
         with subject.base.using("m"):
             expected = generate(subject.model, ids).sequences
-            if CASES[case].gate == "context":
+            if CASES[case].gate in GATES:
                 with pytest.raises(UnsupportedError, match="cropped"):
                     generate(subject.model, ids, prompt_lookup_num_tokens=3)
             else:

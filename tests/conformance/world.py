@@ -26,6 +26,9 @@ IDS = random_ids(4, TOKENS, seed=11)
 LENGTHS = (TOKENS, 7, 9, TOKENS)
 TOLERANCE = 1e-5
 NOISE = 0.15  # on every parameter of a perturbed module: it changes most logits, and rounding stays small
+# A real model of thirty layers, driven far from its text, rounds more coarsely than three layers do: its tolerance is
+# three times as wide, and noise is made smaller while it changes a logit by more than this.
+WIDER, MOST = 3.0, 5.0
 
 
 # -- bases ----------------------------------------------------------------------------------------------------------
@@ -151,7 +154,7 @@ class Subject:
         return bare(self.arch, self.dtype, padded)
 
     def tolerance(self, reference: Tensor) -> float:
-        return TOLERANCE * float(reference.abs().max())
+        return _allowed(reference)
 
 
 def fresh(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> KnowledgeModule:
@@ -170,16 +173,32 @@ def perturbed(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> Kno
     module = fresh(base, name, case, seed=seed)
     key = (base.anatomy.model_type, base.anatomy.layers, base.host.dtype(), case, seed)
     if key not in _kept:
-        generator = torch.Generator().manual_seed(1000 + seed)
-        with torch.no_grad():
-            for parameter in module.parameters():
-                noise = torch.randn(parameter.shape, generator=generator)
-                parameter.add_(noise.to(parameter), alpha=NOISE)
-        cut_gates(base, module)
+        start = {name: tensor.clone() for name, tensor in module.tensors().items()}
+        for smaller in (1.0, 0.3, 0.1):
+            module.load_tensors(start)
+            _disturb(base, module, NOISE * smaller, seed)
+            if base.anatomy.layers < 10 or _change(base, module) <= MOST:
+                break
         _kept[key] = {name: tensor.clone() for name, tensor in module.tensors().items()}
     else:
         module.load_tensors(_kept[key])
     return module
+
+
+@torch.no_grad()
+def _disturb(base: addenda.Base, module: KnowledgeModule, noise: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(1000 + seed)
+    for parameter in module.parameters():
+        parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter), alpha=noise)
+    cut_gates(base, module)
+
+
+def _change(base: addenda.Base, module: KnowledgeModule) -> float:
+    """The most by which a module changes a logit of the tests' batch."""
+    with base.off():
+        before = logits(base.model, *batch())
+    with base.using(module.name):
+        return float((logits(base.model, *batch()) - before).abs().max())
 
 
 @torch.no_grad()
@@ -326,9 +345,14 @@ def assert_alive(subject: Subject, *names: str) -> None:
 # -- what close means -----------------------------------------------------------------------------------------------
 
 
+def _allowed(logits: Tensor) -> float:
+    """The stated tolerance of the largest logit; wider where there is a row for each token of a real vocabulary."""
+    return TOLERANCE * (WIDER if logits.shape[-1] > 10_000 else 1.0) * float(logits.abs().max())
+
+
 def close(a: Tensor, b: Tensor, tolerance: float | None = None) -> None:
     """Assert that logits agree within the stated tolerance of the largest (float32)."""
-    allowed = TOLERANCE * float(b.abs().max()) if tolerance is None else tolerance
+    allowed = _allowed(b) if tolerance is None else tolerance
     far = float((a - b).abs().max())
     assert far <= allowed, f"logits differ by {far:.2e}; {allowed:.2e} is allowed"
 
@@ -355,7 +379,7 @@ def same_tokens(a: Any, b: Any, prompt: int) -> None:
             if a.sequences[row, prompt + step] != b.sequences[row, prompt + step]:
                 best = y.topk(2).values
                 gap = float(best[0] - best[1])
-                assert gap <= 2 * TOLERANCE * float(y.abs().max()), f"row {row} differs at step {step}, gap {gap:.1e}"
+                assert gap <= 2 * _allowed(y), f"row {row} differs at step {step}, gap {gap:.1e}"
                 TIES.stopped += 1
                 break
 

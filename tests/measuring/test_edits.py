@@ -62,10 +62,10 @@ def test_files_that_hold_no_edits_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no edit"):
         load_edits(tmp_path / "empty.jsonl")
     (tmp_path / "other.jsonl").write_text('{"subject": "x", "prompt": "x is"}\n')
-    with pytest.raises(DataError, match="without 'target_true'"):
+    with pytest.raises(DataError, match="line 1: 'target_true' is not a text"):
         load_edits(tmp_path / "other.jsonl")
     (tmp_path / "broken.jsonl").write_text("{")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="line 1: not JSON"):
         load_edits(tmp_path / "broken.jsonl")
 
 
@@ -99,7 +99,7 @@ def test_a_module_written_from_the_statements_changes_them(base: addenda.Base, f
     assert same.reliability == same.reliability_before
     corpus = [edit.statement for edit in edits] * 20
     base.new("edited", addenda.LoRA(8))
-    addenda.train(base, "edited", corpus=corpus, tokens=8_000, lr=1e-2, length=64, batch_rows=8, log=False)
+    addenda.train(base, "edited", corpus=corpus, tokens=4_000, lr=1e-2, length=64, batch_rows=8, log=False)
     found = score_edits(base, edits, {"edited": 1.0})
     base.unplug("edited")
     assert found.reliability is not None

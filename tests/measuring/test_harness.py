@@ -193,19 +193,18 @@ def own_class(base: addenda.Base) -> Any:
 
 
 @needs_data
-@pytest.mark.slow
-def test_numbers_are_those_of_lm_evals_own_class_on_every_task(base: addenda.Base) -> None:
-    """Request by request, on the bare base: the first 20 questions of each task. More of them:
-
-    ADDENDA_PARITY_QUESTIONS=100 python -m pytest tests/measuring/test_harness.py -m slow -k own_class_on_every_task
-    """
+@pytest.mark.parametrize("limit", [pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.long)])
+def test_numbers_are_those_of_lm_evals_own_class_on_every_task(
+    base: addenda.Base, limit: int, record_property: Any
+) -> None:
+    """Request by request, on the bare base: the first questions of each task."""
     from addenda.measuring.harness import AddendaLM
 
-    limit = int(os.environ.get("ADDENDA_PARITY_QUESTIONS", "20"))
     tasks = tasks_named(task_names())
     assert len(tasks) == 57 + 10
     configs = [task.config for task in tasks]
     ours, theirs = (responses(model, configs, limit) for model in (AddendaLM(base=base, batch_size=8), own_class(base)))
+    record_property("questions", {name: len(answers) for name, answers in ours.items()})
     assert len(ours) == len(tasks)
     assert all(len(ours[task.config["task"]]) == min(limit, task.questions) for task in tasks)
     assert ours == theirs
@@ -320,7 +319,9 @@ def test_its_command_line_finds_the_model(data: Path, tmp_path: Path, base: adde
         assert likelihoods(sample["resps"]) != pytest.approx(likelihoods(at_one), rel=1e-2)
 
 
-def test_dtype_and_device_are_what_is_asked_for_or_an_error_that_says_why(base: addenda.Base) -> None:
+def test_dtype_and_device_are_what_is_asked_for_or_an_error_that_says_why(
+    base: addenda.Base, caplog: pytest.LogCaptureFixture
+) -> None:
     from addenda.measuring.harness import AddendaLM
 
     for name, dtype in (("bf16", torch.bfloat16), ("float32", torch.float32), ("torch.float16", torch.float16)):
@@ -335,9 +336,11 @@ def test_dtype_and_device_are_what_is_asked_for_or_an_error_that_says_why(base: 
         AddendaLM(base=base, dtype="fp16")
     with pytest.raises(AddendaError, match="device 'meta' cannot be used"):  # nothing can be computed there
         AddendaLM(base=base, device="meta")
-    if not torch.cuda.is_available():
-        with pytest.raises(AddendaError, match="device 'cuda:0' cannot be used"):
-            AddendaLM(base="tiny", device="cuda:0")
+    if not torch.cuda.is_available():  # as lm-eval's own class: `cuda:0` is the default of its command
+        for name in ("cuda:0", "cuda"):
+            caplog.clear()
+            assert AddendaLM(base="tiny", device=name).device == torch.device("cpu")
+            assert f"there is no GPU for device '{name}'" in caplog.text
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 import addenda
+from addenda import tiny
 from addenda.cli.evaluated import settings as settings_table
 from addenda.core.errors import AddendaError, DataError
 from addenda.intervals import Interval, holm
@@ -20,6 +22,7 @@ from addenda.measuring.facts import biographies
 from addenda.measuring.options import Option
 from addenda.measuring.retrieval import Passages, with_passages
 from addenda.measuring.three_settings import three_settings
+from addenda.scoring import score
 from pico import pico, pico_tokenizer
 
 pytest.importorskip("bm25s")
@@ -28,7 +31,9 @@ FACTS = biographies(12, phrasings=1)
 
 @pytest.fixture(scope="module")
 def base() -> addenda.Base:
-    return addenda.load_base("tiny", dtype=torch.float32)
+    """A pico model that reads whole words: retrieved passages are cut by tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny.path())
+    return addenda.attach(pico("llama", vocab_size=len(tokenizer), max_position_embeddings=1024), tokenizer)
 
 
 def test_the_passage_that_has_the_words_is_found(base: addenda.Base) -> None:
@@ -137,9 +142,14 @@ def test_a_loud_module_is_told_in_the_certificate(base: addenda.Base) -> None:
     given = three_settings(
         base, FACTS, "loud", questions=2, regression={"loss added on mine": Interval(0.1, 0.0, 0.2, 9)}
     ).certificate.regression
+    bare = score(base, "general_valid", tokens=4_000)
+    with base.using("loud"):
+        change = score(base, "general_valid", tokens=4_000).minus(bare)
     base.unplug("loud")
     added = found.regression["loss added on general_valid, nats per token"]
-    assert added["low"] > 0.1
+    moved = {"value": change.nats, "low": change.low, "high": change.high, "n": change.documents}
+    assert added == pytest.approx(moved)
+    assert abs(added["value"]) > 1e-3
     assert added["n"] > 1
     assert found.regression["untold facts answered as before"]["value"] < 1
     assert found.rollback["holds"] is True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import addenda
+import children
 from addenda.bases.devices import own_device
 from addenda.core.errors import TrainingError
 from addenda.writing.distributed import Processes
@@ -57,7 +57,7 @@ def run(folder: Path, out: Path, what: str, processes: int = 2) -> list[dict[str
     script = folder / "script.py"
     script.write_text(SCRIPT.format(here=str(HERE)))
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    environment = children.environment(HERE.parent)
     done = subprocess.run(
         [sys.executable, *launch, str(script), str(out), what],
         env=environment,

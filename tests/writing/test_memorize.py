@@ -19,7 +19,12 @@ from addenda.writing.writer import Writer
 from .conftest import general, medical
 
 TEXT = " ".join(medical(5))
-QUICK: dict[str, Any] = {"window": 48, "chunk": 16, "log": False, "lr": 1e-2, "kind": addenda.LocasGLU(4, scale=16.0)}
+#: for what does not depend on how much is learned
+SHORT = " ".join(medical(2))
+#: no replay: reading the sample that is taken by default costs more than all else of a short run
+QUICK: dict[str, Any] = {
+    "window": 48, "chunk": 16, "log": False, "lr": 1e-2, "kind": addenda.LocasGLU(4, scale=16.0), "replay": None,
+}  # fmt: skip
 
 
 def tensors(base: addenda.Base, name: str = "m") -> dict[str, torch.Tensor]:
@@ -84,16 +89,17 @@ def test_the_cached_context_gives_the_loss_of_the_whole_window(base: addenda.Bas
 @pytest.mark.parametrize(
     "kind",
     [
-        addenda.LoRA(2),
-        addenda.NeutralResidues(width=8, gate="context"),
-        addenda.NeutralResidues(width=8, gate="token"),
-        addenda.NeutralResidues(width=8, gate="sigmoid"),
-        addenda.Registers(4),
+        pytest.param(addenda.LoRA(2), id="lora"),
+        pytest.param(addenda.NeutralResidues(width=8, gate="context"), id="context"),
+        pytest.param(addenda.NeutralResidues(width=8, gate="token"), id="token"),
+        pytest.param(addenda.NeutralResidues(width=8, gate="sigmoid"), id="sigmoid"),
+        pytest.param(addenda.Registers(4), id="registers"),
     ],
-    ids=["lora", "context", "token", "sigmoid", "registers"],
 )
 def test_any_kind_can_be_written_in_a_stream(base: addenda.Base, kind: Any) -> None:
-    report = addenda.memorize(base, "m", text=TEXT, replay=general(30), replay_tokens=32, **QUICK | {"kind": kind})
+    report = addenda.memorize(
+        base, "m", text=TEXT, **QUICK | {"kind": kind, "replay": general(30), "replay_tokens": 32}
+    )
     assert report.texts["m"].gain() > 0.02  # type: ignore[operator]
     assert base.modules["m"].probe
 
@@ -151,18 +157,18 @@ def test_resume_is_exact(
     arch, more = RESUMED[case]
     given = QUICK | {"checkpoint_every": 3, "window": 64} | more
     whole = make_base(arch)
-    first = addenda.memorize(whole, "m", text=TEXT, out=tmp_path / "whole", **given)
+    first = addenda.memorize(whole, "m", text=SHORT, out=tmp_path / "whole", **given)
 
     base = make_base(arch)
     at_chunk(monkeypatch, 8, stop)
     with pytest.raises(Stop):
-        addenda.memorize(base, "m", text=TEXT, out=tmp_path / "cut", **given)
+        addenda.memorize(base, "m", text=SHORT, out=tmp_path / "cut", **given)
     assert not base.modules  # nothing half-written stays plugged
     with pytest.raises(TrainingError, match="resume=True"):
-        addenda.memorize(base, "m", text=TEXT, out=tmp_path / "cut", **given)
+        addenda.memorize(base, "m", text=SHORT, out=tmp_path / "cut", **given)
     with pytest.raises(TrainingError, match="chunk: [0-9]+ then, 8 now"):
-        addenda.memorize(base, "m", text=TEXT, out=tmp_path / "cut", resume=True, **given | {"chunk": 8})
-    second = addenda.memorize(base, "m", text=TEXT, out=tmp_path / "cut", resume=True, **given)
+        addenda.memorize(base, "m", text=SHORT, out=tmp_path / "cut", resume=True, **given | {"chunk": 8})
+    second = addenda.memorize(base, "m", text=SHORT, out=tmp_path / "cut", resume=True, **given)
     assert second.resumed_from == 6
     assert_equal(tensors(whole), tensors(base))
     assert first.texts["m"].curve.bins == second.texts["m"].curve.bins
@@ -230,7 +236,7 @@ def test_memories_are_kept_quiet_unless_told_otherwise(
     make_base: Callable[..., addenda.Base], given: dict[str, Any], scale: float | None, quiet: bool
 ) -> None:
     base = make_base()
-    addenda.memorize(base, "m", text=TEXT, window=48, chunk=16, replay_tokens=16, log=False, **given)
+    addenda.memorize(base, "m", text=SHORT, window=48, chunk=16, replay_tokens=16, log=False, **given)
     module = base.modules["m"]
     assert getattr(module.kind, "scale", None) == scale
     data = [one.role for one in module.card.training[0].data]
@@ -242,7 +248,7 @@ def test_a_long_file_is_one_text(base: addenda.Base, tmp_path: Path, monkeypatch
     """Its pieces begin with no token of their own."""
     from addenda import text_files
 
-    (tmp_path / "long.txt").write_text("\n".join(medical(12)))
+    (tmp_path / "long.txt").write_text("\n".join(medical(3)))
     template = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", base.tokenizer.bos_token_id)])
     base.tokenizer.backend_tokenizer.post_processor = template
     assert base.tokenizer("a")["input_ids"][0] == base.tokenizer.bos_token_id
@@ -268,12 +274,10 @@ def test_a_signal_stops_after_a_whole_chunk(
 def test_several_texts_at_once_are_each_as_alone(make_base: Callable[..., addenda.Base]) -> None:
     stories = {"one": " ".join(medical(6)), "two": " ".join(general(4)), "three": " ".join(medical(6, 50))}
     base = make_base()
-    together = addenda.memorize(
-        base, list(stories), text=stories, replay=None, **QUICK
-    )  # replay is read by all of a batch
+    together = addenda.memorize(base, list(stories), text=stories, **QUICK)  # replay is read by all of a batch
     for name, text in stories.items():
         alone = make_base()
-        report = addenda.memorize(alone, name, text=text, replay=None, **QUICK)
+        report = addenda.memorize(alone, name, text=text, **QUICK)
         assert report.texts[name].nats == pytest.approx(together.texts[name].nats, rel=1e-4)
         for key, tensor in tensors(alone, name).items():
             torch.testing.assert_close(tensor, tensors(base, name)[key], rtol=1e-3, atol=1e-4)
@@ -322,12 +326,12 @@ def test_passes_write_again_and_the_curve_is_the_first_pass(base: addenda.Base) 
 def test_the_text_may_be_a_file(base: addenda.Base, tmp_path: Path, suffix: str) -> None:
     import gzip
 
-    file = tmp_path / f"story{suffix}"
-    file.write_bytes(gzip.compress(TEXT.encode()) if suffix.endswith("gz") else TEXT.encode())
+    file, text = tmp_path / f"story{suffix}", SHORT[:200]
+    file.write_bytes(gzip.compress(text.encode()) if suffix.endswith("gz") else text.encode())
     by_path = addenda.memorize(base, "a", text=file, **QUICK)
     by_name = addenda.memorize(base, "b", text=str(file), **QUICK)
-    itself = addenda.memorize(base, "c", text=TEXT, **QUICK)
-    listed = addenda.memorize(base, "d", text=[TEXT], **QUICK)
+    itself = addenda.memorize(base, "c", text=text, **QUICK)
+    listed = addenda.memorize(base, "d", text=[text], **QUICK)
     assert by_path.texts["a"].curve.bins == by_name.texts["b"].curve.bins == itself.texts["c"].curve.bins
     assert listed.texts["d"].curve.bins == itself.texts["c"].curve.bins
     assert by_path.texts["a"].on == f"story{suffix}"

@@ -33,7 +33,7 @@ def plan(base: addenda.Base, names: Any = "a", **asked: Any) -> Plan:
 
 @pytest.fixture
 def plugged(base: addenda.Base) -> addenda.Base:
-    base.new("a", addenda.NeutralResidues(width=8))
+    base.new("a", addenda.NeutralResidues(width=8, gate="context"))
     base.new("b", addenda.LoRA(rank=2))
     return base
 
@@ -111,7 +111,7 @@ def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
         (
             {"names": "b", "gate_weight": 5.0},
             TrainingError,
-            r"gate_weight=5.0 is .* context gate, which 'b' \(LoRA\) lacks",
+            r"gate_weight=5.0 is for a gate that 'b' \(LoRA\) lacks",
         ),
         ({"names": "b", "gate_fit": False}, TrainingError, "gate_fit=False is for a gate that 'b'"),
         ({"names": "b", "gate_lr": 1.0}, TrainingError, "gate_lr=1.0 is for a gate that 'b'"),

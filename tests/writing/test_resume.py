@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import addenda
+import children
 from addenda.core.errors import TrainingError
 from addenda.writing import checkpoint
 from addenda.writing.step import Stepper
@@ -67,8 +68,7 @@ def appeared(file: Path, process: subprocess.Popen[str], seconds: float = 240) -
 def broken_off(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, int]]:
     """Runs that were really sent signals: where each was writing, and how its process ended."""
     folder = tmp_path_factory.mktemp("broken")
-    path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    environment = children.environment(HERE.parent)
     places = [part for name, case in CASES.items() for part in (str(folder / name), case[0])]
     command = [sys.executable, str(HERE / "child.py"), *places]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 import addenda
 from addenda.core.contracts import AddingAdapter
+from addenda.core.gate import starts_of
 from addenda.objectives.head import Head
 from addenda.writing.batches import Batch, Item, stack
 from addenda.writing.distributed import Processes
@@ -210,7 +211,7 @@ def test_the_gate_penalty_is_that_of_the_hinges(make_base: Make, texts: dict[str
         with base.using("a"), site_input(base, gate.site) as seen:
             base.model(input_ids=batch.student()["ids"], use_cache=False)
         for row, replay in enumerate(batch.replay.tolist()):
-            score, _ = gate(seen[-1][row : row + 1], documents=batch.seen_documents[row : row + 1])
+            score, _ = gate(seen[-1][row : row + 1], starts=starts_of(batch.seen_documents[row : row + 1]))
             scores[replay].append(score.flatten())
     shut, open_ = torch.cat(scores[True]), torch.cat(scores[False])
     penalty = torch.relu(1 + shut).mean() + torch.relu(1 - open_).mean()

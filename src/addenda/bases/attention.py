@@ -92,26 +92,35 @@ class _Mixed:
         return self.base(self.module, self.query, self.key, self.value, self.mask, **self.kwargs)
 
     def joint(self, shares: list[Share]) -> tuple[Tensor, Tensor | None]:
-        """Attention in which each row's slots share the softmax with its tokens: [B, T, H, K]."""
+        """Attention in which each row's slots share the softmax with its tokens: [B, T, H, K].
+
+        Weights [B, H, T, Tk], where the base's implementation gives any, are those of the tokens; the slots have the rest.
+        """
         groups = _groups(shares, self.call.batch)
         whole = len(groups) == 1 and groups[0][0] is None
         dense = whole and any(isinstance(share.weight, Tensor) for share in shares)
         covered = whole or sum(len(rows) for rows, _ in groups if rows is not None) == self.call.batch
         observed = self.call.collector is not None
-        bare, weights = self.bare() if dense or observed or not covered else (None, None)
+        bare, of_bare = self.bare() if dense or observed or not covered else (None, None)
         if whole:
             out, weights = self._with_slots(None, groups[0][1])
             if dense and bare is not None:  # by index every row is computed; those of weight zero keep the base's
                 on = torch.stack(
                     [torch.as_tensor(s.weight, device=out.device).expand(self.call.batch, 1, 1) for s in shares]
                 )
-                out = torch.where((on != 0).any(0).unsqueeze(-1), out, bare)
+                chosen = (on != 0).any(0).unsqueeze(-1)
+                out = torch.where(chosen, out, bare)
+                weights = None if weights is None or of_bare is None else torch.where(chosen, weights, of_bare)
         else:
             out = torch.empty_like(self.query.transpose(1, 2)) if bare is None else bare
-            weights = None
+            weights = of_bare
             for rows, members in groups:
                 assert rows is not None
-                out = out.index_copy(0, rows, self._with_slots(rows, members)[0])
+                new, of_rows = self._with_slots(rows, members)
+                out = out.index_copy(0, rows, new)
+                if of_rows is not None:
+                    whole_batch = of_rows.new_empty(self.call.batch, *of_rows.shape[1:]) if weights is None else weights
+                    weights = whole_batch.index_copy(0, rows, of_rows)
         if observed:
             assert bare is not None
             for share in shares:  # joint slots cannot be told apart: each is charged with the whole difference
@@ -147,7 +156,8 @@ class _Mixed:
         key = torch.cat([torch.cat(keys, 1).to(key.dtype).expand(len(key), -1, -1, -1), key], 2)
         value = torch.cat([torch.cat(values, 1).to(value.dtype).expand(len(value), -1, -1, -1), value], 2)
         mask = _widened(mask, slots, query, self.key.shape[2])
-        return self.base(self.module, query, key, value, mask, **self.kwargs)
+        out, weights = self.base(self.module, query, key, value, mask, **self.kwargs)
+        return out, None if weights is None else weights[..., -self.key.shape[2] :]
 
     def apart(self, share: Share, out: Tensor) -> Tensor:
         """`out` [B, T, H, K] plus gate * scale * attention over the share's slots alone, on its live tokens."""

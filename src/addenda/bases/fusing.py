@@ -15,7 +15,7 @@ from addenda.bases.hooks import Forward, Replaced
 from addenda.bases.host import Host
 from addenda.core.errors import SelectionError, UnsupportedError
 from addenda.core.module import KnowledgeModule
-from addenda.core.state import RUNTIME
+from addenda.core.state import RUNTIME, own_modes
 
 
 class Fusion:
@@ -57,8 +57,11 @@ class Fusion:
         ]
         return [module.version() for module in self.modules.values()], own
 
-    @torch.no_grad()
     def _build(self) -> None:
+        with own_modes(), torch.no_grad():
+            self._make()
+
+    def _make(self) -> None:
         folding = Folding(self.host, multiple=None)
         for name, module in self.modules.items():
             try:
@@ -70,14 +73,13 @@ class Fusion:
         changes = folding.changes()
         paths = dict.fromkeys(name.rpartition(".")[0] for name in changes)
         made: dict[str, tuple[Tensor, Tensor | None]] = {}
-        with torch.inference_mode(False):
-            for path in paths:
-                parts = self.host.submodule(path).named_parameters(recurse=False)
-                own = {name: plain(f"{path}.{name}", tensor) for name, tensor in parts}
-                for name in own:
-                    for change in changes.get(f"{path}.{name}", ()):
-                        own[name] = change(own[name])
-                made[path] = own["weight"], own.get("bias")
+        for path in paths:
+            parts = self.host.submodule(path).named_parameters(recurse=False)
+            own = {name: plain(f"{path}.{name}", tensor) for name, tensor in parts}
+            for name in own:
+                for change in changes.get(f"{path}.{name}", ()):
+                    own[name] = change(own[name])
+            made[path] = own["weight"], own.get("bias")
         self._touched = [self.host.submodule(path) for path in paths]
         self._version = self._stamp()
         self.matrices = made

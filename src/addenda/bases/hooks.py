@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from addenda.core.contracts import AddingAdapter, ClassifyingAdapter, Contribution
 from addenda.core.errors import AddendaError
 from addenda.core.site import Site
-from addenda.core.state import RUNTIME, Call, Piece, RowStates, Share, compiling, running, select_rows
+from addenda.core.state import RUNTIME, Call, Piece, RowStates, Share, compiling, own_modes, running, select_rows
 
 Forward = Callable[..., Any]
 
@@ -152,7 +152,8 @@ def read_gates(call: Call, site: Site, x: Tensor) -> None:
         if gate is None or gate.site != site.key:
             continue
         if not compiling() and gate.threshold.device != x.device:
-            gate.to(x.device)
+            with own_modes():
+                gate.to(x.device)
         before: Tensor | None = call.states.get(share.name)
         rows, mask = share.rows, call.mask_of(share)
         state = before if before is None or rows is None else select_rows(before, rows)
@@ -178,7 +179,8 @@ def _spread(state: Tensor, rows: Tensor, before: Tensor | None, batch: int) -> T
 def follow(adapter: Any, device: torch.device) -> None:
     """Move an adapter to the device of its site: the base may be moved after the module was plugged."""
     if adapter.device != device:
-        adapter.to(device)
+        with own_modes():
+            adapter.to(device)
 
 
 def apply_adding(call: Call, site: Site, x: Tensor, y: Tensor) -> Tensor:

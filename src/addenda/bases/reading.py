@@ -15,7 +15,7 @@ from addenda.bases.host import Host
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
-from addenda.core.state import RUNTIME, KeyValues, evaluating, running
+from addenda.core.state import RUNTIME, KeyValues, evaluating, own_modes, running
 from addenda.core.units import Units
 
 #: tokens read at a time where a text is longer
@@ -116,7 +116,8 @@ class BaseReader:
                 assert isinstance(adapter, AttentionAdapter)
                 given = adapter.key_values()
                 if given is None:
-                    states = adapter.states(carry)
+                    # layers may be on several devices, and each adapter is where its layer is
+                    states = adapter.states(carry if carry is None else carry.to(adapter.device))
                     assert states is not None
                     given, carry = self._project(site.layer, states, adapter)
                 found[site.key] = given
@@ -166,7 +167,7 @@ class BaseReader:
 
             return hook
 
-        with ExitStack() as stack, torch.no_grad(), running(None), evaluating(self.host.model):
+        with ExitStack() as stack, own_modes(), torch.no_grad(), running(None), evaluating(self.host.model):
             for number, layer in enumerate(self.host.layers):
                 handle = layer.register_forward_pre_hook(note(number, "layer"), with_kwargs=True)
                 stack.callback(handle.remove)

@@ -14,8 +14,8 @@ from addenda.cli.answers import answering
 from addenda.cli.commands import command
 
 SILENT = (
-    "Nothing changed: the gate of {} reads the document so far, and opens after some tens of tokens of its subject. A longer "
-    "prompt shows more. This shows where it opens:"
+    "Nothing changed: the gate of {} opens some tokens after its subject begins, and was closed here. A longer prompt "
+    "on the subject shows more. This shows where it opens:"
 )
 AT_ONCE = "(ended at once)"
 WHY_AT_ONCE = "The first token ended the text, so nothing was written. {} asks the other way."

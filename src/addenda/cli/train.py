@@ -28,7 +28,8 @@ class Objective(StrEnum):
 
 
 Name = Annotated[str, typer.Argument(help="The module's name: a new one, or one that --plug brought.")]
-Corpus = Annotated[str, typer.Option("--corpus", help=f"Text to learn: {o.TEXTS}.")]
+RECORDS = "A record has text, or chat: messages, or prompt with completion (docs/training-data.md)"
+Corpus = Annotated[str, typer.Option("--corpus", help=f"Text to learn: {o.TEXTS}. {RECORDS}.")]
 Tokens = Annotated[int, tokens_option("--tokens", "Tokens to train on, both streams counted.")]
 Replay = Annotated[str | None, typer.Option("--replay", help="Text that stands for what the base knew before.")]
 Share = Annotated[
@@ -60,7 +61,7 @@ Checkpointing = Annotated[
 ]
 ValidationTokens = Annotated[
     int | None,
-    typer.Option("--validation-tokens", min=1, help="Tokens scored of each held-out text; default: as that allows."),
+    tokens_option("--validation-tokens", "Tokens scored of each held-out text; default: as that allows."),
 ]
 ValidateEvery = Annotated[
     int | None,

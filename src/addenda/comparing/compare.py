@@ -21,7 +21,7 @@ from addenda.comparing.settings import CompareSettings
 from addenda.comparing.sweep import Sweep, planned, rungs, swept
 from addenda.comparing.work import NEWER, Plan, Work, halves, plain, where
 from addenda.core.errors import DataError, TrainingError
-from addenda.files import replace_text
+from addenda.files import kept_json, replace_text
 from addenda.interrupts import Stopped
 from addenda.plugging import Base, load_base
 from addenda.progress import about, shown
@@ -142,7 +142,7 @@ def _with_earlier(work: Work, methods: list[Method]) -> list[Method]:
     path = work.out / "comparison.json"
     if not path.exists():
         return methods
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = kept_json(path)
     same = {"settings": plain(work.settings.plain()), "data": work.data | where(work.base), "base": work.base.name}
     kept["settings"] = NEWER | kept.get("settings", {})
     if any(kept.get(key) != value for key, value in same.items()):

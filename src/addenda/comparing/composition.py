@@ -16,7 +16,7 @@ from addenda.comparing.window import first_documents
 from addenda.comparing.work import described, mark, records_of, where
 from addenda.core.errors import DataError
 from addenda.core.site import Seam
-from addenda.files import replace_text
+from addenda.files import kept_json, replace_text
 from addenda.intervals import Interval, of_ratio
 from addenda.plugging import Base
 from addenda.scoring import score
@@ -218,7 +218,7 @@ def _share(together: Sequence[float], alone: Sequence[float]) -> Interval:
 
 
 def _read(record: Path) -> Composed:
-    plain = json.loads(record.read_text(encoding="utf-8"))
+    plain = kept_json(record)
     kept = {int(count): Interval(**one) for count, one in plain["kept"].items()}
     return Composed(
         plain["method"], plain["distractors"], tuple(plain["alone"]), kept, tuple(map(tuple, plain["pairs"]))

@@ -156,8 +156,9 @@ def check_installed(methods: Sequence[Method]) -> None:
     """
     lacking = [one for one in methods if one.needs is not None and importlib.util.find_spec(one.needs) is None]
     if lacking:
+        packages = " ".join(sorted({str(one.needs).replace("_", "-") for one in lacking}))
         others = ",".join(one.name for one in methods if one not in lacking)
         raise AddendaError(
             f"{', '.join(f'{one.name} needs {one.needs}' for one in lacking)}, which is not installed: "
-            f'pip install "addenda[eval]", or compare without: --methods {others}'
+            f"pip install {packages}, or compare without: --methods {others}"
         )

@@ -23,7 +23,7 @@ from addenda.comparing.window import first_ids
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, DataError, TrainingError
 from addenda.core.registry import plain_options
-from addenda.files import replace_text
+from addenda.files import kept_json, replace_text
 from addenda.interrupts import Stopped
 from addenda.measuring.chats import GENERAL, answers, asked_of, parts_at
 from addenda.measuring.disturbance import divergence
@@ -106,7 +106,7 @@ class Work:
         else:
             identity = self._identity(method, kind, lr, tokens, seed, final)
             path = self.out / "records" / f"{method.name}-{mark(identity)}.json"
-            kept: Record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            kept: Record = kept_json(path) if path.exists() else {}
             # records of earlier versions lack times by repeat: what trains nothing is soon measured again
             if kept and ("times" in kept or "failed" in kept or method.rates):
                 found = kept

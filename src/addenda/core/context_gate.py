@@ -1,5 +1,8 @@
 """The context gate: a score per token, averaged over the document so far."""
 
+# torch leaves some of its functions untyped
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -95,7 +98,7 @@ class ContextGate(Gate):
         scale = 1.0 / counted.clamp(min=1.0)
         both, aims = (normal * scale[:, None, None]).sum(0), (right * scale[:, None]).sum(0)
         ridge = RIDGE * both.diagonal().mean() * torch.eye(size, dtype=torch.float64)
-        solution = torch.linalg.solve(both + ridge, aims)
+        solution: Tensor = torch.linalg.solve(both + ridge, aims)
         self.weight.copy_(solution[:-1])
         self.bias.copy_(solution[-1])
 

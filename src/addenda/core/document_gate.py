@@ -1,5 +1,8 @@
 """The document gate: a sequential test for the subject's beginning, quick to open and quick to shut."""
 
+# torch leaves some of its functions untyped
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -20,8 +23,8 @@ LIMIT, DRIFT, ROOM = 4.0, 0.8, 20.0
 FOLDS = 2
 #: steps of a fit, tokens of each side in one, and its largest rate
 STEPS, TOKENS, RATE = 400, 512, 3e-3
-#: least and largest share of general tokens that a fit leaves alone
-LEAST, MOST = 0.90, 0.995
+#: least and largest share of general tokens that a fit leaves alone; what a missed token of the subject counts in others
+LEAST, MOST, MISSED = 0.90, 0.995, 4.0
 
 
 class Side(NamedTuple):
@@ -93,10 +96,10 @@ class DocumentGate(Gate):
     def fit(self, rows: Iterable[GateRows], seed: int) -> None:
         """Fit the evidence by logistic regression on both sides' tokens, and set the threshold.
 
-        The threshold is the one at which the share of the subject's tokens that are missed and the share of the
-        others that are touched (a token before them in their document, or they themselves, opened the gate) add up to
-        least, at most a tenth of the others being touched. Both shares are of documents that a fit had not seen. One
-        token alone never opens the gate: the threshold is no lower than the most that one can say.
+        The threshold is the one at which four times the share of the subject's tokens that are missed and the share of the
+        others that are touched (they, or a token before them in their document, opened the gate) add up to least, at
+        most a tenth of the others being touched. Both shares are of documents that a fit had not seen. One token alone
+        never opens the gate: the threshold is no lower than the most that one can say.
         """
         sides = _sides(rows)
         sums = [torch.empty(0)] * 2
@@ -193,7 +196,7 @@ def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
     for subject in (False, True):
         mine = [batch for batch in batches if batch.subject == subject]
         documents = torch.cat([batch.documents.cpu() for batch in mine])
-        numbers = documents.unique()
+        numbers = torch.unique(documents)
         if len(numbers) >= 2 * FOLDS:
             folds = torch.searchsorted(numbers, documents) % FOLDS
         else:  # one long text: its stretches
@@ -204,21 +207,22 @@ def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
 
 
 def _best(others: Tensor, subject: Tensor, starts: Tensor) -> float:
-    """The threshold between sums [R, T] of both sides at which errors add up to least."""
+    """The threshold between sums [R, T] of both sides at which their errors, weighed, add up to least."""
     number = starts.cumsum(1)
     felt = torch.cat([_running_most(row, document) for row, document in zip(others, number, strict=True)])
-    felt, seen = felt.sort().values, subject.flatten().sort().values
+    felt, seen = torch.sort(felt).values, torch.sort(subject.flatten()).values
     best, chosen = torch.inf, LIMIT
     for share in torch.linspace(LEAST, MOST, 20):
         threshold = max(LIMIT, float(felt[min(len(felt) - 1, int(share * len(felt)))]))
         missed = int(torch.searchsorted(seen, threshold, right=True)) / len(seen)
         touched = 1 - int(torch.searchsorted(felt, threshold, right=True)) / len(felt)
-        if missed + touched <= best:
-            best, chosen = missed + touched, threshold
+        if MISSED * missed + touched <= best:
+            best, chosen = MISSED * missed + touched, threshold
     return chosen
 
 
 def _running_most(row: Tensor, document: Tensor) -> Tensor:
     """The largest sum so far within each document of a row [T]."""
-    _, counts = document.unique_consecutive(return_counts=True)
-    return torch.cat([part.cummax(0).values for part in row.split(counts.tolist())])
+    ends = (document.diff().nonzero().flatten() + 1).tolist()
+    parts: tuple[Tensor, ...] = torch.tensor_split(row, ends)
+    return torch.cat([torch.cummax(part, 0).values for part in parts])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -116,7 +116,10 @@ class Collector:
         self.gates: dict[str, list[Tensor]] = {}
 
     def mean(self, per_token: Tensor, rows: Tensor | None, index: Tensor | None = None) -> Tensor:
-        """Mean over the counted tokens of a value per token [R, T], or per indexed token [n], others being zero."""
+        """Mean over the counted tokens of a value per token [R, T], or per indexed token [n], others being zero.
+
+        Layers may be on several devices: each value is averaged where it is, and the mean comes to the counts' device.
+        """
         return _mean(per_token, self.token_weight, rows, index)
 
     def subject_mean(self, per_token: Tensor, rows: Tensor | None) -> Tensor:
@@ -125,9 +128,11 @@ class Collector:
 
 
 def _mean(per_token: Tensor, weight: Tensor, rows: Tensor | None, index: Tensor | None) -> Tensor:
+    home, weight = weight.device, weight.to(per_token.device)
     total = weight.sum().clamp(min=1.0)
     weight = (weight if rows is None else weight.index_select(0, rows)).flatten()
-    return (per_token.flatten().float() * (weight if index is None else weight[index])).sum() / total
+    mean = (per_token.flatten().float() * (weight if index is None else weight[index])).sum() / total
+    return mean.to(home)
 
 
 @dataclass(frozen=True)
@@ -291,6 +296,20 @@ class running:
 def compiling() -> bool:
     """True while torch.compile traces this code."""
     return torch.compiler.is_compiling()
+
+
+@contextmanager
+def own_modes() -> Generator[None]:
+    """For what outlives the call that needs it first: computed and moved as if the caller had set no mode.
+
+    Under a caller's inference mode a tensor could never be trained through; under its autocast it would stay rounded.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for device in ("cpu", "cuda", "xpu", "mps"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 @contextmanager

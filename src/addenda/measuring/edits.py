@@ -81,8 +81,8 @@ def load_edits(path: str | Path | None = None, *, limit: int | None = None) -> l
     """
     place = Path(path) if path is not None else data_folder() / "known_facts" / "facts.jsonl.gz"
     try:
-        records = [record for _, record in json_lines(place)]
-    except (OSError, DataError) as error:
+        records = [_checked(where, record) for where, record in json_lines(place)]
+    except OSError as error:
         raise DataError(f"edits cannot be read from '{place}': {error}") from None
     if not records:
         raise DataError(f"'{place}' holds no edit")
@@ -90,17 +90,23 @@ def load_edits(path: str | Path | None = None, *, limit: int | None = None) -> l
     if count < 1:
         raise AddendaError(f"limit must be positive; got {limit}")
     phrasings: dict[str, list[str]] = {}
-    try:
-        for record in records:
-            if record["subject"] in record["prompt"] and record.get("relation_id") is not None:
-                blank = record["prompt"].replace(record["subject"], "{}")
-                kept = phrasings.setdefault(str(record["relation_id"]), [])
-                kept += [blank] if blank not in kept else []
-        return [_edit(records[int(n * len(records) / count)], phrasings) for n in range(count)]
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"'{place}' has a record without {error}; edits have subject, prompt, target_true, target_new"
-        ) from None
+    for record in records:
+        if record["subject"] in record["prompt"] and record.get("relation_id") is not None:
+            blank = record["prompt"].replace(record["subject"], "{}")
+            kept = phrasings.setdefault(str(record["relation_id"]), [])
+            kept += [blank] if blank not in kept else []
+    return [_edit(records[int(n * len(records) / count)], phrasings) for n in range(count)]
+
+
+def _checked(where: str, record: dict[str, Any]) -> dict[str, Any]:
+    for name in ("subject", "prompt", "target_true", "target_new"):
+        if not isinstance(record.get(name), str):
+            raise DataError(f"{where}: '{name}' is not a text; edits have subject, prompt, target_true, target_new")
+    for name in ("paraphrase_prompts", "neighborhood_prompts"):
+        texts = record.get(name) or []
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise DataError(f"{where}: '{name}' is not a list of texts")
+    return record
 
 
 def _edit(record: dict[str, Any], phrasings: dict[str, list[str]]) -> Edit:

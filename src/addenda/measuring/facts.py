@@ -156,12 +156,16 @@ def load_facts(path: str | Path) -> Facts:
     parts: dict[str, list[Fact]] = {"told": [], "untold": []}
     try:
         for where, record in json_lines(Path(path)):
-            if "text" in record:
+            if isinstance(record.get("text"), str):
                 documents.append(record["text"])
                 continue
             try:
                 fields = record["fact"]
-                parts[record.get("part", "told")].append(Fact(**fields | {"others": tuple(fields["others"])}))
+                fact = Fact(**fields | {"others": tuple(fields["others"])})
+                said = (fact.subject, fact.relation, fact.prompt, fact.answer, *fact.others)
+                if not all(isinstance(part, str) for part in said):
+                    raise TypeError("a field is not text")
+                parts[record.get("part", "told")].append(fact)
             except (TypeError, KeyError) as error:
                 raise DataError(
                     f"{where}: not a text nor a fact with subject, relation, prompt, answer, others ({error})"

@@ -49,8 +49,9 @@ class AddendaLM(_HFLM):
 
     `lm_eval run --model addenda --model_args base=tiny,plug=runs/pubmed+runs/law,modules=pubmed+law@0.5`: `plug` are folders,
     joined by `+`; `modules` a selection, default: all that were plugged. `dtype` is a name as lm-eval takes it, or `fp32`,
-    `fp16`, `bf16`; `device` as torch names it, default: a GPU if there is one. In Python `base` may be a loaded one; it is
-    shared, and stays where and as it is, its own selection too. All else goes to lm-eval's HFLM.
+    `fp16`, `bf16`; `device` as torch names it, default: a GPU if there is one; where there is none, any `cuda` is the CPU.
+    In Python `base` may be a loaded one; it is shared, and stays where and as it is, its own selection too. All else goes
+    to lm-eval's HFLM.
 
     Raises:
         AddendaError: there is no such dtype or device, or a loaded base has another; something cannot be loaded or did not run.
@@ -60,7 +61,7 @@ class AddendaLM(_HFLM):
         self, base: Any = "tiny", plug: str = "", modules: Names = "", dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        base = _loaded(base, _dtype(dtype), None if device is None else usable_device(str(device)))
+        base = _loaded(base, _dtype(dtype), None if device is None else _device(str(device)))
         plugged = [base.plug(folder).name for folder in filter(None, plug.split("+"))]
         self.base: Base = base
         self.weights: dict[str, float] = weights_of(modules) or dict.fromkeys(plugged, 1.0)
@@ -137,6 +138,14 @@ def _loaded(base: Any, dtype: torch.dtype | None, device: torch.device | None) -
     if device is not None and (device.type != is_on.type or device.index not in (None, is_on.index or 0)):
         raise AddendaError(f"the base is on {is_on} already, not on {device}: move it there first, or leave device out")
     return base
+
+
+def _device(name: str) -> torch.device:
+    """The device of a name; the CPU, with a warning, for a GPU of a machine that has none: `cuda:0` is lm-eval's own default."""
+    if name.partition(":")[0] == "cuda" and not torch.cuda.is_available():
+        logging.getLogger(__name__).warning("there is no GPU for device '%s': the base runs on the CPU", name)
+        return torch.device("cpu")
+    return usable_device(name)
 
 
 def _dtype(name: str | torch.dtype | None) -> torch.dtype | None:

@@ -71,7 +71,7 @@ def open_inputs(
             "addenda.attach(model, tokenizer)"
         )
     if snapshot is not None and find_spec("bm25s") is None:
-        raise AddendaError('the snapshot is retrieved from, which needs bm25s: pip install "addenda[eval]"')
+        raise AddendaError("the snapshot is retrieved from, which needs bm25s: pip install bm25s")
     if snapshot is not None:
         check_idle(base)
     _check_tasks(tasks)
@@ -119,7 +119,7 @@ def _check_tasks(tasks: Sequence[str]) -> None:
     try:
         import addenda.measuring.harness  # noqa: F401 - whether it can be imported is the question
     except ImportError as error:
-        raise AddendaError(f'tasks need lm-eval ({error}): pip install "addenda[eval]"') from None
+        raise AddendaError(f"tasks need lm-eval ({error}): pip install lm-eval") from None
 
 
 def _readable(source: Texts) -> Texts:

@@ -104,21 +104,59 @@ def task_names(data: Path | None = None) -> list[str]:
 
 @cache
 def local_tasks(data: str) -> dict[str, Task]:
-    """The local tasks by name, of a data folder."""
+    """The local tasks by name, of a data folder.
+
+    Raises:
+        DataError: a file of it cannot be read; says where.
+    """
     found: dict[str, Task] = {}
     for name, (file, asked) in FILES.items():
         path = Path(data) / file
         if path.exists():
-            records = [record for _, record in json_lines(path)]
             config = asked | {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(path)}}}
-            answers = tuple(_answer(record, asked) for record in records)
-            found[name] = Task(name, _chance(records, asked), len(records), _named(name, config), answers)
+            answers, options = _questions(path, asked)
+            chance = sum(1 / count for count in options) / len(options) if options else 0.0
+            found[name] = Task(name, chance, len(answers), _named(name, config), answers)
     for path in sorted((Path(data) / "mmlu" / "test").glob("*_test.csv")):
         name = f"mmlu_{path.stem.removesuffix('_test')}"
-        with path.open(newline="", encoding="utf-8") as lines:
-            answers = tuple(("ABCD".index(row[-1]), row[-1]) for row in csv.reader(lines))
-        found[name] = Task(name, 0.25, len(answers), _named(name, _mmlu(path)), answers)
+        found[name] = Task(name, 0.25, len(answers := _letters(path)), _named(name, _mmlu(path)), answers)
     return found
+
+
+def _questions(path: Path, asked: dict[str, Any]) -> tuple[tuple[tuple[int, str], ...], list[int]]:
+    """The answers in a file of questions, and among how many choices each is; no numbers where words are to be written.
+
+    Raises:
+        DataError: it cannot be read, or a question is not of the task's form; says which.
+    """
+    choices = asked.get("doc_to_choice")
+    answers: list[tuple[int, str]] = []
+    options: list[int] = []
+    try:
+        for where, record in json_lines(path):
+            try:
+                answers.append(_answer(record, asked))
+                if choices is not None:
+                    options.append(len(choices if isinstance(choices, list) else record[choices]))
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise DataError(f"{where}: not a question of this task ({error!r})") from None
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error}") from None
+    return tuple(answers), options
+
+
+def _letters(path: Path) -> tuple[tuple[int, str], ...]:
+    """The answers in a table of MMLU; each is one of four letters in the last column."""
+    answers: list[tuple[int, str]] = []
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            for number, row in enumerate(csv.reader(lines), 1):
+                if len(row) != 6 or row[-1] not in ("A", "B", "C", "D"):
+                    raise DataError(f"{path}, row {number}: not a question, four choices and a letter from A to D")
+                answers.append(("ABCD".index(row[-1]), row[-1]))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"'{path}' cannot be read: {error}") from None
+    return tuple(answers)
 
 
 def tasks_named(names: list[str], data: Path | None = None) -> list[Task]:
@@ -183,15 +221,6 @@ def _mmlu(path: Path) -> dict[str, Any]:
         "dataset_path": "csv", "dataset_kwargs": kwargs, "doc_to_choice": ["A", "B", "C", "D"], "doc_to_target": "letter",
         "doc_to_text": "{{question.strip()}}\nA. {{A}}\nB. {{B}}\nC. {{C}}\nD. {{D}}\nAnswer:", "metric_list": _ACCURACY,
     }  # fmt: skip
-
-
-def _chance(records: list[dict[str, Any]], asked: dict[str, Any]) -> float:
-    """The mean over questions of one over its choices; zero for words that are to be written."""
-    choices = asked.get("doc_to_choice")
-    if choices is None:
-        return 0.0
-    counts = [len(choices) if isinstance(choices, list) else len(record[choices]) for record in records]
-    return sum(1 / count for count in counts) / len(counts)
 
 
 def _answer(record: dict[str, Any], asked: dict[str, Any]) -> tuple[int, str]:

@@ -64,7 +64,7 @@ def gguf() -> Any:
     try:
         import gguf as package
     except ImportError:
-        raise AddendaError('GGUF files need the gguf package: pip install "addenda[gguf]"') from None
+        raise AddendaError("GGUF files need the gguf package: pip install gguf") from None
     return package
 
 

@@ -1,0 +1,264 @@
+"""Gates: what the default module learns, keeps and leaves alone behind each gate, beside a LoRA of equal size.
+
+    python -m recipes.gates --dry-run                         # the cells that have no record yet
+    python -m recipes.gates                                   # makes them, then the tables of docs/results/gates.md
+    python -m recipes.gates --tokens 2000000 --ways document small-start lora   # which start; hours: see `make long`
+    python -m recipes.gates --report                          # the tables of the records there are
+
+On `tiny`, French novels or PubMed as the subject, the shipped general sample as replay. Each cell is one way, subject and
+seed. Wikipedia, textbooks, novels and contracts are reported apart. A change of subject is 64 to 2,048 tokens of one side
+followed by 192 of the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+import addenda
+from addenda import tiny
+from addenda.plugging import Base
+from addenda.scoring import score
+from recipes.common import data_folder, documents, hash_of, load, precision
+from recipes.records import device, in_processes, name_of, pending, read_records, write_record
+from recipes.studies.subjects import subject
+from recipes.tables import write_tables
+
+FOLDER = Path("docs/results/gates")
+WAYS: dict[str, dict[str, Any] | None] = {
+    "document": {"gate": "document"},
+    "context": {"gate": "context"},
+    "token": {"gate": "token"},
+    "small-start": {"gate": "document", "init": "small"},
+    "lora": None,
+}
+SUBJECTS = ("pubmed", "french")
+#: general text that is reported apart: its file, and the characters of a piece
+GENERAL = {
+    "wikipedia": ("wikipedia_en/valid", 1500),
+    "textbooks": ("openstax/valid", 1500),
+    "novels": ("novels_en/valid", 1500),
+    "contracts": ("law/contracts_valid", 1500),
+}
+LENGTH, ROWS, SIZE, HELD = 256, 8, 0.2, 16_000
+LASTED = (128, 512, 2048)
+#: the share that a gate is calibrated to on one general text
+STRICT = 0.99
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way of learning a subject."""
+
+    way: str
+    subject: str
+    seed: int
+    tokens: int
+
+    @property
+    def id(self) -> str:
+        """Its name, which changes with its options."""
+        return name_of(self, self.way, self.subject, self.seed)
+
+
+@cache
+def general(name: str) -> list[str]:
+    """Held-out pieces of one kind of general text, spread over its documents."""
+    file, size = GENERAL[name]
+    found = []
+    for text in documents(data_folder() / f"{file}.jsonl.gz"):
+        found += [text[at : at + size] for at in range(0, min(len(text), 40 * size), max(size, len(text) // 8))]
+    return sorted((piece for piece in found if len(piece) == size), key=hash_of)[:120]
+
+
+def make(cell: Cell, folder: Path) -> str:
+    """Train, measure, write the record."""
+    base = load()
+    options = WAYS[cell.way]
+    kind: Any = addenda.NeutralResidues(extra=SIZE, **(options or {}))
+    module = base.new("m", kind, seed=cell.seed)
+    if options is None:
+        rank = addenda.LoRA.rank_for(module.size(), base.anatomy)
+        base.unplug("m")
+        module = base.new("m", addenda.LoRA(rank=rank), seed=cell.seed)
+    chosen = subject(cell.subject)
+    report = addenda.train(
+        base, "m", corpus=list(chosen.corpus), replay="general_train", tokens=cell.tokens, seed=cell.seed, length=LENGTH,
+        batch_rows=ROWS, precision=precision(), log=False,
+    )  # fmt: skip
+    held = {cell.subject: list(chosen.held), **{name: general(name) for name in GENERAL}}
+    record: dict[str, Any] = {"run": asdict(cell), "parameters": module.size(), "seconds": report.seconds}
+    record |= {"device": device(), "torch": torch.__version__, "base": base.fingerprint}
+    bare = {name: _loss(base, texts) for name, texts in held.items()}
+    with base.using("m"):
+        now = {name: _loss(base, texts) for name, texts in held.items()}
+    changes = {name: bare[name].minus(now[name]) for name in held}
+    record["gains"] = {name: [change.nats, change.low, change.high] for name, change in changes.items()}
+    if module.gates():
+        record |= _left_alone(base, module, cell.subject, held, bare)
+    write_record(folder / f"{cell.id}.json", record)
+    return cell.id
+
+
+def _loss(base: Base, texts: Sequence[str]) -> Any:
+    return score(base, list(texts), tokens=HELD, length=LENGTH)
+
+
+def _left_alone(base: Base, module: Any, name: str, held: dict[str, list[str]], bare: dict[str, Any]) -> dict[str, Any]:
+    """What a gated module leaves bit-equal, when it opens and shuts, and what is left of its gain once it is calibrated."""
+    equal = {one: float(addenda.neutral_share(base, "m", held[one], lengths=[LENGTH], tokens=HELD)) for one in GENERAL}
+    found: dict[str, Any] = {"equal": equal}
+    if module.gate is not None:
+        found |= {"threshold": float(module.gate.threshold), "prompts": _prompts(base, name)}
+        found["delays"] = {str(lasted): _delays(base, held[name], general("wikipedia"), lasted) for lasted in LASTED}
+    others = documents(data_folder() / "wikipedia_en/train_3.jsonl.gz")
+    strict = addenda.calibrate(base, "m", others[:200], share=STRICT, lengths=[LENGTH], tokens=20_000)
+    with base.using("m"):
+        change = bare[name].minus(_loss(base, held[name]))
+    return found | {"strict": {"gain": [change.nats, change.low, change.high], "share": float(strict.measured)}}
+
+
+def _open(base: Base, ids: torch.Tensor) -> torch.Tensor:
+    """Where the module's gate is open [T] on token ids [T]."""
+    seen: list[torch.Tensor] = []
+
+    def note(share: Any, site: str, **facts: Any) -> None:
+        if isinstance(facts.get("gate"), torch.Tensor):
+            seen.append(facts["gate"][0, :, 0] > 0)
+
+    with torch.no_grad(), base.using("m"), base.watching(observer=note):
+        base.model.base_model(input_ids=ids[None].to(base.device), use_cache=False)
+    return seen[0].cpu()
+
+
+def _prompts(base: Base, name: str) -> dict[str, int]:
+    """Of ten short prompts on the subject, and ten off it, how many are live by their last token."""
+    mine = {"pubmed": "medical"}.get(name, name)
+    live = {mine: 0, "general": 0}
+    for line in tiny.sample("prompts").read_text(encoding="utf-8").splitlines():
+        prompt = json.loads(line)
+        if prompt["subject"] in live:
+            live[prompt["subject"]] += int(_open(base, base.tokenize(prompt["text"]))[-1])
+    return {"on": live[mine], "off": live["general"]}
+
+
+def _delays(base: Base, subject_: Sequence[str], other: Sequence[str], lasted: int) -> dict[str, float]:
+    """Median tokens after a change of subject until the gate opens, and until it shuts; 192 where it did not."""
+    after, pairs = 192, 20
+    on, off = (torch.cat([base.tokenize(text) for text in texts[:80]]) for texts in (subject_, other))
+    opened, shut = [], []
+    for number in range(pairs):
+        before = number * 977 % max(1, len(off) - lasted - after)
+        there = number * 577 % max(1, len(on) - lasted - after)
+        at = _open(base, torch.cat([off[before : before + lasted], on[there : there + after]])[-2048:])[-after:]
+        opened.append(float(at.nonzero()[0]) if bool(at.any()) else float(after))
+        at = _open(base, torch.cat([on[there : there + lasted], off[before : before + after]])[-2048:])[-after:]
+        shut.append(float((~at).nonzero()[0]) if not bool(at.all()) else float(after))
+    return {"opens": median(opened), "shuts": median(shut)}
+
+
+# --- what is told -----------------------------------------------------------------------------------------------------
+
+
+def report(records: list[dict[str, Any]]) -> str:
+    """The tables, one for each subject and number of tokens."""
+    parts = []
+    for tokens in sorted({record["run"]["tokens"] for record in records}):
+        for name in SUBJECTS:
+            mine = [r for r in records if (r["run"]["subject"], r["run"]["tokens"]) == (name, tokens)]
+            if mine:
+                parts.append(f"### {name}, {tokens:,} tokens\n\n" + _table(mine, name))
+    devices = sorted({record["device"] for record in records})
+    return "\n\n".join([*parts, f"Computed on {'; '.join(devices)}."]) + "\n" if parts else ""
+
+
+def _table(records: list[dict[str, Any]], name: str) -> str:
+    """One row a way: means over seeds, with their range."""
+    lora = {r["run"]["seed"]: r["gains"][name][0] for r in records if r["run"]["way"] == "lora"}
+    heads = ["way", "seeds", "gain", "of LoRA's", *(f"forgot, {one}" for one in GENERAL)]
+    heads += [
+        "left bit-equal, worst first",
+        "opens / shuts after",
+        "prompts live, on / off",
+        f"gain kept at {STRICT:.0%}",
+    ]
+    lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+    for way in WAYS:
+        mine = [r for r in records if r["run"]["way"] == way]
+        if not mine:
+            continue
+        gains = [r["gains"][name][0] for r in mine]
+        share = [r["gains"][name][0] / lora[r["run"]["seed"]] for r in mine if r["run"]["seed"] in lora]
+        cells = [way, str(len(mine)), _spread(gains), _spread(share, 2)]
+        cells += [_spread([-r["gains"][one][0] for r in mine], 4) for one in GENERAL]
+        cells += _of_gate([r for r in mine if "equal" in r], name)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _of_gate(mine: list[dict[str, Any]], name: str) -> list[str]:
+    """The cells that only gated ways have."""
+    if not mine:
+        return ["-"] * 4
+    equal = {one: [r["equal"][one] for r in mine] for one in GENERAL}
+    order = sorted(equal, key=lambda one: sum(equal[one]))
+    kept = [r["strict"]["gain"][0] / r["gains"][name][0] for r in mine]
+    delays, prompts = "-", "-"
+    if "delays" in mine[0]:
+        delays = "; ".join(
+            f"{lasted}: "
+            + " / ".join(f"{median(r['delays'][str(lasted)][end] for r in mine):.0f}" for end in ("opens", "shuts"))
+            for lasted in LASTED
+        )
+        prompts = " / ".join(_spread([r["prompts"][side] for r in mine], 0) for side in ("on", "off"))
+    return ["; ".join(f"{one} {_spread(equal[one], 3)}" for one in order), delays, prompts, _spread(kept, 2)]
+
+
+def _spread(values: Sequence[float], digits: int = 3) -> str:
+    """The mean, and the range where there are several."""
+    if not values:
+        return "-"
+    mean = sum(values) / len(values)
+    several = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
+    return f"{mean:.{digits}f}{several}"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Make the cells that have no record yet, then the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ways", nargs="+", default=["document", "lora"], choices=list(WAYS))
+    parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=SUBJECTS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tokens", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--dry-run", action="store_true", help="list the cells that have no record yet")
+    parser.add_argument("--report", action="store_true", help="train nothing")
+    given = parser.parse_args(words)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    cells = [
+        Cell(way, name, seed, given.tokens) for seed in given.seeds for name in given.subjects for way in given.ways
+    ]
+    left = pending(cells, FOLDER)
+    for cell, _ in left:
+        print(cell.id)
+    print(f"{len(left)} of {len(cells)} cells have no record; 100,000 tokens take some three minutes of one core")
+    if given.dry_run:
+        return
+    if not given.report:
+        in_processes(make, left, given.workers)
+    text = report(read_records(FOLDER))
+    if text:
+        write_tables(FOLDER.with_suffix(".md"), text)
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

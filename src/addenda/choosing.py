@@ -1,0 +1,119 @@
+"""Choosing: which of a base's plugged modules act, by default, for a block of code, for each row of a batch."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+from torch import Tensor
+
+from addenda import selection as selecting
+from addenda.bases.fusing import Fusion
+from addenda.bases.host import Host
+from addenda.core.module import KnowledgeModule, Plugged
+from addenda.core.state import compiling
+from addenda.running import Machinery
+from addenda.selection import NOTHING, UNCHOSEN, Anyones, Current, Names, Selection
+
+
+class Choosing:
+    """The part of a base that holds its modules and what is selected of them, in each thread or task."""
+
+    host: Host
+
+    def __init__(self) -> None:
+        self._modules: dict[str, KnowledgeModule] = {}
+        #: read-only view of the plugged modules by name
+        self.modules: Mapping[str, KnowledgeModule] = Plugged(self._modules)
+        self._machinery = Machinery(self)  # type: ignore[arg-type]
+        self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=UNCHOSEN)
+        self._fused: contextvars.ContextVar[Fusion | None] = contextvars.ContextVar("fused", default=None)
+        self._anyones = Anyones(self._modules)
+        self._current = Current(self._selected, self._fused, self._anyones)
+
+    def use(self, *names: Names, **weights: float) -> None:
+        """Set the default selection for all rows, in this thread or task: `use("pubmed", law=0.5)`; `use()` is none."""
+        chosen = self._checked(selecting.for_all(*names, **weights))
+        self._anyones.default(chosen)
+        self._select(chosen)
+        self._fused.set(None)
+
+    def using(self, *names: Names, **weights: float) -> Any:
+        """Select for a block, in place of the default and never on top of it; nests."""
+        return self._block(self._checked(selecting.for_all(*names, **weights)))
+
+    def off(self) -> Any:
+        """The bare base for a block, bit for bit."""
+        return self._block(NOTHING)
+
+    def rows(self, rows: Sequence[Names] | Tensor, table: Sequence[Names] | None = None) -> Any:
+        """A selection for each prompt of the batch, for a block: a list of selections, or an index [B] into a table.
+
+        Raises:
+            SelectionError: a name is not plugged, or the index does not fit the table. A number of rows that does not
+                fit the batch is found when the model runs.
+        """
+        chosen = selecting.by_rows(rows) if table is None else selecting.by_index(rows, table)  # type: ignore[arg-type]
+        return self._block(self._checked(chosen))
+
+    @contextmanager
+    def fused(self, *names: Names, **weights: float) -> Iterator[Self]:
+        """Select for a block, folded into copies of the matrices that are touched: as fast as the bare base, for all rows.
+
+        For inference, with modules that fold (those that `addenda.merge` takes). Copies take as much memory as what is touched:
+        the FFNs for a Locas memory, all linear layers for a LoRA. Logits are those of `using`, but for rounding.
+
+        Raises:
+            SelectionError: a name is not plugged.
+            UnsupportedError: a module has a gate or adds keys and values, or the base is quantised.
+        """
+        chosen = self._checked(selecting.for_all(*names, **weights))
+        fusion = Fusion(self.host, self._modules, chosen.everyone) if not chosen.empty else None
+        if fusion is not None:
+            self._machinery.fuse(fusion)
+        try:
+            with self._block(chosen, fusion):
+                yield self
+        finally:
+            del fusion  # a context copied inside the block may hold it on, and goes on computing what it did
+            self._machinery.refit()
+
+    @property
+    def selection(self) -> Selection:
+        """What is selected in this thread or task."""
+        return self._current.selection if compiling() else self._selected.get()
+
+    @property
+    def fusion(self) -> Fusion | None:
+        """What is fused in this thread or task: a `Fusion`, or None."""
+        return self._current.fusion if compiling() else self._fused.get()
+
+    @property
+    def astray(self) -> bool:
+        """Whether nothing was ever chosen in this thread or task, while modules are selected in another."""
+        return self._current.astray
+
+    def _checked(self, chosen: Selection) -> Selection:
+        return selecting.check(chosen, self._modules)
+
+    def _select(self, chosen: Selection) -> None:
+        self._selected.set(chosen)
+        self._machinery.selected(chosen)
+
+    @contextmanager
+    def _block(self, chosen: Selection, fusion: Fusion | None = None) -> Iterator[Self]:
+        before, fused = self._selected.get(), self._fused.get()
+        self._select(self._checked(chosen))  # once more: a block may be entered long after it was made
+        self._fused.set(fusion)
+        self._anyones.replace(before, chosen)
+        try:
+            yield self
+        finally:
+            for name in before.names() - self._modules.keys():  # unplugged inside the block
+                before = before.without(name)
+            self._anyones.replace(chosen, before)
+            del chosen  # it is not alive any more, as far as this block goes
+            self._select(before)
+            self._fused.set(fused)
