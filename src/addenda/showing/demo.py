@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-import addenda
 from addenda import storage, tiny
 from addenda.bases.fingerprint import fingerprint
 from addenda.core.errors import AddendaError
@@ -229,7 +228,6 @@ class _Work:
     def _recipe(self) -> dict[str, Any]:
         """What must be the same for an interrupted demo to go on."""
         return {
-            "version": addenda.__version__,
             "base": self.base.fingerprint,
             "scene": self.scene.base,
             "tokens": self.tokens,
