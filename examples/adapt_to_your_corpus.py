@@ -46,7 +46,7 @@ def main() -> None:
             f"{text.name}: {text.difference.nats:+.3f} nats [{text.difference.low:+.3f}, {text.difference.high:+.3f}]"
         )
     assert found.neutrality is not None
-    print(f"general tokens left bit-equal: {found.neutrality.untouched.value:.1%}")
+    print(f"general tokens left bit-equal: {found.neutrality[0].untouched.value:.1%}")
 
     addenda.record(base, found)  # into the card, and so into the README of the folder
     base.modules["mine"].save(given.out)
