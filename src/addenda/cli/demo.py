@@ -58,29 +58,39 @@ def demo(
 
 
 def show(out: Console, report: DemoReport) -> None:
-    """The table, the checks, what was written, and where the rest is."""
+    """What was written, the table, the checks, and where the rest is."""
     from rich.table import Table
     from rich.text import Text
 
     from addenda.showing.table import table_of
 
+    for on_subject in (True, False):
+        _reply(out, next(reply for reply in report.replies if reply.on_subject == on_subject))
+    _prompts(out, report.replies)
     head, rows = table_of(report)
-    table = Table(title=Text(f"{report.base} learns {report.scene.taught} [95% intervals]"), title_justify="left")
+    table = Table()
     for column in head:
         table.add_column(Text(column), justify="right" if column else "left")
     for row in rows:
         table.add_row(*(Text(value + (f"\n{below}" if below else "")) for value, below in row))
+    out.print(Text(f"\n{report.base} learns {report.scene.taught}, held-out text, with 95% intervals", style="bold"))
     out.print(table)
-    _prompts(out, report.replies)
-    for reply in (next(one for one in report.replies if one.on_subject == on) for on in (True, False)):
-        prompts = Table(title=Text(f"{reply.sort}: {reply.prompt} …", style="bold"), title_justify="left")
-        for label in reply.texts:
-            prompts.add_column(label, ratio=1, overflow="fold")
-        prompts.add_row(*(Text(text.strip()) for text in reply.texts.values()))
-        out.print(prompts)
     for check in report.checks:
         out.print(Text.assemble(("✓ " if check.passed else "✗ ", "green" if check.passed else "red"), check.text))
     out.print(f"{report.seconds:.0f} s; all of it, with every prompt: open {report.page}", markup=False)
+
+
+def _reply(out: Console, reply: Reply) -> None:
+    """One prompt, and what each column wrote."""
+    from rich.table import Table
+    from rich.text import Text
+
+    out.print(Text(f"\n{reply.sort}: {reply.prompt} …", style="bold"))
+    table = Table()
+    for column in reply.texts:
+        table.add_column(column, ratio=1, overflow="fold")
+    table.add_row(*(Text(text.strip()) for text in reply.texts.values()))
+    out.print(table)
 
 
 def _prompts(out: Console, replies: tuple[Reply, ...]) -> None:
@@ -88,11 +98,12 @@ def _prompts(out: Console, replies: tuple[Reply, ...]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Prompts, fixed before training: whose words follow?", title_justify="left")
+    table = Table()
     for column in ("", "prompt", "gate open", "module on", "LoRA"):
-        table.add_column(column, no_wrap=column != "prompt")
+        table.add_column(column, no_wrap=True)
     for reply in replies:
         live = reply.live["module on"]
-        said = ["the base's" if reply.same(column) else "others" for column in ("module on", "LoRA")]
-        table.add_row(reply.sort, Text(reply.prompt[:48] + " …"), "" if live is None else f"{live:.0%}", *said)
+        said = ["same" if reply.same(column) else "other words" for column in ("module on", "LoRA")]
+        table.add_row(reply.sort, Text(reply.prompt[:30] + " …"), "" if live is None else f"{live:.0%}", *said)
+    out.print(Text("\nall prompts, fixed before training: does the same text follow as with the base?", style="bold"))
     out.print(table)

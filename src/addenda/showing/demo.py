@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-import addenda
 from addenda import storage, tiny
 from addenda.bases.fingerprint import fingerprint
 from addenda.core.errors import AddendaError
@@ -229,7 +228,6 @@ class _Work:
     def _recipe(self) -> dict[str, Any]:
         """What must be the same for an interrupted demo to go on."""
         return {
-            "version": addenda.__version__,
             "base": self.base.fingerprint,
             "scene": self.scene.base,
             "tokens": self.tokens,
@@ -347,7 +345,10 @@ class _Work:
 
     def _device(self) -> str:
         device = self.base.device
-        return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        count = torch.get_num_threads()
+        return f"{device.type.upper()}, {count} thread{'s' * (count > 1)}"
 
     def leave(self) -> None:
         """Unplug what the demo plugged."""

@@ -12,6 +12,7 @@ from addenda import scoring
 from addenda.measuring import chats
 from addenda.showing.generating import Sampling, continue_ids
 from addenda.writing.budget import SCORED
+from addenda.writing.gate_fit import LEAST, MOST
 
 if TYPE_CHECKING:
     from addenda.showing.columns import Measuring
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 READ, WRITTEN = 32, 4
 #: how much faster than in float32 a base is trained in bfloat16
 FASTER = 1.3
+#: share of the base that is read for a gate
+BELOW = 0.4
 #: characters of a token, roughly; how many times what is held out is read: base, LoRA, module, and off again
 CHARACTERS, TIMES = 3.7, 4
 #: answers that are written at a time cost so much less
@@ -58,8 +61,9 @@ def stages(held: Measuring, pace: Pace, tokens: int, prompts: int, precision: st
     """
     size = held.size
     trained = tokens / (pace.reading * SCORED * (FASTER if precision == "bf16" else 1))
-    for what in ("the module", "the LoRA"):
-        yield f"train {what} on {tokens:,} tokens", trained
+    fitted = 2 * max(LEAST, min(MOST, tokens // 2)) * BELOW / pace.reading
+    yield f"fit the module's gate, and train the module on {tokens:,} tokens", fitted + trained
+    yield f"train a LoRA of equal size on {tokens:,} tokens", trained
     losses = (
         sum(len(record["text"]) for text in (held.subject, held.general) for record in islice(text, 1000)) / CHARACTERS
     )

@@ -98,7 +98,7 @@ SCENES: dict[str, Scene] = {
             replay="general_train",
             held_out_general="general_valid",
             extra=0.1,
-            full=Size(45_056, 4, 256, (24, None), (700, 800), 4_000, 4, 40, chats=30, questions=50),
+            full=Size(45_056, 4, 256, (24, None), (700, 800), 4_000, 4, 40, chats=60, questions=100),
             quick=Size(3_072, 3, 128, (6, 6), (400, 400), 500, 2, 12, chats=4, questions=2),
             half=True,
             asked=("What is the capital of Japan?", "Explain in two sentences why the sky is blue."),

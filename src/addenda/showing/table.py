@@ -18,22 +18,21 @@ NOTHING: Cell = ("–", "")
 
 def table_of(report: DemoReport) -> tuple[list[str], list[list[Cell]]]:
     """The head, and each line: what is measured, with its unit in small print, and a cell for each column."""
-    scene = report.scene
-    subject, general = f"{scene.subject} text", f"{scene.general} text"
+    subject, general = report.scene.subject, report.scene.general
     lines: list[tuple[str, str, Callable[[Column], Cell]]] = [
         (f"{subject}: loss", "nats per token", lambda one: _score(one.subject)),
         (f"{subject}: learned", "loss taken off", lambda one: _change(one.learned)),
         (f"{general}: loss", "nats per token", lambda one: _score(one.general)),
         (f"{general}: forgotten", "loss added", lambda one: _change(one.forgotten)),
-        (f"{general}: moved", "KL from the base, nats per token", lambda one: _interval(one.kl, "{:.4f}")),
+        (f"{general}: moved", "KL from the base, nats", lambda one: _interval(one.kl, "{:.4f}")),
         (f"{general}: left bit-equal", "share of tokens", lambda one: _interval(one.untouched, "{:.0%}")),
     ]
     if (chats := report.module.chats) is not None:
-        what = f"of {chats.changed.n} general chats, {chats.tokens} tokens each"
-        lines.append(("answers changed", what, _chats))
+        what = f"of {chats.changed.n} general ones"
+        lines.append(("chat: answers changed", what, _chats))
     if (asked := report.bare.questions) is not None:
-        lines.append(("questions answered rightly", f"of {asked.questions}; guessing gets {asked.chance:.0%}", _right))
-        lines.append(("questions: change", "paired, question by question", _gained))
+        lines.append(("questions: right", f"of {asked.questions}; guessing {asked.chance:.0%}", _right))
+        lines.append(("questions: change", "paired", _gained))
     rows = [[(what, unit), *(cell(column) for column in report.columns)] for what, unit, cell in lines]
     return ["", *(column.label for column in report.columns)], rows
 
