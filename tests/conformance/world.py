@@ -171,7 +171,7 @@ _kept: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 def perturbed(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> KnowledgeModule:
     """A module far from fresh: noise on every parameter, gates cut so that about half of the tokens are live."""
     module = fresh(base, name, case, seed=seed)
-    key = (base.anatomy.model_type, base.anatomy.layers, base.host.dtype(), case, seed)
+    key = (base.fingerprint, base.host.dtype(), case, seed)  # gates are cut on this very base's activations
     if key not in _kept:
         start = {name: tensor.clone() for name, tensor in module.tensors().items()}
         for smaller in (1.0, 0.3, 0.1):
