@@ -224,8 +224,9 @@ def _start(base: Base, run: MemoryRun) -> None:
             base.start_from_text(name, torch.from_numpy(_beginning(reading)).long())
         replay = run.writer.replay
         if module.gate is not None and module.gate.fresh and replay is not None:
-            module.gate.begin()
-            if not module.gate.taught:
+            if module.gate.taught:
+                module.gate.begin()
+            else:
                 _fit_gate(base, name, reading, replay, run.settings.seed)
 
 

@@ -178,8 +178,9 @@ def _start(base: Base, plan: Plan, run: Run) -> None:
         gate = module.gate
         asked = plan.replay is not None and (plan.settings.gate_weight > 0 or (gate is not None and not gate.taught))
         if asked and gate is not None and gate.fresh:  # else it was trained before
-            gate.begin()
-            if plan.settings.gate_fit:
+            if not plan.settings.gate_fit:
+                gate.begin()
+            else:
                 with run.log.shown.part(f"fitting the gate of {name}"):
                     fit_from_plan(base, plan, name)
         run.processes.share([*module.parameters(), *module.buffers()])
