@@ -236,7 +236,9 @@ def test_the_demo_stays_within_its_memory_and_tells_its_time(tmp_path: Path) -> 
     assert peak is not None, done.stderr[-2000:]
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(peak[1]) < MEMORY
-    assert re.search(r"^\d+ s; open ", done.stdout, re.MULTILINE), done.stdout[-2000:]
+    told = re.search(r"^\d+ s; all of it, with every prompt: open\s+(\S+)$", done.stdout, re.MULTILINE)
+    assert told is not None, done.stdout[-2000:]
+    assert Path(told[1]).exists()
 
 
 @pytest.mark.slow
