@@ -16,7 +16,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -73,9 +73,11 @@ class Cell:
 def general(name: str) -> list[str]:
     """Held-out pieces of one kind of general text, spread over its documents."""
     file, size = GENERAL[name]
-    found = []
-    for text in documents(data_folder() / f"{file}.jsonl.gz"):
-        found += [text[at : at + size] for at in range(0, min(len(text), 40 * size), max(size, len(text) // 8))]
+    found: list[str] = []
+    texts = documents(data_folder() / f"{file}.jsonl.gz")
+    each = max(8, 240 // len(texts))
+    for text in texts:
+        found += [text[at : at + size] for at in range(0, len(text), max(size, len(text) // each))]
     return sorted((piece for piece in found if len(piece) == size), key=hash_of)[:120]
 
 
@@ -152,17 +154,24 @@ def _prompts(base: Base, name: str) -> dict[str, int]:
 
 def _delays(base: Base, subject_: Sequence[str], other: Sequence[str], lasted: int) -> dict[str, float]:
     """Median tokens after a change of subject until the gate opens, and until it shuts; 192 where it did not."""
-    after, pairs = 192, 20
-    on, off = (torch.cat([base.tokenize(text) for text in texts[:80]]) for texts in (subject_, other))
+    after, pairs, window = 192, 20, 2048
     opened, shut = [], []
     for number in range(pairs):
-        before = number * 977 % max(1, len(off) - lasted - after)
-        there = number * 577 % max(1, len(on) - lasted - after)
-        at = _open(base, torch.cat([off[before : before + lasted], on[there : there + after]])[-2048:])[-after:]
+        on, off = (partial(_beginning, base, texts, number * 3) for texts in (subject_, other))
+        at = _open(base, torch.cat([off(lasted), on(after)])[-window:])[-after:]
         opened.append(float(at.nonzero()[0]) if bool(at.any()) else float(after))
-        at = _open(base, torch.cat([on[there : there + lasted], off[before : before + after]])[-2048:])[-after:]
+        at = _open(base, torch.cat([on(lasted), off(after)])[-window:])[-after:]
         shut.append(float((~at).nonzero()[0]) if not bool(at.all()) else float(after))
     return {"opens": median(opened), "shuts": median(shut)}
+
+
+def _beginning(base: Base, texts: Sequence[str], first: int, tokens: int) -> torch.Tensor:
+    """So many tokens from the beginning of a text on, and of those after it where it is short."""
+    parts: list[torch.Tensor] = []
+    while sum(len(part) for part in parts) < tokens:
+        parts.append(base.tokenize(texts[first % len(texts)]))
+        first += 1
+    return torch.cat(parts)[:tokens]
 
 
 # --- what is told -----------------------------------------------------------------------------------------------------

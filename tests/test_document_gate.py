@@ -118,7 +118,8 @@ def rows(seed: int, subject: bool, shift: float) -> GateRows:
     random = torch.Generator().manual_seed(seed)
     x = torch.randn(40, 32, 6, generator=random)
     x[..., 0] += shift if subject else -shift
-    return GateRows(x, (torch.arange(40)[:, None] * 2 + (torch.arange(32) > 15)).long(), subject)
+    documents = (torch.arange(40)[:, None] * 2 + (torch.arange(32) > 15)).long()
+    return GateRows(x, documents, subject, starts_of(documents))
 
 
 def test_a_fit_tells_the_two_apart_and_is_the_same_each_time() -> None:

@@ -227,7 +227,9 @@ def cut_document_gate(gate: Any, rows: list[Tensor]) -> None:
     gate.room.fill_(0.5)
     best = 0.0
     for _ in range(200):
-        up = torch.randn(gate.up.shape, generator=random) * gate.up.shape[1] ** -0.5  # a token says a few nats, as when fitted
+        up = (
+            torch.randn(gate.up.shape, generator=random) * gate.up.shape[1] ** -0.5
+        )  # a token says a few nats, as when fitted
         down = torch.randn(gate.down.shape, generator=random) * 0.5
         sums = [
             page(

@@ -42,7 +42,7 @@ def test_terms_are_what_the_score_is_linear_in() -> None:
     torch.nn.init.normal_(gate.weight)
     gate.prior.fill_(3.0)
     x, documents = torch.randn(2, 9, 6), torch.tensor([[1] * 4 + [2] * 5, [1] * 9])
-    terms, offset = gate.terms(x, documents)
+    terms, offset = gate.terms(x, starts_of(documents))
     average, _ = gate(x, starts=starts_of(documents))
     torch.testing.assert_close(terms @ torch.cat([gate.weight, gate.bias[None]]) + offset, average)
 

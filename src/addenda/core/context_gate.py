@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from addenda.core.gate import Gate, GateRows, starts_of
+from addenda.core.gate import Gate, GateRows
 from addenda.core.site import Site
 
 #: how many tokens of score -1 stand before each document, once trained
@@ -89,7 +89,7 @@ class ContextGate(Gate):
         counted = torch.zeros(2, dtype=torch.float64)
         every = slice(EVERY - 1, None, EVERY)
         for batch in rows:
-            terms, offset = self.terms(batch.x, batch.documents.to(batch.x.device))
+            terms, offset = self.terms(batch.x, batch.starts.to(batch.x.device))
             part, offset = terms[:, every].flatten(0, 1).double().cpu(), offset[:, every].flatten().double().cpu()
             side = int(batch.subject)
             normal[side] += part.T @ part
@@ -102,15 +102,15 @@ class ContextGate(Gate):
         self.weight.copy_(solution[:-1])
         self.bias.copy_(solution[-1])
 
-    def terms(self, x: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
+    def terms(self, x: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         """What the average is linear in, [R, T, D + 1] for the weight and then the bias, and what is added to it [R, T].
 
         Args:
             x: input of the gate's site [R, T, D].
-            documents: numbers [R, T].
+            starts: [R, T], True where a document begins.
         """
         ones = torch.cat([x.float(), torch.ones_like(x[..., :1], dtype=torch.float32)], -1)
-        sums = _within(ones.cumsum(1), ones, starts_of(documents), None)
+        sums = _within(ones.cumsum(1), ones, starts, None)
         counted = (sums[..., -1:] + self.prior).clamp(min=1.0)
         return sums / counted, (-self.prior / counted).squeeze(-1)
 

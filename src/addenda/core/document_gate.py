@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addenda.core.gate import Gate, GateRows, starts_of
+from addenda.core.gate import Gate, GateRows
 from addenda.core.site import Site
 
 #: hidden units that tell one token's subject
@@ -22,13 +22,13 @@ LIMIT, DRIFT, ROOM = 4.0, 0.8, 20.0
 #: folds of documents: what a fit says of a document counts where the fit has not seen it
 FOLDS = 2
 #: steps of a fit, tokens of each side in one, and its largest rate
-STEPS, TOKENS, RATE = 400, 512, 3e-3
+STEPS, TOKENS, RATE = 1000, 512, 3e-3
 #: least and largest share of general tokens that a fit leaves alone; what a missed token of the subject counts in others
-LEAST, MOST, MISSED = 0.90, 0.995, 4.0
+LEAST, MOST, MISSED = 0.86, 0.995, 4.0
 
 
 class Side(NamedTuple):
-    """Tokens of one side of a fit: inputs [n, D], document starts [R, T], and the fold [n] of each token."""
+    """Tokens of one side of a fit: inputs [n, D], where a text begins anew [R, T], and the fold [n] of each token."""
 
     x: Tensor
     starts: Tensor
@@ -98,7 +98,7 @@ class DocumentGate(Gate):
 
         The threshold is the one at which four times the share of the subject's tokens that are missed and the share of the
         others that are touched (they, or a token before them in their document, opened the gate) add up to least, at
-        most a tenth of the others being touched. Both shares are of documents that a fit had not seen. One token alone
+        most a seventh of the others being touched. Both shares are of documents that a fit had not seen. One token alone
         never opens the gate: the threshold is no lower than the most that one can say.
         """
         sides = _sides(rows)
@@ -202,7 +202,7 @@ def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
         else:  # one long text: its stretches
             folds = (torch.arange(documents.numel()) * FOLDS // documents.numel()).view(documents.shape)
         x = torch.cat([batch.x.detach().to("cpu", torch.float16).flatten(0, 1) for batch in mine])
-        found.append(Side(x, starts_of(documents), folds.flatten()))
+        found.append(Side(x, torch.cat([batch.starts.cpu() for batch in mine]), folds.flatten()))
     return found[0], found[1]
 
 

@@ -15,11 +15,15 @@ from addenda.core.site import Site
 
 @dataclass(frozen=True)
 class GateRows:
-    """Rows that a gate is fitted to: inputs of its site `x` [R, T, D], document numbers [R, T], and whose text it is."""
+    """Rows that a gate is fitted to: inputs of its site `x` [R, T, D], document numbers [R, T], and whose text it is.
+
+    `starts` [R, T] is True where a text begins anew: with a document, and where the other side had the word before.
+    """
 
     x: Tensor
     documents: Tensor
     subject: bool
+    starts: Tensor
 
 
 class Gate(nn.Module, ABC):
