@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import addenda
 from addenda.core.context_gate import PRIOR, ContextGate
 from addenda.core.gate import starts_of
 from addenda.core.site import Seam, Site
-from addenda.writing.gate_fit import fit_from_plan
+from addenda.writing.gate_fit import TURN, fit_from_plan, turns_of
 from addenda.writing.plan import make_plan
 from addenda.writing.settings import settings_from
 from pico import ARCHS, pico, pico_tokenizer
@@ -111,3 +112,16 @@ def test_training_fits_a_fresh_gate_and_no_other(make_base: Callable[..., addend
     other: Any = base.new("b", addenda.NeutralResidues(width=8, gate="context", read_at=1)).gate
     addenda.train(base, "b", lr=1e-9, **{**given, "replay": None})
     assert (other.prior.item(), other.bias.item()) == (0.0, pytest.approx(1.0))
+
+
+def test_turns_have_every_token_of_both_sides_once_and_last_as_long_as_they_may() -> None:
+    turn = turns_of(torch.Size((40, 512)), torch.Generator().manual_seed(0))
+    assert turn.shape == (40, 512)
+    assert set(turn[:, 0].tolist()) == {True, False}
+    lengths: list[int] = []
+    for row in turn:
+        ends = row.int().diff().nonzero().flatten().tolist()
+        lengths += [b - a for a, b in itertools.pairwise([-1, *ends])]
+    assert min(lengths) >= TURN[0]
+    assert max(lengths) < TURN[1]
+    assert sum(length < 32 for length in lengths) > len(lengths) / 5

@@ -39,6 +39,7 @@ class ContextGate(Gate):
     """
 
     taught: ClassVar[bool] = True
+    turns: ClassVar[bool] = False
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

@@ -47,6 +47,7 @@ class DocumentGate(Gate):
     """
 
     taught: ClassVar[bool] = False
+    turns: ClassVar[bool] = True
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

@@ -35,6 +35,8 @@ class Gate(nn.Module, ABC):
 
     #: whether the gate penalty goes on teaching it while the module learns; else it stays as it was fitted
     taught: ClassVar[bool]
+    #: whether half of what it is fitted to has both sides by turns in one text
+    turns: ClassVar[bool]
     threshold: Tensor
 
     def __init__(self, site: Site) -> None:

@@ -56,9 +56,9 @@ def fit_gate(
 ) -> None:
     """Fit a module's gate to rows of its subject and rows of other text, on the bare base's activations.
 
-    What the gate reads lies below everything that the module changes, so nothing that is learned later moves it. Half of
-    the rows are read alone, half with both sides by turns in one text: after a change of subject attention still mixes
-    in what was before, and a gate that never met that took three to ten times as long to open.
+    What the gate reads lies below everything that the module changes, so nothing that is learned later moves it. Where
+    the gate wants turns, half of the rows have both sides by turns in one text: after a change of subject attention
+    still mixes in what was before, and a document gate that never met that took three to ten times as long to open.
 
     Args:
         base: with the module plugged.
@@ -98,10 +98,10 @@ def fit_gate(
         yield GateRows(torch.where(here, second, first), theirs.documents, False, changed | starts_of(theirs.documents))
 
     def read() -> Iterator[GateRows]:
-        """Every other batch of rows alone, the others by turns."""
+        """Batches of rows alone; every other one by turns, where the gate wants that."""
         parts = (_parts(stream, rows, context) for stream in (subject, others))
         for number, (mine, theirs) in enumerate(zip_longest(*parts)):
-            if number % 2 and mine is not None and theirs is not None and mine.ids.shape == theirs.ids.shape:
+            if gate.turns and number % 2 and mine and theirs and mine.ids.shape == theirs.ids.shape:
                 yield from by_turns(mine, theirs)
             else:
                 yield from alone(mine, True)
