@@ -13,7 +13,7 @@ from torch import Tensor
 
 from addenda.core.gate import GateRows, starts_of
 from addenda.progress import tick
-from addenda.scoring import opener_of
+from addenda.scoring import cast, opener_of
 from addenda.writing.packing import Feed, Row
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def fit_from_plan(base: Base, plan: Plan, name: str) -> None:
     assert mixture.replay is not None
     feeds = mixture.corpora[name], mixture.replay
     subject, others = (islice(rows_of(feed), wanted) for feed in feeds)
-    fit_gate(base, name, subject, others, rows=plan.rows, context=plan.context, seed=plan.seed)
+    fit_gate(
+        base, name, subject, others, rows=plan.rows, context=plan.context, seed=plan.seed, precision=plan.settings.precision
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -53,6 +55,7 @@ def fit_gate(
     rows: int,
     context: int = 0,
     seed: int = 0,
+    precision: str = "fp32",
 ) -> None:
     """Fit a module's gate to rows of its subject and rows of other text, on the bare base's activations.
 
@@ -68,6 +71,7 @@ def fit_gate(
         rows: read at a time.
         context: tokens at the beginning of each row that are for a teacher alone.
         seed: of the fit.
+        precision: that is read in, `fp32` or `bf16`.
     """
     gate = base.modules[name].gate
     assert gate is not None
@@ -77,7 +81,8 @@ def fit_gate(
 
     def inputs(ids: Tensor) -> Tensor:
         tick(ids.numel())
-        return base.reader.entries([site], ids.to(base.device))[site.key]
+        with cast(base.device, precision):
+            return base.reader.entries([site], ids.to(base.device))[site.key]
 
     def alone(part: Part | None, mine: bool) -> Iterator[GateRows]:
         """Rows as they are; a text may begin with the opener or not, so every other one does."""

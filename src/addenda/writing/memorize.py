@@ -227,10 +227,10 @@ def _start(base: Base, run: MemoryRun) -> None:
             if module.gate.taught:
                 module.gate.begin()
             else:
-                _fit_gate(base, name, reading, replay, run.settings.seed)
+                _fit_gate(base, name, reading, replay, run.settings)
 
 
-def _fit_gate(base: Base, name: str, reading: Reading, replay: Feed, seed: int) -> None:
+def _fit_gate(base: Base, name: str, reading: Reading, replay: Feed, settings: MemorySettings) -> None:
     """Fit a gate that is not taught along the way to the beginning of the text, and as much replay."""
     rows = -(-START_TOKENS // GATE_LENGTH)
     beginning = _beginning(reading)
@@ -238,8 +238,9 @@ def _fit_gate(base: Base, name: str, reading: Reading, replay: Feed, seed: int) 
     cut = [beginning[at : at + length] for at in range(0, len(beginning) - length + 1, length)]
     subject = (Row(ids, np.ones(length, np.uint8), np.ones(length, np.int32)) for ids in cut)
     again = replay.stream
-    others = Feed(Stream(again.source, again.encoder, length=length, seed=seed, code=REPLAY))
-    fit_gate(base, name, subject, islice(rows_of(others), rows), rows=8, seed=seed)
+    feed = Feed(Stream(again.source, again.encoder, length=length, seed=settings.seed, code=REPLAY))
+    others = islice(rows_of(feed), rows)
+    fit_gate(base, name, subject, others, rows=8, seed=settings.seed, precision=settings.precision)
 
 
 def _beginning(reading: Reading) -> np.ndarray:

@@ -16,9 +16,9 @@ from addenda.writing.memory_run import MemoryRun
 from addenda.writing.packing import Row
 from addenda.writing.reading import Chunk
 
-#: tokens of the first, short pass, which also warms up
+#: tokens of the first, short passes, one of which warms up
 FIRST = 32
-#: seconds that the second pass may take
+#: seconds that the last pass may take
 SECONDS = 3.0
 
 
@@ -33,6 +33,7 @@ def pace_of(run: Run) -> float | None:
         return None
     plan = run.plan
     with _unchanged(run):
+        _seconds(run, 1, min(FIRST, plan.length))  # the first of all prepares much
         first = _seconds(run, 1, min(FIRST, plan.length))
         affordable = SECONDS / first * FIRST / len(plan.names)
         length = max(min(FIRST, plan.length), min(plan.length, int(affordable)))
