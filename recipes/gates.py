@@ -3,6 +3,7 @@
     python -m recipes.gates --dry-run                         # the cells that have no record yet
     python -m recipes.gates                                   # makes them, then the tables of docs/results/gates.md
     python -m recipes.gates --tokens 2000000 --ways document small-start lora   # which start; hours: see `make long`
+    python -m recipes.gates --base smollm2 --tokens 20000 --ways document --seeds 0  # the same on a real model
     python -m recipes.gates --report                          # the tables of the records there are
 
 On `tiny`, French novels or PubMed as the subject, the shipped general sample as replay. Each cell is one way, subject and
@@ -62,6 +63,7 @@ class Cell:
     subject: str
     seed: int
     tokens: int
+    where: str = "tiny"
 
     @property
     def id(self) -> str:
@@ -83,7 +85,7 @@ def general(name: str) -> list[str]:
 
 def make(cell: Cell, folder: Path) -> str:
     """Train, measure, write the record."""
-    base = load()
+    base = load(cell.where)
     options = WAYS[cell.way]
     kind: Any = addenda.NeutralResidues(extra=SIZE, **(options or {}))
     module = base.new("m", kind, seed=cell.seed)
@@ -180,11 +182,13 @@ def _beginning(base: Base, texts: Sequence[str], first: int, tokens: int) -> tor
 def report(records: list[dict[str, Any]]) -> str:
     """The tables, one for each subject and number of tokens."""
     parts = []
-    for tokens in sorted({record["run"]["tokens"] for record in records}):
+    for where, tokens in sorted({(r["run"]["where"], r["run"]["tokens"]) for r in records}, reverse=True):
         for name in SUBJECTS:
-            mine = [r for r in records if (r["run"]["subject"], r["run"]["tokens"]) == (name, tokens)]
+            mine = [
+                r for r in records if [r["run"][key] for key in ("where", "subject", "tokens")] == [where, name, tokens]
+            ]
             if mine:
-                parts.append(f"### {name}, {tokens:,} tokens\n\n" + _table(mine, name))
+                parts.append(f"### {name} into {where}, {tokens:,} tokens\n\n" + _table(mine, name))
     devices = sorted({record["device"] for record in records})
     return "\n\n".join([*parts, f"Computed on {'; '.join(devices)}."]) + "\n" if parts else ""
 
@@ -247,13 +251,17 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=SUBJECTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tokens", type=int, default=100_000)
+    parser.add_argument("--base", default="tiny", help="a name, a folder, or a hub id")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--dry-run", action="store_true", help="list the cells that have no record yet")
     parser.add_argument("--report", action="store_true", help="train nothing")
     given = parser.parse_args(words)
     FOLDER.mkdir(parents=True, exist_ok=True)
     cells = [
-        Cell(way, name, seed, given.tokens) for seed in given.seeds for name in given.subjects for way in given.ways
+        Cell(way, name, seed, given.tokens, given.base)
+        for seed in given.seeds
+        for name in given.subjects
+        for way in given.ways
     ]
     left = pending(cells, FOLDER)
     for cell, _ in left:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -49,7 +50,7 @@ def device() -> str:
 
 
 def in_processes(work: Callable[..., str], tasks: Sequence[tuple[Any, ...]], workers: int) -> None:
-    """Call `work(*task)` for every task, `workers` at a time, each in a process with its share of the cores.
+    """Call `work(*task)` for every task, `workers` at a time, each in a process with its share of the cores (or OMP_NUM_THREADS).
 
     Raises:
         AddendaError: some failed, once all others are made; each is told.
@@ -57,7 +58,7 @@ def in_processes(work: Callable[..., str], tasks: Sequence[tuple[Any, ...]], wor
     if not tasks:
         return
     failed = 0
-    threads = max(1, multiprocessing.cpu_count() // workers)
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, multiprocessing.cpu_count() // workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool:
         waiting = {pool.submit(work, *task): task[0] for task in tasks}
