@@ -107,10 +107,7 @@ def three_settings(
             prompts = [with_passages(context[setting](fact), fact.prompt) for fact in asked]
             options = [(prompt, (fact.answer, *fact.others)) for prompt, fact in zip(prompts, asked, strict=True)]
             answers[setting] = all_likelihoods(base, options, batch_tokens=batch_tokens)
-    right = {
-        name: np.array([first_wins([o.mean for o in each]) for each in likelihoods])
-        for name, likelihoods in answers.items()
-    }
+    right = {name: np.array([first_wins([o.mean for o in each]) for each in lists]) for name, lists in answers.items()}
     picked = [max(each, key=lambda option: option.mean).text for each in answers["offline"]]
     people = [fact.subject for fact in asked]
     shares, changes = {name: of_mean(values, people, SHARE) for name, values in right.items()}, _changes(right, people)
