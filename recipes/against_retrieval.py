@@ -57,31 +57,38 @@ def asked() -> dict[str, Interval]:
     return three_settings(load("tiny"), facts_of(f"people-{PEOPLE}"), questions=QUESTIONS).shares
 
 
-def page(found: Comparison, shares: dict[str, Interval], told: str) -> str:
+def page(comparison: Comparison, shares: dict[str, Interval], told: str) -> str:
     """The two tables as Markdown."""
     lines = [
         "### Held-out medical articles", "",
         "| method | learned, nats | forgotten, nats | parameters | tokens read ahead | prefill | decode |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
-    for row in found.rows[1:]:
-        costs = " | ".join(f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in (row.prefill, row.decode))
+    for row in comparison.rows[1:]:
+        costs = " | ".join(f"{cost.value:.2f} [{cost.low:.2f}, {cost.high:.2f}]" for cost in (row.prefill, row.decode))
         sizes = f"{f'{row.parameters:,}' if row.parameters else '-'} | {row.extra_tokens or '-'}"
         lines.append(f"| {row.method} | {_told(row.learned)} | {_told(row.forgotten)} | {sizes} | {costs} |")
-    lines += ["", _run(found), *found.remarks, "", f"### Facts of {PEOPLE} people, asked of the bare base", ""]
+    lines += [
+        "",
+        _run(comparison),
+        *comparison.remarks,
+        "",
+        f"### Facts of {PEOPLE} people, asked of the bare base",
+        "",
+    ]
     lines += ["| in the window | true answer chosen of ten |", "| --- | --- |"]
     lines += [f"| {window} | {_told(shares[name])} |" for name, window in WINDOW.items()]
     lines += ["", f"{QUESTIONS} questions; guessing gets 0.100. Intervals over people. {told}"]
     return "\n".join(lines) + "\n"
 
 
-def _run(found: Comparison) -> str:
-    said = f"{found.facts['tokens']}; learning is measured on {found.facts['learning measured on']}"
+def _run(comparison: Comparison) -> str:
+    said = f"{comparison.facts['tokens']}; learning is measured on {comparison.facts['learning measured on']}"
     return f"{said}. Intervals over documents; those of times, over the bare base's, over timed pairs."
 
 
-def _told(one: Interval) -> str:
-    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+def _told(interval: Interval) -> str:
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def main() -> None:
@@ -94,13 +101,17 @@ def main() -> None:
     )
     parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="table, picture and record")
     given = parser.parse_args()
-    found, shares, told = compared(given.tokens, given.seeds, given.out), asked(), f"Computed on: {device()}."
+    comparison, shares, told = compared(given.tokens, given.seeds, given.out), asked(), f"Computed on: {device()}."
     given.docs.mkdir(parents=True, exist_ok=True)
     write_record(
         given.docs / "retrieval.json",
-        {"comparison": found.as_dict(), "shares": {name: one.as_dict() for name, one in shares.items()}, "told": told},
+        {
+            "comparison": comparison.as_dict(),
+            "shares": {name: interval.as_dict() for name, interval in shares.items()},
+            "told": told,
+        },
     )
-    text = page(found, shares, told)
+    text = page(comparison, shares, told)
     write_tables(given.docs / "retrieval.md", text)
     for ending in ("svg", "png"):
         shutil.copyfile(given.out / f"cost.{ending}", given.docs / f"retrieval.{ending}")

@@ -197,12 +197,12 @@ def plan(study: Study, options: argparse.Namespace) -> dict[str, Any]:
 
 def _where(source: Source, given: str | None) -> str:
     try:
-        found = source.find(given)
+        place = source.find(given)
     except DataError as error:
         return f"missing: {error}"
-    if isinstance(found, Files):
-        return str(found)
-    return f"{found} (given)" if given is not None else f"{found} (on the hub, not looked at)"
+    if isinstance(place, Files):
+        return str(place)
+    return f"{place} (given)" if given is not None else f"{place} (on the hub, not looked at)"
 
 
 def memory(study: Study, anatomy: Anatomy, config: Any, size: int, dtype: str) -> dict[str, float]:
@@ -218,13 +218,13 @@ def memory(study: Study, anatomy: Anatomy, config: Any, size: int, dtype: str) -
     inside = tokens * (10 * width + 3 * ffn + 3 * size / (3 * width * anatomy.layers)) * 2
     layers = anatomy.layers
     kept = tokens * width * 2 * layers + inside if study.settings.get("gradient_checkpointing") else inside * layers
-    found = {
+    parts = {
         "base": anatomy.parameters * number / gib,
         "module": size * 16 / gib,
         "activations": kept / gib,
         "logits": 2 * 2**23 * 4 / gib,
     }
-    return {name: round(value, 3) for name, value in {**found, "total": sum(found.values())}.items()}
+    return {name: round(value, 3) for name, value in {**parts, "total": sum(parts.values())}.items()}
 
 
 def show(resolved: dict[str, Any]) -> None:

@@ -103,12 +103,12 @@ def report(records: Records, folder: Path) -> str:
 
 def along(records: Records, *, weights: bool = False) -> list[dict[str, Any]]:
     """The points of some runs that are scored on the same tokens: along training, under thresholds, at weights below 1."""
-    found = []
+    points = []
     for record in records:
-        found += [p for p in record["points"] if p["origin"] != "end"]
-        found += [p for p in record.get("thresholds", ()) if p["length"] == LENGTH]
-        found += record.get("weights", ()) if weights else ()
-    return found
+        points += [p for p in record["points"] if p["origin"] != "end"]
+        points += [p for p in record.get("thresholds", ()) if p["length"] == LENGTH]
+        points += record.get("weights", ()) if weights else ()
+    return points
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def _ends(runs: Records) -> list[str]:
         "| method | settings | lr | tokens | seeds | gain, nats | forgotten, nats | general left bit-equal | parameters | in |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (_, method, lr, told, tokens), group in sorted(groups.items(), key=lambda one: (*one[0][:3], one[0][4])):
+    for (_, method, lr, told, tokens), group in sorted(groups.items(), key=lambda item: (*item[0][:3], item[0][4])):
         ends = [next(p for p in record["points"] if p["origin"] == "end") for record in group]
         gain, lost = (over([end[key][0] for end in ends]) for key in ("gain", "forgetting"))
         shares = [record["alone"]["share"] for record in group if "alone" in record]
@@ -145,10 +145,12 @@ def _ratios(by_seed: BySeed) -> list[str]:
     ]
     for weights, told in ((False, "1"), (True, "1 and below")):
         for ours, theirs in PAIRS:
-            kept = [one for one in _by_seed(by_seed.get(ours, {}), by_seed.get(theirs, {}), weights) if one is not None]
+            kept = [
+                case for case in _by_seed(by_seed.get(ours, {}), by_seed.get(theirs, {}), weights) if case is not None
+            ]
             if kept:
-                ratios, worst = [one[0] for one in kept], max(one[1] for one in kept)
-                reach = f"{np.mean([one[2] for one in kept]):.2f} to {np.mean([one[3] for one in kept]):.2f}"
+                ratios, worst = [case[0] for case in kept], max(case[1] for case in kept)
+                reach = f"{np.mean([case[2] for case in kept]):.2f} to {np.mean([case[3] for case in kept]):.2f}"
                 each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
                 both = " / ".join(computed_in([r for rs in by_seed[m].values() for r in rs]) for m in (ours, theirs))
                 lines.append(
@@ -162,27 +164,27 @@ def _by_seed(
 ) -> Iterator[tuple[float, float, float, float] | None]:
     """Comparisons seed by seed; at weights below one only where modules of both methods were tried at them."""
     for seed in sorted(ours.keys() & theirs.keys()):
-        if not weights or all(any("weights" in record for record in one[seed]) for one in (ours, theirs)):
-            mine, other = (envelope(along(one[seed], weights=weights)) for one in (ours, theirs))
+        if not weights or all(any("weights" in record for record in side[seed]) for side in (ours, theirs)):
+            mine, other = (envelope(along(side[seed], weights=weights)) for side in (ours, theirs))
             yield at_equal_gain(mine, other)
 
 
 def _thresholds(runs: Records) -> list[str]:
     groups: dict[tuple[str, float, int], Records] = defaultdict(list)
     for record in runs:
-        for one in record.get("thresholds", ()):
-            groups[_name(record["run"]), one["at"], one["length"]].append(one)
+        for point in record.get("thresholds", ()):
+            groups[_name(record["run"]), point["at"], point["length"]].append(point)
     if not groups:
         return []
     lines = [
         "| method | share asked for | document length | share left bit-equal | gain, nats | forgotten, nats | seeds |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (method, share, length), found in sorted(groups.items()):
-        gain, lost = (over([one[key][0] for one in found], 4) for key in ("gain", "forgetting"))
-        alone = f"{np.mean([one['alone'] for one in found]):.1%}"
+    for (method, share, length), group in sorted(groups.items()):
+        gain, lost = (over([point[key][0] for point in group], 4) for key in ("gain", "forgetting"))
+        alone = f"{np.mean([point['alone'] for point in group]):.1%}"
         asked = f"{share:.0%}" if share else "as trained"
-        lines.append(f"| {method} | {asked} | {length} | {alone} | {gain} | {lost} | {len(found)} |")
+        lines.append(f"| {method} | {asked} | {length} | {alone} | {gain} | {lost} | {len(group)} |")
     return lines
 
 
@@ -223,9 +225,9 @@ def _precisions(records: Records) -> list[str]:
     for record in records:
         other = sweeps.get(same(record["run"])) if record["run"]["part"] == "precision" else None
         if other is not None and (computed_in([other]), computed_in([record])) == ("bf16", "fp32"):
-            pair = [next(p for p in one["points"] if p["origin"] == "end") for one in (other, record)]
-            found = " | ".join(_with_interval(end[key]) for key in ("gain", "forgetting") for end in pair)
-            lines.append(f"| {record['run']['method']} | {record['run']['lr']:g} | {found} |")
+            pair = [next(p for p in r["points"] if p["origin"] == "end") for r in (other, record)]
+            cells = " | ".join(_with_interval(end[key]) for key in ("gain", "forgetting") for end in pair)
+            lines.append(f"| {record['run']['method']} | {record['run']['lr']:g} | {cells} |")
     return lines if len(lines) > 2 else []
 
 
@@ -275,7 +277,7 @@ def _draw(by_seed: BySeed, folder: Path) -> None:
 
     figure, panels = plt.subplots(1, 2, figsize=(12.5, 5.2), sharey=True, constrained_layout=True)
     for axes, weights in zip(panels, (False, True), strict=True):
-        for method, seeds in sorted(by_seed.items(), key=lambda one: list(COLOURS).index(one[0])):
+        for method, seeds in sorted(by_seed.items(), key=lambda item: list(COLOURS).index(item[0])):
             for number, records in enumerate(seeds.values()):
                 if weights and not any("weights" in record for record in records):
                     continue
@@ -310,10 +312,10 @@ def _draw_thresholds(by_seed: BySeed, folder: Path) -> None:
     for axes, length in zip(np.atleast_1d(panels), lengths, strict=True):
         named: set[str] = set()
         for record in (record for method in methods for records in by_seed[method].values() for record in records):
-            found = [t for t in record.get("thresholds", ()) if t["length"] == length]
-            if found:
+            points = [t for t in record.get("thresholds", ()) if t["length"] == length]
+            if points:
                 name, run = _name(record["run"]), record["run"]
-                x, y = [t["alone"] for t in found], [t["gain"][0] for t in found]
+                x, y = [t["alone"] for t in points], [t["gain"][0] for t in points]
                 style = "o-" if run["part"] == "study" else "o:"
                 axes.plot(
                     x, y, style, ms=3, lw=1.3, color=COLOURS[run["method"]], label=None if name in named else name

@@ -27,8 +27,8 @@ class FullFinetuning:
         def after(step: int, steps: int) -> None:
             if step == steps or step % max(1, steps // points) == 0:
                 on = scores(self.base, self.texts, tokens=tokens_scored, length=self.length)
-                found = point("training", step * self.rows * self.length, bare, on)
-                self.training.kept["points"] = [*self.training.kept.get("points", []), found]
+                scored = point("training", step * self.rows * self.length, bare, on)
+                self.training.kept["points"] = [*self.training.kept.get("points", []), scored]
 
         self.training.run(tokens, after)
         return self.training.kept.get("points", [])

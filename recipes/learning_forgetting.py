@@ -192,9 +192,9 @@ def _along(report: addenda.TrainReport) -> Iterator[dict[str, Any]]:
     """Points at each validation of a run."""
     for entry in report.history:
         if "validation" in entry:
-            found = entry["validation"]["m"]
+            changes = entry["validation"]["m"]
             gain, lost = (
-                [found[on][key] for key in ("value", "low", "high")] for on in ("medical", "forgetting-general")
+                [changes[on][key] for key in ("value", "low", "high")] for on in ("medical", "forgetting-general")
             )
             yield {"origin": "training", "at": entry["step"] * ROWS * LENGTH, "gain": gain, "forgetting": lost}
 
@@ -210,22 +210,22 @@ def calibrated(run: Run, texts: Texts, out: Path, records: Path) -> None:
     base = load(attn_implementation="eager")
     base.plug(out / run.id, name="m")
     bare = {length: _bare(base, texts, ALONG, length) for length in DOCUMENTS}
-    found: list[dict[str, Any]] = []
+    points: list[dict[str, Any]] = []
     before: dict[str, float] = {}
     for share in (None, *SHARES):
         if share is not None:
             now = addenda.calibrate(base, "m", texts.calibration, share=share, tokens=SHARE_TOKENS).thresholds
             if now == before:  # that share was left alone already
-                found += [{**one, "at": share} for one in found[-len(DOCUMENTS) :]]
+                points += [{**scored, "at": share} for scored in points[-len(DOCUMENTS) :]]
                 continue
             before = now
         alone = addenda.neutral_share(base, "m", texts.general_valid, lengths=DOCUMENTS, tokens=SHARE_TOKENS)
         with base.using("m"):
             for length in DOCUMENTS:
                 on = scores(base, texts, tokens=ALONG, length=length)
-                one = point("threshold", share or 0.0, bare[length], on)
-                found.append({**one, "length": length, "alone": alone.by_length[length]})
-    write_record(path, record | {"thresholds": found})
+                scored = point("threshold", share or 0.0, bare[length], on)
+                points.append({**scored, "length": length, "alone": alone.by_length[length]})
+    write_record(path, record | {"thresholds": points})
 
 
 def weighted(run: Run, texts: Texts, out: Path, records: Path) -> None:
@@ -234,11 +234,11 @@ def weighted(run: Run, texts: Texts, out: Path, records: Path) -> None:
     base = load(attn_implementation="eager")
     base.plug(out / run.id, name="m")
     bare = _bare(base, texts, ALONG, LENGTH)
-    found = []
+    points = []
     for weight in WEIGHTS:
         with base.using(m=weight):
-            found.append(point("weight", weight, bare, scores(base, texts, tokens=ALONG, length=LENGTH)))
-    write_record(path, json.loads(path.read_text()) | {"weights": found})
+            points.append(point("weight", weight, bare, scores(base, texts, tokens=ALONG, length=LENGTH)))
+    write_record(path, json.loads(path.read_text()) | {"weights": points})
 
 
 def gated(run: Run) -> bool:

@@ -55,10 +55,10 @@ def text_of(book: str) -> str:
         AddendaError: it is not there.
     """
     data = data_folder() / "long_books"
-    found = sorted(data.glob(f"{book}*.txt.gz"))
-    if not found:
+    paths = sorted(data.glob(f"{book}*.txt.gz"))
+    if not paths:
         raise addenda.AddendaError(f"no book '{book}' in {data}; ADDENDA_DATA names the folder of the data")
-    with gzip.open(found[0], "rt", encoding="utf-8") as lines:
+    with gzip.open(paths[0], "rt", encoding="utf-8") as lines:
         return lines.read()
 
 
@@ -122,7 +122,7 @@ def read(run: Run, where: str = "tiny") -> dict[str, Any]:
     """Read the book and measure: the record of a run."""
     base, text = base_of(where), stretch(run.book, run.tokens, run.seed)
     bare, bare_seconds = plain(run.book, run.tokens, run.seed, WINDOW, where)
-    found: dict[str, Any] = {"parameters": 0, "forgetting": 0.0}
+    result: dict[str, Any] = {"parameters": 0, "forgetting": 0.0}
     if run.kind:
         general = held_out(where)
         try:
@@ -135,8 +135,8 @@ def read(run: Run, where: str = "tiny") -> dict[str, Any]:
             if "m" in base.modules:
                 base.unplug("m")
         curve = report.texts["m"].curve
-        found = {"parameters": report.parameters["m"], "forgetting": lost.nats}
-        found["forgetting_interval"] = [lost.low, lost.high]
+        result = {"parameters": report.parameters["m"], "forgetting": lost.nats}
+        result["forgetting_interval"] = [lost.low, lost.high]
     else:
         curve, seconds = plain(run.book, run.tokens, run.seed, run.window, where)
     losses = [(curve.between(*part)[0], bare.between(*part)[0]) for part in PARTS]
@@ -145,7 +145,7 @@ def read(run: Run, where: str = "tiny") -> dict[str, Any]:
         "gain": losses[-1][1] - losses[-1][0],
         "losses": [{"from": a, "to": b, "nats": n, "bare": m} for (a, b), (n, m) in zip(PARTS, losses, strict=True)],
         "by_position": [curve.between(n / PIECES, (n + 1) / PIECES)[0] for n in range(PIECES)],
-        **found,
+        **result,
         "tokens": int(curve.totals()[0]),
         # of a GPU, which other runs share, CPU time says nothing
         "time": seconds / bare_seconds if place().type == "cpu" else None,

@@ -49,13 +49,24 @@ def sweep(tokens: int) -> Iterator[Run]:
 def study(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[str]) -> list[Run]:
     """Each method at the setting that gained most in the sweep, on every book and seed."""
     best: dict[str, dict[str, Any]] = {}
-    for one in records:
-        if one["run"]["part"] == "sweep":
-            best[one["run"]["method"]] = max(one, best.get(one["run"]["method"], one), key=lambda r: r["gain"])
+    for record in records:
+        if record["run"]["part"] == "sweep":
+            best[record["run"]["method"]] = max(
+                record, best.get(record["run"]["method"], record), key=lambda r: r["gain"]
+            )
     return [
-        Run("study", method, book, one["run"]["kind"], one["run"]["options"], one["run"]["settings"], tokens, seed)
+        Run(
+            "study",
+            method,
+            book,
+            record["run"]["kind"],
+            record["run"]["options"],
+            record["run"]["settings"],
+            tokens,
+            seed,
+        )
         for seed, book in product(seeds, books)
-        for method, one in best.items()
+        for method, record in best.items()
     ]
 
 
@@ -77,18 +88,18 @@ def report(records: Records) -> str:
 def _against_published(records: Records) -> list[str]:
     """What each compression gains over the published one of its width, case by case."""
     cases: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
-    for one in records:
-        if one["run"]["part"] == "study":
-            cases[one["run"]["book"], one["run"]["seed"]][one["run"]["method"]] = one["gain"]
+    for record in records:
+        if record["run"]["part"] == "study":
+            cases[record["run"]["book"], record["run"]["seed"]][record["run"]["method"]] = record["gain"]
     lines = [
         "| compression | gain less that of the published one, nats [95% interval] | cases |",
         "| --- | --- | --- |",
     ]
-    for how, rank in product([one for one in get_args(Compression) if one != PUBLISHED], RANKS):
+    for how, rank in product([way for way in get_args(Compression) if way != PUBLISHED], RANKS):
         ours, theirs = f"{how}, rank {rank}", f"{PUBLISHED}, rank {rank}"
-        found = [case[ours] - case[theirs] for case in cases.values() if ours in case and theirs in case]
-        if found:
-            lines.append(f"| {ours} | {with_t_interval(found, 3, -math.inf)} | {len(found)} |")
+        gains = [case[ours] - case[theirs] for case in cases.values() if ours in case and theirs in case]
+        if gains:
+            lines.append(f"| {ours} | {with_t_interval(gains, 3, -math.inf)} | {len(gains)} |")
     return lines if len(lines) > 2 else []
 
 

@@ -83,7 +83,7 @@ def conversations() -> dict[str, dict[str, Any]]:
     if not path.exists():
         raise addenda.AddendaError(f"no '{path}'; ADDENDA_DATA names the folder of the data")
     with gzip.open(path, "rt", encoding="utf-8") as file:
-        return {one["sample_id"]: one for one in json.load(file)}
+        return {sample["sample_id"]: sample for sample in json.load(file)}
 
 
 def text_of(sample: dict[str, Any]) -> str:
@@ -104,15 +104,15 @@ def questions_of(sample: dict[str, Any], most: int) -> list[Question]:
     Raises:
         AddendaError: the conversation has fewer than ten different answers.
     """
-    asked = [one for one in sample["qa"] if one.get("category") in CATEGORIES and "answer" in one]
+    asked = [item for item in sample["qa"] if item.get("category") in CATEGORIES and "answer" in item]
     by_category: dict[int, list[str]] = {}
-    for one in asked:
-        by_category.setdefault(one["category"], []).append(str(one["answer"]))
-    every = sorted({str(one["answer"]) for one in asked})
-    found: list[Question] = []
-    for one in asked:
-        answer, draw = str(one["answer"]), random.Random(f"{sample['sample_id']} {one['question']}")
-        alike = sorted({a for a in by_category[one["category"]] if a.lower() != answer.lower()})
+    for item in asked:
+        by_category.setdefault(item["category"], []).append(str(item["answer"]))
+    every = sorted({str(item["answer"]) for item in asked})
+    questions: list[Question] = []
+    for item in asked:
+        answer, draw = str(item["answer"]), random.Random(f"{sample['sample_id']} {item['question']}")
+        alike = sorted({a for a in by_category[item["category"]] if a.lower() != answer.lower()})
         spare = [a for a in every if a.lower() != answer.lower() and a not in alike]
         others = draw.sample(alike, min(OPTIONS - 1, len(alike)))
         if len(others) + len(spare) < OPTIONS - 1:
@@ -120,22 +120,22 @@ def questions_of(sample: dict[str, Any], most: int) -> list[Question]:
                 f"'{sample['sample_id']}' has fewer than {OPTIONS} different answers to choose among"
             )
         others += draw.sample(spare, OPTIONS - 1 - len(others))
-        found.append(Question(one["question"], answer, tuple(others), one["category"]))
-    step = max(1.0, len(found) / most)
-    return [found[int(n * step)] for n in range(min(most, len(found)))]
+        questions.append(Question(item["question"], answer, tuple(others), item["category"]))
+    step = max(1.0, len(questions) / most)
+    return [questions[int(n * step)] for n in range(min(most, len(questions)))]
 
 
 def ask(base: addenda.Base, questions: Iterable[Question], selection: dict[str, float]) -> list[dict[str, Any]]:
     """For each question: whether the true answer was found likeliest, by nats and by nats per token, and the F1."""
     asked = list(questions)
     with base.using(selection):
-        options = all_likelihoods(base, [(one.prompt, (one.answer, *one.others)) for one in asked])
-        answers = written(base, [one.prompt for one in asked], tokens=ANSWER)
+        options = all_likelihoods(base, [(question.prompt, (question.answer, *question.others)) for question in asked])
+        answers = written(base, [question.prompt for question in asked], tokens=ANSWER)
     return [
         {
             "category": question.category,
-            "chosen": first_wins([one.nats for one in each]),
-            "chosen_by_mean": first_wins([one.mean for one in each]),
+            "chosen": first_wins([option.nats for option in each]),
+            "chosen_by_mean": first_wins([option.mean for option in each]),
             "f1": f1(answer, question.answer),
         }
         for question, each, answer in zip(asked, options, answers, strict=True)
@@ -163,10 +163,10 @@ def plan(sweep: list[dict[str, Any]], names: Iterable[str], seeds: Iterable[int]
     """Every method at the setting that gained most in the sweep, on every conversation."""
     runs = [Run(NOBODY, name, questions=questions) for name in names]
     for method in grids():
-        mine = [one for one in sweep if one["run"]["part"] == "sweep" and one["run"]["method"] == method]
+        mine = [record for record in sweep if record["run"]["part"] == "sweep" and record["run"]["method"] == method]
         if not mine:
             continue
-        best = max(mine, key=lambda one: one["gain"])["run"]
+        best = max(mine, key=lambda record: record["gain"])["run"]
         runs += [
             Run(method, name, best["kind"], best["options"], best["settings"], questions, seed)
             for seed in seeds
@@ -177,7 +177,7 @@ def plan(sweep: list[dict[str, Any]], names: Iterable[str], seeds: Iterable[int]
 
 def report(records: list[dict[str, Any]]) -> str:
     """The table as Markdown: each measure, and its difference from no memory on the same questions, with 95% intervals."""
-    bare = {_asked(one): one["answers"] for one in records if one["run"]["method"] == NOBODY}
+    bare = {_asked(record): record["answers"] for record in records if record["run"]["method"] == NOBODY}
     lines = [
         "| method | runs | answers | chosen (chance 10%) | more than without | by nats per token | more | F1 | more |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -205,7 +205,7 @@ def _asked(record: dict[str, Any]) -> tuple[str, int]:
 
 
 def _column(answers: list[dict[str, Any]], key: str) -> np.ndarray:
-    return np.array([one[key] for one in answers], float)
+    return np.array([answer[key] for answer in answers], float)
 
 
 def _difference(deltas: list[np.ndarray]) -> str:
@@ -214,7 +214,7 @@ def _difference(deltas: list[np.ndarray]) -> str:
     means = []
     for _ in range(DRAWS):
         chosen = [deltas[n] for n in draw.integers(len(deltas), size=len(deltas))]
-        means.append(np.concatenate([one[draw.integers(len(one), size=len(one))] for one in chosen]).mean())
+        means.append(np.concatenate([delta[draw.integers(len(delta), size=len(delta))] for delta in chosen]).mean())
     low, high = np.quantile(means, [0.025, 0.975])
     return f"{np.concatenate(deltas).mean():+.1%} [{low:+.1%}, {high:+.1%}]"
 

@@ -23,11 +23,11 @@ ByCase = dict[tuple[str, int], dict[str, Records]]
 
 def report(records: Records, folder: Path) -> str:
     """The tables as Markdown, written with the plots to `folder`."""
-    study = [one for one in records if one["run"]["part"] == "study"]
+    study = [record for record in records if record["run"]["part"] == "study"]
     cases: ByCase = defaultdict(lambda: defaultdict(list))
-    for one in study or records:
-        if one["run"]["method"] in COLOURS:
-            cases[one["run"]["book"], one["run"]["seed"]][one["run"]["method"]].append(one)
+    for record in study or records:
+        if record["run"]["method"] in COLOURS:
+            cases[record["run"]["book"], record["run"]["seed"]][record["run"]["method"]].append(record)
     if not cases:
         return "no runs yet"
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,31 +53,31 @@ def lines_of(head: str, groups: Mapping[tuple[str, ...], Records]) -> list[str]:
         f"| {head} | runs | gain, last quarter | forgotten | parameters | time over plain scoring |",
         "| --- " * (head.count("|") + 6) + "|",
     ]
-    for names, found in groups.items():
-        gain, lost, time = (_over(found, key) for key in ("gain", "forgetting", "time"))
-        lines.append(f"| {' | '.join(names)} | {len(found)} | {gain} | {lost} | {found[0]['parameters']:,} | {time} |")
+    for names, group in groups.items():
+        gain, lost, time = (_over(group, key) for key in ("gain", "forgetting", "time"))
+        lines.append(f"| {' | '.join(names)} | {len(group)} | {gain} | {lost} | {group[0]['parameters']:,} | {time} |")
     return lines if groups else []
 
 
 def _over(records: Records, key: str) -> str:
     """Mean and interval of a figure over the runs that have it: time was measured on CPUs alone."""
-    found = [one[key] for one in records if one[key] is not None]
-    return over(found) if found else "not timed"
+    values = [record[key] for record in records if record[key] is not None]
+    return over(values) if values else "not timed"
 
 
 def settings_table(records: Records, part: str, hidden: Collection[str] = HIDDEN) -> list[str]:
     """One line for each method and setting of a part; `hidden` options are those that its name says, or all share."""
     groups: dict[tuple[str, ...], Records] = defaultdict(list)
-    for one in records:
-        run = one["run"]
+    for record in records:
+        run = record["run"]
         if run["part"] == part:
-            groups[run["method"], told_of(run, hidden)].append(one)
+            groups[run["method"], told_of(run, hidden)].append(record)
     return lines_of(f"{part}: method | settings", dict(sorted(groups.items())))
 
 
 def curve_of(records: Records) -> Curve:
     """The least forgetting at which a method reaches each gain."""
-    return envelope({"gain": [one["gain"]], "forgetting": [one["forgetting"]]} for one in records)
+    return envelope({"gain": [record["gain"]], "forgetting": [record["forgetting"]]} for record in records)
 
 
 def at_equal_forgetting(ours: Curve, theirs: Curve, steps: int = 41) -> float | None:
@@ -103,10 +103,10 @@ def _at_equal_forgetting(cases: ByCase) -> list[str]:
     ]
     for method in COLOURS:
         pairs = [(c[method], c[RIVAL]) for c in cases.values() if method != RIVAL and method in c and RIVAL in c]
-        found = [at_equal_forgetting(curve_of(a), curve_of(b)) for a, b in pairs]
-        kept = [one for one in found if one is not None]
+        ratios = [at_equal_forgetting(curve_of(a), curve_of(b)) for a, b in pairs]
+        kept = [ratio for ratio in ratios if ratio is not None]
         if kept:
-            each = ", ".join(f"{one:.2f}" for one in kept)
+            each = ", ".join(f"{ratio:.2f}" for ratio in kept)
             lines.append(f"| {method} | {RIVAL} | {with_t_interval(kept)} | {each} |")
     return lines if len(lines) > 2 else []
 
@@ -119,18 +119,18 @@ def _best(cases: ByCase) -> list[str]:
     ]
 
     def top(records: Records) -> dict[str, Any]:
-        return max(records, key=lambda one: one["gain"])
+        return max(records, key=lambda record: record["gain"])
 
     for method in COLOURS:
         pairs = [
             (top(c[method]), top(c[RIVAL])) for c in cases.values() if method != RIVAL and method in c and RIVAL in c
         ]
         if pairs:
-            found = (
+            columns = (
                 [a[k] / b[k] for a, b in pairs if None not in (a[k], b[k])]
                 for k in ("gain", "forgetting", "parameters", "time")
             )
-            ratios = (with_t_interval(one) if one else "not timed" for one in found)
+            ratios = (with_t_interval(column) if column else "not timed" for column in columns)
             lines.append(f"| {method} | " + " | ".join(ratios) + " |")
     return lines if len(lines) > 2 else []
 
@@ -140,48 +140,48 @@ def _quiet(cases: ByCase) -> list[str]:
     ratios: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for methods in cases.values():
         loud = {(str(r["run"]["options"]), r["run"]["settings"]["lr"]): r for r in methods.get("locas", ())}
-        for one in methods.get(QUIET, ()):
-            other = loud.get((str(one["run"]["options"]), one["run"]["settings"]["lr"]))
+        for record in methods.get(QUIET, ()):
+            other = loud.get((str(record["run"]["options"]), record["run"]["settings"]["lr"]))
             if other is not None:
-                ratios[told_of(one["run"])].append(
-                    (one["gain"] / other["gain"], one["forgetting"] / other["forgetting"])
+                ratios[told_of(record["run"])].append(
+                    (record["gain"] / other["gain"], record["forgetting"] / other["forgetting"])
                 )
     lines = [
         "| quiet memory | its gain over that of the same memory without replay text | its forgetting over that | cases |",
         "| --- | --- | --- | --- |",
     ]
-    for told, found in sorted(ratios.items()):
-        gain, lost = (with_t_interval(list(column)) for column in zip(*found, strict=True))
-        lines.append(f"| {told} | {gain} | {lost} | {len(found)} |")
+    for told, pairs in sorted(ratios.items()):
+        gain, lost = (with_t_interval(list(column)) for column in zip(*pairs, strict=True))
+        lines.append(f"| {told} | {gain} | {lost} | {len(pairs)} |")
     return lines if ratios else []
 
 
 def _ablation(records: Records, part: str) -> list[str]:
     """One line for each start, width or choice of layers: gain and forgetting over books and seeds."""
     groups: dict[tuple[str, ...], Records] = defaultdict(list)
-    for one in sorted(records, key=lambda r: (r["parameters"], -r["gain"])):
-        if one["run"]["part"] == part:
-            groups[(one["run"]["method"],)].append(one)
+    for record in sorted(records, key=lambda r: (r["parameters"], -r["gain"])):
+        if record["run"]["part"] == part:
+            groups[(record["run"]["method"],)].append(record)
     return lines_of(part, groups)
 
 
 def _whole(records: Records) -> list[str]:
     """Whole books: the loss over the first quarter, the first half and all, over seeds."""
     groups: dict[tuple[str, str], Records] = defaultdict(list)
-    for one in records:
-        if one["run"]["part"] == "whole":
-            groups[one["run"]["book"], one["run"]["method"]].append(one)
+    for record in records:
+        if record["run"]["part"] == "whole":
+            groups[record["run"]["book"], record["run"]["method"]].append(record)
     lines = [
         "| whole book | method | runs | tokens | loss, first 25% | first 50% | all | last quarter | forgotten | parameters "
         "| time over plain scoring |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (book, method), found in groups.items():
-        losses = [over([one["losses"][n]["nats"] for one in found]) for n in range(4)]
-        lost, time = (_over(found, key) for key in ("forgetting", "time"))
+    for (book, method), group in groups.items():
+        losses = [over([record["losses"][n]["nats"] for record in group]) for n in range(4)]
+        lost, time = (_over(group, key) for key in ("forgetting", "time"))
         lines.append(
-            f"| {book} | {method} | {len(found)} | {found[0]['tokens']:,} | {' | '.join(losses)} | {lost} "
-            f"| {found[0]['parameters']:,} | {time} |"
+            f"| {book} | {method} | {len(group)} | {group[0]['tokens']:,} | {' | '.join(losses)} | {lost} "
+            f"| {group[0]['parameters']:,} | {time} |"
         )
     return lines if groups else []
 
@@ -195,11 +195,11 @@ def _draw(cases: ByCase, folder: Path) -> None:
     figure, axes = plt.subplots(figsize=(7.5, 5.2), constrained_layout=True)
     named: set[str] = set()
     for methods in cases.values():
-        for method in (one for one in COLOURS if one in methods):
+        for method in (name for name in COLOURS if name in methods):
             curve = curve_of(methods[method])
             label = None if method in named else method
             axes.plot(curve.costs, curve.gains, color=COLOURS[method], lw=1.3, alpha=0.8, label=label)
-            x, y = ([one[key] for one in methods[method]] for key in ("forgetting", "gain"))
+            x, y = ([record[key] for record in methods[method]] for key in ("forgetting", "gain"))
             axes.scatter(x, y, s=12, color=COLOURS[method], alpha=0.5, linewidths=0)
             named.add(method)
     dress(
@@ -217,23 +217,27 @@ def draw_positions(records: Records, folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    whole = [one for one in records if one["run"]["part"] == "whole"]
-    books = sorted({one["run"]["book"] for one in whole})
-    bare = {one["run"]["book"]: one["by_position"] for one in whole if one["run"]["method"].endswith(f" {WINDOW}")}
+    whole = [record for record in records if record["run"]["part"] == "whole"]
+    books = sorted({record["run"]["book"] for record in whole})
+    bare = {
+        record["run"]["book"]: record["by_position"]
+        for record in whole
+        if record["run"]["method"].endswith(f" {WINDOW}")
+    }
     books = [
         book
         for book in books
-        if book in bare and any(one["run"]["book"] == book and one["run"]["kind"] for one in whole)
+        if book in bare and any(record["run"]["book"] == book and record["run"]["kind"] for record in whole)
     ]
     if not books:
         return
     figure, panels = plt.subplots(1, len(books), figsize=(6 * len(books), 4.4), squeeze=False, constrained_layout=True)
-    methods = sorted({one["run"]["method"] for one in whole if one["run"]["book"] in books})
+    methods = sorted({record["run"]["method"] for record in whole if record["run"]["book"] in books})
     for book, axes in zip(books, panels[0], strict=True):
         seeds: dict[str, list[list[float]]] = defaultdict(list)
-        for one in whole:
-            if one["run"]["book"] == book:
-                seeds[one["run"]["method"]].append(one["by_position"])
+        for record in whole:
+            if record["run"]["book"] == book:
+                seeds[record["run"]["method"]].append(record["by_position"])
         for method, curves in sorted(seeds.items()):
             gained = np.array(bare[book]) - np.mean(curves, axis=0)
             shade = plt.get_cmap("tab10")(methods.index(method) % 10)

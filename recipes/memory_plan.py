@@ -92,12 +92,14 @@ def best(records: Records, method: str) -> list[dict[str, Any]]:
     """The runs of a method's sweep that none other of its own betters, at most `KEPT`, evenly spread by gain."""
     mine = swept(records, method)
     front = [
-        one
-        for one in mine
-        if one["gain"] > 0
-        and not any(o["gain"] >= one["gain"] and o["forgetting"] < one["forgetting"] for o in mine if o is not one)
+        record
+        for record in mine
+        if record["gain"] > 0
+        and not any(
+            o["gain"] >= record["gain"] and o["forgetting"] < record["forgetting"] for o in mine if o is not record
+        )
     ]
-    front.sort(key=lambda one: one["gain"])
+    front.sort(key=lambda record: record["gain"])
     places = sorted({round(n * (len(front) - 1) / max(1, KEPT - 1)) for n in range(KEPT)}) if front else []
     return [front[place]["run"] for place in places]
 
@@ -115,9 +117,9 @@ def study(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[s
             quiet = _default(settings)
             if not any(_same(quiet, other) for other in chosen["locas-quiet"]):
                 chosen["locas-quiet"].append(quiet)
-    for one in map(twin, chosen["locas-quiet"]):
-        if not any(_same(one, other) for other in chosen["locas"]):
-            chosen["locas"].append(one)
+    for loud in map(twin, chosen["locas-quiet"]):
+        if not any(_same(loud, other) for other in chosen["locas"]):
+            chosen["locas"].append(loud)
     return [
         Run("study", method, book, run["kind"], run["options"], run["settings"], tokens, seed)
         for seed, book in product(seeds, books)
@@ -130,19 +132,17 @@ def _default(settings: dict[str, Any]) -> dict[str, Any]:
     return {"method": "locas-quiet", "kind": "LocasGLU", "options": DEFAULT[0], "settings": settings}
 
 
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(one[key] == other[key] for key in ("kind", "options", "settings"))
+def _same(run: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(run[key] == other[key] for key in ("kind", "options", "settings"))
 
 
 def top(records: Records, method: str) -> dict[str, Any] | None:
     """The settings of a method that gained most over the books of the study; in the sweep where there is no study yet."""
-    found = [r for r in records if (r["run"]["part"], r["run"]["method"]) == ("study", method)] or swept(
-        records, method
-    )
+    runs = [r for r in records if (r["run"]["part"], r["run"]["method"]) == ("study", method)] or swept(records, method)
     gains: dict[str, list[dict[str, Any]]] = {}
-    for one in found:
-        gains.setdefault(str((one["run"]["options"], one["run"]["settings"])), []).append(one)
-    best = max(gains.values(), key=lambda same: sum(one["gain"] for one in same) / len(same), default=None)
+    for record in runs:
+        gains.setdefault(str((record["run"]["options"], record["run"]["settings"])), []).append(record)
+    best = max(gains.values(), key=lambda same: sum(record["gain"] for record in same) / len(same), default=None)
     return None if best is None else best[0]["run"]
 
 

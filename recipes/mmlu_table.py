@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 CHANCE = 0.25
 
 
-def table(found: Sequence[OnTask], told: str) -> str:
+def table(tasks: Sequence[OnTask], told: str) -> str:
     """The table as Markdown: accuracy of the base and of each module, by subject and over all, and what can be said of it."""
-    names = list(found[0].on)
-    subjects = sorted(found, key=lambda one: anatomy_first(one.task))
+    names = list(tasks[0].on)
+    subjects = sorted(tasks, key=lambda task: anatomy_first(task.task))
     lines = [
         "| subject | questions | base | " + " | ".join(names) + " |",
         "| --- " * (3 + len(names)) + "|",
     ]
-    for one in subjects:
-        cells = [f"{one.base.value:.1%}", *(f"{one.on[name].value:.1%}" for name in names)]
-        lines.append(f"| {_subject(one).replace('_', ' ')} | {one.questions} | " + " | ".join(cells) + " |")
-    over = {"base": of_means([one.base for one in found])}
-    over |= {name: of_means([one.on[name] for one in found]) for name in names}
-    changes = {name: of_means([one.difference[name] for one in found]) for name in names}
-    mean = " | ".join(f"{one.value:.1%} [{one.low:.1%}, {one.high:.1%}]" for one in over.values())
-    lines.append(f"| mean of {len(found)} subjects | {sum(one.questions for one in found)} | {mean} |")
+    for task in subjects:
+        cells = [f"{task.base.value:.1%}", *(f"{task.on[name].value:.1%}" for name in names)]
+        lines.append(f"| {_subject(task).replace('_', ' ')} | {task.questions} | " + " | ".join(cells) + " |")
+    over = {"base": of_means([task.base for task in tasks])}
+    over |= {name: of_means([task.on[name] for task in tasks]) for name in names}
+    changes = {name: of_means([task.difference[name] for task in tasks]) for name in names}
+    mean = " | ".join(f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]" for interval in over.values())
+    lines.append(f"| mean of {len(tasks)} subjects | {sum(task.questions for task in tasks)} | {mean} |")
     said = [f"Against the base, mean over subjects: {name} {_signed(changes[name])}." for name in names]
-    constant = sum(one.constant for one in found) / len(found)
+    constant = sum(task.constant for task in tasks) / len(tasks)
     said.append(f"The letter that is right most often in its subject gets {constant:.1%}.")
     guess = (
         "The base's interval holds 25%, what guessing gets." if over["base"].low <= CHANCE <= over["base"].high else ""
@@ -54,12 +54,12 @@ def table(found: Sequence[OnTask], told: str) -> str:
     return "\n".join([*lines, "", *said, *([guess] if guess else []), told]) + "\n"
 
 
-def _subject(one: OnTask) -> str:
-    return one.task.removeprefix(MMLU)
+def _subject(task: OnTask) -> str:
+    return task.task.removeprefix(MMLU)
 
 
-def _signed(found: Interval) -> str:
-    return f"{found.value:+.1%} [{found.low:+.1%}, {found.high:+.1%}]"
+def _signed(interval: Interval) -> str:
+    return f"{interval.value:+.1%} [{interval.low:+.1%}, {interval.high:+.1%}]"
 
 
 def main() -> None:
@@ -74,11 +74,11 @@ def main() -> None:
 
     base = load(given.base)
     names = [base.plug(folder).name for folder in given.plug]
-    found = evaluate_tasks(base, ["mmlu"], {name: name for name in names}, limit=given.limit)
+    tasks = evaluate_tasks(base, ["mmlu"], {name: name for name in names}, limit=given.limit)
     told = f"{base.name}, {base.anatomy.parameters:,} parameters; {device()}."
-    text = table(found, told)
+    text = table(tasks, told)
     given.docs.mkdir(parents=True, exist_ok=True)
-    write_record(given.docs / "mmlu.json", {"tasks": [one.as_dict() for one in found], "told": told})
+    write_record(given.docs / "mmlu.json", {"tasks": [task.as_dict() for task in tasks], "told": told})
     write_tables(given.docs / "mmlu.md", text)
     print(text)
 

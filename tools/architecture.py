@@ -88,8 +88,8 @@ def short(text: str) -> str:
 
 def folders(package: Path) -> list[Path]:
     """Folders directly in the package that hold Python files: by floor, then by name."""
-    found = [p for p in package.iterdir() if p.is_dir() and any(p.glob("*.py"))]
-    return sorted(found, key=lambda p: (FLOORS.get(p.name, 99), p.name))
+    inside = [p for p in package.iterdir() if p.is_dir() and any(p.glob("*.py"))]
+    return sorted(inside, key=lambda p: (FLOORS.get(p.name, 99), p.name))
 
 
 def root_files(package: Path) -> list[Path]:
@@ -166,8 +166,8 @@ def readme(root: Path) -> str:
 def stale(root: Path) -> list[str]:
     """Generated files that no longer say what the code says."""
     wanted = {"docs/architecture.md": page(root), "README.md": readme(root)}
-    found = {name: (root / name).read_text(encoding="utf-8") for name in wanted if (root / name).exists()}
-    return [name for name, text in wanted.items() if found.get(name) != text]
+    written = {name: (root / name).read_text(encoding="utf-8") for name in wanted if (root / name).exists()}
+    return [name for name, text in wanted.items() if written.get(name) != text]
 
 
 def main() -> int:

@@ -41,7 +41,7 @@ WORDS = {int: "whole number", float: "number", bool: "yes or no", str: "text"}
 
 def takes(annotation: Any) -> str:
     """What one option takes: its choices, or a plain word."""
-    options = [one for one in typing.get_args(annotation) if one not in (type(None), Ellipsis)]
+    options = [choice for choice in typing.get_args(annotation) if choice not in (type(None), Ellipsis)]
     if typing.get_origin(annotation) is typing.Literal:
         return " / ".join(f"`{option!r}`" for option in options)
     if options:
@@ -55,7 +55,9 @@ def section(kind: type) -> str:
     hints = typing.get_type_hints(kind)
     lines = [f"## {kind.__name__}", "", inspect.cleandoc(kind.__doc__ or ""), ""]
     lines += ["| option | takes | default |", "|---|---|---|"]
-    lines += [f"| `{one.name}` | {takes(hints[one.name])} | `{getattr(made, one.name)!r}` |" for one in fields(made)]
+    lines += [
+        f"| `{field.name}` | {takes(hints[field.name])} | `{getattr(made, field.name)!r}` |" for field in fields(made)
+    ]
     neutral = "yes" if made.fresh_is_neutral else "no"
     lines += [
         "",
@@ -71,7 +73,7 @@ def page() -> str:
     from addenda.core.contracts import Kind
 
     public = (getattr(addenda, name) for name in sorted(addenda.__all__))
-    kinds = [one for one in public if inspect.isclass(one) and issubclass(one, Kind) and one is not Kind]
+    kinds = [kind for kind in public if inspect.isclass(kind) and issubclass(kind, Kind) and kind is not Kind]
     return HEAD + "".join(f"\n{section(kind)}\n" for kind in kinds)
 
 

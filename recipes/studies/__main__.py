@@ -25,14 +25,14 @@ STUDIES = ("neutral_residues", "registers", "recall", "composition")
 
 def records_of(folder: Path, scale: Scale) -> Records:
     """The records of all studies, of runs scored on as much text as this scale scores: a quick one may lie beside a full one."""
-    found = [one for name in STUDIES if (folder / name).is_dir() for one in read_records(folder / name)]
-    return [one for one in found if one["run"]["held"] == scale.held]
+    records = [record for name in STUDIES if (folder / name).is_dir() for record in read_records(folder / name)]
+    return [record for record in records if record["run"]["held"] == scale.held]
 
 
 def sweeps(studies: dict[str, Any], name: str, scale: Scale) -> Iterator[Run]:
     """The sweep of a study, and of those it takes rates from, as composition does."""
-    for one in dict.fromkeys([name, *(other.STUDY for other in getattr(studies[name], "FROM", {}).values())]):
-        yield from studies[one].sweep(scale)
+    for study in dict.fromkeys([name, *(other.STUDY for other in getattr(studies[name], "FROM", {}).values())]):
+        yield from studies[study].sweep(scale)
 
 
 def arguments() -> argparse.Namespace:
@@ -82,7 +82,7 @@ def main() -> None:
             return
         lacks = {run.id: file for run, _ in left for name in run.subjects if (file := lacking(name))}
         for file in sorted(set(lacks.values())):
-            count = sum(one == file for one in lacks.values())
+            count = sum(missing == file for missing in lacks.values())
             print(f"{count} runs left out: no '{file}' in the folder that ADDENDA_DATA names", flush=True)
         try:
             in_processes(work, [task for task in left if task[0].id not in lacks], given.workers)

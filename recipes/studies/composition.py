@@ -52,9 +52,9 @@ def execute(run: Run, records: Path) -> str:
     """Train a module on each subject, plug them all, measure, write the record."""
     base, names, work = load(attn_implementation="eager"), run.subjects, WORK / run.id
     for name in names:
-        one = replace(run, subject=name)
-        base.new(name, kind_of(one, base), seed=run.seed)
-        learn(one, base, name, corpus_of(one, base), study_texts().replay, work / name)
+        single = replace(run, subject=name)
+        base.new(name, kind_of(single, base), seed=run.seed)
+        learn(single, base, name, corpus_of(single, base), study_texts().replay, work / name)
 
     def scored(on: Sequence[str], name: str) -> Score:
         """Half of what other studies score: there are many pairs."""
@@ -63,7 +63,7 @@ def execute(run: Run, records: Path) -> str:
 
     bare = {name: scored((), name) for name in (*names, "general")}
     own, together = {name: scored((name,), name) for name in names}, {name: scored(names, name) for name in bare}
-    found = {
+    result = {
         "gains": {
             name: {"alone": triple(bare[name].minus(own[name])), "together": triple(bare[name].minus(together[name]))}
             for name in names
@@ -78,19 +78,19 @@ def execute(run: Run, records: Path) -> str:
         "strangers": [[(own[a] if a == b else scored((b,), a)).nats - bare[a].nats for b in names] for a in names],
         "parameters": base.modules[names[0]].size(),
     }
-    return finished(run, records, found | {"base": base.fingerprint, "device": device()})
+    return finished(run, records, result | {"base": base.fingerprint, "device": device()})
 
 
 def report(records: Records, folder: Path) -> str:
     """Tables as Markdown, and a heat map for each method, written to `folder`."""
-    found = of_part(records, STUDY, "together")
-    groups = grouped(found, lambda run: run["method"])
+    runs = of_part(records, STUDY, "together")
+    groups = grouped(runs, lambda run: run["method"])
     heads = (
         "method", "runs", "parameters of one", "share of all gains kept", "forgotten by one", "by all five",
         "one more module beside it adds", "a stranger's module alone adds",
     )  # fmt: skip
     cells = (page.parameters, _kept, _lost_by_one, _lost_by_all, _mean_of("beside"), _mean_of("strangers"))
-    by_subject = {(method, name): found for method, found in groups.items() for name in SUBJECTS}
+    by_subject = {(method, name): group for method, group in groups.items() for name in SUBJECTS}
     parts = [
         (
             "Five modules trained apart at the rate chosen on PubMed, all plugged at weight 1",
@@ -100,34 +100,36 @@ def report(records: Records, folder: Path) -> str:
     ]
     if groups:
         _draw(groups, folder)
-    return page.written(parts, found)
+    return page.written(parts, runs)
 
 
 def _subjects(groups: dict[tuple[str, str], Records]) -> list[str]:
     """Gains by method and subject, of the subject's module alone and with the others."""
     lines = ["| method | subject | runs | its module alone | with all five |", "| --- | --- | --- | --- | --- |"]
-    for (method, name), found in groups.items():
-        alone, together = (page.told(found, lambda one, w=w, n=name: one["gains"][n][w]) for w in ("alone", "together"))
-        lines.append(f"| {method} | {name} | {len(found)} | {alone} | {together} |")
+    for (method, name), group in groups.items():
+        alone, together = (
+            page.told(group, lambda record, w=w, n=name: record["gains"][n][w]) for w in ("alone", "together")
+        )
+        lines.append(f"| {method} | {name} | {len(group)} | {alone} | {together} |")
     return lines if groups else []
 
 
-def _kept(found: Records) -> str:
-    return with_t_interval([_total(one, "together") / _total(one, "alone") for one in found], 2, -math.inf)
+def _kept(records: Records) -> str:
+    return with_t_interval([_total(record, "together") / _total(record, "alone") for record in records], 2, -math.inf)
 
 
 def _total(record: dict[str, Any], which: str) -> float:
     return sum(gain[which][0] for gain in record["gains"].values())
 
 
-def _lost_by_one(found: Records) -> str:
+def _lost_by_one(records: Records) -> str:
     return with_t_interval(
-        [float(np.mean([lost[0] for lost in one["forgetting"]["one"].values()])) for one in found], 3, -math.inf
+        [float(np.mean([lost[0] for lost in record["forgetting"]["one"].values()])) for record in records], 3, -math.inf
     )
 
 
-def _lost_by_all(found: Records) -> str:
-    return page.told(found, lambda one: one["forgetting"]["all"])
+def _lost_by_all(records: Records) -> str:
+    return page.told(records, lambda record: record["forgetting"]["all"])
 
 
 def _mean_of(key: str) -> page.Cell:
@@ -137,12 +139,12 @@ def _mean_of(key: str) -> page.Cell:
         matrix = np.array(record[key])
         return float(matrix[~np.eye(len(matrix), dtype=bool)].mean())
 
-    return lambda found: with_t_interval([off(one) for one in found], 3, -math.inf)
+    return lambda records: with_t_interval([off(record) for record in records], 3, -math.inf)
 
 
 def _draw(groups: dict[str, Records], folder: Path) -> None:
     figure, panels = page.canvas(len(groups), 3.4, 3.6)
-    means = {method: np.mean([one["beside"] for one in found], axis=0) for method, found in groups.items()}
+    means = {method: np.mean([record["beside"] for record in group], axis=0) for method, group in groups.items()}
     most = max(float(np.abs(matrix).max()) for matrix in means.values()) or 1.0
     for at, (axes, (method, matrix)) in enumerate(zip(panels, means.items(), strict=True)):
         image = axes.imshow(matrix, cmap="RdBu_r", vmin=-most, vmax=most)

@@ -60,19 +60,19 @@ def then(records: Records, scale: Scale) -> Iterator[Run]:
     french = chosen[FRENCH]
     few, texts = ("gate",) if scale.thin else tuple(CHANGES), () if scale.thin else TEXTS
     for seed in scale.seeds:
-        for name, found in chosen.items():
-            for method, lr in found.items():
+        for name, lrs in chosen.items():
+            for method, lr in lrs.items():
                 yield scale.run(WAYS[method], STUDY, "methods", method, name, lr=lr, seed=seed, tokens=TOKENS)
                 if method in GATED and not scale.thin:
                     yield scale.run(
                         WAYS[method], STUDY, "starts", method, name, lr=lr, seed=seed, tokens=TOKENS, options=HE
                     )
         yield from _ablations(french, scale, seed, few)
-        for method in (one for one in ("full", *FEW) if one in chosen[PUBMED]):
+        for method in (way for way in ("full", *FEW) if way in chosen[PUBMED]):
             yield scale.run(
                 WAYS[method], STUDY, "three", method, THREE, lr=chosen[PUBMED][method], seed=seed, tokens=TOKENS
             )
-        for method in (one for one in FEW if one in french):
+        for method in (way for way in FEW if way in french):
             more: dict[str, Any] = {"lr": french[method], "seed": seed}
             for tokens in () if scale.thin else BUDGETS:
                 yield scale.run(WAYS[method], STUDY, "budgets", method, FRENCH, tokens=tokens, **more)
@@ -103,7 +103,7 @@ def report(records: Records, folder: Path) -> str:
     """Tables as Markdown, and the figure, written to `folder`."""
     _draw(records, folder)
     parts = (_methods, _starts, _three, _ablated, _read_less, _swept)
-    tables = [one for part in parts for one in part(records)]
+    tables = [titled for part in parts for titled in part(records)]
     return page.written(tables, of_part(records, STUDY, "methods", *CHANGES))
 
 
@@ -114,52 +114,52 @@ CELLS = (page.own_gain, page.forgotten, page.untouched)
 
 def _methods(records: Records) -> Titled:
     for name in (FRENCH, PUBMED):
-        found = [one for one in of_part(records, STUDY, "methods") if one["run"]["subject"] == name]
-        found.sort(key=lambda one: list(WAYS).index(one["run"]["method"]))
-        by_method = grouped(found, lambda run: run["method"])
+        runs = [record for record in of_part(records, STUDY, "methods") if record["run"]["subject"] == name]
+        runs.sort(key=lambda record: list(WAYS).index(record["run"]["method"]))
+        by_method = grouped(runs, lambda run: run["method"])
         groups = {(method, page.rate(mine), page.parameters(mine)): mine for method, mine in by_method.items()}
         heads = ("method", "lr", "parameters", *HEADS, "training, s", "prefill, decode")
         cells = (*CELLS, page.seconds, page.cost)
-        yield f"English base to {name}, {_tokens(found)} tokens", table(heads, groups, cells)
+        yield f"English base to {name}, {_tokens(runs)} tokens", table(heads, groups, cells)
 
 
 def _starts(records: Records) -> Titled:
     """He's start beside the paper's; nothing where it was not tried."""
-    found = of_part(records, STUDY, "starts")
-    if not found:
+    runs = of_part(records, STUDY, "starts")
+    if not runs:
         return
-    found += [one for one in of_part(records, STUDY, "methods") if one["run"]["method"] in GATED]
+    runs += [record for record in of_part(records, STUDY, "methods") if record["run"]["method"] in GATED]
     groups = grouped(
-        found, lambda run: (run["subject"], run["method"], "He's" if "init" in run["options"] else "small, the paper's")
+        runs, lambda run: (run["subject"], run["method"], "He's" if "init" in run["options"] else "small, the paper's")
     )
-    ordered = dict(sorted(groups.items(), key=lambda one: (one[0][0], one[0][1], one[0][2] == "He's")))
-    yield f"He's start, {_tokens(found)} tokens", table(("subject", "method", "start", *HEADS), ordered, CELLS)
+    ordered = dict(sorted(groups.items(), key=lambda item: (item[0][0], item[0][1], item[0][2] == "He's")))
+    yield f"He's start, {_tokens(runs)} tokens", table(("subject", "method", "start", *HEADS), ordered, CELLS)
 
 
 def _three(records: Records) -> Titled:
-    found, names = of_part(records, STUDY, "three"), THREE.split("+")
+    runs, names = of_part(records, STUDY, "three"), THREE.split("+")
     heads = ("method", "runs", *(f"gain on {name}" for name in names), "forgotten", "left bit-equal")
     cells = (*(page.gain_of(name) for name in names), page.forgotten, page.untouched)
-    groups = grouped(found, lambda run: run["method"])
-    yield f"Three subjects in one module, {_tokens(found)} tokens in all", table(heads, groups, cells)
+    groups = grouped(runs, lambda run: run["method"])
+    yield f"Three subjects in one module, {_tokens(runs)} tokens in all", table(heads, groups, cells)
 
 
 def _ablated(records: Records) -> Titled:
-    found = of_part(records, STUDY, *CHANGES)
-    method = [one for one in found if one["run"]["part"] == "gate" and one["run"]["method"] == METHOD]
+    runs = of_part(records, STUDY, *CHANGES)
+    method = [record for record in runs if record["run"]["part"] == "gate" and record["run"]["method"] == METHOD]
     groups: dict[tuple[str, str], Records] = {}
     for group, changes in CHANGES.items():
-        mine = grouped([one for one in found if one["run"]["part"] == group], lambda run: run["method"])
+        mine = grouped([record for record in runs if record["run"]["part"] == group], lambda run: run["method"])
         if mine and group in OWN and method:
             groups[group, f"{OWN[group]} (the method)"] = method
         groups |= {(group, told): mine[told] for told in changes if told in mine}
     heads = ("what", "set to", "runs", "parameters", *HEADS[1:])
     lines = table(heads, groups, (page.parameters, *CELLS))
-    yield f"Ablations of the token gate, French, {_tokens(found)} tokens", lines
+    yield f"Ablations of the token gate, French, {_tokens(runs)} tokens", lines
 
 
 def _read_less(records: Records) -> Titled:
-    for title, told, key, found in (
+    for title, told, key, runs in (
         ("Smaller budgets, French", "tokens trained on", "tokens", _budgets(records)),
         (
             "Less text, read again and again, French",
@@ -168,16 +168,18 @@ def _read_less(records: Records) -> Titled:
             of_part(records, STUDY, "texts"),
         ),
     ):
-        groups = grouped(found, lambda run, key=key: (run[key], run["method"]))
+        groups = grouped(runs, lambda run, key=key: (run[key], run["method"]))
         yield title, table((told, "method", *HEADS), dict(sorted(groups.items())), CELLS)
 
 
 def _swept(records: Records) -> Titled:
-    found = of_part(records, STUDY, "sweep")
-    found.sort(key=lambda one: (one["run"]["subject"], list(WAYS).index(one["run"]["method"]), one["run"]["lr"]))
-    groups = grouped(found, lambda run: (run["subject"], run["method"], f"{run['lr']:g}"))
+    runs = of_part(records, STUDY, "sweep")
+    runs.sort(
+        key=lambda record: (record["run"]["subject"], list(WAYS).index(record["run"]["method"]), record["run"]["lr"])
+    )
+    groups = grouped(runs, lambda run: (run["subject"], run["method"], f"{run['lr']:g}"))
     lines = table(("subject", "method", "lr", *HEADS[:3]), groups, CELLS[:2])
-    yield f"Sweep, {_tokens(found)} tokens", page.noted(lines, edges(records, STUDY))
+    yield f"Sweep, {_tokens(runs)} tokens", page.noted(lines, edges(records, STUDY))
 
 
 def _budgets(records: Records) -> Records:
@@ -189,20 +191,20 @@ def _budgets(records: Records) -> Records:
 
 
 def _tokens(records: Records) -> str:
-    return ", ".join(f"{n:,}" for n in sorted({one["run"]["tokens"] for one in records}))
+    return ", ".join(f"{n:,}" for n in sorted({record["run"]["tokens"] for record in records}))
 
 
 def _draw(records: Records, folder: Path) -> None:
-    found = of_part(records, STUDY, "methods")
-    if not found:
+    runs = of_part(records, STUDY, "methods")
+    if not runs:
         return
     figure, (*panels, last) = page.canvas(3)
     for axes, name in zip(panels, (FRENCH, PUBMED), strict=True):
         for method, mine in grouped(
-            [one for one in found if one["run"]["subject"] == name], lambda run: run["method"]
+            [record for record in runs if record["run"]["subject"] == name], lambda run: run["method"]
         ).items():
             (x, *dx), (y, *dy) = page.bars(mine, page.lost), page.bars(mine, page.gain)
-            bars = [[one] for one in dy], [[one] for one in dx]
+            bars = [[error] for error in dy], [[error] for error in dx]
             axes.errorbar(x, y, *bars, "o", ms=6, capsize=2, color=page.COLOURS[method], label=method)
         page.bare(
             axes, "forgotten: loss added on general text, nats", "gain, nats", f"{name}: up and to the left is better"
@@ -221,7 +223,7 @@ def _draw(records: Records, folder: Path) -> None:
                 color=page.COLOURS[method],
                 label=f"{method}, {told}",
             )
-    page.at_values(last, (one["run"]["tokens"] for one in _budgets(records)))
+    page.at_values(last, (record["run"]["tokens"] for record in _budgets(records)))
     page.bare(last, "tokens trained on", "nats", "french: what a budget buys")
     last.legend(frameon=False, fontsize=7)
     save(figure, folder / STUDY)

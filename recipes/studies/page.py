@@ -33,8 +33,8 @@ INTERVALS = (
 def grouped(records: Records, key: Callable[[dict[str, Any]], Any]) -> dict[Any, Records]:
     """Records by a key of their run, in the order in which keys first come."""
     groups: dict[Any, Records] = defaultdict(list)
-    for one in records:
-        groups[key(one["run"])].append(one)
+    for record in records:
+        groups[key(record["run"])].append(record)
     return dict(groups)
 
 
@@ -45,11 +45,11 @@ def table(heads: Sequence[str], groups: Mapping[Any, Records], cells: Sequence[C
     check_alike(groups.values())
     names = len(heads) - len(cells) - 1
     lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
-    for key, found in groups.items():
+    for key, group in groups.items():
         names_of = key if isinstance(key, tuple) else (key,)
-        told = [f"{one:,}" if isinstance(one, int) else str(one) for one in names_of]
+        told = [f"{name:,}" if isinstance(name, int) else str(name) for name in names_of]
         assert len(told) == names, (told, heads)
-        lines.append("| " + " | ".join([*told, str(len(found)), *(cell(found) for cell in cells)]) + " |")
+        lines.append("| " + " | ".join([*told, str(len(group)), *(cell(group) for cell in cells)]) + " |")
     return lines
 
 
@@ -64,32 +64,32 @@ def check_alike(groups: Iterable[Records]) -> None:
     Raises:
         AddendaError: a line would hold runs of different settings, held-out texts or bases, or two of one seed.
     """
-    for found in groups:
-        for key in found[0]["run"].keys() - {"seed", "part"}:
-            values = sorted({json.dumps(one["run"][key], sort_keys=True) for one in found})
+    for group in groups:
+        for key in group[0]["run"].keys() - {"seed", "part"}:
+            values = sorted({json.dumps(record["run"][key], sort_keys=True) for record in group})
             if len(values) > 1:
                 raise AddendaError(
-                    f"records of '{found[0]['run']['method']}' differ in '{key}': {', '.join(values)}; --docs with another "
+                    f"records of '{group[0]['run']['method']}' differ in '{key}': {', '.join(values)}; --docs with another "
                     "folder keeps studies of different scale apart, and records of runs that are no longer planned can go"
                 )
-        if len({one.get("base") for one in found}) > 1:
+        if len({record.get("base") for record in group}) > 1:
             raise AddendaError(
-                f"records of '{found[0]['run']['method']}' are of different bases: keep them in folders of their own"
+                f"records of '{group[0]['run']['method']}' are of different bases: keep them in folders of their own"
             )
-        seeds = [one["run"]["seed"] for one in found]
+        seeds = [record["run"]["seed"] for record in group]
         if len(set(seeds)) < len(seeds):
-            raise AddendaError(f"there are two records of one run of '{found[0]['run']['method']}', of one seed")
+            raise AddendaError(f"there are two records of one run of '{group[0]['run']['method']}', of one seed")
 
 
 def gain_of(subject: str) -> Cell:
     """Gain on a subject."""
-    return lambda found: told(found, lambda one: one["gains"][subject])
+    return lambda records: told(records, lambda record: record["gains"][subject])
 
 
 def gain(record: dict[str, Any]) -> Triple:
     """Gain on the one subject of a run, with its interval over documents."""
-    (found,) = record["gains"].values()
-    return found
+    (triple,) = record["gains"].values()
+    return triple
 
 
 def lost(record: dict[str, Any]) -> Triple:
@@ -97,91 +97,91 @@ def lost(record: dict[str, Any]) -> Triple:
     return record["forgetting"]
 
 
-def own_gain(found: Records) -> str:
+def own_gain(records: Records) -> str:
     """Gain on the one subject of each run."""
-    return told(found, gain)
+    return told(records, gain)
 
 
-def forgotten(found: Records) -> str:
+def forgotten(records: Records) -> str:
     """Loss added on general text."""
-    return told(found, lost)
+    return told(records, lost)
 
 
-def untouched(found: Records) -> str:
+def untouched(records: Records) -> str:
     """Share of general tokens left bit-equal."""
-    shares = [one["untouched"] for one in found if "untouched" in one]
+    shares = [record["untouched"] for record in records if "untouched" in record]
     return f"{sum(shares) / len(shares):.1%}" if shares else "-"
 
 
-def parameters(found: Records) -> str:
+def parameters(records: Records) -> str:
     """Parameters of what was trained."""
-    return f"{found[0]['parameters']:,}"
+    return f"{records[0]['parameters']:,}"
 
 
-def seconds(found: Records) -> str:
+def seconds(records: Records) -> str:
     """The median of what training took."""
-    return f"{median(one['seconds'] for one in found):.0f}"
+    return f"{median(record['seconds'] for record in records):.0f}"
 
 
-def rate(found: Records) -> str:
+def rate(records: Records) -> str:
     """The learning rate."""
-    return ", ".join(f"{lr:g}" for lr in sorted({one["run"]["lr"] for one in found}))
+    return ", ".join(f"{lr:g}" for lr in sorted({record["run"]["lr"] for record in records}))
 
 
 def over(
-    found: Records, triple: Callable[[dict[str, Any]], Triple], within: tuple[float, float] = (-math.inf, math.inf)
+    records: Records, triple: Callable[[dict[str, Any]], Triple], within: tuple[float, float] = (-math.inf, math.inf)
 ) -> tuple[float, float, float]:
     """Mean over runs and its 95% interval: of one run its own; of several that and Student's over seeds, added in quadrature.
 
     All runs are scored on the same documents or questions: what these leave uncertain does not shrink with more seeds. `within`
     says between what the number lies in any case.
     """
-    triples = [triple(one) for one in found]
-    mean, low, high = (float(np.mean([one[at] for one in triples])) for at in range(3))
-    seeds = half_width([one[0] for one in triples])
+    triples = [triple(record) for record in records]
+    mean, low, high = (float(np.mean([numbers[at] for numbers in triples])) for at in range(3))
+    seeds = half_width([numbers[0] for numbers in triples])
     low, high = mean - math.hypot(mean - low, seeds), mean + math.hypot(high - mean, seeds)
     return mean, max(low, within[0]), min(high, within[1])
 
 
 def told(
-    found: Records,
+    records: Records,
     triple: Callable[[dict[str, Any]], Triple],
     places: int = 3,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> str:
     """Mean and interval over runs."""
-    value, low, high = over(found, triple, within)
+    value, low, high = over(records, triple, within)
     return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
 
 
-def bars(found: Records, triple: Callable[[dict[str, Any]], Triple]) -> tuple[float, float, float]:
+def bars(records: Records, triple: Callable[[dict[str, Any]], Triple]) -> tuple[float, float, float]:
     """Mean, and how far an error bar goes below and above."""
-    mean, low, high = over(found, triple)
+    mean, low, high = over(records, triple)
     return mean, mean - low, high - mean
 
 
 def devices(records: Records) -> str:
     """On what the runs were computed."""
-    names = sorted({one["device"] for one in records})
+    names = sorted({record["device"] for record in records})
     return "Computed on: " + "; ".join(names) + "." if names else ""
 
 
 def units(records: Records) -> str:
     """How many held-out documents the intervals are drawn over."""
-    found: dict[str, set[int]] = defaultdict(set)
-    for one in records:
-        triples = [(name, gain) for name, gain in one["gains"].items() if not isinstance(gain, dict)]
-        triples += [(name, gain["alone"]) for name, gain in one["gains"].items() if isinstance(gain, dict)]
-        lost = one["forgetting"]
+    documents: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        triples = [(name, gain) for name, gain in record["gains"].items() if not isinstance(gain, dict)]
+        triples += [(name, gain["alone"]) for name, gain in record["gains"].items() if isinstance(gain, dict)]
+        lost = record["forgetting"]
         for name, triple in (*triples, ("general text", lost["all"] if isinstance(lost, dict) else lost)):
-            found[name].update(triple[3:])
-    told = [f"{name} {', '.join(map(str, sorted(counts)))}" for name, counts in found.items() if counts]
+            documents[name].update(triple[3:])
+    told = [f"{name} {', '.join(map(str, sorted(counts)))}" for name, counts in documents.items() if counts]
     return f"Held-out documents: {'; '.join(told)}." if told else ""
 
 
-def cost(found: Records) -> str:
+def cost(records: Records) -> str:
     """Time of prefill and of a decoded token on the subject, over the bare base's: medians over runs."""
-    pairs = [one["cost"] for one in found if "cost" in one]
+    pairs = [record["cost"] for record in records if "cost" in record]
     return ", ".join(f"{median(column):.2f}" for column in zip(*pairs, strict=True)) if pairs else "1"
 
 
@@ -208,7 +208,7 @@ def at_values(axes: Any, values: Iterable[int], base: int = 10) -> None:
     """A logarithmic axis with a tick at each value that occurs, and none between."""
     ticks = sorted(set(values))
     axes.set_xscale("log", base=base)
-    axes.set_xticks(ticks, [f"{one:,}" for one in ticks], fontsize=8)
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
     axes.minorticks_off()
 
 

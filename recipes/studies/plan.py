@@ -72,7 +72,7 @@ def sweep(
 
 def of_part(records: Records, study: str, *parts: str) -> Records:
     """The records of some parts of a study."""
-    return [one for one in records if one["run"]["study"] == study and one["run"]["part"] in parts]
+    return [record for record in records if record["run"]["study"] == study and record["run"]["part"] in parts]
 
 
 def total_gain(record: dict[str, Any]) -> float:
@@ -88,8 +88,8 @@ def rates(records: Records, study: str, ways: Mapping[str, Way], subject: str, s
     """
     if scale.thin:
         return {method: way.rates[(len(way.rates) - 1) // 2] for method, way in ways.items()}
-    swept = [one for one in of_part(records, study, SWEEP) if one["run"]["subject"] == subject]
-    budgets = {one["run"]["tokens"] for one in swept}
+    swept = [record for record in of_part(records, study, SWEEP) if record["run"]["subject"] == subject]
+    budgets = {record["run"]["tokens"] for record in swept}
     if len(budgets) > 1:
         raise AddendaError(
             f"the sweep of '{study}' on '{subject}' has records of {sorted(budgets)} tokens: --docs with another folder keeps "
@@ -107,8 +107,8 @@ def edges(records: Records, study: str) -> str:
     """Of which sweeps the best rate is the lowest or the highest that was tried: a better one may lie beyond."""
     told: list[str] = []
     swept = of_part(records, study, SWEEP)
-    for subject, method in dict.fromkeys((one["run"]["subject"], one["run"]["method"]) for one in swept):
-        gains = _gains([one for one in swept if one["run"]["subject"] == subject], method)
+    for subject, method in dict.fromkeys((record["run"]["subject"], record["run"]["method"]) for record in swept):
+        gains = _gains([record for record in swept if record["run"]["subject"] == subject], method)
         best = max(gains, key=gains.__getitem__)
         if len(gains) > 1 and best in (min(gains), max(gains)):
             which = "lowest" if best == min(gains) else "highest"
@@ -118,4 +118,4 @@ def edges(records: Records, study: str) -> str:
 
 def _gains(swept: Records, method: str) -> dict[float, float]:
     """What each rate of a method gained."""
-    return {one["run"]["lr"]: total_gain(one) for one in swept if one["run"]["method"] == method}
+    return {record["run"]["lr"]: total_gain(record) for record in swept if record["run"]["method"] == method}

@@ -54,9 +54,9 @@ def then(records: Records, scale: Scale) -> Iterator[Run]:
 
 def report(records: Records, folder: Path) -> str:
     """The table as Markdown, and the figure, written to `folder`."""
-    found = of_part(records, STUDY, "loads")
-    found.sort(key=lambda one: (_people(one["run"]), list(WAYS).index(one["run"]["method"])))
-    groups = grouped(found, lambda run: (_people(run), run["method"]))
+    runs = of_part(records, STUDY, "loads")
+    runs.sort(key=lambda record: (_people(record["run"]), list(WAYS).index(record["run"]["method"])))
+    groups = grouped(runs, lambda run: (_people(run), run["method"]))
     heads = (
         "people", "kind", "runs", "parameters", "chosen of ten, without", "with", "written word for word",
         "facts more per 1,000 parameters", "untold questions answered as before", "forgotten, nats",
@@ -66,7 +66,8 @@ def report(records: Records, folder: Path) -> str:
         page.forgotten,
     )  # fmt: skip
     sweeps = sorted(
-        of_part(records, STUDY, "sweep"), key=lambda one: (list(WAYS).index(one["run"]["method"]), one["run"]["lr"])
+        of_part(records, STUDY, "sweep"),
+        key=lambda record: (list(WAYS).index(record["run"]["method"]), record["run"]["lr"]),
     )
     swept = grouped(sweeps, lambda run: (run["method"], f"{run['lr']:g}"))
     sweep_heads = ("kind", "lr", "runs", "gain, nats", "forgotten, nats")
@@ -77,7 +78,7 @@ def report(records: Records, folder: Path) -> str:
     ]  # fmt: skip
     if groups:
         _draw(groups, folder)
-    return page.written(parts, found)
+    return page.written(parts, runs)
 
 
 def _people(run: dict[str, Any]) -> int:
@@ -85,8 +86,8 @@ def _people(run: dict[str, Any]) -> int:
 
 
 def _share(key: str) -> page.Cell:
-    return lambda found: page.told(
-        found, lambda one: [one["recall"][key][which] for which in ("value", "low", "high")], within=(0.0, 1.0)
+    return lambda records: page.told(
+        records, lambda record: [record["recall"][key][which] for which in ("value", "low", "high")], within=(0.0, 1.0)
     )
 
 
@@ -95,8 +96,8 @@ def recalled(record: dict[str, Any]) -> page.Triple:
     return [record["recall"]["gain"][which] * record["recall"]["told"] for which in ("value", "low", "high")]
 
 
-def _per_parameters(found: Records) -> str:
-    return page.told(found, lambda one: [1000 * facts / one["parameters"] for facts in recalled(one)])
+def _per_parameters(records: Records) -> str:
+    return page.told(records, lambda record: [1000 * facts / record["parameters"] for facts in recalled(record)])
 
 
 def _draw(groups: dict[tuple[int, str], Records], folder: Path) -> None:
@@ -105,10 +106,10 @@ def _draw(groups: dict[tuple[int, str], Records], folder: Path) -> None:
     figure, panels = page.canvas(len(loads_))
     for people, axes in zip(loads_, panels, strict=True):
         for kind in WAYS:
-            found = groups.get((people, kind))
-            if found:
-                (x, *dx), (y, *dy) = page.bars(found, page.lost), page.bars(found, recalled)
-                bars = [[one] for one in dy], [[one] for one in dx]
+            group = groups.get((people, kind))
+            if group:
+                (x, *dx), (y, *dy) = page.bars(group, page.lost), page.bars(group, recalled)
+                bars = [[error] for error in dy], [[error] for error in dx]
                 axes.errorbar(x, y, *bars, "o", ms=6, capsize=2, color=page.COLOURS[kind], label=kind)
         axes.axhline(0, color="#bbbbbb", lw=0.8)
         axes.axvline(0, color="#bbbbbb", lw=0.8)

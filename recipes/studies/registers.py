@@ -54,10 +54,10 @@ def report(records: Records, folder: Path) -> str:
     modes = grouped(of_part(records, STUDY, "modes"), lambda run: tuple(run["method"].split(", ")))
     counted = _by_count(records)
     subjects = of_part(records, STUDY, "subjects") + [
-        one for one in of_part(records, STUDY, "modes") if one["run"]["method"].endswith(", drop, text")
+        record for record in of_part(records, STUDY, "modes") if record["run"]["method"].endswith(", drop, text")
     ]
     by_subject = grouped(subjects, lambda run: (run["subject"], run["method"].split(", ")[0]))
-    sweeps = sorted(of_part(records, STUDY, "sweep"), key=lambda one: (one["run"]["method"], one["run"]["lr"]))
+    sweeps = sorted(of_part(records, STUDY, "sweep"), key=lambda record: (record["run"]["method"], record["run"]["lr"]))
     swept = grouped(sweeps, lambda run: (run["method"], f"{run['lr']:g}"))
     tried = table(("gate", "lr", "runs", "gain, nats", "forgotten, nats"), swept, cells[:2])
     parts = [
@@ -73,21 +73,21 @@ def report(records: Records, folder: Path) -> str:
 
 def _by_count(records: Records) -> dict[tuple[int, str], Records]:
     """By number of registers and gate; those of the grid of modes among them."""
-    found = of_part(records, STUDY, "counts")
-    found += [one for one in of_part(records, STUDY, "modes") if one["run"]["method"].endswith(", drop, text")]
-    groups = grouped(found, lambda run: (run["options"]["count"], run["method"].split(", ")[0]))
+    runs = of_part(records, STUDY, "counts")
+    runs += [record for record in of_part(records, STUDY, "modes") if record["run"]["method"].endswith(", drop, text")]
+    groups = grouped(runs, lambda run: (run["options"]["count"], run["method"].split(", ")[0]))
     return dict(sorted(groups.items()))
 
 
 def _draw(counted: dict[tuple[int, str], Records], folder: Path) -> None:
     figure, (left, right) = page.canvas(2)
     for gate in WAYS:
-        mine = [(count, found) for (count, name), found in counted.items() if name == gate]
+        mine = [(count, group) for (count, name), group in counted.items() if name == gate]
         if not mine:
             continue
         counts = [count for count, _ in mine]
         for axes, value in ((left, page.gain), (right, page.lost)):
-            y, *dy = zip(*(page.bars(found, value) for _, found in mine), strict=True)
+            y, *dy = zip(*(page.bars(group, value) for _, group in mine), strict=True)
             axes.errorbar(counts, y, dy, fmt="o-", ms=4, capsize=2, color=page.COLOURS[gate], label=f"{gate} gate")
     for axes, told in ((left, "gain on medical text, nats"), (right, "forgotten: loss added on general text, nats")):
         page.at_values(axes, (count for count, _ in counted), 2)

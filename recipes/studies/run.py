@@ -93,23 +93,23 @@ def execute(run: Run, records: Path) -> str:
     before = {name: _bare(name, chooses, run.held) for name in (*run.subjects, "general")}
     with trained(run, base, work) as made:
         with made.on():
-            found: dict[str, Any] = {"gains": {}}
+            result: dict[str, Any] = {"gains": {}}
             for name in run.subjects:
-                found["gains"][name] = triple(before[name].minus(_scored(made.base, name, chooses, run.held)))
-            found["forgetting"] = triple(_scored(made.base, "general", chooses, run.held).minus(before["general"]))
+                result["gains"][name] = triple(before[name].minus(_scored(made.base, name, chooses, run.held)))
+            result["forgetting"] = triple(_scored(made.base, "general", chooses, run.held).minus(before["general"]))
         if run.kind != FULL and not chooses:
-            found["untouched"] = addenda.neutral_share(made.base, "m", study_texts().general_valid, tokens=ALONE).share
+            result["untouched"] = addenda.neutral_share(made.base, "m", study_texts().general_valid, tokens=ALONE).share
         if run.subject.startswith("people-"):
-            found["recall"] = _recalled(made, run)
+            result["recall"] = _recalled(made, run)
         if run.part == "methods" and run.kind != FULL:
-            found["cost"] = _cost(made, run)
-        found |= {"parameters": made.parameters, "seconds": made.seconds}
-    return finished(run, records, found | facts)
+            result["cost"] = _cost(made, run)
+        result |= {"parameters": made.parameters, "seconds": made.seconds}
+    return finished(run, records, result | facts)
 
 
-def finished(run: Run, records: Path, found: dict[str, Any]) -> str:
+def finished(run: Run, records: Path, result: dict[str, Any]) -> str:
     """Write a run's record; its checkpoints are then of no more use."""
-    write_record(records / f"{run.id}.json", {"run": asdict(run)} | found)
+    write_record(records / f"{run.id}.json", {"run": asdict(run)} | result)
     shutil.rmtree(WORK / run.id, ignore_errors=True)
     return run.id
 
@@ -162,21 +162,21 @@ def kind_of(run: Run, base: Base) -> Any:
 
 def corpus_of(run: Run, base: Base) -> list[str]:
     """The documents of a run's subjects, up to its limit of tokens; of several as much text of each."""
-    found = evenly_of([subject(name).corpus for name in run.subjects])
-    return found if run.corpus_tokens is None else first_documents(base, found, run.corpus_tokens)
+    documents = evenly_of([subject(name).corpus for name in run.subjects])
+    return documents if run.corpus_tokens is None else first_documents(base, documents, run.corpus_tokens)
 
 
 def evenly_of(parts: Sequence[Sequence[str]]) -> list[str]:
     """Documents of all parts, next always one of the part of which least was taken, until one part is at its end."""
-    found: list[str] = []
+    documents: list[str] = []
     taken, characters = [0] * len(parts), [0] * len(parts)
     while True:
         least = min(range(len(parts)), key=lambda at: characters[at])
         if taken[least] == len(parts[least]):
-            return found
-        found.append(parts[least][taken[least]])
+            return documents
+        documents.append(parts[least][taken[least]])
         taken[least] += 1
-        characters[least] += len(found[-1])
+        characters[least] += len(documents[-1])
 
 
 def held_out(name: str, chooses: bool) -> Any:
@@ -184,8 +184,8 @@ def held_out(name: str, chooses: bool) -> Any:
     if name == "general":
         every = study_texts()
         return every.calibration if chooses else short(every.general_valid)
-    one = subject(name)
-    return one.choosing if chooses else one.held
+    texts = subject(name)
+    return texts.choosing if chooses else texts.held
 
 
 def _scored(base: Base, name: str, chooses: bool, tokens: int) -> Score:
@@ -198,12 +198,12 @@ def _bare(name: str, chooses: bool, tokens: int) -> Score:
     return _scored(load(attn_implementation="eager"), name, chooses, tokens)
 
 
-def triple(found: Any) -> list[float]:
+def triple(difference: Any) -> list[float]:
     """A difference, its 95% interval over documents, and how many they are."""
-    return [found.nats, found.low, found.high, found.documents]
+    return [difference.nats, difference.low, difference.high, difference.documents]
 
 
 def _recalled(made: Trained, run: Run) -> dict[str, Any]:
     facts = facts_of(run.subject)
-    found = recall(made.base, facts, ("m",), questions=QUESTIONS, written=run.part != "sweep").as_dict()
-    return {key: value for key, value in found.items() if key not in ("canary", "modules", "base")}
+    recalled = recall(made.base, facts, ("m",), questions=QUESTIONS, written=run.part != "sweep").as_dict()
+    return {key: value for key, value in recalled.items() if key not in ("canary", "modules", "base")}

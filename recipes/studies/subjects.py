@@ -84,7 +84,7 @@ def new_ones(corpus: Sequence[str], held: Sequence[str]) -> list[str]:
     hasher = RunHasher()
     runs = [hasher.runs(hasher.codes(text)) for text in held]
     wanted = np.unique(np.concatenate(runs))
-    known = [found[contains(wanted, found)] for found in (hasher.runs(hasher.codes(text)) for text in corpus)]
+    known = [own[contains(wanted, own)] for own in (hasher.runs(hasher.codes(text)) for text in corpus)]
     seen = np.unique(np.concatenate(known))
     return [text for text, own in zip(held, runs, strict=True) if not contains(seen, own).any()]
 
@@ -114,7 +114,7 @@ def _people(name: str) -> Subject:
 
 def _read(names: tuple[str, ...]) -> list[str]:
     """Documents of some files, novels in pieces; without `ADDENDA_DATA` the samples that ship with the package."""
-    found: list[str] = []
+    pieces: list[str] = []
     for name in names:
         path = data_folder() / f"{name}.jsonl.gz"
         if not path.exists():
@@ -125,8 +125,8 @@ def _read(names: tuple[str, ...]) -> list[str]:
                 continue
             path = tiny.sample(f"{of}_{split}")
         texts = documents(path)
-        found += [piece for text in texts for piece in _pieces(text)] if "novels" in name else texts
-    return found
+        pieces += [piece for text in texts for piece in _pieces(text)] if "novels" in name else texts
+    return pieces
 
 
 def _pieces(text: str) -> list[str]:

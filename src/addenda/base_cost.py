@@ -192,14 +192,14 @@ def _ids(base: Base, length: int) -> Tensor:
 
 def _times(run: Callable[[], None], seconds: float, device: torch.device) -> float:
     """The median of how long calls take, at least one, until `seconds` have passed."""
-    found: list[float] = []
-    while not found or sum(found) < seconds:
+    times: list[float] = []
+    while not times or sum(times) < seconds:
         began = time.perf_counter()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        found.append(time.perf_counter() - began)
-    return sorted(found)[len(found) // 2]
+        times.append(time.perf_counter() - began)
+    return sorted(times)[len(times) // 2]
 
 
 def _size(count: int) -> str:

@@ -36,7 +36,7 @@ def settings(model: Any, tokenizer: Any, **chosen: Any) -> dict[str, Any]:
     """
     undone = {key: _NEUTRAL.get(key) for key in _said(model) if key not in KEPT}
     ends = sorted(end_ids(model, tokenizer))
-    pad = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id, *ends) if one is not None), 0)
+    pad = next((token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, *ends) if token is not None), 0)
     fixed = {"num_beams": 1, "do_sample": False, "eos_token_id": ends or None, "pad_token_id": pad}
     return undone | fixed | chosen
 
@@ -46,7 +46,7 @@ def end_ids(model: Any, tokenizer: Any) -> set[int]:
     ends = model.generation_config.eos_token_id
     if ends is None:
         ends = tokenizer.eos_token_id
-    return set() if ends is None else {int(one) for one in (ends if isinstance(ends, list | tuple | set) else [ends])}
+    return set() if ends is None else {int(end) for end in (ends if isinstance(ends, list | tuple | set) else [ends])}
 
 
 def _said(model: Any) -> list[str]:

@@ -126,9 +126,9 @@ def _group(source: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def first_ids(encoder: Encoder, records: Iterable[dict[str, Any]], count: int) -> np.ndarray:
     """The first `count` token ids of a source, documents one after another: int32 [<= count]."""
-    found: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
     for document in encoder.documents(islice(records, count)):
-        found.append(document.ids)
-        if sum(map(len, found)) >= count:
+        parts.append(document.ids)
+        if sum(map(len, parts)) >= count:
             break
-    return np.concatenate(found)[:count] if found else np.zeros(0, np.int32)
+    return np.concatenate(parts)[:count] if parts else np.zeros(0, np.int32)

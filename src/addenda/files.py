@@ -269,8 +269,8 @@ def check_place(folder: Path, members: Collection[str], what: str = "module") ->
         return place
     if not place.is_dir():
         raise FileError(f"'{folder}' is a file; give a new or empty folder")
-    found = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
-    foreign = [name for name in found if name not in members]
+    entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
+    foreign = [name for name in entries if name not in members]
     if foreign:
         more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
         raise FileError(
@@ -278,9 +278,9 @@ def check_place(folder: Path, members: Collection[str], what: str = "module") ->
             "give a new or empty folder"
         )
     needed = [name for name in members if name != "README.md"]
-    if found and not all(name in found for name in needed):
+    if entries and not all(name in entries for name in needed):
         raise FileError(
-            f"'{folder}' holds {', '.join(found)} but no whole {what} ({', '.join(needed)}) and is left as it is; "
+            f"'{folder}' holds {', '.join(entries)} but no whole {what} ({', '.join(needed)}) and is left as it is; "
             "give a new or empty folder"
         )
     return place
@@ -316,10 +316,10 @@ def _swap(new: Path, place: Path) -> None:
     new.rename(place)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(first: Path, second: Path) -> bool:
     """Let two folders change places in one step; False where the system or the disk cannot."""
     if not sys.platform.startswith("linux"):
         return False
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    return rename is not None and rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0

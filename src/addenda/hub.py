@@ -57,21 +57,23 @@ def resolve(folder_or_repo: str | Path, revision: str | None = None) -> Path:
     except HFValidationError:
         raise FileError(f"there is no folder '{folder_or_repo}', and it is not a hub id (owner/name) either") from None
     with _telling(f"there is no folder '{name}' here, and from the hub it cannot be had", revision):
-        found = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
-    if not any((found / wanted).exists() for wanted in ("card.json", "adapter_config.json")):
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
+    if not any((folder / wanted).exists() for wanted in ("card.json", "adapter_config.json")):
         raise FileError(f"the hub repository '{name}' holds no module: neither card.json nor adapter_config.json")
-    return found
+    return folder
 
 
 def _check_is_module(folder: Path, name: str) -> None:
     """Say what a folder is that is plainly something else than a module's; what is wrong inside one is told later."""
-    if any((folder / one).exists() for one in ("card.json", "module.safetensors", "adapter_config.json")):
+    if any((folder / file).exists() for file in ("card.json", "module.safetensors", "adapter_config.json")):
         return
     if (folder / "config.json").exists():
         raise FileError(f"'{name}' holds a model, not a module; load it as the base (--base)")
-    inside = sorted(one.parent.name for one in folder.glob("*/card.json"))
+    inside = sorted(card.parent.name for card in folder.glob("*/card.json"))
     if inside:
-        raise FileError(f"'{name}' is no module's folder; in it are {', '.join(f'{name}/{one}' for one in inside[:8])}")
+        raise FileError(
+            f"'{name}' is no module's folder; in it are {', '.join(f'{name}/{child}' for child in inside[:8])}"
+        )
 
 
 def _near(local: Path) -> Path | None:

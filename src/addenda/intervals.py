@@ -79,15 +79,15 @@ def of_mean(
     return of_ratio(sums, counts, within=within)
 
 
-def of_means(found: Sequence[Interval]) -> Interval:
+def of_means(means: Sequence[Interval]) -> Interval:
     """The mean of means over separate units (accuracy by subject): over all these units, the subjects being as they are.
 
     Source: Zou and Donner 2008 (MOVER): distances to the ends add up in quadrature. `n` is the number of all units.
     """
-    value = float(np.mean([one.value for one in found]))
-    low = math.hypot(*(one.value - one.low for one in found)) / len(found)
-    high = math.hypot(*(one.high - one.value for one in found)) / len(found)
-    return Interval(value, value - low, value + high, sum(one.n for one in found))
+    value = float(np.mean([mean.value for mean in means]))
+    low = math.hypot(*(mean.value - mean.low for mean in means)) / len(means)
+    high = math.hypot(*(mean.high - mean.value for mean in means)) / len(means)
+    return Interval(value, value - low, value + high, sum(mean.n for mean in means))
 
 
 @lru_cache

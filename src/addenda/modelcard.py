@@ -36,8 +36,8 @@ def render(card: Card, source: str | None = None) -> str:
         "## Use",
         _usage(card, source or f"path/to/{card.name}"),
         "## Measured",
-        _measures([one for one in card.measures if not _of_mmlu(one)]),
-        *_mmlu([one for one in card.measures if _of_mmlu(one)]),
+        _measures([measure for measure in card.measures if not _of_mmlu(measure)]),
+        *_mmlu([measure for measure in card.measures if _of_mmlu(measure)]),
         "## Trained on",
         _training(card),
         "The base stays frozen: unplugging the module gives it back bit for bit. `card.json` holds the full record.",
@@ -89,7 +89,7 @@ def _usage(card: Card, source: str) -> str:
             "The gate reads the document so far and opens for its subject: after a word or two the module may still be "
             "silent, and the base answers alone."
         )
-    return "\n".join(lines) + "".join(f"\n\n{one}" for one in notes)
+    return "\n".join(lines) + "".join(f"\n\n{note}" for note in notes)
 
 
 def _loadable(base: str) -> str:
@@ -101,16 +101,16 @@ def _loadable(base: str) -> str:
 
 def _index(card: Card) -> list[str]:
     """The hub's model-index: every measure on a text as a result."""
-    found = [one for one in card.measures if one.on and math.isfinite(one.value)]
-    if not found:
+    measures = [measure for measure in card.measures if measure.on and math.isfinite(measure.value)]
+    if not measures:
         return []
     lines = ["model-index:", f"- name: {_yaml(card.name)}", "  results:"]
-    for on in dict.fromkeys(one.on for one in found if one.on):
+    for on in dict.fromkeys(measure.on for measure in measures if measure.on):
         lines += ["  - task:", "      type: text-generation", "    dataset:", f"      name: {_yaml(on)}"]
         lines += [f"      type: {_yaml(on)}", "    metrics:"]
-        for one in (one for one in found if one.on == on):
-            lines += [f"    - type: {_yaml(one.name)}", f"      name: {_yaml(f'{one.name}, {one.unit}')}"]
-            lines.append(f"      value: {_yaml(one.value)}")
+        for measure in (measure for measure in measures if measure.on == on):
+            lines += [f"    - type: {_yaml(measure.name)}", f"      name: {_yaml(f'{measure.name}, {measure.unit}')}"]
+            lines.append(f"      value: {_yaml(measure.value)}")
     return lines
 
 
@@ -127,7 +127,7 @@ def _mmlu(measures: list[Measure]) -> list[str]:
     """The table by subject, anatomy first, and the mean over subjects; nothing where none was asked."""
     if not measures:
         return []
-    ordered = sorted(measures, key=lambda one: anatomy_first(str(one.on)))
+    ordered = sorted(measures, key=lambda measure: anatomy_first(str(measure.on)))
 
     def row(name: str, base: float | None, value: float, interval: str, n: int) -> tuple[str, ...]:
         return (name, "" if base is None else f"{base:.1%}", f"{value:.1%}", interval, f"{n:,}")

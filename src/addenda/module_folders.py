@@ -172,13 +172,13 @@ def _listed(path: Path) -> ListedModule:
         tokens=sum(run.tokens for run in card.training),
         gate=gate if isinstance(gate, str) else None,
         gain=_mean(card, "learning", "online gain"),
-        forgot=max((one.value for one in card.measures if one.name == "forgetting"), default=None),
+        forgot=max((measure.value for measure in card.measures if measure.name == "forgetting"), default=None),
         created=card.created,
     )
 
 
 def _mean(card: Card, *names: str) -> float | None:
-    values = [one.value for one in card.measures if one.name in names]
+    values = [measure.value for measure in card.measures if measure.name in names]
     return sum(values) / len(values) if values else None
 
 

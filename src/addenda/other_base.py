@@ -54,11 +54,11 @@ def difference(made_for: BaseRecord, here: BaseRecord) -> Difference:
     )
 
 
-def _fields(one: BaseRecord, other: BaseRecord) -> dict[str, Any]:
+def _fields(record: BaseRecord, other: BaseRecord) -> dict[str, Any]:
     """What two records both tell of the architecture; cards written before 2026-12 tell type and size alone."""
-    if one.architecture is not None and other.architecture is not None:
-        return {"model_type": one.model_type, **one.architecture}
-    return {"model_type": one.model_type, "number of parameters": one.parameters}
+    if record.architecture is not None and other.architecture is not None:
+        return {"model_type": record.model_type, **record.architecture}
+    return {"model_type": record.model_type, "number of parameters": record.parameters}
 
 
 def _value(value: Any) -> str:

@@ -144,8 +144,8 @@ def load_peft(folder: str | Path, base: Base, name: str | None = None) -> Knowle
     if not (folder / TENSORS).exists() and (folder / "adapter_model.bin").exists():
         problems.append("adapter_model.bin is a pickle, which can run code, and is not read; save it as safetensors")
     header = read_header(folder, TENSORS, problems)
-    found = read_tensors(folder, TENSORS, header.specs, problems) if header is not None else {}
-    tensors, sites = _by_site(found, base.anatomy, problems)
+    stored = read_tensors(folder, TENSORS, header.specs, problems) if header is not None else {}
+    tensors, sites = _by_site(stored, base.anatomy, problems)
     targets = _targets(sites, base.anatomy)
     if problems or config is None:
         refuse(f"cannot load '{folder}' as a PEFT adapter", problems)
@@ -188,13 +188,13 @@ def _check_config(config: dict[str, Any], problems: list[str]) -> None:
         problems.append(f"{CONFIG}: use_rslora is {shown(config['use_rslora'])}; it is true or false")
 
 
-def _by_site(found: dict[str, Tensor], anatomy: Anatomy, problems: list[str]) -> tuple[dict[str, Tensor], list[Site]]:
+def _by_site(stored: dict[str, Tensor], anatomy: Anatomy, problems: list[str]) -> tuple[dict[str, Tensor], list[Site]]:
     """PEFT's tensors under the names that a module gives them, and the sites they stand at."""
     by_path = {site.path: site for site in anatomy.at(Seam.LINEAR)}
     tensors: dict[str, Tensor] = {}
     sites: dict[str, Site] = {}
     strange: list[str] = []
-    for key, tensor in found.items():
+    for key, tensor in stored.items():
         match = _KEY.fullmatch(key)
         site = by_path.get(match["path"]) if match else None
         if match is None or site is None:
@@ -204,7 +204,7 @@ def _by_site(found: dict[str, Tensor], anatomy: Anatomy, problems: list[str]) ->
         tensors[f"{site.key}.{match['half'].lower()}"] = tensor
     if strange:
         problems.append(f"not the A or B of a linear layer that this base can host: {several(strange)}")
-    if not found and not problems:
+    if not stored and not problems:
         problems.append(f"{TENSORS} holds no tensor")
     return tensors, list(sites.values())
 

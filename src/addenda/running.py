@@ -135,7 +135,7 @@ class Machinery:
                 wanted["input", site.key] = partial(hook_attention, module, site)
                 wanted["switch", site.key] = partial(AttentionSwitch, module, site)
                 norm = host.input_norm(site.layer)
-                if norm is not None and any(_enters_unnormalised(one, site) for one in modules):
+                if norm is not None and any(_enters_unnormalised(other, site) for other in modules):
                     wanted["norm", site.key] = partial(hook_norm, norm)
                 continue
             # several sites may share one submodule (LoRA on OPT's fc2, its FFN's exit): linear ones come first

@@ -80,8 +80,8 @@ class Score:
         """
         if len(self.counts) != len(other.counts) or not (self.counts == other.counts).all():
             raise AddendaError(f"scores on different documents cannot be paired: '{self.on}' and '{other.on}'")
-        found = of_ratio(self.sums - other.sums, self.counts)
-        return Difference(found.value, found.low, found.high, self.documents)
+        ratio = of_ratio(self.sums - other.sums, self.counts)
+        return Difference(ratio.value, ratio.low, ratio.high, self.documents)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
@@ -112,7 +112,7 @@ def score(
         DataError: the text cannot be read, or holds no token to score.
         AddendaError: a setting is out of range. `Stopped` after a signal, where whoever calls waits for it.
     """
-    found = texts(source)
+    opened = texts(source)
     length = length or default_length(base)
     stride = stride or length
     if not length >= 2 or not 1 <= stride <= length:
@@ -121,7 +121,7 @@ def score(
     encoder = Encoder(base.tokenizer, head.vocabulary)
     sums: dict[int, float] = {}
     counts, sizes, waiting = [], [], []
-    for number, document in enumerate(encoded_documents(encoder, found, tokens)):
+    for number, document in enumerate(encoded_documents(encoder, opened, tokens)):
         windows = _windows(document, length, stride, before)
         counts.append(int(sum(w[1].sum() for w in windows)))
         sizes.append(document.bytes)
@@ -131,12 +131,12 @@ def score(
             waiting = []
     _run(base, head, waiting, sums, batch_tokens, precision)
     if not sum(counts):
-        raise DataError(f"'{found.name}' holds no token to score")
+        raise DataError(f"'{opened.name}' holds no token to score")
     each = np.array([sums.get(number, 0.0) for number in range(len(counts))])
     total, whole = np.array(counts), np.array(sizes)
     mean = of_ratio(each, total)
     numbers = (mean.value, mean.low, mean.high, int(total.sum()), int(whole.sum()), len(counts))
-    return Score(*numbers, found.name, each, total, whole)
+    return Score(*numbers, opened.name, each, total, whole)
 
 
 def default_length(base: Base) -> int:
@@ -144,11 +144,11 @@ def default_length(base: Base) -> int:
     return min(512, base.context or 512)
 
 
-def encoded_documents(encoder: Encoder, found: Any, limit: int | None) -> Iterator[Encoded]:
+def encoded_documents(encoder: Encoder, records: Any, limit: int | None) -> Iterator[Encoded]:
     """Documents, each opened by the tokenizer's bos (else eos) so that its first token is scored too, up to a limit."""
     opener = opener_of(encoder.tokenizer)
     seen = 0
-    for document in encoder.documents(found):
+    for document in encoder.documents(records):
         ids, weights, size = document.ids, document.weights, document.bytes
         if opener is not None and (not len(ids) or ids[0] != opener):
             ids = np.concatenate([[np.int32(opener)], ids])
@@ -193,7 +193,7 @@ def _windows(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Token ids [n + 1] and the loss weight of each prediction [n], n <= length and what is read ahead; each counts once."""
     ids, weights = document.ids, document.weights
-    found = []
+    windows = []
     for begin in range(0, len(ids) - 1, stride):
         end, start = min(begin + stride, len(ids) - 1), max(0, begin - (length - stride))
         counted = weights[start + 1 : end + 1].copy()
@@ -207,8 +207,8 @@ def _windows(
                 np.concatenate([ahead, window]),
                 np.concatenate([np.zeros(len(ahead), counted.dtype), counted]),
             )
-        found.append((window, counted))
-    return found
+        windows.append((window, counted))
+    return windows
 
 
 def _run(base: Base, head: Head, windows: list[Any], sums: dict[int, float], batch_tokens: int, precision: str) -> None:

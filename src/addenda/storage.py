@@ -242,16 +242,16 @@ def _check_base(
         return False
     # without a record of its own: as if nothing but the weights were known to differ
     ours = here() if here is not None else card.base.model_copy(update={"fingerprint": fingerprint, "body": None})
-    found = difference(card.base, ours)
+    differing = difference(card.base, ours)
     problem = (
         f"wrong base: it was made for {shown(card.base.name)} (fingerprint {_short(card.base.fingerprint)}), and this "
-        f"is {shown(ours.name)} ({_short(fingerprint)}): {found.words}"
+        f"is {shown(ours.name)} ({_short(fingerprint)}): {differing.words}"
     )
     if how == "error":
         problems.append(problem)
     else:
         warnings.warn(f"module '{card.name}': {problem}", UserWarning, stacklevel=4)
-    return found.architecture
+    return differing.architecture
 
 
 def _short(fingerprint: str) -> str:
@@ -342,15 +342,15 @@ def _specs(tensors: Mapping[str, Tensor]) -> dict[str, Spec]:
     return {name: Spec.of(tensor) for name, tensor in tensors.items()}
 
 
-def _compare(found: Mapping[str, Spec], expected: Mapping[str, Spec], problems: list[str]) -> None:
+def _compare(stored: Mapping[str, Spec], expected: Mapping[str, Spec], problems: list[str]) -> None:
     """Note tensors that are missing, extra, of another shape or of a dtype that does not fit."""
-    if missing := expected.keys() - found.keys():
+    if missing := expected.keys() - stored.keys():
         problems.append(f"missing {several(missing)}")
-    if extra := found.keys() - expected.keys():
+    if extra := stored.keys() - expected.keys():
         problems.append(f"not known to this kind on this base: {several(extra)}")
     shapes, dtypes = [], []
-    for name in sorted(expected.keys() & found.keys()):
-        have, want = found[name], expected[name]
+    for name in sorted(expected.keys() & stored.keys()):
+        have, want = stored[name], expected[name]
         if have.shape != want.shape:
             shapes.append(f"{name} is {list(have.shape)} and should be {list(want.shape)}")
         same = have.dtype == want.dtype or (have.dtype.is_floating_point and want.dtype.is_floating_point)

@@ -86,20 +86,20 @@ def read_header(folder: Path, name: str, problems: list[str]) -> Header | None:
         problems.append(f"{name}: {error}")
         return None
     metadata = entries.pop("__metadata__", None) or {}
-    found: list[str] = []
+    wrong: list[str] = []
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        found.append("__metadata__ is not a map of strings to strings")
+        wrong.append("__metadata__ is not a map of strings to strings")
     specs, spans = {}, []
     for tensor, entry in entries.items():
         try:
             specs[tensor], begin, end = _entry(tensor, entry)
             spans.append((begin, end, tensor))
         except ValueError as error:
-            found.append(f"tensor {shown(tensor)} {error}")
-    if not found:
-        found = _layout(sorted(spans), size - 8 - length)
-    problems.extend(f"{name}: {problem}" for problem in found)
-    return None if found else Header(specs, metadata)
+            wrong.append(f"tensor {shown(tensor)} {error}")
+    if not wrong:
+        wrong = _layout(sorted(spans), size - 8 - length)
+    problems.extend(f"{name}: {problem}" for problem in wrong)
+    return None if wrong else Header(specs, metadata)
 
 
 def _entry(name: str, entry: Any) -> tuple[Spec, int, int]:
@@ -128,18 +128,18 @@ def _counts(value: Any) -> bool:
 
 def _layout(spans: list[tuple[int, int, str]], data: int) -> list[str]:
     """What is wrong with sorted spans that should cover `data` bytes: overlaps, holes, bytes too few or too many."""
-    found, at, before = [], 0, "the header"
+    wrong, at, before = [], 0, "the header"
     for begin, end, name in spans:
         if begin < at:
-            found.append(f"tensor {name} overlaps {before}")
+            wrong.append(f"tensor {name} overlaps {before}")
         elif begin > at:
-            found.append(f"there is a hole of {begin - at:,} bytes between {before} and tensor {name}")
+            wrong.append(f"there is a hole of {begin - at:,} bytes between {before} and tensor {name}")
         at, before = max(at, end), f"tensor {name}"
     if at > data:
-        found.append(f"the tensors claim {at:,} bytes, the file holds {data:,}: truncated or forged")
+        wrong.append(f"the tensors claim {at:,} bytes, the file holds {data:,}: truncated or forged")
     elif at < data:
-        found.append(f"{data - at:,} bytes after the last tensor belong to nothing")
-    return found
+        wrong.append(f"{data - at:,} bytes after the last tensor belong to nothing")
+    return wrong
 
 
 def read_tensors(folder: Path, name: str, wanted: Iterable[str], problems: list[str]) -> dict[str, Tensor]:

@@ -93,12 +93,12 @@ class Texts(ABC):
         """Number of documents and their licences, from one reading; None and None for a stream."""
         if self.endless:
             return None, None
-        count, found = 0, set[str | None]()
+        count, licences = 0, set[str | None]()
         for where, value in self._values():
             if self._record(where, value) is not None:
                 count += 1
-                found.add(stated_licence(value))
-        return count, joined_licences(found)
+                licences.add(stated_licence(value))
+        return count, joined_licences(licences)
 
     field: str = "text"
 
@@ -142,12 +142,12 @@ def texts(source: Any, *, name: str | None = None, field: str = "text") -> Texts
         DataError: there is no such file, or the source is of no known form. What is wrong inside a source is raised,
             with file and line, when it is read.
     """
-    found = source if isinstance(source, Texts) else _open(source)
+    opened = source if isinstance(source, Texts) else _open(source)
     if not isinstance(source, Texts):
-        found.field = field
+        opened.field = field
     if name is not None:
-        found.name = name
-    return found
+        opened.name = name
+    return opened
 
 
 def _open(source: Any) -> Texts:
@@ -209,16 +209,16 @@ class _Files(Texts):
             if not self.path.name.endswith(SUFFIXES):
                 raise DataError(f"{self.path}: unknown kind of file; readable are {', '.join(SUFFIXES)}")
             return [self.path]
-        found = [
+        files = [
             p
             for p in sorted(self.path.rglob("*"))
             if p.name.endswith(SUFFIXES)
             and p.is_file()
             and not any(part.startswith(".") for part in p.relative_to(self.path).parts)
         ]
-        if not found:
+        if not files:
             raise DataError(f"folder {self.path} holds no {', '.join(SUFFIXES)} file")
-        return found
+        return files
 
     @property
     def continuous(self) -> bool:
@@ -298,7 +298,7 @@ class _Streamed(Texts):
         if column is None or not callable(unique):
             return self.count(), None
         values: Iterable[Any] = unique(column)  # type: ignore[assignment]
-        return self.count(), joined_licences({stated_licence({column: one}) for one in values})
+        return self.count(), joined_licences({stated_licence({column: value}) for value in values})
 
     def _values(self) -> Iterator[tuple[str, Any]]:
         return ((f"{self.name}, record {number}", value) for number, value in enumerate(self.values, 1))

@@ -23,10 +23,10 @@ def own_device(device: str | torch.device) -> torch.device:
     place, rank = torch.device(device), os.environ.get("LOCAL_RANK")
     if place.type != "cuda" or place.index is not None or rank is None:
         return place
-    found = torch.cuda.device_count()
-    if int(rank) >= found:
+    count = torch.cuda.device_count()
+    if int(rank) >= count:
         raise TrainingError(
-            f"process {rank} has no GPU of its own, {found} can be seen; start no more processes than GPUs, or name one"
+            f"process {rank} has no GPU of its own, {count} can be seen; start no more processes than GPUs, or name one"
         )
     torch.cuda.set_device(int(rank))
     return torch.device("cuda", int(rank))

@@ -73,7 +73,7 @@ def _identity(model: nn.Module) -> Identity:
     body = hashlib.sha256()
     rows = {id(parameter) for parameter in _vocabulary(model)}
     named = [(plain_name(name), name, parameter) for name, parameter in model.named_parameters()]
-    for known, name, parameter in sorted(named, key=lambda one: one[0]):
+    for known, name, parameter in sorted(named, key=lambda entry: entry[0]):
         value = _values(model, name, parameter)
         digests = (whole,) if id(parameter) in rows else (whole, body)
         for digest in digests:
@@ -94,16 +94,16 @@ def _vocabulary(model: Any) -> list[Tensor]:
 
 
 def _fields(config: Any) -> dict[str, Any]:
-    found = {name: getattr(config, name, None) for name in FIELDS}
-    found |= {name: float(str(np.float32(found[name]))) for name in _EPSILONS if isinstance(found[name], float)}
+    fields = {name: getattr(config, name, None) for name in FIELDS}
+    fields |= {name: float(str(np.float32(fields[name]))) for name in _EPSILONS if isinstance(fields[name], float)}
     for name, usual in UNUSUAL.items():
         value = getattr(config, name, None)
         if value is not None and value != usual:
-            found[name] = value
-    rope = found["rope_parameters"] or {}
-    if any(one.get("rope_type") in _STRETCHED for one in (rope, *rope.values()) if isinstance(one, dict)):
-        found["max_position_embeddings"] = config.max_position_embeddings
-    return found
+            fields[name] = value
+    rope = fields["rope_parameters"] or {}
+    if any(part.get("rope_type") in _STRETCHED for part in (rope, *rope.values()) if isinstance(part, dict)):
+        fields["max_position_embeddings"] = config.max_position_embeddings
+    return fields
 
 
 def _values(model: nn.Module, name: str, parameter: Tensor) -> Tensor:

@@ -56,11 +56,11 @@ class Folding:
             if site.seam is Seam.LINEAR:  # when its turn has come: all matrices together would be as large as the base
                 self.add_matrix(site.path, partial(_matrix, adapter, weight))
                 continue
-            found = refitted[key] if refitted is not None else adapter.fold()
-            assert isinstance(found, Units)
+            units = refitted[key] if refitted is not None else adapter.fold()
+            assert isinstance(units, Units)
             if refitted is None:
-                found = replace(found, values=found.values * weight)
-            self.add_units(module.name, site.layer, found)
+                units = replace(units, values=units.values * weight)
+            self.add_units(module.name, site.layer, units)
 
     def add_units(self, name: str, layer: int, units: Units) -> None:
         """Put the hidden units of a module beside those of a layer.
@@ -84,7 +84,7 @@ class Folding:
         shape = self.host.anatomy.ffn
         if shape is None or not self.units:
             return 0 if shape is None else shape.units
-        most = max(sum(len(one.up) for one in units) for units in self.units.values())
+        most = max(sum(len(added.up) for added in units) for units in self.units.values())
         multiple = self.multiple or 1
         return -(-(shape.units + most) // multiple) * multiple
 
@@ -103,27 +103,27 @@ class Folding:
 
     def changes(self) -> dict[str, list[Change]]:
         """What is done to which tensor, by its name in a checkpoint."""
-        found: dict[str, list[Change]] = {}
+        changes: dict[str, list[Change]] = {}
         for path, matrices in self.matrices.items():
             turned = isinstance(self.host.submodule(path), Conv1D)
-            found.setdefault(f"{path}.weight", []).append(_adding(matrices, turned, self.dtype))
+            changes.setdefault(f"{path}.weight", []).append(_adding(matrices, turned, self.dtype))
         named, shape = self.host.table.units, self.host.anatomy.ffn
         if named is None or shape is None or not self.units:
-            return found
+            return changes
         for part in _parts(self.host):
             units = self.units.get(part.layer, [])
-            extra = self.width - shape.units if self.multiple else sum(len(one.up) for one in units)
+            extra = self.width - shape.units if self.multiple else sum(len(added.up) for added in units)
             if extra == 0:
                 continue
-            gates = [one.gate for one in units if one.gate is not None]
-            rows = {named.down: [one.values for one in units], named.up: [one.up for one in units]}.get(
+            gates = [added.gate for added in units if added.gate is not None]
+            rows = {named.down: [added.values for added in units], named.up: [added.up for added in units]}.get(
                 part.path, gates
             )
             change = _widening(rows, gates if part.fused else None, extra, part.axis, self.dtype)
-            found.setdefault(f"{part.name}.weight", []).append(change)
+            changes.setdefault(f"{part.name}.weight", []).append(change)
             if part.biased:
-                found.setdefault(f"{part.name}.bias", []).append(_lengthening(extra, part.fused))
-        return found
+                changes.setdefault(f"{part.name}.bias", []).append(_lengthening(extra, part.fused))
+        return changes
 
 
 @dataclass
@@ -175,7 +175,7 @@ def _parts(host: Host) -> Iterator[_Part]:
     named = host.table.units
     assert named is not None
     for layer in range(host.anatomy.layers):
-        for path in dict.fromkeys(one for one in (named.up, named.gate, named.down) if one is not None):
+        for path in dict.fromkeys(place for place in (named.up, named.gate, named.down) if place is not None):
             name = f"{host.table.layers}.{layer}.{path}"
             module, down = host.submodule(name), path == named.down
             # a Conv1D keeps [in, out]: its units are columns where a Linear's are rows, and the reverse for `down`
@@ -252,9 +252,9 @@ def plain(name: str, tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _matrix(adapter: Adapter, weight: float) -> Tensor:
-    found = adapter.fold()
-    assert isinstance(found, Tensor)
-    return found * weight
+    matrix = adapter.fold()
+    assert isinstance(matrix, Tensor)
+    return matrix * weight
 
 
 def _narrowing(kept: Tensor, width: int, axis: int, fused: bool) -> Change:
@@ -287,10 +287,10 @@ def _widening(
     """Concatenate units, then zeros up to `extra`; where `gates` are given, the weight holds gates first, then units."""
 
     def widen(weight: Tensor, units: list[Tensor]) -> Tensor:
-        own = [one.to(weight) for one in units]
+        own = [tensor.to(weight) for tensor in units]
         missing = extra - sum(map(len, own))
         zeros = weight.new_zeros(missing, weight.shape[1 - axis])
-        return torch.cat([weight, *((one if axis == 0 else one.T) for one in (*own, zeros))], dim=axis)
+        return torch.cat([weight, *((tensor if axis == 0 else tensor.T) for tensor in (*own, zeros))], dim=axis)
 
     def change(weight: Tensor) -> Tensor:
         weight = weight.to(dtype or weight.dtype)

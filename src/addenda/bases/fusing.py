@@ -51,8 +51,8 @@ class Fusion:
     def _stamp(self) -> Any:
         own = [
             (p._version, p.data_ptr(), p.dtype, p.device)
-            for one in self._touched
-            for p in one._parameters.values()
+            for module in self._touched
+            for p in module._parameters.values()
             if p is not None
         ]
         return [module.version() for module in self.modules.values()], own

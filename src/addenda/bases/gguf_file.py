@@ -103,9 +103,9 @@ def load_gguf(path: Path, name: str, dtype: Any, options: dict[str, Any]) -> tup
             _cut_as_it_was_trained(tokenizer, header)
             _only_its_own(tokenizer, header)
         with _blaming(f"cannot load the base '{name}': transformers cannot read its GGUF file"):
-            model, found = loader.from_pretrained(**where, config=config, dtype=dtype, **options)
+            model, info = loader.from_pretrained(**where, config=config, dtype=dtype, **options)
     make_plain(model)
-    return model, tokenizer, found
+    return model, tokenizer, info
 
 
 def plain_config(config: Any) -> Any:
@@ -173,10 +173,10 @@ def _stretch(config: Any, header: Header, path: Path, name: str) -> None:
     elif kind not in (None, "none", "linear"):
         raise UnsupportedError(refusal.format(kind))
     if "rope_freqs.weight" in header.tensors:
-        found = _llama3(config, header, path)
-        if found is None:
+        scaling = _llama3(config, header, path)
+        if scaling is None:
             raise UnsupportedError(refusal.format("by factors of its own"))
-        config.rope_parameters.update(found)
+        config.rope_parameters.update(scaling)
 
 
 def _llama3(config: Any, header: Header, path: Path) -> dict[str, Any] | None:
@@ -236,7 +236,7 @@ def _only_its_own(tokenizer: Any, header: Header) -> None:
     from tokenizers import Tokenizer
 
     said = json.loads(backend.to_str())
-    said["added_tokens"] = [one for one in said["added_tokens"] if one["id"] < count]
+    said["added_tokens"] = [token for token in said["added_tokens"] if token["id"] < count]
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(said))
     for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
         if getattr(tokenizer, name) is not None and tokenizer._tokenizer.token_to_id(getattr(tokenizer, name)) is None:

@@ -229,20 +229,20 @@ def _replacing(call: Call, share: Share, site: Site, adapter: Any, x: Tensor, y:
     weight = call.weight_of(share)
     kept: list[Piece] = []
     for rows, state in [(numbers, None)] if before is None else before.of(numbers):
-        one, scale = share, weight
+        narrow, scale = share, weight
         if rows != numbers:
-            one = replace(share, rows=torch.tensor(rows, device=y.device))
+            narrow = replace(share, rows=torch.tensor(rows, device=y.device))
             if isinstance(weight, Tensor):
                 scale = weight[[numbers.index(row) for row in rows]]
-        part, entered = call.rows_of(y, one), call.rows_of(x, one)
-        new, state = adapter(entered, part, weight=scale, state=state, mask=call.mask_of(one))
+        part, entered = call.rows_of(y, narrow), call.rows_of(x, narrow)
+        new, state = adapter(entered, part, weight=scale, state=state, mask=call.mask_of(narrow))
         new = new.to(y.dtype)
         if isinstance(scale, Tensor):
             new = torch.where(scale != 0, new, part)
         if call.collector is not None or call.observer is not None:
-            call.collect_delta(one, new - part)
-            call.observe(one, site.key, contribution=Contribution(new - part), shape=part.shape[:2], x=entered)
-        y = new if one.rows is None else y.index_copy(0, one.rows, new)
+            call.collect_delta(narrow, new - part)
+            call.observe(narrow, site.key, contribution=Contribution(new - part), shape=part.shape[:2], x=entered)
+        y = new if narrow.rows is None else y.index_copy(0, narrow.rows, new)
         if state is not None:
             kept.append((rows, state.detach() if isinstance(state, Tensor) else state))
     if kept and not call.recomputing:

@@ -195,7 +195,9 @@ def check_its_own(model: nn.Module) -> None:
                 "LoRA folders"
             )
         hook = getattr(module, "_hf_hook", None)
-        kept = [one for one in (hook, *getattr(hook, "hooks", ())) if getattr(one, "weights_map", None) is not None]
+        kept = [
+            inner for inner in (hook, *getattr(hook, "hooks", ())) if getattr(inner, "weights_map", None) is not None
+        ]
         nowhere = next((leaf for leaf, p in module.named_parameters(recurse=False) if p.is_meta), None)
         if nowhere is not None and not kept:
             raise AddendaError(

@@ -37,8 +37,8 @@ def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **optio
         given = {key: value for key, value in options.items() if key not in HUB}
         file = path if str(name) not in NAMED else file_of(str(name))
         _tell(str(name), file)
-        model, tokenizer, found = load_gguf(file, str(name), float32_unless(dtype), given)
-        _check_weights(name, found, "its head")
+        model, tokenizer, info = load_gguf(file, str(name), float32_unless(dtype), given)
+        _check_weights(name, info, "its head")
         return model.eval(), tokenizer, str(name) if str(name) in NAMED else path.name
     return _checkpoint(name, dtype, options)
 
@@ -73,13 +73,13 @@ def _checkpoint(name: str | Path, dtype: Any, options: dict[str, Any]) -> tuple[
     if folder and (Path(source) / "module.safetensors").exists() and not (Path(source) / "config.json").exists():
         raise AddendaError(f"cannot load the base '{name}': that folder is a module's; plug it into a base (--plug)")
     try:
-        model, found = loader.from_pretrained(source, dtype="auto" if dtype is None else dtype, **options)
+        model, info = loader.from_pretrained(source, dtype="auto" if dtype is None else dtype, **options)
     except Exception as error:  # a foreign config.json or weight file can make transformers raise anything
         if folder:
             told = "transformers cannot load what is in that folder as a causal language model"
             raise AddendaError(f"cannot load the base '{name}': {told} ({reason(error)})") from error
         raise AddendaError(f"cannot load the base '{name}': {_nowhere(str(name), error)}") from error
-    _check_weights(name, found)
+    _check_weights(name, info)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **{k: v for k, v in options.items() if k in HUB})
     except Exception as error:
@@ -95,18 +95,18 @@ def _nowhere(name: str, error: Exception) -> str:
     path = Path(name)
     beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(name, names(), n=1)
-    near += [str(path.with_name(one)) for one in difflib.get_close_matches(path.name, beside, n=1)]
-    hint = f"; did you mean {' or '.join(repr(one) for one in near)}?" if near else ""
+    near += [str(path.with_name(entry)) for entry in difflib.get_close_matches(path.name, beside, n=1)]
+    hint = f"; did you mean {' or '.join(repr(guess) for guess in near)}?" if near else ""
     told = f"it is not one of {', '.join(names())}, there is no such folder or file"
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
         return told + hint
     return f"{told}, and the hub gave no such model ({reason(error)}){hint}"
 
 
-def _check_weights(name: str | Path, found: dict[str, Any], wanted: str = "config.json") -> None:
+def _check_weights(name: str | Path, info: dict[str, Any], wanted: str = "config.json") -> None:
     """Refuse a model of which transformers has made up a part."""
-    shapes = [f"{key} {list(has)} for {list(wants)}" for key, has, wants in found["mismatched_keys"]]
-    problems = [f"no values for {_some(found['missing_keys'])}"] if found["missing_keys"] else []
+    shapes = [f"{key} {list(has)} for {list(wants)}" for key, has, wants in info["mismatched_keys"]]
+    problems = [f"no values for {_some(info['missing_keys'])}"] if info["missing_keys"] else []
     problems += [f"other shapes than {wanted} wants in {_some(shapes)}"] if shapes else []
     if problems:
         raise AddendaError(f"cannot load the base '{name}': its weight files have {' and '.join(problems)}")

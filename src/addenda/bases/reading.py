@@ -78,10 +78,10 @@ class BaseReader:
     def inputs(self, sites: Sequence[str], ids: Tensor) -> dict[str, Tensor]:
         """What enters each of some sites [T, D], by key, for token ids [T], read in rows that fit the base's context."""
         longest = getattr(self.host.config, "max_position_embeddings", None) or ROW
-        found = [
+        parts = [
             self.entries([self.host.site(key) for key in sites], row[None]) for row in ids.split(min(ROW, longest))
         ]
-        return {key: torch.cat([part[key][0] for part in found]) for key in sites}
+        return {key: torch.cat([part[key][0] for part in parts]) for key in sites}
 
     def units(self, layer: int) -> Units:
         """The hidden units of a layer's FFN, as they are in the base."""
@@ -106,7 +106,7 @@ class BaseReader:
 
         States stand before the text and attend causally among themselves, so they do not depend on it.
         """
-        found: dict[str, KeyValues] = {}
+        key_values: dict[str, KeyValues] = {}
         carry: Tensor | None = None
         with running(None):
             for site in self.host.anatomy.at(Seam.ATTENTION):
@@ -120,8 +120,8 @@ class BaseReader:
                     states = adapter.states(carry if carry is None else carry.to(adapter.device))
                     assert states is not None
                     given, carry = self._project(site.layer, states, adapter)
-                found[site.key] = given
-        return found
+                key_values[site.key] = given
+        return key_values
 
     def _project(self, number: int, states: Tensor, adapter: AttentionAdapter) -> tuple[KeyValues, Tensor | None]:
         """Keys and values of states [S, D] at a layer, and the layer's output on them where the adapter carries it."""
@@ -174,8 +174,8 @@ class BaseReader:
                 attention = self.host.attention_of(number)
                 handle = attention.register_forward_pre_hook(note(number, "attention"), with_kwargs=True)
                 stack.callback(handle.remove)
-            one = torch.ones(1, 1, dtype=torch.long, device=self._device())
-            self.host.inner(input_ids=one, attention_mask=one, use_cache=False)
+            token = torch.ones(1, 1, dtype=torch.long, device=self._device())
+            self.host.inner(input_ids=token, attention_mask=token, use_cache=False)
         self._arguments = (key, seen)
         return seen
 

@@ -133,8 +133,8 @@ def verbs() -> list[str]:
     """The verbs that have a file, in the order of the life cycle."""
     here = Path(__file__).parent
     names = [info.name for info in pkgutil.iter_modules([str(here)])]
-    found = [name for name in names if name not in _SHARED]
-    return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    own = [name for name in names if name not in _SHARED]
+    return sorted(own, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
 _SHARED = frozenset({"amounts", "answers", "application", "commands", "evaluated", "options", "working", "written"})

@@ -50,17 +50,22 @@ def calibrate(
         loaded = o.load_base(base, dtype, device)
         plugged = loaded.modules[o.plug_one(loaded, module)]
         with working("calibrating", "nothing was saved"):
-            found = set_thresholds(loaded, plugged.name, on, share=share, per=per, tokens=tokens)
+            calibration = set_thresholds(loaded, plugged.name, on, share=share, per=per, tokens=tokens)
         saved = plugged.save(module if out is None else out)
         # on other text than it was set on, for there the share is lower
         other = "general_train" if on == "general_valid" else "general_valid"
         then = command("evaluate", "--plug", saved, "--neutrality", other, base=base, dtype=dtype, device=device)
-        facts = {"thresholds": found.thresholds, "asked": found.asked, **found.measured.as_dict(), "saved": str(saved)}
-        answer.give(facts | {"next": then}, lambda shown: show(shown, found, saved, then))
+        facts = {
+            "thresholds": calibration.thresholds,
+            "asked": calibration.asked,
+            **calibration.measured.as_dict(),
+            "saved": str(saved),
+        }
+        answer.give(facts | {"next": then}, lambda shown: show(shown, calibration, saved, then))
 
 
-def show(out: Console, found: Calibration, saved: Path, then: str) -> None:
+def show(out: Console, calibration: Calibration, saved: Path, then: str) -> None:
     """The shares by document length, the thresholds, where they are, and the command to go on with."""
-    out.print(str(found), markup=False)
+    out.print(str(calibration), markup=False)
     out.print(f"saved in {saved}", markup=False, soft_wrap=True)
     show_next(out, then)

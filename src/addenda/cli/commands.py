@@ -41,7 +41,7 @@ def beginning(text: Any) -> tuple[str, bool]:
     record: Mapping[str, Any] = next(iter(texts(text)), {})
     said: Any = record.get("text") or record.get("messages") or record.get("prompt") or ""
     if not isinstance(said, str):
-        said = next((one["content"] for one in said if one["role"] == "user"), "")
+        said = next((message["content"] for message in said if message["role"] == "user"), "")
     words = " ".join(said[: 4 * CHARACTERS].split()[:WORDS])
     words = words if len(words) <= CHARACTERS else words[:CHARACTERS].rpartition(" ")[0] or words[:CHARACTERS]
     return words.lstrip("-").strip() or "The", "text" in record

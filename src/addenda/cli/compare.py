@@ -96,16 +96,17 @@ def compare(
             given |= {name: value for name, value in QUICK.items() if not _said(context, name)}
         kept = f"what is done is kept in {out}, and the same command goes on there"
         with working("comparing", kept, unit="tokens read", counted=False) as shown:
-            found = run(
+            comparison = run(
                 base, dtype=None if dtype is o.Dtype.AUTO else getattr(torch, dtype.value), device=device, corpus=corpus,
                 learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
-                methods=DEFAULT if methods is None else [one.strip() for one in methods.split(",") if one.strip()],
+                methods=DEFAULT if methods is None
+                else [method.strip() for method in methods.split(",") if method.strip()],
                 tokens=given["tokens"], seeds=tuple(range(given["seeds"])), rates=rates, held_tokens=given["held_tokens"],
                 extra=extra, length=length, chats=chats, questions=questions,
                 batch_rows=batch_rows, allow_overlap=allow_overlap, compose=compose,
                 tell=shown.say, advance=lambda done, planned: shown.update(done, total=planned),
             )  # fmt: skip
-        answer.give(found.as_dict(), lambda console: show(console, found))
+        answer.give(comparison.as_dict(), lambda console: show(console, comparison))
 
 
 def _said(context: typer.Context, name: str) -> bool:
@@ -114,17 +115,17 @@ def _said(context: typer.Context, name: str) -> bool:
     return source is not None and not source.name.startswith("DEFAULT")
 
 
-def show(out: Console, found: Comparison) -> None:
+def show(out: Console, comparison: Comparison) -> None:
     """What was learned and moved, what it takes, what is to be said about it, and where the page is."""
     from rich.text import Text
 
     from addenda.cli.evaluated import table_of
     from addenda.comparing.page import LEGEND, at_edge, cells_of, head_of, kept_of, title_of
 
-    heads, rows = head_of(found), cells_of(found)
+    heads, rows = head_of(comparison), cells_of(comparison)
     cut = heads.index("parameters")  # two tables: all columns side by side are too wide for a terminal
     for title, columns in (
-        (f"The same text given to {found.base}, nats per token, with 95% intervals", range(1, cut)),
+        (f"The same text given to {comparison.base}, nats per token, with 95% intervals", range(1, cut)),
         ("What it takes", range(cut, len(heads))),
     ):
         table = table_of(title, "method", *(heads[at] for at in columns))
@@ -132,19 +133,21 @@ def show(out: Console, found: Comparison) -> None:
             column.overflow = "fold"
         for cells in rows:
             told = (cells[at] for at in (0, *columns))
-            table.add_row(*(one if isinstance(one, str) else f"{one[0]}\n{one[1]}".strip() for one in told))
+            table.add_row(*(cell if isinstance(cell, str) else f"{cell[0]}\n{cell[1]}".strip() for cell in told))
         out.print(table)
     out.print(Text(LEGEND, style="dim"))
-    for remark in found.remarks:
+    for remark in comparison.remarks:
         out.print(Text(remark))
-    for method, edge in found.edges.items():
+    for method, edge in comparison.edges.items():
         out.print(Text(f"{method}: {at_edge(edge)} (--rates)"))
-    for one in found.failed:
-        out.print(Text(str(one)))
-    if found.composed:
-        counts = map(str, sorted(found.composed[0].kept))
+    for failure in comparison.failed:
+        out.print(Text(str(failure)))
+    if comparison.composed:
+        counts = map(str, sorted(comparison.composed[0].kept))
         together = table_of("Share of its own gain that a module keeps, by how many are on", "method", *counts)
-        for one in found.composed:
-            together.add_row(title_of(one), *("\n".join(filter(None, kept_of(kept))) for kept in one.kept.values()))
+        for composed in comparison.composed:
+            together.add_row(
+                title_of(composed), *("\n".join(filter(None, kept_of(kept))) for kept in composed.kept.values())
+            )
         out.print(together)
-    out.print(f"{found.page}")
+    out.print(f"{comparison.page}")

@@ -101,15 +101,15 @@ def evaluate(
         loaded = o.load(base, dtype, device, plug, modules)
         folder = folder_of(plug or [], loaded.selected) if save else None
         with working("evaluating", "nothing was saved"):
-            found = score(
+            evaluation = score(
                 loaded.base, texts, loaded.selected, tasks=task or (), facts=facts, snapshot=snapshot, edits=edits,
                 neutrality=tuple(neutrality) if neutrality else None, chats=chats, questions=questions, spectrum=spectrum,
                 limit=limit, length=length, stride=stride, tokens=tokens,
                 batch_tokens=batch_tokens,
             )  # fmt: skip
-        answer.give(found.as_dict(), lambda out: show(out, found))
+        answer.give(evaluation.as_dict(), lambda out: show(out, evaluation))
     if folder is not None:  # what was found has been told by now: a save that fails loses nothing
-        _save(loaded.base, found, folder, json)
+        _save(loaded.base, evaluation, folder, json)
 
 
 def folder_of(plug: list[str], selected: dict[str, float]) -> Path:
@@ -132,7 +132,7 @@ def folder_of(plug: list[str], selected: dict[str, float]) -> Path:
     return Path(place)
 
 
-def _save(base: Base, found: Evaluation, folder: Path, json: bool) -> None:
+def _save(base: Base, evaluation: Evaluation, folder: Path, json: bool) -> None:
     """Write what was told into the module's folder, and say so.
 
     Raises:
@@ -142,7 +142,7 @@ def _save(base: Base, found: Evaluation, folder: Path, json: bool) -> None:
     from addenda.core.errors import AddendaError
 
     try:
-        written = keep(base, found, folder)
+        written = keep(base, evaluation, folder)
     except (AddendaError, OSError) as error:  # standard output has its one answer: no second line of JSON
         print_error(f"what was found is told above, but was not saved: {error}")
         raise typer.Exit(2) from None
@@ -150,7 +150,7 @@ def _save(base: Base, found: Evaluation, folder: Path, json: bool) -> None:
     note(said) if json else console().print(said)
 
 
-def keep(base: Base, found: Evaluation, folder: Path) -> list[Path]:
+def keep(base: Base, evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write what was found into the card of the module that acted, and save the module where it came from.
 
     The certificate of the three settings, if they were asked, is written beside that folder, which holds a module and nothing
@@ -158,47 +158,47 @@ def keep(base: Base, found: Evaluation, folder: Path) -> list[Path]:
     """
     from addenda.measuring.recorded import record
 
-    record(base, found)
-    (name,) = found.modules
+    record(base, evaluation)
+    (name,) = evaluation.modules
     base.modules[name].save(folder)
-    if found.settings is None:
+    if evaluation.settings is None:
         return [folder]
     place = folder.resolve()
     beside = place.with_name(f"{place.name}.certificate.json")
-    found.settings.certificate.save(beside)
+    evaluation.settings.certificate.save(beside)
     return [folder, beside]
 
 
-def show(out: Console, found: Evaluation) -> None:
+def show(out: Console, evaluation: Evaluation) -> None:
     """A table for each thing measured, and what the canary found."""
     from addenda.cli import evaluated
 
-    label = o.selection_text(found.modules)
-    for name in found.trained_on:
+    label = o.selection_text(evaluation.modules)
+    for name in evaluation.trained_on:
         out.print(
             f"'{name}' is text that a module was trained, validated or calibrated on: what is measured on it is not held out.",
             markup=False,
         )
-    if found.texts:
-        out.print(evaluated.texts(found, label))
-    if found.tasks:
-        out.print(evaluated.tasks(found.tasks, label))
-    if found.recall is not None:
-        out.print(evaluated.recall(found.recall, label))
-    if found.settings is not None:
-        out.print(evaluated.settings(found.settings))
-    if found.edits is not None:
-        out.print(evaluated.edits(found.edits, label))
-    if found.neutrality:
-        out.print(evaluated.neutrality(found.neutrality))
-    if found.chats is not None:
-        for table in evaluated.chats(found.chats, label):
+    if evaluation.texts:
+        out.print(evaluated.texts(evaluation, label))
+    if evaluation.tasks:
+        out.print(evaluated.tasks(evaluation.tasks, label))
+    if evaluation.recall is not None:
+        out.print(evaluated.recall(evaluation.recall, label))
+    if evaluation.settings is not None:
+        out.print(evaluated.settings(evaluation.settings))
+    if evaluation.edits is not None:
+        out.print(evaluated.edits(evaluation.edits, label))
+    if evaluation.neutrality:
+        out.print(evaluated.neutrality(evaluation.neutrality))
+    if evaluation.chats is not None:
+        for table in evaluated.chats(evaluation.chats, label):
             out.print(table)
-    if found.questions is not None:
-        out.print(evaluated.questions(found.questions, label))
-    for name, sites in found.spectrum.items():
+    if evaluation.questions is not None:
+        out.print(evaluated.questions(evaluation.questions, label))
+    for name, sites in evaluation.spectrum.items():
         out.print(evaluated.spectrum(name, sites))
-    for probe in found.canary:
+    for probe in evaluation.canary:
         if probe.finding != "on":
             why = "its card has no record of training" if probe.finding == "fresh" else "its gate left the probe alone"
             out.print(f"'{probe.name}' ran at all {probe.sites} sites and changed nothing there: {why}.")

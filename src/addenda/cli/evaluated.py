@@ -34,19 +34,21 @@ def table_of(title: str, *columns: str) -> Table:
     return table
 
 
-def share(found: Interval | None, sign: str = "") -> str:
+def share(interval: Interval | None, sign: str = "") -> str:
     """A share in percent with its interval; a dash where it was not measured."""
-    if found is None or not found.n:
+    if interval is None or not interval.n:
         return "-"
-    text = f"{found.value:{sign}.1%}"
-    return text if found.n < 2 else f"{text} \\[{found.low:{sign}.1%}, {found.high:{sign}.1%}]"
+    text = f"{interval.value:{sign}.1%}"
+    return text if interval.n < 2 else f"{text} \\[{interval.low:{sign}.1%}, {interval.high:{sign}.1%}]"
 
 
-def texts(found: Evaluation, label: str) -> Table:
+def texts(evaluation: Evaluation, label: str) -> Table:
     """Held-out loss of each text."""
-    more = [f"with {label}", "change (below 0: learned)"] if found.modules else []
-    table = table_of(f"Held-out loss, nats per token [95% interval]: {found.base}", "text", "base", *more, "perplexity")
-    for text in found.texts:
+    more = [f"with {label}", "change (below 0: learned)"] if evaluation.modules else []
+    table = table_of(
+        f"Held-out loss, nats per token [95% interval]: {evaluation.base}", "text", "base", *more, "perplexity"
+    )
+    for text in evaluation.texts:
         off, on, change = text.off, text.on, text.difference
         row = [f"{text.name}\n{off.documents:,} documents\n{off.tokens:,} tokens", _interval(off)]
         perplexity = f"{off.perplexity:,.2f}"
@@ -57,114 +59,118 @@ def texts(found: Evaluation, label: str) -> Table:
     return table
 
 
-def _interval(found: Score | Difference, sign: str = "") -> str:
+def _interval(loss: Score | Difference, sign: str = "") -> str:
     """A number with its interval below it, which one document alone does not have."""
-    if found.documents < 2:
-        return f"{found.nats:{sign}.4f}"
-    return f"{found.nats:{sign}.4f}\n\\[{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
+    if loss.documents < 2:
+        return f"{loss.nats:{sign}.4f}"
+    return f"{loss.nats:{sign}.4f}\n\\[{loss.low:{sign}.4f}, {loss.high:{sign}.4f}]"
 
 
-def tasks(found: Sequence[OnTask], label: str) -> Table:
+def tasks(results: Sequence[OnTask], label: str) -> Table:
     """Accuracy of each task."""
-    on = any(one.on for one in found)
+    on = any(task.on for task in results)
     more = [f"with {label}", "change"] if on else []
     table = table_of(
         "Accuracy [95% interval over questions]",
         "task", "metric", "questions", "chance", "best constant answer", "base", *more,
     )  # fmt: skip
-    for one in found:
+    for task in results:
         cells = [
-            one.task,
-            one.metric,
-            f"{one.questions:,}",
-            f"{one.chance:.1%}",
-            f"{one.constant:.1%}",
-            share(one.base),
+            task.task,
+            task.metric,
+            f"{task.questions:,}",
+            f"{task.chance:.1%}",
+            f"{task.constant:.1%}",
+            share(task.base),
         ]
         if on:
-            cells += [share(one.on["modules"]), share(one.difference["modules"], "+")]
+            cells += [share(task.on["modules"]), share(task.difference["modules"], "+")]
         table.add_row(*cells)
     return table
 
 
-def recall(found: Recall, label: str) -> Table:
+def recall(recalled: Recall, label: str) -> Table:
     """Recall before and after."""
-    of = "" if found.facts == found.told else f" of {found.told:,}"
-    title = f"Closed-book recall of {found.facts:,}{of} facts [95% interval over people]"
-    table = table_of(title, "", "base", *([f"with {label}"] if found.gain is not None else []))
+    of = "" if recalled.facts == recalled.told else f" of {recalled.told:,}"
+    title = f"Closed-book recall of {recalled.facts:,}{of} facts [95% interval over people]"
+    table = table_of(title, "", "base", *([f"with {label}"] if recalled.gain is not None else []))
 
     def row(name: str, before: Interval | None, after: Interval | None) -> None:
-        table.add_row(name, share(before), *([share(after)] if found.gain is not None else []))
+        table.add_row(name, share(before), *([share(after)] if recalled.gain is not None else []))
 
-    row(f"true answer likeliest (chance {found.chance:.0%})", found.chosen_before, found.chosen_after)
-    row("written word for word", found.exact_before, found.exact_after)
-    if found.gain is not None and found.per_megabyte is not None:
-        row("change, paired", None, found.gain)
-        row("same choice about people no text tells of", None, found.kept)
-        table.add_row("facts more for each MB of modules", "-", f"{found.per_megabyte:+.1f} ({found.megabytes:.2f} MB)")
+    row(f"true answer likeliest (chance {recalled.chance:.0%})", recalled.chosen_before, recalled.chosen_after)
+    row("written word for word", recalled.exact_before, recalled.exact_after)
+    if recalled.gain is not None and recalled.per_megabyte is not None:
+        row("change, paired", None, recalled.gain)
+        row("same choice about people no text tells of", None, recalled.kept)
+        table.add_row(
+            "facts more for each MB of modules", "-", f"{recalled.per_megabyte:+.1f} ({recalled.megabytes:.2f} MB)"
+        )
     return table
 
 
-def settings(found: ThreeSettings) -> Table:
+def settings(asked: ThreeSettings) -> Table:
     """Shares by setting, and their differences."""
-    title = f"{found.questions:,} questions in three settings, chance {found.chance:.0%} [95% interval over people]"
+    title = f"{asked.questions:,} questions in three settings, chance {asked.chance:.0%} [95% interval over people]"
     table = table_of(title, "setting", "true answer likeliest")
     told = {
         "closed": "closed: parameters alone", "offline": "offline: passages of the snapshot",
         "online": "online: passages of the current texts", "oracle": "oracle: the very text in the window",
     }  # fmt: skip
-    for name, one in found.shares.items():
-        table.add_row(told[name], share(one))
-    for change in found.changes:
+    for name, interval in asked.shares.items():
+        table.add_row(told[name], share(interval))
+    for change in asked.changes:
         table.add_row(
             f"{change.second} less {change.first}", f"{share(change.difference, '+')}, p {change.p:.3g} (Holm)"
         )
-    if found.stale is not None:
-        table.add_row("of what changed since: offline says what was true then", share(found.stale))
-    holds = found.certificate.rollback["holds"]
+    if asked.stale is not None:
+        table.add_row("of what changed since: offline says what was true then", share(asked.stale))
+    holds = asked.certificate.rollback["holds"]
     table.add_row("everything unplugged: the base is what it was, bit for bit", "yes" if holds else "NO")
     return table
 
 
-def edits(found: EditScores, label: str) -> Table:
+def edits(scores: EditScores, label: str) -> Table:
     """Reliability, generality, locality."""
-    on = found.reliability is not None
-    table = table_of(f"{found.edits:,} edits [95% interval over edits]", "", "base", *([f"with {label}"] if on else []))
+    on = scores.reliability is not None
+    table = table_of(
+        f"{scores.edits:,} edits [95% interval over edits]", "", "base", *([f"with {label}"] if on else [])
+    )
     rows = (
-        ("reliability: the new answer is likelier", found.reliability_before, found.reliability),
-        ("generality: in other words too", found.generality_before, found.generality),
-        ("locality: the same choice about others", None, found.locality),
+        ("reliability: the new answer is likelier", scores.reliability_before, scores.reliability),
+        ("generality: in other words too", scores.generality_before, scores.generality),
+        ("locality: the same choice about others", None, scores.locality),
     )
     for name, before, after in rows:
         table.add_row(name, share(before), *([share(after)] if on else []))
     return table
 
 
-def neutrality(found: Sequence[Disturbance]) -> Table:
+def neutrality(changes: Sequence[Disturbance]) -> Table:
     """What changed on other text, a column for each, the one that is moved most first."""
     table = table_of(
         "What changed on other text [95% interval over documents]",
         "",
-        *(f"{one.on}, {one.tokens:,} tokens" for one in found),
+        *(f"{change.on}, {change.tokens:,} tokens" for change in changes),
     )
 
     def row(name: str, tell: Callable[[Disturbance], str]) -> None:
-        table.add_row(name, *map(tell, found))
+        table.add_row(name, *map(tell, changes))
 
     row("KL from the bare base, nats per token", _divergence)
-    row("the same, of the document moved most", lambda one: f"{one.worst:.5f}")
-    row("tokens left bit-equal", lambda one: share(one.untouched))
-    row("same likeliest next token", lambda one: share(one.agree))
-    row("change of a logit: mean, largest", lambda one: f"{one.mean:.4f}, {one.largest:.3f}")
+    row("the same, of the document moved most", lambda change: f"{change.worst:.5f}")
+    row("tokens left bit-equal", lambda change: share(change.untouched))
+    row("same likeliest next token", lambda change: share(change.agree))
+    row("change of a logit: mean, largest", lambda change: f"{change.mean:.4f}, {change.largest:.3f}")
     row(
         "residual stream after a layer, relative: least, most",
-        lambda one: f"{min(one.by_layer):.2%}, {max(one.by_layer):.2%}",
+        lambda change: f"{min(change.by_layer):.2%}, {max(change.by_layer):.2%}",
     )
     return table
 
 
-def _divergence(found: Disturbance) -> str:
-    kl = found.kl
+def _divergence(change: Disturbance) -> str:
+    kl = change.kl
     return f"{kl.value:.5f}" + ("" if kl.n < 2 else f" \\[{kl.low:.5f}, {kl.high:.5f}]")
 
 
@@ -172,36 +178,36 @@ def _divergence(found: Disturbance) -> str:
 SHOWN = 3
 
 
-def chats(found: OnChats, label: str) -> Iterator[Table]:
+def chats(on_chats: OnChats, label: str) -> Iterator[Table]:
     """How many answers changed, and some that did."""
     from addenda.measuring.chats import EARLY  # not above: it brings torch, and a table is shown when that is there
 
     table = table_of(
-        f"Answers to {found.on} that are not the same as the bare base's [95% interval over chats]", "", ""
+        f"Answers to {on_chats.on} that are not the same as the bare base's [95% interval over chats]", "", ""
     )
-    table.add_row(f"of {found.changed.n:,} chats, {found.tokens} tokens each", share(found.changed))
-    table.add_row(f"within the first {EARLY} tokens", share(found.early))
+    table.add_row(f"of {on_chats.changed.n:,} chats, {on_chats.tokens} tokens each", share(on_chats.changed))
+    table.add_row(f"within the first {EARLY} tokens", share(on_chats.early))
     yield table
-    changed = [one for one in found.answers if one.parts_at is not None]
+    changed = [answer for answer in on_chats.answers if answer.parts_at is not None]
     if changed:
         some = table_of("Some of them", "asked", "base", label)
         for column in some.columns:
             column.justify, column.overflow = "left", "fold"
-        for one in changed[:SHOWN]:
-            some.add_row(*map(escape, (one.said, one.off, one.on)))
+        for answer in changed[:SHOWN]:
+            some.add_row(*map(escape, (answer.said, answer.off, answer.on)))
         yield some
 
 
-def questions(found: ZeroShot, label: str) -> Table:
+def questions(zero_shot: ZeroShot, label: str) -> Table:
     """Right answers of each set by its usual metric, and of all."""
-    on = found.pooled.on is not None
+    on = zero_shot.pooled.on is not None
     table = table_of(
         "Zero-shot questions answered rightly [95% interval over questions]",
         "set", "metric", "questions", "chance", "base", *([f"with {label}", "change"] if on else []),
     )  # fmt: skip
-    for one in (*(row for row in found.sets if row.usual), found.pooled):
-        cells = [one.name, one.metric, f"{one.questions:,}", f"{one.chance:.0%}", share(one.off)]
-        table.add_row(*cells, *([share(one.on), share(one.change, "+")] if on else []))
+    for row in (*(row for row in zero_shot.sets if row.usual), zero_shot.pooled):
+        cells = [row.name, row.metric, f"{row.questions:,}", f"{row.chance:.0%}", share(row.off)]
+        table.add_row(*cells, *([share(row.on), share(row.change, "+")] if on else []))
     return table
 
 
@@ -227,8 +233,9 @@ def _telling(sites: Sequence[Health]) -> list[Health]:
     return [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
 
 
-def _spectrum(found: Spectrum | None) -> str:
-    if found is None:
+def _spectrum(directions: Spectrum | None) -> str:
+    if directions is None:
         return "-"
-    shift = "" if found.shift is None else f", {found.shift:.3f}"
-    return f"{found.participation:.1f} of {found.dimensions} ({found.entropy:.2f}, {found.early:.2f}{shift})"
+    shift = "" if directions.shift is None else f", {directions.shift:.3f}"
+    used = f"{directions.participation:.1f} of {directions.dimensions}"
+    return f"{used} ({directions.entropy:.2f}, {directions.early:.2f}{shift})"

@@ -43,9 +43,9 @@ def facts(
         made = biographies(people, unseen=unseen, phrasings=phrasings, seed=seed)
         made = made.revised(revise, seed=seed) if revise else made
         made.save(out)
-        found = {"out": str(out), "texts": len(made.documents), "facts": len(made.told), "unseen": len(made.untold)}
+        counts = {"out": str(out), "texts": len(made.documents), "facts": len(made.told), "unseen": len(made.untold)}
 
         def show(console: Console) -> None:
-            console.print(f"{out}: {found['texts']} texts, {found['facts']} facts told, {found['unseen']} not told")
+            console.print(f"{out}: {counts['texts']} texts, {counts['facts']} facts told, {counts['unseen']} not told")
 
-        answer.give(found, show)
+        answer.give(counts, show)

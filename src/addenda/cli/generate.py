@@ -111,15 +111,15 @@ def read_prompts(prompts: list[str] | None, file: Path | None) -> list[str]:
     """
     from addenda.core.errors import AddendaError
 
-    found = [sys.stdin.read().strip("\n") if text == "-" else text for text in prompts or []]
+    texts = [sys.stdin.read().strip("\n") if text == "-" else text for text in prompts or []]
     if file is not None:
         try:
-            found += [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+            texts += [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         except UnicodeDecodeError as error:
             raise AddendaError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    if not any(text.strip() for text in found):
+    if not any(text.strip() for text in texts):
         raise AddendaError('there is no prompt; write e.g. addenda generate "The patients were"')
-    return found
+    return texts
 
 
 def show(

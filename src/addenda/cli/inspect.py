@@ -57,14 +57,14 @@ def inspect(
         alone = target is None or is_base(what)
         text = watched(text, file, what if alone else None)
         if alone:
-            found = look(o.load_base(what, dtype, device), cost=True)
+            inspection = look(o.load_base(what, dtype, device), cost=True)
         else:
             needed = text is not None or (Path(what).is_dir() and storage.is_peft_folder(Path(what)))
-            found = look(what, base=o.load_base(base, dtype, device) if needed else None, text=text)
-        if isinstance(found, BaseInspection):
-            answer.give(found.as_dict(), lambda out: show_base(out, found))
+            inspection = look(what, base=o.load_base(base, dtype, device) if needed else None, text=text)
+        if isinstance(inspection, BaseInspection):
+            answer.give(inspection.as_dict(), lambda out: show_base(out, inspection))
         else:
-            answer.give(found.as_dict(), lambda out: show_module(out, found, verbose))
+            answer.give(inspection.as_dict(), lambda out: show_module(out, inspection, verbose))
 
 
 def watched(text: str | None, file: Path | None, base: str | None) -> str | None:
@@ -98,29 +98,29 @@ def is_base(name: str) -> bool:
     return (folder / "config.json").is_file() and not (folder / "module.safetensors").is_file()
 
 
-def show_base(out: Console, found: BaseInspection) -> None:
+def show_base(out: Console, inspection: BaseInspection) -> None:
     """Sizes, then sites by seam."""
-    anatomy = found.anatomy
+    anatomy = inspection.anatomy
     facts = {
         "architecture": anatomy.model_type,
-        "parameters": f"{anatomy.parameters:,} ({found.dtype} on {found.device})",
+        "parameters": f"{anatomy.parameters:,} ({inspection.dtype} on {inspection.device})",
         "layers": f"{anatomy.layers}, width {anatomy.width}, {anatomy.heads} heads of {anatomy.head_dim}, "
         f"{anatomy.kv_heads} key-value heads",
         "FFN": "no single block of units"
         if anatomy.ffn is None
         else f"{anatomy.ffn.units:,} {'gated' if anatomy.ffn.gated else 'plain'} units, {anatomy.ffn.activation}",
-        "fingerprint": found.fingerprint,
+        "fingerprint": inspection.fingerprint,
     }
-    _facts(out, f"Base {found.name}", facts)
+    _facts(out, f"Base {inspection.name}", facts)
     table = _table("sites", "seam", "count", "for example")
     counts: dict[str, list[str]] = {}
     for site in anatomy.sites:
         counts.setdefault(site.seam.value, []).append(site.key)
     for seam, keys in counts.items():
-        table.add_row(seam, str(len(keys)), found.refusals.get(seam, f"{keys[0]} … {keys[-1]}"))
+        table.add_row(seam, str(len(keys)), inspection.refusals.get(seam, f"{keys[0]} … {keys[-1]}"))
     out.print(table)
-    if found.cost is not None:
-        _cost(out, found.cost)
+    if inspection.cost is not None:
+        _cost(out, inspection.cost)
 
 
 def _cost(out: Console, cost: BaseCost) -> None:
@@ -136,17 +136,17 @@ def _cost(out: Console, cost: BaseCost) -> None:
     _facts(out, f"What it costs here ({cost.device}, {cost.threads} threads; a probe of {cost.seconds:.0f} s)", facts)
 
 
-def show_module(out: Console, found: ModuleInspection, verbose: bool = False) -> None:
+def show_module(out: Console, inspection: ModuleInspection, verbose: bool = False) -> None:
     """Card, sizes by layer, activity by layer; what is many is told in short, unless all is asked for."""
-    _card(out, found.card, found.dtype, verbose)
+    _card(out, inspection.card, inspection.dtype, verbose)
     table = _table("sizes", "at", "tensors of each", "parameters", "bytes")
-    for at, parts in grouped(found.parts, verbose):
+    for at, parts in grouped(inspection.parts, verbose):
         table.add_row(
-            at, _shapes(parts), f"{sum(one.numbers for one in parts):,}", f"{sum(one.bytes for one in parts):,}"
+            at, _shapes(parts), f"{sum(part.numbers for part in parts):,}", f"{sum(part.bytes for part in parts):,}"
         )
     out.print(table)
-    if found.activity is not None:
-        _activity(out, found.activity, verbose)
+    if inspection.activity is not None:
+        _activity(out, inspection.activity, verbose)
 
 
 def grouped(parts: Sequence[PartSize], apart: bool = False) -> list[tuple[str, list[PartSize]]]:
@@ -191,10 +191,20 @@ def _card(out: Console, card: Card, dtype: str, verbose: bool) -> None:
     if card.measures:
         table = _table("measured", "what", "value", "95% interval", "the base alone", "unit", "on", "n")
         shown = card.measures if verbose else card.measures[:MOST_ROWS]
-        for one in shown:
-            interval = "" if one.low is None or one.high is None else f"{one.low:+.4f} to {one.high:+.4f}"
-            bare = "" if one.reference is None else f"{one.reference:+.4f}"
-            table.add_row(one.name, f"{one.value:+.4f}", interval, bare, one.unit, one.on or "", f"{one.n or ''}")
+        for measure in shown:
+            interval = (
+                "" if measure.low is None or measure.high is None else f"{measure.low:+.4f} to {measure.high:+.4f}"
+            )
+            bare = "" if measure.reference is None else f"{measure.reference:+.4f}"
+            table.add_row(
+                measure.name,
+                f"{measure.value:+.4f}",
+                interval,
+                bare,
+                measure.unit,
+                measure.on or "",
+                f"{measure.n or ''}",
+            )
         out.print(table)
         _more(out, len(card.measures) - len(shown), "measures")
 

@@ -110,7 +110,7 @@ def prepared(
 
     default = default_kind(base, published)
     chosen = type(default).__name__ if kind is None else kind
-    options, settings = w.split(chosen, pairs, "memorize", [one.name for one in fields(MemorySettings)], TYPED)
+    options, settings = w.split(chosen, pairs, "memorize", [field.name for field in fields(MemorySettings)], TYPED)
     if kind is None and name not in base.modules:
         options = plain_options(default) | options
     w.fresh(base, name, chosen, options, seed)

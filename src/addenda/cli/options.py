@@ -204,14 +204,14 @@ def named_texts(given: list[str] | None) -> dict[str, Any]:
     """
     from addenda.core.errors import AddendaError
 
-    found: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
     for text in given or []:
         name, file = named(text)
         name = name or Path(file).name.split(".")[0]
-        if name in found:
+        if name in texts:
             raise AddendaError(f"two texts are called '{name}'; name them apart: {name}-1={file}")
-        found[name] = file
-    return found
+        texts[name] = file
+    return texts
 
 
 def selection_text(weights: dict[str, float]) -> str:

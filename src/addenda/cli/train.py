@@ -126,7 +126,7 @@ def train(
 
         from addenda.writing.settings import Settings
 
-        options, settings = w.split(kind, set_, "train", [one.name for one in fields(Settings)], TYPED)
+        options, settings = w.split(kind, set_, "train", [field.name for field in fields(Settings)], TYPED)
         settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED - {"validation"}}
         settings["validation"] = validation(learning, forgetting) or None
         w.check_text(corpus)
@@ -184,8 +184,8 @@ def validation(learning: list[str] | None, forgetting: list[str] | None) -> dict
     """
     from addenda.core.errors import AddendaError
 
-    found = o.named_texts(learning)
-    for name in found:
+    texts = o.named_texts(learning)
+    for name in texts:
         if name.startswith("forgetting"):
             raise AddendaError(f"--learning: a text cannot be called '{name}'; give it with --forgetting, or rename it")
-    return found | {f"forgetting-{name}": text for name, text in o.named_texts(forgetting).items()}
+    return texts | {f"forgetting-{name}": text for name, text in o.named_texts(forgetting).items()}

@@ -63,9 +63,9 @@ def split(
     from addenda.core.errors import AddendaError, known
     from addenda.core.registry import kind_named
 
-    options = {one.name for one in fields(kind_named(kind))}  # type: ignore[arg-type]
+    options = {field.name for field in fields(kind_named(kind))}  # type: ignore[arg-type]
     untyped, typed = set(settings) - set(typed), set(typed)
-    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    chosen: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for pair in given or []:
         key, mark, text = pair.partition("=")
         key = key.strip().replace("-", "_")
@@ -78,8 +78,8 @@ def split(
                 f"--set: neither {kind} nor {verb} knows '{key}'; {kind} has {known(key, options)}; "
                 f"{verb} has {known(key, untyped)}"
             )
-        found[0 if key in options else 1][key] = _tokens(text) if key.endswith("tokens") else value_of(text)
-    return found
+        chosen[0 if key in options else 1][key] = _tokens(text) if key.endswith("tokens") else value_of(text)
+    return chosen
 
 
 def value_of(text: str) -> Any:

@@ -66,7 +66,7 @@ class Approximation:
 
     def __str__(self) -> str:
         first = f"{', '.join(self.modules)} without gates, an approximation fitted on {self.fitted_on:,} tokens; loss:"
-        return "\n".join([first, *(f"  {one}" for one in self.losses)])
+        return "\n".join([first, *(f"  {loss}" for loss in self.losses)])
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def read(base: Base, sources: Sequence[Any]) -> list[Text]:
         )
     encoder = Encoder(base.tokenizer, base.vocabulary)
     length = min(LENGTH, base.context or LENGTH)
-    found: list[Text] = []
+    prepared: list[Text] = []
     for source in map(texts, sources):
         rows = list(islice(_rows(encoder, source, length), ROWS))
         if len(rows) < HELD:
@@ -109,8 +109,8 @@ def read(base: Base, sources: Sequence[Any]) -> list[Text]:
                 f"'{source.name}' has {len(rows)} rows of {length} tokens; an approximation needs {HELD} at least"
             )
         held = rows[HELD - 1 :: HELD]
-        found.append(Text(source.name, [row for n, row in enumerate(rows) if n % HELD != HELD - 1], held))
-    return found
+        prepared.append(Text(source.name, [row for n, row in enumerate(rows) if n % HELD != HELD - 1], held))
+    return prepared
 
 
 def _rows(encoder: Encoder, source: Any, length: int) -> Iterator[Tensor]:
@@ -148,7 +148,7 @@ def fit(
         for row in (row for text in sources for row in text.fit):
             tick(len(row))
             base.model(input_ids=row[None].to(base.device), use_cache=False)
-    return {name: {key: one.solved() for key, one in each.items()} for name, each in sums.items()}
+    return {name: {key: system.solved() for key, system in each.items()} for name, each in sums.items()}
 
 
 class _Sums:
@@ -200,11 +200,11 @@ def measure(
             bare = _loss(base.model, text.held)
         with base.using(dict(weights)):
             plugged = _loss(base.model, text.held)
-        found = _loss(merged, text.held)
-        if not math.isfinite(found):
+        loss = _loss(merged, text.held)
+        if not math.isfinite(loss):
             told = str(dtype).removeprefix("torch.")
-            raise AddendaError(f"nothing was written: the merged model's loss on {text.name} is {found} in {told}")
-        losses.append(Loss(text.name, sum(len(row) - 1 for row in text.held), bare, plugged, found))
+            raise AddendaError(f"nothing was written: the merged model's loss on {text.name} is {loss} in {told}")
+        losses.append(Loss(text.name, sum(len(row) - 1 for row in text.held), bare, plugged, loss))
     return Approximation(tuple(names), sum(len(row) for text in sources for row in text.fit), tuple(losses))
 
 

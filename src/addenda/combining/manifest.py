@@ -63,10 +63,10 @@ def read_manifest(folder: str | Path) -> Manifest:  # noqa: RET503 - `refuse` ra
         FileError: the folder is no merge of ours, or what stands there is malformed; lists everything wrong.
     """
     problems: list[str] = []
-    found = read_json(Path(folder), MANIFEST, problems)
+    content = read_json(Path(folder), MANIFEST, problems)
     try:
-        if found is not None:
-            return Manifest.model_validate(found)
+        if content is not None:
+            return Manifest.model_validate(content)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
     refuse(f"'{folder}' is no checkpoint that addenda merged", problems)

@@ -58,8 +58,8 @@ class MergeReport:
         plain = {k: getattr(self, k) for k in ("weights", "bytes", "dtype")}
         plain |= {"names": list(self.names), "out": str(self.out), "files": list(self.files), "width": list(self.width)}
         for key in ("proof", "gguf", "approximation"):
-            found = getattr(self, key)
-            plain |= {} if found is None else {key: found.as_dict()}
+            part = getattr(self, key)
+            plain |= {} if part is None else {key: part.as_dict()}
         return plain
 
     def __str__(self) -> str:
@@ -69,8 +69,8 @@ class MergeReport:
             self.dtype if self.gguf is None else self.gguf.type
         )  # of what was written, not of what it was made from
         lines = [f"{' + '.join(self.names)} merged into {self.out} ({self.bytes / 2**20:,.1f} MiB, {numbers}{wider})"]
-        for found in (self.proof, self.approximation, self.gguf):
-            lines += [f"  {line}" for line in str(found).splitlines()] if found is not None else []
+        for part in (self.proof, self.approximation, self.gguf):
+            lines += [f"  {line}" for line in str(part).splitlines()] if part is not None else []
         return "\n".join(lines)
 
 

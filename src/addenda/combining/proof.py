@@ -98,7 +98,7 @@ def prove(base: Base, selection: Mapping[str, float], folder: Path, dtype: torch
     allowed = TOLERANCE
     if dtype != torch.float32 or base.host.dtype() != torch.float32:
         exact = _cast_logits(base, rows, torch.float32)
-        allowed = 2 * max(apart(_cast_logits(base, rows, one), exact) for one in {dtype, base.host.dtype()})
+        allowed = 2 * max(apart(_cast_logits(base, rows, kind), exact) for kind in {dtype, base.host.dtype()})
     agree = [(a.argmax(-1) == b.argmax(-1)).float().mean() for a, b in zip(merged, plugged, strict=True)]
     return Proof(
         text=name,
@@ -125,12 +125,12 @@ def probe_rows(base: Base, probe: Any) -> Rows:
         generator = torch.Generator().manual_seed(0)
         return [torch.randint(vocabulary, (LENGTH,), generator=generator) for _ in range(ROWS)], "random tokens"
     source = texts(probe)
-    found = [
+    read = [
         torch.from_numpy(document.ids[:LENGTH].astype("int64"))
         for document in islice(Encoder(base.tokenizer, vocabulary).documents(source), ROWS)
     ]
     kept = [torch.tensor(module.probe) for module in base.modules.values() if module.probe]
-    rows = [row for row in (*found, *kept) if len(row)]
+    rows = [row for row in (*read, *kept) if len(row)]
     if not rows:
         raise DataError(f"'{source.name}' holds no text to compare the merged model on")
     return rows, source.name
@@ -139,12 +139,12 @@ def probe_rows(base: Base, probe: Any) -> Rows:
 def logits_of(model: Any, rows: Sequence[Tensor]) -> list[Tensor]:
     """A model's logits [T, V] on each row of token ids [T]."""
     device = model.get_input_embeddings().weight.device
-    found: list[Tensor] = []
+    logits: list[Tensor] = []
     with evaluating(model):
         for row in rows:
             tick(len(row))
-            found.append(model(input_ids=row[None].to(device), use_cache=False).logits[0].float().cpu())
-    return found
+            logits.append(model(input_ids=row[None].to(device), use_cache=False).logits[0].float().cpu())
+    return logits
 
 
 def loss_of(logits: Sequence[Tensor], rows: Sequence[Tensor]) -> float:
@@ -172,8 +172,9 @@ def _copy(base: Base, dtype: torch.dtype) -> Iterator[Any]:
     yield model.to(base.host.device_at(base.host.table.layers + ".0")).eval()
 
 
-def apart(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+def apart(logits: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     """The largest difference of two lists of logits, relative to the largest logit; infinite where one is no number."""
     largest = torch.stack([b.abs().max() for b in other]).max()
-    apart = torch.stack([(a - b).abs().max() for a, b in zip(one, other, strict=True)]).max() / largest.clamp(min=1e-12)
+    farthest = torch.stack([(a - b).abs().max() for a, b in zip(logits, other, strict=True)]).max()
+    apart = farthest / largest.clamp(min=1e-12)
     return float(apart) if bool(apart.isfinite()) else math.inf  # not Python's max, which may step over a NaN

@@ -72,7 +72,7 @@ def subtract(
     if manifest.gguf is not None:
         raise UnsupportedError(f"'{folder}' is a GGUF file; take modules out of a merged checkpoint, and merge anew")
     wanted = (names,) if isinstance(names, str) else tuple(names)
-    modules = {one.name: one for one in manifest.modules}
+    modules = {module.name: module for module in manifest.modules}
     _check(folder, wanted, modules)
     check_out(Path(out))
     model, tokenizer, _ = load_model(str(folder), "auto")

@@ -116,12 +116,12 @@ def compare(
     if chosen.compose:
         parts_of(source.corpus, chosen.compose)  # too few documents are told before anything is trained
     work = Work(base, loaded, source, chosen, Path(out), tell, Plan(0, advance))
-    found = _compared(work, _with_earlier(work, named), overlaps)
-    replace_text(work.out / "comparison.json", json.dumps(found.as_dict(), indent=1, allow_nan=False) + "\n")
+    comparison = _compared(work, _with_earlier(work, named), overlaps)
+    replace_text(work.out / "comparison.json", json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
     from addenda.comparing.page import write_page
 
-    write_page(found)
-    return found
+    write_page(comparison)
+    return comparison
 
 
 def _sources(corpus: Any, replay: Any, learning: Any, forgetting: Any, unrelated: Any) -> Sources:
@@ -131,9 +131,9 @@ def _sources(corpus: Any, replay: Any, learning: Any, forgetting: Any, unrelated
         corpus=texts(corpus), replay=None if replay is None else texts(replay), choosing=choosing, learning=reported,
         forgetting=general, unrelated=general if unrelated is None else texts(unrelated),
     )  # fmt: skip
-    for one in (source.corpus, source.replay, source.forgetting, source.unrelated):
-        if one is not None and next(iter(one), None) is None:
-            raise DataError(f"'{one.name}' is empty: it holds no text")
+    for text in (source.corpus, source.replay, source.forgetting, source.unrelated):
+        if text is not None and next(iter(text), None) is None:
+            raise DataError(f"'{text.name}' is empty: it holds no text")
     return source
 
 
@@ -165,12 +165,12 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
     return Comparison(
         base=work.base.name,
         rows=rows,
-        sweeps={name: {f"{rate:.3g}": loss for rate, loss in one.tried.items()} for name, one in sweeps.items()},
+        sweeps={name: {f"{rate:.3g}": loss for rate, loss in sweep.tried.items()} for name, sweep in sweeps.items()},
         composed=composed,
         facts=_facts(work, overlaps, bare),
         settings=work.settings.plain(),
         out=work.out,
-        edges={name: one.edge for name, one in sweeps.items() if one.edge is not None},
+        edges={name: sweep.edge for name, sweep in sweeps.items() if sweep.edge is not None},
         failed=(*failed, *apart),
         apart=work.sources.apart,
         remarks=remarks_on(rows, work.settings, bare["learning"]["counts"], work.sources.replay is not None, overlaps),
@@ -209,12 +209,12 @@ def _overlaps(base: Base, source: Sources, learning: Any, settings: CompareSetti
     """
     held = {"learning": learning, "forgetting": source.forgetting}
     held |= {"other queries": source.unrelated} if source.apart else {}
-    found = overlap_of(base, source.corpus, held)
+    overlaps = overlap_of(base, source.corpus, held)
     if source.replay is not None:
-        found += overlap_of(base, source.replay, held, "replay")
+        overlaps += overlap_of(base, source.replay, held, "replay")
     if not settings.allow_overlap:
-        check_held_out(found)
-    return found
+        check_held_out(overlaps)
+    return overlaps
 
 
 def _all(
@@ -229,11 +229,11 @@ def _all(
         if sweep.failed is not None:
             failed.append(Failed(method.name, None, None, sweep.failed))
         else:
-            found = _final(work, method, sweep.rate)
-            if isinstance(found, Failed):
-                failed.append(found)
+            runs = _final(work, method, sweep.rate)
+            if isinstance(runs, Failed):
+                failed.append(runs)
             else:
-                rows.append(row_of(method, sweep.rate, found, bare))
+                rows.append(row_of(method, sweep.rate, runs, bare))
         work.plan.reach(planned(methods[:number], settings))
     return tuple(rows), tuple(failed), sweeps
 
@@ -242,16 +242,16 @@ def _final(work: Work, method: Method, rate: float | None) -> list[dict[str, Any
     """The records of a method's runs at its rate, one for each seed; the first failure ends them."""
     settings, runs = work.settings, []
     for seed in settings.seeds if method.rates else settings.seeds[:1]:
-        found = work.record(method, rate, settings.tokens if method.rates else 0, seed, final=True)
-        if "failed" in found:
-            return Failed(method.name, rate, seed, found["failed"])
-        runs.append(found)
+        record = work.record(method, rate, settings.tokens if method.rates else 0, seed, final=True)
+        if "failed" in record:
+            return Failed(method.name, rate, seed, record["failed"])
+        runs.append(record)
     return runs
 
 
 def _composed(work: Work, rows: Sequence[Row]) -> tuple[tuple[Composed, ...], tuple[Failed, ...]]:
     """Modules of each method that trains some, trained apart and plugged together; attention kinds also among distractors."""
-    found: list[Composed] = []
+    composed: list[Composed] = []
     failed: list[Failed] = []
     source = work.sources
     for method, rate in ((METHODS[row.method], row.rate) for row in rows if METHODS[row.method].how == "module"):
@@ -259,14 +259,14 @@ def _composed(work: Work, rows: Sequence[Row]) -> tuple[tuple[Composed, ...], tu
         given = (work.base, method, source.corpus, source.replay, work.settings)
         for among in (False, True) if attends(method, work.base, work.settings) else (False,):
             try:
-                found.append(
+                composed.append(
                     compose(*given, rate=rate, out=work.out / "composition", distractors=among, tell=work.tell)
                 )
             except Stopped:
                 raise
             except TrainingError as error:  # a part may diverge where the whole corpus did not
                 failed.append(Failed(f"{method.name} in parts", rate, work.settings.seeds[0], str(error)))
-    return tuple(found), tuple(failed)
+    return tuple(composed), tuple(failed)
 
 
 def _facts(work: Work, overlaps: Sequence[Overlap], bare: dict[str, Any]) -> dict[str, str]:
@@ -277,9 +277,9 @@ def _facts(work: Work, overlaps: Sequence[Overlap], bare: dict[str, Any]) -> dic
         for name in ("learning", "forgetting")
     }
     shared = {
-        f"of {one.held} text in the {one.trained}": f"{one.share:.2%} of the runs of 13 tokens; {one.copied} of "
-        f"{one.documents} documents are copied"
-        for one in overlaps
+        f"of {overlap.held} text in the {overlap.trained}": f"{overlap.share:.2%} of the runs of 13 tokens; "
+        f"{overlap.copied} of {overlap.documents} documents are copied"
+        for overlap in overlaps
     }
     return {
         "base": f"{base.name}, {base.anatomy.parameters:,} parameters, {str(base.model.dtype).removeprefix('torch.')}",

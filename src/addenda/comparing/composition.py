@@ -62,10 +62,10 @@ def parts_of(corpus: Texts, count: int) -> list[Texts]:
     Raises:
         DataError: it has fewer documents.
     """
-    found = records_of(corpus)
-    if len(found) < count:
-        raise DataError(f"'{corpus.name}' has {len(found)} documents, too few for {count} parts")
-    return [texts(found[at::count], name=f"{corpus.name}, part {at}") for at in range(count)]
+    records = records_of(corpus)
+    if len(records) < count:
+        raise DataError(f"'{corpus.name}' has {len(records)} documents, too few for {count} parts")
+    return [texts(records[at::count], name=f"{corpus.name}, part {at}") for at in range(count)]
 
 
 def compose(
@@ -118,12 +118,12 @@ def compose(
         names = apart.plugged(method.name)
         if distractors:
             apart.again_among_others(method.name)
-        found = _measured(base, method.name, distractors, names, apart.parts, settings)
+        composed = _measured(base, method.name, distractors, names, apart.parts, settings)
     finally:
         for name in [name for name in base.modules if name.startswith(PART)]:
             base.unplug(name)
-    replace_text(record, json.dumps(found.as_dict()) + "\n")
-    return found
+    replace_text(record, json.dumps(composed.as_dict()) + "\n")
+    return composed
 
 
 def _cut(base: Base, part: Texts, tokens: int) -> Texts:
@@ -203,7 +203,7 @@ def _measured(
     kept: dict[int, Interval] = {}
     for count in (n for n in COUNTS if n <= len(parts)):
         together = own[:1] if count == 1 else [loss(names[:count], at) for at in range(count)]
-        kept[count] = _share([bare[at] - one for at, one in enumerate(together)], gains[:count])
+        kept[count] = _share([bare[at] - nats for at, nats in enumerate(together)], gains[:count])
     pairs = tuple(tuple(0.0 if i == j else loss([names[i], names[j]], i) - own[i] for j in every) for i in every)
     return Composed(method, distractors, tuple(gains), kept, pairs)
 
@@ -212,20 +212,20 @@ def _share(together: Sequence[float], alone: Sequence[float]) -> Interval:
     """The gains together over those alone, parts drawn whole; of nothing where alone nothing was gained."""
     if sum(alone) <= 0:
         return Interval(0.0, 0.0, 0.0, 0)
-    found = of_ratio(np.array(together), np.array(alone))
+    share = of_ratio(np.array(together), np.array(alone))
     whole = len(alone) >= LEAST and min(alone) > 0
-    return found if whole else replace(found, low=found.value, high=found.value)
+    return share if whole else replace(share, low=share.value, high=share.value)
 
 
 def _read(record: Path) -> Composed:
     plain = kept_json(record)
-    kept = {int(count): Interval(**one) for count, one in plain["kept"].items()}
+    kept = {int(count): Interval(**interval) for count, interval in plain["kept"].items()}
     return Composed(
         plain["method"], plain["distractors"], tuple(plain["alone"]), kept, tuple(map(tuple, plain["pairs"]))
     )
 
 
-def mean_interference(found: Composed) -> float:
+def mean_interference(composed: Composed) -> float:
     """The mean of what one more module adds to the loss on another's text."""
-    matrix = np.array(found.pairs)
+    matrix = np.array(composed.pairs)
     return float(matrix[~np.eye(len(matrix), dtype=bool)].mean()) if len(matrix) > 1 else 0.0

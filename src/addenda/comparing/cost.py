@@ -66,8 +66,10 @@ def _times(model: Any, ids: Tensor, ahead: Ahead | None, device: Any) -> tuple[f
     with evaluating(model):
         _wait(device)
         began = time.perf_counter()
-        found = torch.zeros(0, dtype=ids.dtype) if ahead is None else torch.from_numpy(ahead(ids.numpy())).to(ids.dtype)
-        row = torch.cat([found, ids])[None].to(device)
+        prefix = (
+            torch.zeros(0, dtype=ids.dtype) if ahead is None else torch.from_numpy(ahead(ids.numpy())).to(ids.dtype)
+        )
+        row = torch.cat([prefix, ids])[None].to(device)
         out = model(input_ids=row, use_cache=True, logits_to_keep=1)
         _wait(device)
         read = time.perf_counter()

@@ -163,9 +163,9 @@ class Maker:
 
     def _retrieving(self) -> Trained:
         most, began = Peak(self.base.model, self.base.device), time.perf_counter()
-        found = Retrieved(self.base, self.sources.corpus, self.settings.passages, self._room)
+        retrieved = Retrieved(self.base, self.sources.corpus, self.settings.passages, self._room)
         seconds, peak = time.perf_counter() - began, most.megabytes()
-        return Trained(self.base, self.base.off, ahead=found, size=found.size(), seconds=seconds, peak=peak)
+        return Trained(self.base, self.base.off, ahead=retrieved, size=retrieved.size(), seconds=seconds, peak=peak)
 
     def _plugged(self, task: Task) -> Trained:
         """A module, trained now or taken up where it was interrupted."""
@@ -209,9 +209,9 @@ class Maker:
         )  # fmt: skip
         return report.seconds, [
             {"tokens": record["step"] * chosen.length * chosen.batch_rows}
-            | {name.split("-")[0]: one["value"] for name, one in found.items()}
+            | {name.split("-")[0]: change["value"] for name, change in changes.items()}
             for record in report.history
-            for found in record.get("validation", {}).values()
+            for changes in record.get("validation", {}).values()
         ]
 
     def _plain(self, task: Task) -> Trained:
@@ -273,7 +273,7 @@ class _Finite(GeneralTracker):
         Raises:
             TrainingError: a validation's loss is not finite.
         """
-        losses = (one for name, one in values.items() if name.startswith("validation/") and name.endswith("/loss"))
+        losses = (value for name, value in values.items() if name.startswith("validation/") and name.endswith("/loss"))
         if not all(map(math.isfinite, losses)):
             raise TrainingError(NOT_FINITE.format(step))
 

@@ -78,8 +78,8 @@ def _around(rate: float) -> tuple[float, ...]:
 
 
 METHODS: dict[str, Method] = {
-    one.name: one
-    for one in (
+    method.name: method
+    for method in (
         Method("base", "nothing", "the base as it is"),
         Method("full", "full", "every weight of the base is trained", (1e-4, 3e-4, 1e-3)),
         Method(
@@ -154,11 +154,13 @@ def check_installed(methods: Sequence[Method]) -> None:
     Raises:
         AddendaError: some are not; says what brings them, and which methods do without.
     """
-    lacking = [one for one in methods if one.needs is not None and importlib.util.find_spec(one.needs) is None]
+    lacking = [
+        method for method in methods if method.needs is not None and importlib.util.find_spec(method.needs) is None
+    ]
     if lacking:
-        packages = " ".join(sorted({str(one.needs).replace("_", "-") for one in lacking}))
-        others = ",".join(one.name for one in methods if one not in lacking)
+        packages = " ".join(sorted({str(method.needs).replace("_", "-") for method in lacking}))
+        others = ",".join(method.name for method in methods if method not in lacking)
         raise AddendaError(
-            f"{', '.join(f'{one.name} needs {one.needs}' for one in lacking)}, which is not installed: "
+            f"{', '.join(f'{method.name} needs {method.needs}' for method in lacking)}, which is not installed: "
             f"pip install {packages}, or compare without: --methods {others}"
         )

@@ -53,13 +53,13 @@ class Overlap:
         )
 
 
-def check_held_out(found: list[Overlap]) -> None:
+def check_held_out(overlaps: list[Overlap]) -> None:
     """Refuse held-out texts that are none.
 
     Raises:
         DataError: names each that overlaps with what is trained on, how much, and how much may.
     """
-    refused = [str(one) for one in found if one.refused]
+    refused = [str(overlap) for overlap in overlaps if overlap.refused]
     if refused:
         raise DataError(
             f"{'; '.join(refused)}: that is not held out (at most {SHARE:.0%} of all runs and {DOCUMENTS:.0%} of documents may). "
@@ -70,18 +70,20 @@ def check_held_out(found: list[Overlap]) -> None:
 def overlap_of(base: Base, trained: Any, held: Mapping[str, Any], role: str = "corpus") -> list[Overlap]:
     """How much of held-out texts, by what they are for, a training text has as well; it is read once for all of them."""
     source = texts(trained)
-    runs_of = {name: [one for one in _documents(base, text) if len(one)] for name, text in held.items()}
-    wanted = np.unique(np.concatenate([np.zeros(0, np.uint64), *(one for each in runs_of.values() for one in each)]))
+    runs_of = {name: [document for document in _documents(base, text) if len(document)] for name, text in held.items()}
+    wanted = np.unique(
+        np.concatenate([np.zeros(0, np.uint64), *(document for each in runs_of.values() for document in each)])
+    )
     seen = np.zeros(len(wanted), bool)
-    for found in _documents(base, source) if len(wanted) else ():
-        known = found[contains(wanted, found)]
+    for document in _documents(base, source) if len(wanted) else ():
+        known = document[contains(wanted, document)]
         seen[np.searchsorted(wanted, known)] = True
     made: list[Overlap] = []
     for name, documents in runs_of.items():
-        every = [seen[np.searchsorted(wanted, one)] for one in documents]
+        every = [seen[np.searchsorted(wanted, document)] for document in documents]
         different = np.unique(np.concatenate([np.zeros(0, np.uint64), *documents]))
         share = float(seen[np.searchsorted(wanted, different)].mean()) if len(different) else 0.0
-        copied = sum(bool(one.mean() > COPIED) for one in every)
+        copied = sum(bool(marks.mean() > COPIED) for marks in every)
         made.append(Overlap(name, role, (texts(held[name]).name, source.name), share, copied, len(documents)))
     return made
 

@@ -35,9 +35,9 @@ LEGEND = (
 WIDE, NARROW = (8.6, 5.0), (4.1, 4.6)
 
 
-def head_of(found: Comparison) -> list[str]:
+def head_of(comparison: Comparison) -> list[str]:
     """Names of the table's columns; without unrelated text what is added there is what is forgotten, and has none."""
-    unrelated = ["unrelated text"] if found.apart else []
+    unrelated = ["unrelated text"] if comparison.apart else []
     moved = ["KL", "bit-equal", "answers changed", "tasks"]
     return ["method", "learned", "forgotten", *unrelated, *moved, "parameters", "training", "request"]
 
@@ -51,40 +51,46 @@ def role_of(method: str) -> str:
     return "first" if METHODS[method].gated else "second"
 
 
-def write_page(found: Comparison) -> None:
+def write_page(comparison: Comparison) -> None:
     """Write `report.html`, and each plot as SVG and PNG beside it."""
-    rows = [row for row in found.rows if row.method != "base"]
+    rows = [row for row in comparison.rows if row.method != "base"]
     page = Report(
         "The same text, given in every way",
-        f"{len(rows)} ways to give “{found.base}” the same text, each at the same budget and at "
-        + ("the learning rate that suits it best" if found.settings["rates"] > 1 else "its kind's tested learning rate")
+        f"{len(rows)} ways to give “{comparison.base}” the same text, each at the same budget and at "
+        + (
+            "the learning rate that suits it best"
+            if comparison.settings["rates"] > 1
+            else "its kind's tested learning rate"
+        )
         + ": what each learns of the subject, what it forgets of the rest, and what it costs.",
     )
-    if found.remarks:
-        page.bullets(found.remarks)
+    if comparison.remarks:
+        page.bullets(comparison.remarks)
     if rows:
         _plots(page, rows)
     page.table(
-        head_of(found),
-        cells_of(found),
-        [role_of(row.method) for row in found.rows],
+        head_of(comparison),
+        cells_of(comparison),
+        [role_of(row.method) for row in comparison.rows],
     )
     page.note(LEGEND)
-    page.bullets([str(one) for one in found.failed])
-    if found.composed:
-        _composition(page, found)
-    if any(found.sweeps.values()):
+    page.bullets([str(failure) for failure in comparison.failed])
+    if comparison.composed:
+        _composition(page, comparison)
+    if any(comparison.sweeps.values()):
         page.heading("How the rates were chosen")
         page.text(
             "Loss on the half of the held-out subject that nothing is reported on, at each rate's last rung; the least is chosen."
         )
-        page.facts({name: tried_of(tried, found.edges.get(name)) for name, tried in found.sweeps.items() if tried})
+        page.facts(
+            {name: tried_of(tried, comparison.edges.get(name)) for name, tried in comparison.sweeps.items() if tried}
+        )
     page.heading("What was run")
-    page.facts({row.method: row.said for row in found.rows} | found.facts)
-    page.write(found.page, "Written by Addenda. This page holds everything it shows.")
+    page.facts({row.method: row.said for row in comparison.rows} | comparison.facts)
+    page.write(comparison.page, "Written by Addenda. This page holds everything it shows.")
     for name, figure in (("frontier", _frontier), ("cost", _cost)) if rows else ():
         for ending in ("svg", "png"):
-            save_picture(figure(rows, (8.0, 5.0), LIGHT), found.out / f"{name}.{ending}")
+            save_picture(figure(rows, (8.0, 5.0), LIGHT), comparison.out / f"{name}.{ending}")
 
 
 def _plots(page: Report, rows: list[Row]) -> None:
@@ -115,47 +121,50 @@ def at_edge(edge: str) -> str:
     return f"the chosen rate is the {edge} tried, one beyond it may do better"
 
 
-def _composition(page: Report, found: Comparison) -> None:
+def _composition(page: Report, comparison: Comparison) -> None:
     """What modules keep of their gains together, and a heat map of who disturbs whom."""
-    counts = sorted(found.composed[0].kept)
+    counts = sorted(comparison.composed[0].kept)
     page.heading("Modules together")
     page.text(
-        f"The corpus was dealt out into {max(len(one.alone) for one in found.composed)} parts, each no longer than is read of "
-        "it; for each part a module was trained by itself. Each is measured on the beginning of its part, alone and with others "
-        "plugged at weight 1: on what was written into it, not on how that generalizes. Intervals are 95%, over parts, from "
-        "three parts on."
+        f"The corpus was dealt out into {max(len(composed.alone) for composed in comparison.composed)} parts, "
+        "each no longer than is read of it; for each part a module was trained by itself. Each is measured on the "
+        "beginning of its part, alone and with others plugged at weight 1: on what was written into it, not on "
+        "how that generalizes. Intervals are 95%, over parts, from three parts on."
     )
     rows = []
-    for one in found.composed:
-        cells = [kept_of(kept) for kept in one.kept.values()]
-        gain = sum(one.alone) / len(one.alone)
-        rows.append([title_of(one), f"{gain:+.3f}", *cells, f"{mean_interference(one):+.4f}"])
+    for composed in comparison.composed:
+        cells = [kept_of(kept) for kept in composed.kept.values()]
+        gain = sum(composed.alone) / len(composed.alone)
+        rows.append([title_of(composed), f"{gain:+.3f}", *cells, f"{mean_interference(composed):+.4f}"])
     page.table(
         ["method", "gain alone", *(f"kept, {n} on" if n > 1 else "1 on" for n in counts), "one more module adds"], rows
     )
     page.plots(
-        _heat(found, 4), _heat(found, 2), "What one module adds to the loss on another's text, nats per token",
+        _heat(comparison, 4), _heat(comparison, 2),
+        "What one module adds to the loss on another's text, nats per token",
         "Row: the module whose text is read; column: the module plugged beside it. Lighter: nothing is added.",
     )  # fmt: skip
     for ending in ("svg", "png"):
-        save_picture(_heat(found, 4, LIGHT), found.out / f"interference.{ending}")
+        save_picture(_heat(comparison, 4, LIGHT), comparison.out / f"interference.{ending}")
 
 
-def kept_of(found: Interval) -> tuple[str, str]:
+def kept_of(share: Interval) -> tuple[str, str]:
     """A share that is kept, with its interval where it has one; a dash where alone nothing was gained."""
-    told = "" if found.n < LEAST or found.low == found.high else f"{found.low:.0%} to {found.high:.0%}"
-    return (f"{found.value:.0%}", told) if found.n else ("-", "")
+    told = "" if share.n < LEAST or share.low == share.high else f"{share.low:.0%} to {share.high:.0%}"
+    return (f"{share.value:.0%}", told) if share.n else ("-", "")
 
 
-def title_of(found: Composed) -> str:
+def title_of(composed: Composed) -> str:
     """A method, and how its modules were trained."""
-    return f"{found.method}{', among distractors' if found.distractors else ''}"
+    return f"{composed.method}{', among distractors' if composed.distractors else ''}"
 
 
-def _heat(found: Comparison, across: int, palette: dict[str, str] | None = None) -> Figure:
-    titles = [title_of(one).replace(", among", "\namong") for one in found.composed]
+def _heat(comparison: Comparison, across: int, palette: dict[str, str] | None = None) -> Figure:
+    titles = [title_of(composed).replace(", among", "\namong") for composed in comparison.composed]
     return heat_maps(
-        dict(zip(titles, (one.pairs for one in found.composed), strict=True)), across=across, palette=palette
+        dict(zip(titles, (composed.pairs for composed in comparison.composed), strict=True)),
+        across=across,
+        palette=palette,
     )
 
 
@@ -164,7 +173,7 @@ def _frontier(rows: list[Row], size: tuple[float, float], palette: dict[str, str
         Curve(
             row.method,
             (
-                *((one["forgetting"], one["learning"]) for one in row.curve),
+                *((point["forgetting"], point["learning"]) for point in row.curve),
                 (row.forgotten.value, row.learned.value),
             ),
             (row.forgotten.low, row.forgotten.high),
@@ -204,11 +213,11 @@ def _cost(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | 
     )
 
 
-def cells_of(found: Comparison) -> list[list[tuple[str, str] | str]]:
+def cells_of(comparison: Comparison) -> list[list[tuple[str, str] | str]]:
     """The rows of the table, under `head_of`; the reason why one failed is too long for a cell."""
-    dashes = ["-"] * (len(head_of(found)) - 1)
-    return [row_cells(row, found.apart) for row in found.rows] + [
-        [(one.method, "failed"), *dashes] for one in found.failed
+    dashes = ["-"] * (len(head_of(comparison)) - 1)
+    return [row_cells(row, comparison.apart) for row in comparison.rows] + [
+        [(failure.method, "failed"), *dashes] for failure in comparison.failed
     ]
 
 
@@ -232,16 +241,16 @@ def row_cells(row: Row, apart: bool) -> list[tuple[str, str] | str]:
             "" if row.peak_megabytes is None else f"peak {row.peak_megabytes:,.0f} MB",
         ),
         (
-            ", ".join(f"{one.value:.2f}" for one in costs),
-            "\n".join([*(f"{one.low:.2f} to {one.high:.2f}" for one in costs if one.low < one.high), *ahead]),
+            ", ".join(f"{cost.value:.2f}" for cost in costs),
+            "\n".join([*(f"{cost.low:.2f} to {cost.high:.2f}" for cost in costs if cost.low < cost.high), *ahead]),
         ),
     ]
 
 
-def _number(found: Interval | None, nothing: bool, form: str = "+.3f") -> tuple[str, str]:
+def _number(interval: Interval | None, nothing: bool, form: str = "+.3f") -> tuple[str, str]:
     """A number with its interval; a dash where there is none."""
-    if found is None or nothing:
+    if interval is None or nothing:
         return "-", ""
-    value, low, high = (f"{one:{form}}" for one in (found.value, found.low, found.high))
+    value, low, high = (f"{number:{form}}" for number in (interval.value, interval.low, interval.high))
     value, low, high = (told.replace("-", "+") if not float(told.rstrip("%")) else told for told in (value, low, high))
-    return value, "" if found.n < 2 else f"{low} to {high}"
+    return value, "" if interval.n < 2 else f"{low} to {high}"

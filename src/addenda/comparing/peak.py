@@ -61,9 +61,9 @@ def _highest(device: Any) -> float:
 
 def resident(mark: str) -> float:
     """`VmRSS` (now) or `VmHWM` (peak) of this process, MiB. Linux alone counts so."""
-    found = re.search(rf"^{mark}:\s+(\d+) kB", STATUS.read_text(encoding="ascii"), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) / 1024
+    match = re.search(rf"^{mark}:\s+(\d+) kB", STATUS.read_text(encoding="ascii"), re.MULTILINE)
+    assert match is not None
+    return int(match[1]) / 1024
 
 
 def _give_back() -> None:

@@ -29,31 +29,33 @@ def remarks_on(
         replay: whether there was text that stands for what the base knew.
         overlaps: how much of the held-out texts stands in what was trained on.
     """
-    found: list[str] = []
+    remarks: list[str] = []
     names = {row.method for row in rows}
     steps = settings.steps
     if steps < FEW and any(METHODS[name].rates for name in names):
-        found.append(f"{steps} step{'s' * (steps != 1)} of training: too few to tell methods apart.")
+        remarks.append(f"{steps} step{'s' * (steps != 1)} of training: too few to tell methods apart.")
     if len(documents) < DOCUMENTS:
-        found.append(
+        remarks.append(
             f"What is learned is measured on {len(documents)} document{'s' * (len(documents) != 1)}: too few to speak of others. "
             "Give more held-out documents, or more --held-tokens where there are more."
         )
     gated = sorted(name for name in names if METHODS[name].gated)
     if gated and not replay:
-        found.append(f"No replay: the gates of {', '.join(gated)} were never asked to shut on other text.")
+        remarks.append(f"No replay: the gates of {', '.join(gated)} were never asked to shut on other text.")
     if "rag" in names:
         share = sum(max(0, n - settings.length) for n in documents) / max(1, sum(documents))
         if share < 0.5:
-            found.append(
+            remarks.append(
                 f"rag had a passage for {share:.0%} of the scored tokens: passages are retrieved for what stands before a window "
                 f"of {settings.length} tokens, and most documents are hardly longer than one."
             )
-    found += [
+    remarks += [
         f"{row.method} forgets nothing by its loss, and is {row.kl.value:.3f} nats of KL from the base: judge it by KL, answers "
         "and tasks."
         for row in rows
         if row.kl is not None and row.forgotten.value <= 0 and row.kl.value > MOVED
     ]
-    found += [f"{one}: what it tells is part learned, part remembered." for one in overlaps if one.refused]
-    return tuple(found)
+    remarks += [
+        f"{overlap}: what it tells is part learned, part remembered." for overlap in overlaps if overlap.refused
+    ]
+    return tuple(remarks)

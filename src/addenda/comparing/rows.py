@@ -79,8 +79,8 @@ def row_of(method: Method, rate: float | None, runs: Sequence[dict[str, Any]], b
         learned=_over_seeds(learned, bare["learning"]),
         forgotten=_over_seeds(forgotten, bare["forgetting"]),
         moved=_moved(moved, bare["unrelated"]),
-        kl=_mean_of([one.get("kl") for one in moved]),
-        untouched=_mean_of([one.get("untouched") for one in moved]),
+        kl=_mean_of([score.get("kl") for score in moved]),
+        untouched=_mean_of([score.get("untouched") for score in moved]),
         by_seed=tuple(
             (_nats(a, bare["learning"]), _nats(b, bare["forgetting"])) for a, b in zip(learned, forgotten, strict=True)
         ),
@@ -113,43 +113,47 @@ def _over_seeds(sums: Sequence[np.ndarray], of: dict[str, Any]) -> Interval:
     return of_ratio(np.mean(sums, axis=0), np.array(of["counts"], float))
 
 
-def _moved(found: Sequence[dict[str, Any]], bare: dict[str, Any]) -> Interval:
-    if all("sums" in one for one in found):
-        return _over_seeds([_against(one, bare) for one in found], bare)
+def _moved(scores: Sequence[dict[str, Any]], bare: dict[str, Any]) -> Interval:
+    if all("sums" in score for score in scores):
+        return _over_seeds([_against(score, bare) for score in scores], bare)
     # an earlier version kept the difference with its interval alone
-    kept = [one if "low" in one else {"nats": _nats(_against(one, bare), bare)} for one in found]
-    value, low, high = (float(np.mean([one.get(key, one["nats"]) for one in kept])) for key in ("nats", "low", "high"))
+    kept = [score if "low" in score else {"nats": _nats(_against(score, bare), bare)} for score in scores]
+    value, low, high = (
+        float(np.mean([score.get(key, score["nats"]) for score in kept])) for key in ("nats", "low", "high")
+    )
     return Interval(value, low, high, len(bare["counts"]))
 
 
-def _mean_of(found: Sequence[Any]) -> Interval | None:
+def _mean_of(values: Sequence[Any]) -> Interval | None:
     """The mean over seeds of intervals over the same documents, or of numbers that have none."""
-    if any(one is None for one in found):
+    if any(value is None for value in values):
         return None
-    each = [Interval(**one) if isinstance(one, dict) else Interval(one, one, one, 1) for one in found]
-    value, low, high = (float(np.mean([getattr(one, key) for one in each])) for key in ("value", "low", "high"))
-    return Interval(value, low, high, min(one.n for one in each))
+    each = [Interval(**value) if isinstance(value, dict) else Interval(value, value, value, 1) for value in values]
+    value, low, high = (
+        float(np.mean([getattr(interval, key) for interval in each])) for key in ("value", "low", "high")
+    )
+    return Interval(value, low, high, min(interval.n for interval in each))
 
 
 def _added(more: Sequence[float] | None, less: Sequence[float] | None) -> np.ndarray | None:
     return None if more is None or less is None else np.array(more) - np.array(less)
 
 
-def _mean_over(found: Sequence[Any], within: tuple[float, float]) -> Interval | None:
+def _mean_over(by_seed: Sequence[Any], within: tuple[float, float]) -> Interval | None:
     """The mean over seeds of what was found of each chat or question, with its interval over these."""
-    if any(one is None for one in found):
+    if any(values is None for values in by_seed):
         return None
-    return of_mean(np.mean(np.array(found, float), axis=0), within=within)
+    return of_mean(np.mean(np.array(by_seed, float), axis=0), within=within)
 
 
 def _times(runs: Sequence[dict[str, Any]], name: str, at: int) -> Interval:
     """The median over the timed repeats of all runs; an earlier version kept each run's median alone."""
     if all("times" in run for run in runs):
-        return of_median([one for run in runs for one in run["times"][name]])
+        return of_median([seconds for run in runs for seconds in run["times"][name]])
     value = float(np.median([run["cost"][at] if "cost" in run else np.median(run["times"][name]) for run in runs]))
     return Interval(value, value, value, 1)
 
 
-def _largest(found: Sequence[float | None]) -> float | None:
-    known = [one for one in found if one is not None]
-    return max(known) if len(known) == len(found) else None
+def _largest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None

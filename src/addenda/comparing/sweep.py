@@ -43,10 +43,10 @@ def swept(work: Work, method: Method, settings: CompareSettings) -> Sweep:
     reasons: dict[float, str] = {}
     for tokens, _ in rungs(settings, len(rates)):
         for rate in rates:
-            found = work.record(method, rate, tokens, settings.seeds[0], final=False)
-            seen[rate] = found["choosing"] if math.isfinite(found["choosing"]) else math.inf
-            if "failed" in found:
-                reasons[rate] = found["failed"]
+            record = work.record(method, rate, tokens, settings.seeds[0], final=False)
+            seen[rate] = record["choosing"] if math.isfinite(record["choosing"]) else math.inf
+            if "failed" in record:
+                reasons[rate] = record["failed"]
         half = max(1, len(rates) // 2)
         rates = sorted((rate for rate in rates if seen[rate] < math.inf), key=lambda rate: seen[rate])[:half]
         if len(rates) < 2:

@@ -42,8 +42,8 @@ class Retrieved:
         if not len(before):
             return np.zeros(0, np.int32)
         query = self.base.tokenizer.decode(before[-QUERY:], skip_special_tokens=True)
-        found = "\n\n".join(reversed(self.index.search(query, self.count)))  # the best nearest to the text
-        ids = _ids(self.base, found + "\n\n") if found else np.zeros(0, np.int32)
+        passages = "\n\n".join(reversed(self.index.search(query, self.count)))  # the best nearest to the text
+        ids = _ids(self.base, passages + "\n\n") if passages else np.zeros(0, np.int32)
         return ids if self.room is None else ids[max(0, len(ids) - self.room) :]
 
     def size(self) -> int:

@@ -102,19 +102,19 @@ class Work:
         try:
             kind = None if method.kind is None else method.kind(self.base, self.maker.size)
         except AddendaError as error:
-            found: Record = {"failed": str(error)}
+            record: Record = {"failed": str(error)}
         else:
             identity = self._identity(method, kind, lr, tokens, seed, final)
             path = self.out / "records" / f"{method.name}-{mark(identity)}.json"
             kept: Record = kept_json(path) if path.exists() else {}
             # records of earlier versions lack times by repeat: what trains nothing is soon measured again
             if kept and ("times" in kept or "failed" in kept or method.rates):
-                found = kept
+                record = kept
             else:
                 folder = self.out / "modules" / path.stem
-                found = self._made(Task(method, kind, lr, tokens, seed, folder, final), identity, path)
+                record = self._made(Task(method, kind, lr, tokens, seed, folder, final), identity, path)
         self.plan.add(cost_of(tokens, self.settings, final=final))
-        return found | {"choosing": math.inf} if "failed" in found else found
+        return record | {"choosing": math.inf} if "failed" in record else record
 
     def _identity(
         self, method: Method, kind: Kind | None, lr: float | None, tokens: int, seed: int, final: bool
@@ -137,38 +137,38 @@ class Work:
         self.tell(told)
         try:
             with part(told):
-                found = self._run(task)
+                record = self._run(task)
         except (DataError, Stopped):  # concern all methods
             raise
         except (AddendaError, torch.OutOfMemoryError) as error:
-            found = {"failed": _reason(error, task)}
-            self.tell(f"{told}: {found['failed']}")
-        if "failed" in found and DIVERGED not in found["failed"]:
-            return found
-        replace_text(path, json.dumps(plain({"identity": identity} | found), allow_nan=False) + "\n")
-        if not task.final or "failed" in found:
+            record = {"failed": _reason(error, task)}
+            self.tell(f"{told}: {record['failed']}")
+        if "failed" in record and DIVERGED not in record["failed"]:
+            return record
+        replace_text(path, json.dumps(plain({"identity": identity} | record), allow_nan=False) + "\n")
+        if not task.final or "failed" in record:
             shutil.rmtree(task.folder, ignore_errors=True)
         shutil.rmtree(task.run, ignore_errors=True)
-        return found
+        return record
 
     def _run(self, task: Task) -> Record:
         scores = self.maker.scores
         with self.maker.at_work(task) as trained:
             if not task.final:
                 return {"choosing": _finite(scores.of(trained, self.sources.choosing)).nats, "seconds": trained.seconds}
-            found: Record = {
+            record: Record = {
                 key: plain_score(_finite(scores.of(trained, getattr(self.sources, key))))
                 for key in ("learning", "forgetting", *(("unrelated",) if self.sources.apart else ()))
             }
-            found["unrelated"] = found.get("unrelated", found["forgetting"]) | self._apart(trained, task.method)
-            found |= self._asked(trained, task.method)
+            record["unrelated"] = record.get("unrelated", record["forgetting"]) | self._apart(trained, task.method)
+            record |= self._asked(trained, task.method)
             extra = 0 if trained.ahead is None else len(trained.ahead(self.prompt.numpy()))
             prefill, decode = [1.0], [1.0]
             if task.method.how not in ("nothing", "full"):  # what is the base, or has its shape, costs what it costs
                 # against the bare base: what PEFT acts in has its LoRA on whatever is selected
                 pairs, model = self.settings.pairs, trained.model
                 prefill, decode = ratios(self.base, trained.on, self.base.off, self.prompt, trained.ahead, pairs, model)
-            return found | {
+            return record | {
                 "parameters": trained.parameters,
                 "bytes": trained.size,
                 "seconds": trained.seconds,
@@ -192,16 +192,16 @@ class Work:
 
     def _asked(self, trained: Trained, method: Method) -> Record:
         """Of the base and of what changes it: which general chats it answers otherwise, which zero-shot questions rightly."""
-        found: Record = {}
+        record: Record = {}
         if self.base.tokenizer is None or (method.how in LEAVE_BASE and method.how != "nothing"):
-            return found
+            return record
         with trained.on():
             if self.chats and method.how != "nothing":
                 said = answers(trained.base, self.chats)
-                found["changed"] = [parts_at(*both) is not None for both in zip(self._bare_answers, said, strict=True)]
+                record["changed"] = [parts_at(*both) is not None for both in zip(self._bare_answers, said, strict=True)]
             if self.questions:
-                found["right"] = usual(self.questions, right(trained.base, self.questions)).tolist()
-        return found
+                record["right"] = usual(self.questions, right(trained.base, self.questions)).tolist()
+        return record
 
     @cached_property
     def _bare_answers(self) -> list[list[int]]:
@@ -222,10 +222,10 @@ def longest(base: Base, source: Texts, length: int) -> int | None:
     return None
 
 
-def _finite(found: Score) -> Score:
-    if not math.isfinite(found.nats):
-        raise TrainingError(f"its loss on '{found.on}' is {DIVERGED}; a smaller rate may help")
-    return found
+def _finite(score: Score) -> Score:
+    if not math.isfinite(score.nats):
+        raise TrainingError(f"its loss on '{score.on}' is {DIVERGED}; a smaller rate may help")
+    return score
 
 
 def _reason(error: Exception, task: Task) -> str:
@@ -249,9 +249,9 @@ def plain(value: Any) -> Any:
     return float(value) if math.isfinite(float(value)) else None
 
 
-def plain_score(found: Score) -> Record:
+def plain_score(score: Score) -> Record:
     """A score as plain data, with what pairs it with others."""
-    return {"nats": found.nats, "sums": found.sums.tolist(), "counts": found.counts.tolist()}
+    return {"nats": score.nats, "sums": score.sums.tolist(), "counts": score.counts.tolist()}
 
 
 def described(kind: Kind | None) -> list[Any] | None:
@@ -288,12 +288,12 @@ def halves(source: Any) -> tuple[Texts, Texts]:
     Raises:
         DataError: it has no end, or one conversation alone, which has no halves.
     """
-    found, name = records_of(texts(source)), texts(source).name
-    if len(found) == 1:
-        if not isinstance(found[0], str):
+    records, name = records_of(texts(source)), texts(source).name
+    if len(records) == 1:
+        if not isinstance(records[0], str):
             raise DataError(
                 f"'{name}' has one record: rates are chosen on some and all is reported on others, so give two or more"
             )
-        middle = len(found[0]) // 2
-        found = [found[0][:middle], found[0][middle:]]
-    return texts(found[::2], name=f"{name}, even"), texts(found[1::2], name=f"{name}, odd")
+        middle = len(records[0]) // 2
+        records = [records[0][:middle], records[0][middle:]]
+    return texts(records[::2], name=f"{name}, even"), texts(records[1::2], name=f"{name}, odd")

@@ -109,14 +109,14 @@ def stated_licence(record: Any) -> str | None:
         return None
     fields = cast("Mapping[Any, Any]", record)
     stated = [fields[name] for name in LICENCE if name in fields]
-    words = [" ".join(one.split())[:100] for one in stated if isinstance(one, str) and one.strip()]
+    words = [" ".join(licence.split())[:100] for licence in stated if isinstance(licence, str) and licence.strip()]
     return words[0] if words else None
 
 
-def joined_licences(found: set[str | None]) -> str | None:
+def joined_licences(licences: set[str | None]) -> str | None:
     """Licences as one line, in the order of the alphabet; None where no record states one."""
-    named = sorted(one for one in found if one is not None)
+    named = sorted(licence for licence in licences if licence is not None)
     if not named:
         return None
     more = [f"{len(named) - LICENCES} more"] if len(named) > LICENCES else []
-    return "; ".join([*named[:LICENCES], *more, *(["some not stated"] if None in found else [])])
+    return "; ".join([*named[:LICENCES], *more, *(["some not stated"] if None in licences else [])])

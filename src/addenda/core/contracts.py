@@ -49,9 +49,9 @@ class Adapter(nn.Module, ABC):
 
     def units(self) -> Units:
         """The hidden units that this adapter beside an FFN is made of, whatever gate stands before them; refused as `fold` is."""
-        found = self.fold()
-        assert isinstance(found, Units)
-        return found
+        units = self.fold()
+        assert isinstance(units, Units)
+        return units
 
     @property
     def dtype(self) -> torch.dtype:

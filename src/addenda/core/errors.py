@@ -34,7 +34,7 @@ class TrainingError(AddendaError):
 def known(name: str, names: Iterable[str]) -> str:
     """One phrase for 'you said X, these exist', with the nearest spelling first."""
     have = sorted(names)
-    plain = {one.lower(): one for one in have}
+    plain = {choice.lower(): choice for choice in have}
     near = difflib.get_close_matches(name, have, n=1) or difflib.get_close_matches(name.lower(), plain, n=1)
     hint = f"; did you mean '{plain.get(near[0].lower(), near[0])}'?" if near else ""
     return f"{', '.join(have) if have else 'none'}{hint}"
@@ -60,5 +60,5 @@ def near(path: str | Path) -> Path | None:
 
 def meant(path: str | Path) -> str:
     """The end of a sentence on a file that is not there: what was probably meant; nothing where no name is near."""
-    found = near(path)
-    return "" if found is None else f"; did you mean '{found}'?"
+    guess = near(path)
+    return "" if guess is None else f"; did you mean '{guess}'?"

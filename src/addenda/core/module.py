@@ -67,7 +67,7 @@ def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     their kind allows them.
     """
     moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for module in [one for made in list(_made) if (one := made()) is not None]:
+    for module in [alive for made in list(_made) if (alive := made()) is not None]:
         stepped = [p for p in module.parameters() if id(p) in moved]
         if stepped:
             increment_version(stepped)
@@ -133,9 +133,11 @@ class KnowledgeModule(nn.Module):
         """What has a threshold: the module's own gate under the key "gate", or adapters under their sites' keys."""
         if self.gate is not None:
             return {"gate": self.gate}
-        found = {key: self.adapter(key) for key in self.sites()}
+        adapters = {key: self.adapter(key) for key in self.sites()}
         return {
-            key: one for key, one in found.items() if isinstance(dict(one.named_buffers()).get("threshold"), Tensor)
+            key: adapter
+            for key, adapter in adapters.items()
+            if isinstance(dict(adapter.named_buffers()).get("threshold"), Tensor)
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -191,7 +193,9 @@ class KnowledgeModule(nn.Module):
         """One line: name, kind with what is not its default, size, base, training."""
         kind: Any = self.kind
         chosen = [
-            f"{one.name}={getattr(kind, one.name)!r}" for one in fields(kind) if getattr(kind, one.name) != one.default
+            f"{option.name}={getattr(kind, option.name)!r}"
+            for option in fields(kind)
+            if getattr(kind, option.name) != option.default
         ]
         tokens = sum(run.tokens for run in self.card.training)
         trained = f"trained on {tokens:,} tokens" if self.card.training else "not trained"

@@ -19,14 +19,14 @@ from addenda.core.errors import AddendaError, known
 def kinds() -> dict[str, type[Kind]]:
     """Every kind by its class name, from the files of `addenda.kinds`."""
     package = importlib.import_module("addenda.kinds")
-    found: dict[str, type[Kind]] = {}
+    classes: dict[str, type[Kind]] = {}
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"addenda.kinds.{info.name}")
         for value in vars(module).values():
             own = isinstance(value, type) and value.__module__ == module.__name__
             if own and issubclass(value, Kind) and is_dataclass(value):
-                found[value.__name__] = value
-    return dict(sorted(found.items()))
+                classes[value.__name__] = value
+    return dict(sorted(classes.items()))
 
 
 def kind_named(name: str) -> type[Kind]:
@@ -63,8 +63,10 @@ def build_kind(name: str, options: dict[str, Any]) -> Kind:
 
 def plain_options(kind: Kind) -> dict[str, Any]:
     """The options of a kind as JSON gives them back: lists for tuples."""
-    found = options_of(kind)
-    return found | {name: list(cast("tuple[Any, ...]", one)) for name, one in found.items() if isinstance(one, tuple)}
+    options = options_of(kind)
+    return options | {
+        name: list(cast("tuple[Any, ...]", value)) for name, value in options.items() if isinstance(value, tuple)
+    }
 
 
 def options_of(kind: Kind) -> dict[str, Any]:

@@ -70,9 +70,9 @@ class RowStates:
 
     def of(self, rows: tuple[int, ...]) -> list[Piece]:
         """The pieces of these rows; the last one, with None, is of those that have no state."""
-        found = self._taken([(row, row) for row in rows])
-        left = set(rows).difference(*(held for held, _ in found))
-        return [*found, (tuple(row for row in rows if row in left), None)] if left else found
+        pieces = self._taken([(row, row) for row in rows])
+        left = set(rows).difference(*(held for held, _ in pieces))
+        return [*pieces, (tuple(row for row in rows if row in left), None)] if left else pieces
 
     def select(self, rows: Tensor) -> RowStates:
         """The states of a batch made of other rows, in the order given."""
@@ -85,7 +85,7 @@ class RowStates:
 
     def _taken(self, pairs: list[tuple[int, int]]) -> list[Piece]:
         """For pairs of a row's new number and its old one."""
-        found: list[Piece] = []
+        pieces: list[Piece] = []
         for held, state in self.pieces:
             mine = [(new, held.index(old)) for new, old in pairs if old in held]
             if not mine:
@@ -94,8 +94,8 @@ class RowStates:
             if places != list(range(len(held))):
                 rows = torch.tensor(places)
                 state = select_rows(state, rows)
-            found.append((tuple(new for new, _ in mine), state))
-        return found
+            pieces.append((tuple(new for new, _ in mine), state))
+        return pieces
 
 
 class Collector:

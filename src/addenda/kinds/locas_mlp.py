@@ -122,9 +122,9 @@ def nl_svd(
     k, v = keys.double(), values.double()
     strength = k.norm(dim=-1) * v.norm(dim=-1)
     weighted = F.normalize(k, dim=-1) * strength[:, None]
-    found = torch.linalg.svd(weighted, full_matrices=False)
-    large = SMALLEST * found.S[:1] ** 2 < found.S**2
-    probes = found.Vh[large][:keep]
+    svd = torch.linalg.svd(weighted, full_matrices=False)
+    large = SMALLEST * svd.S[:1] ** 2 < svd.S**2
+    probes = svd.Vh[large][:keep]
     if how != "published":
         along = F.normalize(k, dim=-1) @ probes.T
         towards, away = (
@@ -139,7 +139,7 @@ def nl_svd(
     if how == "refit" and text is not None:
         text = text.double()
         both = torch.cat([probes, -probes])
-        drive = phi(text @ both.T).norm(dim=0) * torch.cat([found.S[large][:keep]] * 2)
+        drive = phi(text @ both.T).norm(dim=0) * torch.cat([svd.S[large][:keep]] * 2)
         probes = both[drive.argsort(descending=True, stable=True)[:keep].sort().values]
         terms = phi(text @ probes.T)
         normal = terms.T @ terms

@@ -91,7 +91,7 @@ def activity(base: Base, name: str, text: str | Tensor) -> Activity:
         with base.watching(observer=watch.observe):
             base.model(input_ids=row, use_cache=False)
     module = base.modules[name]
-    labels, values, measured = watch.found(row.shape[1])
+    labels, values, measured = watch.rows(row.shape[1])
     return Activity(name, type(module.kind).__name__, measured, words, labels, values, cut)
 
 
@@ -104,14 +104,14 @@ def _read(base: Base, text: str | Tensor) -> tuple[Tensor, tuple[str, ...], int]
     if isinstance(text, str):
         words = _pieces(base.tokenizer, text, ids.tolist())
     else:
-        words = [base.tokenizer.decode([one]) for one in ids.tolist()]
+        words = [base.tokenizer.decode([token]) for token in ids.tolist()]
     return ids[None, :most].to(base.device), tuple(words[:most]), max(0, len(ids) - most)
 
 
 def _pieces(tokenizer: Any, text: str, ids: list[int]) -> list[str]:
     """The text of each token; together they are the whole text where the tokenizer knows where each stands."""
     if not getattr(tokenizer, "is_fast", False):
-        return [tokenizer.decode([one]) for one in ids]
+        return [tokenizer.decode([token]) for token in ids]
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     spans = [(0, 0)] * (len(ids) - len(coded)) + coded  # what opens the text stands for none of it
     words, at = [], 0
@@ -149,7 +149,7 @@ class _Watch:
             if gate is not None:
                 self.gates[site] = gate.reshape(-1).float().cpu()
 
-    def found(self, length: int) -> tuple[tuple[str, ...], np.ndarray, Measured]:
+    def rows(self, length: int) -> tuple[tuple[str, ...], np.ndarray, Measured]:
         """Row labels, values [rows, T] and what they are."""
         if self.module.gate is not None and self.module.gate.site in self.gates:
             return ("whole module",), self.gates[self.module.gate.site][None].numpy(), "gate"
@@ -166,11 +166,11 @@ class _Watch:
 
 def _change(contribution: Contribution | None, length: int) -> Tensor:
     """Mean absolute contribution over the width for each token [T] of the first row."""
-    found = torch.zeros(length)
+    changes = torch.zeros(length)
     if contribution is None:
-        return found
+        return changes
     size = contribution.delta.float().abs().mean(-1).cpu()
     if contribution.index is not None:
-        return found.index_copy(0, contribution.index.cpu(), size)
+        return changes.index_copy(0, contribution.index.cpu(), size)
     live = contribution.live
-    return size[0] if live is None else torch.where(live[0, :, 0].cpu(), size[0], found)
+    return size[0] if live is None else torch.where(live[0, :, 0].cpu(), size[0], changes)

@@ -80,7 +80,7 @@ def certificate(
         window=window(facts, before),
         method=", ".join(f"{type(base.modules[name].kind).__name__} '{name}' at {w:g}" for name, w in weights.items()) or "none",
         verification=dict(verification),
-        regression={name: one.as_dict() if isinstance(one, Interval) else one for name, one in regression.items()},
+        regression={name: value.as_dict() if isinstance(value, Interval) else value for name, value in regression.items()},
         rollback=rolled_back(base),
         audit={
             "base": base.name,
@@ -88,8 +88,8 @@ def certificate(
             "modules": dict(weights),
             "sha256": {name: card.sha256 for name, card in cards.items()},
             "training tokens": sum(record.tokens for record in trained),
-            "data": [one.sha256 for record in trained for one in record.data],
-            "canary": ", ".join(f"{one.name}: {one.finding}" for one in canary),
+            "data": [source.sha256 for record in trained for source in record.data],
+            "canary": ", ".join(f"{probe.name}: {probe.finding}" for probe in canary),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )  # fmt: skip
@@ -110,10 +110,10 @@ def window(facts: Facts, before: Facts) -> dict[str, Any]:
 
 
 def moved(
-    base: Base, weights: Mapping[str, float], facts: Facts, found: Mapping[str, Interval], batch_tokens: int
+    base: Base, weights: Mapping[str, float], facts: Facts, known: Mapping[str, Interval], batch_tokens: int
 ) -> dict[str, Interval]:
-    """What modules change besides: loss on general text and choices about people that no text tells of, where not yet `found`."""
-    measured = dict(found)
+    """What modules change besides: loss on general text and choices about people that no text tells of, where not yet `known`."""
+    measured = dict(known)
     if not weights:
         return measured
     if not any(name.startswith(LOSS) for name in measured):
@@ -163,14 +163,14 @@ def rolled_back(base: Base) -> dict[str, Any]:
         for module in modules:
             base.unplug(module.name)
         try:
-            found, bare = fingerprint(base.model), _logits(base)
+            digest, bare = fingerprint(base.model), _logits(base)
         finally:
             for module in modules:
                 base._insert(module)
     return {
         "how": f"unplug {', '.join(module.name for module in modules) or 'nothing'}",
-        "holds": found == expected and bare == off,
-        "fingerprint": found,
+        "holds": digest == expected and bare == off,
+        "fingerprint": digest,
         "fingerprint when attached": expected,
         "sha256 of the probe's logits": bare,
         "the same before, everything off": off,

@@ -96,20 +96,20 @@ def asked_of(source: Any, limit: int | None = None) -> tuple[str, list[Messages]
         DataError: they cannot be read, there is none, or one has nothing that the user says.
     """
     if isinstance(source, str) and source == GENERAL:
-        return f"{GENERAL} chats", [list(one.messages) for one in shipped(limit)]
-    found, chosen = texts(source), list[Messages]()
-    for number, record in enumerate(found):
+        return f"{GENERAL} chats", [list(chat.messages) for chat in shipped(limit)]
+    opened, chosen = texts(source), list[Messages]()
+    for number, record in enumerate(opened):
         if limit is not None and number >= limit:
             break
         messages = _messages(record)
         while messages and messages[-1]["role"] != "user":
             messages.pop()
         if not messages:
-            raise DataError(f"record {number + 1} of '{found.name}' has nothing that the user says")
+            raise DataError(f"record {number + 1} of '{opened.name}' has nothing that the user says")
         chosen.append(messages)
     if not chosen:
-        raise DataError(f"'{found.name}' is empty: it holds no chat")
-    return found.name, chosen
+        raise DataError(f"'{opened.name}' is empty: it holds no chat")
+    return opened.name, chosen
 
 
 def _messages(record: dict[str, Any]) -> Messages:
@@ -136,7 +136,9 @@ def prompt_of(base: Base, messages: Messages) -> Tensor:
     """
     tokenizer = base.tokenizer
     if tokenizer is None or getattr(tokenizer, "chat_template", None) is None:
-        lines = [f"{'Question' if one['role'] == 'user' else 'Answer'}: {one['content']}" for one in messages]
+        lines = [
+            f"{'Question' if message['role'] == 'user' else 'Answer'}: {message['content']}" for message in messages
+        ]
         return base.tokenize("\n".join([*lines, "Answer:"]))
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -149,25 +151,25 @@ def paired(
     base: Base, name: str, chats: Sequence[Messages], off: Sequence[list[int]], on: Sequence[list[int]], tokens: int
 ) -> OnChats:
     """Two lists of answers to the same chats, compared one by one."""
-    places = [parts_at(one, other) for one, other in zip(off, on, strict=True)]
+    places = [parts_at(before, after) for before, after in zip(off, on, strict=True)]
     return OnChats(
         on=name,
         tokens=tokens,
         changed=of_mean([place is not None for place in places], within=SHARE),
         early=of_mean([place is not None and place < EARLY for place in places], within=SHARE),
         answers=tuple(
-            Answer(messages[-1]["content"], _text(base, one), _text(base, other), place)
-            for messages, one, other, place in zip(chats, off, on, places, strict=True)
+            Answer(messages[-1]["content"], _text(base, before), _text(base, after), place)
+            for messages, before, after, place in zip(chats, off, on, places, strict=True)
         ),
     )
 
 
-def parts_at(one: Sequence[int], other: Sequence[int]) -> int | None:
+def parts_at(first: Sequence[int], second: Sequence[int]) -> int | None:
     """The first place at which two answers differ, the end of one of them included; None where they are the same."""
-    if list(one) == list(other):
+    if list(first) == list(second):
         return None
-    same = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return next(same, min(len(one), len(other)))
+    same = (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(same, min(len(first), len(second)))
 
 
 def _text(base: Base, ids: list[int]) -> str:

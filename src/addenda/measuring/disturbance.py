@@ -129,8 +129,8 @@ def divergence(
                 bare = head.hidden(ids)
             with on():
                 moved = theirs.hidden(ids)
-            for number, one, two in zip(numbers, bare, moved, strict=True):
-                seen.add_piece(head, one, theirs, two, number)
+            for number, before, after in zip(numbers, bare, moved, strict=True):
+                seen.add_piece(head, before, theirs, after, number)
     return seen.divergence(), of_mean(seen.equal, seen.documents, SHARE)
 
 
@@ -155,13 +155,13 @@ class _Seen:
         each = defaultdict[int, list[float]](list)
         for document, kl in zip(self.documents, self.kl, strict=True):
             each[document].append(kl)
-        return max(sum(found) / len(found) for found in each.values())
+        return max(sum(values) / len(values) for values in each.values())
 
     def add_piece(self, head: Head, off: Tensor, theirs: Head, on: Tensor, document: int) -> None:
         """Last states [T, D] of one piece, without the modules and with them, each with what makes logits of them."""
         equal = agree = kl = 0.0
-        for one, other in zip(off.split(head.chunk), on.split(head.chunk), strict=True):
-            a, b = head.logits(one), theirs.logits(other)
+        for bare, moved in zip(off.split(head.chunk), on.split(head.chunk), strict=True):
+            a, b = head.logits(bare), theirs.logits(moved)
             change = (a - b).abs()
             if not bool(change.isfinite().all()):
                 raise AddendaError(
@@ -183,21 +183,21 @@ class _Seen:
 
     def add_layers(self, before: list[Tensor], after: list[Tensor]) -> None:
         """Residual streams [B, T, D] that leave each layer."""
-        for layer, (one, other) in enumerate(zip(before, after, strict=True)):
-            self.changed[layer] += float((other.float() - one.float()).norm(dim=-1).double().sum())
-            self.size[layer] += float(one.float().norm(dim=-1).double().sum())
+        for layer, (bare, moved) in enumerate(zip(before, after, strict=True)):
+            self.changed[layer] += float((moved.float() - bare.float()).norm(dim=-1).double().sum())
+            self.size[layer] += float(bare.float().norm(dim=-1).double().sum())
 
 
 @contextmanager
 def _layers(base: Base) -> Iterator[list[Tensor]]:
     """What leaves each layer, in this block."""
-    found: list[Tensor] = []
+    streams: list[Tensor] = []
 
     def note(_: nn.Module, args: Any, out: Any) -> None:
-        found.append(out[0] if isinstance(out, tuple) else out)
+        streams.append(out[0] if isinstance(out, tuple) else out)
 
     with ExitStack() as stack:
         stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code sees no hook that came after it
         for layer in base.host.layers:
             stack.callback(layer.register_forward_hook(of_this_thread(note)).remove)
-        yield found
+        yield streams

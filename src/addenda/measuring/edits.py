@@ -111,8 +111,8 @@ def _checked(where: str, record: dict[str, Any]) -> dict[str, Any]:
 
 def _edit(record: dict[str, Any], phrasings: dict[str, list[str]]) -> Edit:
     subject, prompt = record["subject"], record["prompt"]
-    others = [one.replace("{}", subject) for one in phrasings.get(str(record.get("relation_id")), ())]
-    paraphrases = record.get("paraphrase_prompts") or [one for one in others if one != prompt]
+    others = [template.replace("{}", subject) for template in phrasings.get(str(record.get("relation_id")), ())]
+    paraphrases = record.get("paraphrase_prompts") or [other for other in others if other != prompt]
     neighbours = record.get("neighborhood_prompts") or []
     return Edit(
         subject, prompt, record["target_true"], record["target_new"], tuple(paraphrases[:MOST]), tuple(neighbours[:MOST])
@@ -163,8 +163,8 @@ class _Chosen:
     def __init__(self, base: Base, edits: Sequence[Edit], batch_tokens: int) -> None:
         def asked(prompts: list[tuple[str, ...]]) -> list[np.ndarray]:
             questions = [(p, (edit.new, edit.true)) for edit, many in zip(edits, prompts, strict=True) for p in many]
-            found = all_likelihoods(base, questions, batch_tokens=batch_tokens) if questions else []
-            chosen = np.array([first_wins([one.mean for one in options]) for options in found])
+            likelihoods = all_likelihoods(base, questions, batch_tokens=batch_tokens) if questions else []
+            chosen = np.array([first_wins([option.mean for option in options]) for options in likelihoods])
             return np.split(chosen, np.cumsum([len(many) for many in prompts])[:-1])
 
         self.prompts = asked([(edit.prompt,) for edit in edits])

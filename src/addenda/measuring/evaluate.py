@@ -83,17 +83,17 @@ class Evaluation:
         plain: dict[str, Any] = {
             "base": self.base,
             "modules": self.modules,
-            "canary": [one.as_dict() for one in self.canary],
-            "texts": [one.as_dict() for one in self.texts],
-            "tasks": [one.as_dict() for one in self.tasks],
-            "spectrum": {name: [one.as_dict() for one in sites] for name, sites in self.spectrum.items()},
+            "canary": [probe.as_dict() for probe in self.canary],
+            "texts": [text.as_dict() for text in self.texts],
+            "tasks": [task.as_dict() for task in self.tasks],
+            "spectrum": {name: [site.as_dict() for site in sites] for name, sites in self.spectrum.items()},
             "sources": self.sources,
             "trained_on": list(self.trained_on),
-            "neutrality": [one.as_dict() for one in self.neutrality],
+            "neutrality": [change.as_dict() for change in self.neutrality],
         }
         for name in ("recall", "settings", "edits", "chats", "questions"):
-            found = getattr(self, name)
-            plain[name] = None if found is None else found.as_dict()
+            result = getattr(self, name)
+            plain[name] = None if result is None else result.as_dict()
         return plain
 
 
@@ -142,7 +142,7 @@ def evaluate(
         DataError: a text or file cannot be read, or there is no such task.
     """
     asked = [texts, tasks, facts, edits, neutrality, chats, questions or None, spectrum]
-    if not any(one is not None and (not hasattr(one, "__len__") or len(one)) for one in asked):
+    if not any(item is not None and (not hasattr(item, "__len__") or len(item)) for item in asked):
         raise AddendaError(
             "evaluate needs at least one text by name, or tasks, facts, edits, neutrality, chats, questions or spectrum"
         )
@@ -200,8 +200,8 @@ def _named(what: str, texts: Sequence[Texts]) -> dict[str, Texts]:
 
 def _disturbed(base: Base, texts: Sequence[Texts], weights: dict[str, float], tokens: int) -> tuple[Disturbance, ...]:
     """What modules change on each text, the one that is moved most first."""
-    found = [disturbance(base, weights, text, tokens=tokens) for text in texts]
-    return tuple(sorted(found, key=lambda one: -one.kl.value))
+    changes = [disturbance(base, weights, text, tokens=tokens) for text in texts]
+    return tuple(sorted(changes, key=lambda change: -change.kl.value))
 
 
 def _on_text(base: Base, name: str, source: Any, weights: dict[str, float], settings: dict[str, Any]) -> OnText:
@@ -216,9 +216,9 @@ def _on_text(base: Base, name: str, source: Any, weights: dict[str, float], sett
 
 def _moved(texts: Sequence[OnText], recalled: Recall | None) -> dict[str, Interval]:
     """What the certificate need not measure again."""
-    changes = {loss_added(one.name): one.difference for one in texts}
-    found = {name: Interval(c.nats, c.low, c.high, c.documents) for name, c in changes.items() if c is not None}
-    return found if recalled is None or recalled.kept is None else found | {UNTOLD: recalled.kept}
+    changes = {loss_added(text.name): text.difference for text in texts}
+    measured = {name: Interval(c.nats, c.low, c.high, c.documents) for name, c in changes.items() if c is not None}
+    return measured if recalled is None or recalled.kept is None else measured | {UNTOLD: recalled.kept}
 
 
 def _on_tasks(base: Base, tasks: Sequence[str], weights: dict[str, float], limit: int | None) -> tuple[OnTask, ...]:

@@ -99,7 +99,9 @@ class Facts:
         for at in sorted(chosen):
             fact = told[at]
             new = draw.choice(fact.others)
-            told[at] = replace(fact, answer=new, others=(fact.answer, *(one for one in fact.others if one != new)))
+            told[at] = replace(
+                fact, answer=new, others=(fact.answer, *(other for other in fact.others if other != new))
+            )
             documents = [text.replace(fact.answer, new) if fact.subject in text else text for text in documents]
         return Facts(tuple(documents), tuple(told), self.untold)
 
@@ -239,7 +241,7 @@ def _fact(name: str, relation: str, answer: str, pool: list[str], seed: int) -> 
     """A question; its wrong answers are true of others, as far as the texts tell enough: each is as familiar as the right one."""
     draw = random.Random(f"{seed} {name} {relation}")
     others = draw.sample(pool, min(OPTIONS, len(pool)))
-    others = [one for one in others if one != answer][: OPTIONS - 1]
+    others = [other for other in others if other != answer][: OPTIONS - 1]
     while len(others) < OPTIONS - 1:
         other = _answer(relation, draw)
         if other != answer and other not in others:

@@ -85,8 +85,10 @@ def _length(source: Texts, most: int | None) -> int:
 def _asked(tasks: Sequence[str], limit: int | None) -> int:
     from addenda.measuring.tasks import tasks_named
 
-    found: Any = tasks_named(list(tasks))
-    return sum(round(min(limit or task.questions, task.questions) * QUESTION / max(0.1, task.chance)) for task in found)
+    chosen: Any = tasks_named(list(tasks))
+    return sum(
+        round(min(limit or task.questions, task.questions) * QUESTION / max(0.1, task.chance)) for task in chosen
+    )
 
 
 def _round(value: int) -> int:

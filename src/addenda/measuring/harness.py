@@ -129,9 +129,9 @@ def _loaded(base: Any, dtype: torch.dtype | None, device: torch.device | None) -
     HFLM places and casts only what it loads itself.
     """
     if isinstance(base, str):
-        found = load_base(base, dtype=dtype)
-        found.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return found
+        loaded = load_base(base, dtype=dtype)
+        loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return loaded
     is_in, is_on = base.model.dtype, base.device
     if dtype not in (None, is_in):
         raise AddendaError(f"the base is loaded already, in {is_in}, not {dtype}: load it so, or leave dtype out")
@@ -154,10 +154,10 @@ def _dtype(name: str | torch.dtype | None) -> torch.dtype | None:
         return name
     if name == "auto":
         return None
-    found = DTYPES.get(name.removeprefix("torch."))
-    if found is None:
+    dtype = DTYPES.get(name.removeprefix("torch."))
+    if dtype is None:
         raise AddendaError(f"there is no dtype '{name}' to load a base in; there are: auto, {', '.join(DTYPES)}")
-    return found
+    return dtype
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def evaluate_tasks(
         raise AddendaError(f"limit must be positive; got {limit}")
     chosen = tasks_named(list(tasks), data)
     bare = _run(AddendaLM(base=base, batch_size=batch_size), chosen, limit)
-    found = {
+    scores = {
         name: _run(AddendaLM(base=base, modules=names, batch_size=batch_size), chosen, limit)
         for name, names in (columns or {}).items()
     }
@@ -225,8 +225,10 @@ def evaluate_tasks(
             questions=len(off),
             chance=task.chance,
             base=of_mean(off, within=SHARE),
-            on={name: of_mean(one[task.name][metric], within=SHARE) for name, one in found.items()},
-            difference={name: of_mean(one[task.name][metric] - off, within=CHANGE) for name, one in found.items()},
+            on={name: of_mean(by_task[task.name][metric], within=SHARE) for name, by_task in scores.items()},
+            difference={
+                name: of_mean(by_task[task.name][metric] - off, within=CHANGE) for name, by_task in scores.items()
+            },
             constant=task.constant(len(off)),
         )
         for task in chosen
@@ -239,11 +241,11 @@ def _run(model: LM, tasks: Sequence[Task], limit: int | None) -> dict[str, dict[
     # not its `simple_evaluate`, which seeds every generator of the process, and asks git for a commit of the working folder
     loaded: Any = TaskManager(include_defaults=False).load([task.config for task in tasks])
     results: Any = evaluate(lm=model, task_dict=loaded, limit=limit, bootstrap_iters=0, log_samples=True)
-    found: dict[str, dict[str, np.ndarray]] = {}
+    scores: dict[str, dict[str, np.ndarray]] = {}
     for task in tasks:
         samples = sorted(results["samples"][task.config["task"]], key=lambda sample: sample["doc_id"])
         if not samples:
             raise DataError(f"task '{task.name}' holds no question")
-        metrics = [one["metric"] for one in task.config["metric_list"]]
-        found[task.name] = {name: np.array([float(sample[name]) for sample in samples]) for name in metrics}
-    return found
+        metrics = [entry["metric"] for entry in task.config["metric_list"]]
+        scores[task.name] = {name: np.array([float(sample[name]) for sample in samples]) for name in metrics}
+    return scores

@@ -61,11 +61,11 @@ def open_inputs(
     """
     if limit is not None and limit < 1:
         raise AddendaError(f"limit must be positive; got {limit}")
-    if not weights and any(one is not None for one in (neutrality, chats, spectrum)):
+    if not weights and any(source is not None for source in (neutrality, chats, spectrum)):
         raise AddendaError("neutrality, chats and spectrum are of modules: name those that act")
     if snapshot is not None and facts is None:
         raise AddendaError("a snapshot is of facts at an earlier time: name the facts of today too")
-    if base.tokenizer is None and (tasks or questions or any(one is not None for one in (facts, edits, chats))):
+    if base.tokenizer is None and (tasks or questions or any(source is not None for source in (facts, edits, chats))):
         raise AddendaError(
             "tasks, questions, chats, facts and edits ask in words, and the base has no tokenizer: "
             "addenda.attach(model, tokenizer)"
@@ -76,21 +76,21 @@ def open_inputs(
         check_idle(base)
     _check_tasks(tasks)
     files = {"facts": facts, "snapshot": snapshot, "edits": edits, "spectrum": None}
-    found = Inputs(
+    inputs = Inputs(
         texts={name: _readable(open_texts(source)) for name, source in texts.items()},
         facts=load_facts(facts) if isinstance(facts, str | Path) else facts,
         snapshot=load_facts(snapshot) if isinstance(snapshot, str | Path) else snapshot,
         edits=None if edits is None else load_edits(None if edits == "known" else edits, limit=limit),
         neutrality=tuple(
-            text for one in several(neutrality) if (text := _long_enough(base, one, ON_NEUTRALITY)) is not None
+            text for source in several(neutrality) if (text := _long_enough(base, source, ON_NEUTRALITY)) is not None
         ),
         chats=None if chats is None else asked_of(chats, limit),
         spectrum=_long_enough(base, spectrum, OF_SPECTRUM),
         sources={name: stem(file) for name, file in files.items() if isinstance(file, str | Path)},
     )
-    if found.spectrum is not None:
-        found.sources["spectrum"] = found.spectrum.name
-    return found
+    if inputs.spectrum is not None:
+        inputs.sources["spectrum"] = inputs.spectrum.name
+    return inputs
 
 
 def several(given: Any) -> list[Any]:

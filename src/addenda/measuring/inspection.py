@@ -105,10 +105,10 @@ def inspect(
     module = base.plug(folder, name=name)
     try:
         seen = None if text is None else activity(base, name, text)
-        found = _of_module(storage.described(module, name=module.card.name), module.tensors())
+        inspected = _of_module(storage.described(module, name=module.card.name), module.tensors())
     finally:
         base.unplug(name)
-    return ModuleInspection(found.card, found.parts, found.dtype, seen)
+    return ModuleInspection(inspected.card, inspected.parts, inspected.dtype, seen)
 
 
 def _of_module(card: Card, tensors: Mapping[str, Tensor]) -> ModuleInspection:

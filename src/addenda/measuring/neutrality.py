@@ -147,9 +147,9 @@ def calibrate(
         for key, threshold in _buffers(gates).items():
             threshold.fill_(torch.inf if key == "gate" else 0.0)  # a module's own gate is read whole, and shut
         values, weights = _values(base, name, gates, source, lengths, tokens)
-        found = _thresholds(values, weights, share, per)
+        thresholds = _thresholds(values, weights, share, per)
         for key, threshold in _buffers(gates).items():
-            threshold.fill_(found[key])
+            threshold.fill_(thresholds[key])
     if module.probe is not None and _silent(base, name, module.probe):
         module.probe = None  # it was chosen while the gate stood further open
     measured = neutral_share(base, name, source, lengths=lengths, tokens=tokens)
@@ -247,12 +247,12 @@ Gates = dict[str, Any]
 
 def _gates(base: Base, name: str) -> Gates:
     module = base.modules[name]
-    found = module.gates()
-    if not found and module.classifies:
+    gates = module.gates()
+    if not gates and module.classifies:
         raise AddendaError(f"'{name}' has a gate that is never quite shut: there is no threshold to calibrate")
-    if not found:
+    if not gates:
         raise AddendaError(f"'{name}' is of the kind {type(module.kind).__name__}, which has no gate to calibrate")
-    return found
+    return gates
 
 
 def _buffers(gates: Gates) -> dict[str, Tensor]:
@@ -292,7 +292,7 @@ def _values(
                 value = value.float().view(ids.shape)  # some architectures flatten rows
                 values[key].append(value.cummax(1).values if felt[key] else value)
             sizes.append((length, ids.numel()))
-    per_length = {length: sum(n for one, n in sizes if one == length) for length, _ in sizes}
+    per_length = {length: sum(n for other, n in sizes if other == length) for length, _ in sizes}
     return values, [1.0 / (len(per_length) * per_length[length]) for length, _ in sizes]
 
 
@@ -343,11 +343,11 @@ def _thresholds(values: dict[str, list[Tensor]], weights: list[float], share: fl
 
 
 def _at_quantile(values: dict[str, list[Tensor]], quantile: float) -> dict[str, float]:
-    found = {}
+    thresholds = {}
     for key, parts in values.items():
         flat = torch.cat([part.flatten() for part in parts]).cpu().sort().values
-        found[key] = _raised(float(flat[min(len(flat) - 1, int(quantile * len(flat)))]))
-    return found
+        thresholds[key] = _raised(float(flat[min(len(flat) - 1, int(quantile * len(flat)))]))
+    return thresholds
 
 
 def _alone(values: dict[str, list[Tensor]], weights: list[float], thresholds: dict[str, float]) -> float:

@@ -73,10 +73,10 @@ def all_likelihoods(
             places = [at for number in batch for at in read[number]]
             tick(sum(len(rows[read[number][0]].ids) for number in batch))
             nats |= zip(places, _score(base, head, groups), strict=True)
-    found: dict[int, list[Option]] = {number: [] for number in range(len(questions))}
+    options: dict[int, list[Option]] = {number: [] for number in range(len(questions))}
     for at, row in enumerate(rows):
-        found[row.question].append(Option(row.answer, nats[at], row.count))
-    return list(found.values())
+        options[row.question].append(Option(row.answer, nats[at], row.count))
+    return list(options.values())
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _rows(base: Base, number: int, prompt: str, answers: Sequence[str]) -> list[
     if not answers:
         raise DataError("there is no answer to choose")
     head, context = len(base.tokenize(prompt.rstrip())) if prompt.strip() else 0, base.context
-    found = []
+    rows = []
     for answer in answers:
         row = base.tokenize(f"{prompt.rstrip()} {answer.strip()}")
         count = len(row) - max(head, 1)  # the first token of all has nothing before it
@@ -102,8 +102,8 @@ def _rows(base: Base, number: int, prompt: str, answers: Sequence[str]) -> list[
         row = row if context is None else row[-context:]
         if count >= len(row):
             raise DataError(f"the answer {answer[:40]!r} has {count} tokens, as many as the base's context or more")
-        found.append(_Row(number, answer, row, count))
-    return found
+        rows.append(_Row(number, answer, row, count))
+    return rows
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

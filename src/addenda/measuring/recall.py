@@ -33,7 +33,7 @@ class Answers:
     @property
     def chosen(self) -> np.ndarray:
         """1 where the true answer has the largest likelihood per token, else 0; ties share."""
-        return np.array([first_wins([one.mean for one in options]) for options in self.options])
+        return np.array([first_wins([option.mean for option in options]) for options in self.options])
 
     @property
     def exact(self) -> np.ndarray:
@@ -43,7 +43,7 @@ class Answers:
     @property
     def choices(self) -> list[int]:
         """The likeliest option of each."""
-        return [int(np.argmax([one.mean for one in options])) for options in self.options]
+        return [int(np.argmax([option.mean for option in options])) for options in self.options]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Recall:
         plain: dict[str, Any] = {}
         for name, value in vars(self).items():
             plain[name] = value.as_dict() if isinstance(value, Interval) else value
-        plain["canary"] = [one.as_dict() for one in self.canary]
+        plain["canary"] = [probe.as_dict() for probe in self.canary]
         return plain | {"per_megabyte": self.per_megabyte}
 
 
@@ -135,7 +135,10 @@ def recall(
         exact_after=None if after is None or not written else of_mean(after.exact, people, SHARE),
         kept=same,
         megabytes=sum(_bytes(base, name) for name in weights) / 1e6,
-        by_relation={one: (_mean(before, one), None if after is None else _mean(after, one)) for one in relations},
+        by_relation={
+            relation: (_mean(before, relation), None if after is None else _mean(after, relation))
+            for relation in relations
+        },
     )
 
 

@@ -25,7 +25,7 @@ SHARE, NATS = "share", "nats per token"
 NAMED = 3
 
 
-def record(base: Base, found: Evaluation) -> list[Measure]:
+def record(base: Base, evaluation: Evaluation) -> list[Measure]:
     """Put what was measured into the card of the one module that acted; `module.save` then writes it to disk.
 
     A measure that the card has of the same name on the same text, task or file is replaced.
@@ -33,45 +33,45 @@ def record(base: Base, found: Evaluation) -> list[Measure]:
     Raises:
         AddendaError: not one module acted, at weight 1: the numbers are then of no module by itself.
     """
-    if list(found.modules.values()) != [1.0]:
-        acted = ", ".join(f"{name}={weight:g}" for name, weight in found.modules.items()) or "none"
+    if list(evaluation.modules.values()) != [1.0]:
+        acted = ", ".join(f"{name}={weight:g}" for name, weight in evaluation.modules.items()) or "none"
         raise AddendaError(f"a card records what its module does alone at weight 1; acting were: {acted}")
-    (name,) = found.modules
-    card, measures = base.modules[name].card, list(measured(found))
-    new = {(one.name, one.on) for one in measures}
-    card.measures = [one for one in card.measures if (one.name, one.on) not in new] + measures
+    (name,) = evaluation.modules
+    card, measures = base.modules[name].card, list(measured(evaluation))
+    new = {(measure.name, measure.on) for measure in measures}
+    card.measures = [measure for measure in card.measures if (measure.name, measure.on) not in new] + measures
     return measures
 
 
-def measured(found: Evaluation) -> Iterator[Measure]:
+def measured(evaluation: Evaluation) -> Iterator[Measure]:
     """What was found as measures for a card, each with the bare base's value beside it where it has one."""
-    for text in found.texts:
+    for text in evaluation.texts:
         if text.on is not None and text.difference is not None:
             yield _nats("loss", text.on, text.name, text.off.nats)
             yield _nats("loss added", text.difference, text.name)
-    yield from _of_tasks(found.tasks)
-    if found.recall is not None:
-        yield from _of_recall(found.recall, found.sources.get("facts", "facts"))
-    if found.settings is not None:
-        yield from _of_settings(found.settings, found.sources.get("facts", "facts"))
-    if found.edits is not None:
-        scores, edits = found.edits, found.sources.get("edits", "edits")
+    yield from _of_tasks(evaluation.tasks)
+    if evaluation.recall is not None:
+        yield from _of_recall(evaluation.recall, evaluation.sources.get("facts", "facts"))
+    if evaluation.settings is not None:
+        yield from _of_settings(evaluation.settings, evaluation.sources.get("facts", "facts"))
+    if evaluation.edits is not None:
+        scores, edits = evaluation.edits, evaluation.sources.get("edits", "edits")
         yield from _if(scores.reliability, "edits, reliability", edits, scores.reliability_before)
         yield from _if(scores.generality, "edits, generality", edits, scores.generality_before)
         yield from _if(scores.locality, "edits, locality", edits)
-    for change in found.neutrality:
+    for change in evaluation.neutrality:
         yield _of("tokens left bit-equal", change.untouched, change.on)
         yield _of("KL from the base", change.kl, change.on, unit=NATS)
         yield Measure(
             name="largest change of a logit", value=change.largest, unit="logits", n=change.tokens, on=change.on
         )
-    if found.chats is not None:
-        yield _of("answers changed", found.chats.changed, found.chats.on)
-        yield _of("answers changed early", found.chats.early, found.chats.on)
-    if found.questions is not None:
-        yield from _of_questions(found.questions)
-    for sites in found.spectrum.values():
-        yield from _of_spectrum(sites, found.sources.get("spectrum", "texts"))
+    if evaluation.chats is not None:
+        yield _of("answers changed", evaluation.chats.changed, evaluation.chats.on)
+        yield _of("answers changed early", evaluation.chats.early, evaluation.chats.on)
+    if evaluation.questions is not None:
+        yield from _of_questions(evaluation.questions)
+    for sites in evaluation.spectrum.values():
+        yield from _of_spectrum(sites, evaluation.sources.get("spectrum", "texts"))
 
 
 def _of_tasks(tasks: Sequence[OnTask]) -> Iterator[Measure]:
@@ -80,8 +80,8 @@ def _of_tasks(tasks: Sequence[OnTask]) -> Iterator[Measure]:
     A subject's row in the table of the model card is its accuracy: what is added stands under another name.
     """
     for task in tasks:
-        for one in task.on.values():
-            yield _of(task.metric, one, task.task, task.base)
+        for accuracy in task.on.values():
+            yield _of(task.metric, accuracy, task.task, task.base)
     for task in tasks:
         if not task.task.startswith(MMLU):
             yield from (_of(f"{task.metric} added", change, task.task) for change in task.difference.values())
@@ -94,11 +94,11 @@ def _of_tasks(tasks: Sequence[OnTask]) -> Iterator[Measure]:
 
 def _of_questions(asked: ZeroShot) -> Iterator[Measure]:
     """The usual metric of each set, and what is added to it, set by set and pooled."""
-    for one in (*(row for row in asked.sets if row.usual), asked.pooled):
-        if one.on is not None and one.change is not None:
-            metric = "zero-shot" if one is asked.pooled else f"zero-shot {one.metric}"
-            yield _of(metric, one.on, one.name, one.off)
-            yield _of(f"{metric} added", one.change, one.name)
+    for row in (*(row for row in asked.sets if row.usual), asked.pooled):
+        if row.on is not None and row.change is not None:
+            metric = "zero-shot" if row is asked.pooled else f"zero-shot {row.metric}"
+            yield _of(metric, row.on, row.name, row.off)
+            yield _of(f"{metric} added", row.change, row.name)
 
 
 def _of_recall(asked: Recall, facts: str) -> Iterator[Measure]:
@@ -113,8 +113,8 @@ def _of_recall(asked: Recall, facts: str) -> Iterator[Measure]:
 
 
 def _of_settings(asked: ThreeSettings, facts: str) -> Iterator[Measure]:
-    for name, one in asked.shares.items():
-        yield _of(f"three settings, {name}", one, facts)
+    for name, share in asked.shares.items():
+        yield _of(f"three settings, {name}", share, facts)
     for change in asked.changes:
         yield _of(f"three settings, {change.second} less {change.first}", change.difference, facts)
     if asked.reliance is not None:
@@ -130,11 +130,11 @@ def _of_spectrum(sites: Sequence[Health], text: str) -> Iterator[Measure]:
     And the least of one site: one that has collapsed is lost in a mean.
     """
     for part, what in (("module", "units"), ("added", "what is added")):
-        pairs = [(mine, one.host) for one in sites if (mine := getattr(one, part)) is not None]
+        pairs = [(mine, site.host) for site in sites if (mine := getattr(site, part)) is not None]
         hosts = [host for _, host in pairs if host is not None] if part == "module" else []
         for name, unit in (("participation", "directions"), ("entropy", "nats"), ("early", "share"), ("shift", "nats")):
-            mine = [value for one, _ in pairs if (value := getattr(one, name)) is not None]
-            theirs = [value for one in hosts if (value := getattr(one, name)) is not None]
+            mine = [value for spectrum, _ in pairs if (value := getattr(spectrum, name)) is not None]
+            theirs = [value for host in hosts if (value := getattr(host, name)) is not None]
             if mine:
                 yield Measure(
                     name=f"spectrum of {what}, {name}", value=sum(mine) / len(mine), unit=f"{unit}, mean over sites",
@@ -149,18 +149,18 @@ def _of_spectrum(sites: Sequence[Health], text: str) -> Iterator[Measure]:
             )  # fmt: skip
 
 
-def _if(found: Interval | None, name: str, on: str, reference: Interval | None = None) -> Iterator[Measure]:
+def _if(interval: Interval | None, name: str, on: str, reference: Interval | None = None) -> Iterator[Measure]:
     """A measure, where it was taken."""
-    if found is not None:
-        yield _of(name, found, on, reference)
+    if interval is not None:
+        yield _of(name, interval, on, reference)
 
 
-def _of(name: str, found: Interval, on: str, reference: Interval | None = None, unit: str = SHARE) -> Measure:
+def _of(name: str, interval: Interval, on: str, reference: Interval | None = None, unit: str = SHARE) -> Measure:
     return Measure.over(
-        found.n, name, found.value, found.low, found.high, unit=unit, on=on,
+        interval.n, name, interval.value, interval.low, interval.high, unit=unit, on=on,
         reference=None if reference is None else reference.value,
     )  # fmt: skip
 
 
-def _nats(name: str, found: Score | Difference, on: str, reference: float | None = None) -> Measure:
-    return Measure.over(found.documents, name, found.nats, found.low, found.high, on=on, reference=reference)
+def _nats(name: str, loss: Score | Difference, on: str, reference: float | None = None) -> Measure:
+    return Measure.over(loss.documents, name, loss.nats, loss.low, loss.high, on=on, reference=reference)

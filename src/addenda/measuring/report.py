@@ -32,7 +32,7 @@ class Report:
 
     def text(self, *paragraphs: str) -> None:
         """Paragraphs."""
-        self.parts += [f"<p>{escape(one)}</p>" for one in paragraphs]
+        self.parts += [f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs]
 
     def note(self, text: str) -> None:
         """Small print."""
@@ -40,16 +40,16 @@ class Report:
 
     def bullets(self, items: Iterable[str]) -> None:
         """A list."""
-        self.parts.append("<ul>" + "".join(f"<li>{escape(one)}</li>" for one in items) + "</ul>")
+        self.parts.append("<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>")
 
     def keys(self, numbers: Iterable[tuple[str, str]]) -> None:
         """The few numbers that matter most, each with what it says."""
         cells = "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in numbers)
         self.parts.append(f'<div class="keys">{cells}</div>')
 
-    def checks(self, found: Iterable[tuple[bool, str]]) -> None:
+    def checks(self, checked: Iterable[tuple[bool, str]]) -> None:
         """What was checked, and whether it held."""
-        lines = (f"<li{'' if held else ' class=bad'}>{escape(what)}</li>" for held, what in found)
+        lines = (f"<li{'' if held else ' class=bad'}>{escape(what)}</li>" for held, what in checked)
         self.parts.append(f'<ul class="checks">{"".join(lines)}</ul>')
 
     def facts(self, pairs: Mapping[str, str]) -> None:

@@ -46,8 +46,8 @@ class Passages:
         if not asked:  # no word of it counts
             return []
         count = min(count, len(self.passages))
-        found, scores = self._index.retrieve([asked], k=count, show_progress=False)
-        return [self.passages[int(at)] for at, score in zip(found[0], scores[0], strict=True) if score > 0]
+        places, scores = self._index.retrieve([asked], k=count, show_progress=False)
+        return [self.passages[int(at)] for at, score in zip(places[0], scores[0], strict=True) if score > 0]
 
 
 #: scripts that put no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, kana and Han; and Hangul, whose words

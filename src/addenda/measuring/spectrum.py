@@ -59,16 +59,16 @@ class Health:
 
 def shares_of(covariance: Tensor) -> Tensor:
     """Eigenvalues of a covariance [D, D], largest first, as shares of their sum; all zero where nothing varies."""
-    found = torch.linalg.eigvalsh(covariance.double()).clamp(min=0).flip(0)
-    return found / found.sum() if float(found.sum()) > 0 else found
+    eigenvalues = torch.linalg.eigvalsh(covariance.double()).clamp(min=0).flip(0)
+    return eigenvalues / eigenvalues.sum() if float(eigenvalues.sum()) > 0 else eigenvalues
 
 
 def divergence(p: Tensor, q: Tensor) -> float:
     """The Jensen-Shannon divergence of two spectra of shares [D], nats: symmetric, at most log 2."""
     middle = (p + q) / 2
 
-    def against(one: Tensor) -> Tensor:
-        return torch.where(one > 0, one * (one.clamp(min=1e-300) / middle.clamp(min=1e-300)).log(), 0.0).sum()
+    def against(shares: Tensor) -> Tensor:
+        return torch.where(shares > 0, shares * (shares.clamp(min=1e-300) / middle.clamp(min=1e-300)).log(), 0.0).sum()
 
     return max(0.0, float((against(p) + against(q)) / 2))
 
@@ -103,7 +103,7 @@ class _Covariance:
         self.sum = self.sum + x.sum(0).cpu()
         self.products = self.products + (x.T @ x).cpu()
 
-    def found(self) -> Tensor | None:
+    def covariance(self) -> Tensor | None:
         """None where no token came."""
         if not self.count:
             return None
@@ -125,10 +125,10 @@ class _Hidden:
         self.before.add(before)
         self.after.add(self.act(before) if self.units.gate is None else self.act(before) * read)
 
-    def found(self) -> Spectrum | None:
+    def spectrum(self) -> Spectrum | None:
         """None where no token came."""
-        after = self.after.found()
-        return None if after is None else spectrum_of(after, self.before.found())
+        after = self.after.covariance()
+        return None if after is None else spectrum_of(after, self.before.covariance())
 
 
 @torch.no_grad()
@@ -169,7 +169,7 @@ def spectrum(base: Base, name: str, texts: Any, *, tokens: int = TOKENS) -> list
         if share.name != name or "contribution" not in facts or "x" not in facts:
             return
         x, contribution = facts["x"].float(), facts["contribution"]
-        for hidden in (one[site] for one in (hosts, own) if site in one):
+        for hidden in (by_site[site] for by_site in (hosts, own) if site in by_site):
             hidden.add(x.flatten(0, -2))
         if contribution is None:  # every gate is shut
             added[site].add(torch.zeros_like(x.flatten(0, -2)))
@@ -183,9 +183,9 @@ def spectrum(base: Base, name: str, texts: Any, *, tokens: int = TOKENS) -> list
     return [
         Health(
             key,
-            hosts[key].found() if key in hosts else None,
-            own[key].found() if key in own else None,
-            None if (one := added[key].found()) is None else spectrum_of(one),
+            hosts[key].spectrum() if key in hosts else None,
+            own[key].spectrum() if key in own else None,
+            None if (covariance := added[key].covariance()) is None else spectrum_of(covariance),
         )
         for key in module.sites()
     ]

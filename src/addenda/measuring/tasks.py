@@ -109,18 +109,18 @@ def local_tasks(data: str) -> dict[str, Task]:
     Raises:
         DataError: a file of it cannot be read; says where.
     """
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
     for name, (file, asked) in FILES.items():
         path = Path(data) / file
         if path.exists():
             config = asked | {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(path)}}}
             answers, options = _questions(path, asked)
             chance = sum(1 / count for count in options) / len(options) if options else 0.0
-            found[name] = Task(name, chance, len(answers), _named(name, config), answers)
+            tasks[name] = Task(name, chance, len(answers), _named(name, config), answers)
     for path in sorted((Path(data) / "mmlu" / "test").glob("*_test.csv")):
         name = f"mmlu_{path.stem.removesuffix('_test')}"
-        found[name] = Task(name, 0.25, len(answers := _letters(path)), _named(name, _mmlu(path)), answers)
-    return found
+        tasks[name] = Task(name, 0.25, len(answers := _letters(path)), _named(name, _mmlu(path)), answers)
+    return tasks
 
 
 def _questions(path: Path, asked: dict[str, Any]) -> tuple[tuple[tuple[int, str], ...], list[int]]:
@@ -167,14 +167,14 @@ def tasks_named(names: list[str], data: Path | None = None) -> list[Task]:
     """
     folder = data or data_folder()
     known = local_tasks(str(folder.absolute()))
-    found: list[Task] = []
+    chosen: list[Task] = []
     for name in names:
         if name == "mmlu":
-            found += [task for task in known.values() if task.name.startswith("mmlu_")]
+            chosen += [task for task in known.values() if task.name.startswith("mmlu_")]
         elif name in known:
-            found.append(known[name])
+            chosen.append(known[name])
         else:
-            there = [one for one in known if not one.startswith("mmlu_")]
+            there = [key for key in known if not key.startswith("mmlu_")]
             there += ["mmlu", "each of its subjects"] if len(known) > len(there) else []
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
@@ -182,9 +182,9 @@ def tasks_named(names: list[str], data: Path | None = None) -> list[Task]:
                 f"no task '{name}' under '{folder}'; there are: {', '.join(there) or 'none'}{hint}. ADDENDA_DATA names the data "
                 "folder; docs/measuring.md says what lies in it, and how lm-eval's own tasks are asked without one"
             )
-    if not found:
+    if not chosen:
         raise DataError(f"no task was named, or '{folder}' holds none of its files")
-    return list({task.name: task for task in found}.values())
+    return list({task.name: task for task in chosen}.values())
 
 
 def write_tasks(out: Path, data: Path | None = None) -> list[str]:

@@ -107,8 +107,8 @@ def three_settings(
             prompts = [with_passages(context[setting](fact), fact.prompt) for fact in asked]
             options = [(prompt, (fact.answer, *fact.others)) for prompt, fact in zip(prompts, asked, strict=True)]
             answers[setting] = all_likelihoods(base, options, batch_tokens=batch_tokens)
-    right = {name: np.array([first_wins([o.mean for o in each]) for each in found]) for name, found in answers.items()}
-    picked = [max(each, key=lambda one: one.mean).text for each in answers["offline"]]
+    right = {name: np.array([first_wins([o.mean for o in each]) for each in lists]) for name, lists in answers.items()}
+    picked = [max(each, key=lambda option: option.mean).text for each in answers["offline"]]
     people = [fact.subject for fact in asked]
     shares, changes = {name: of_mean(values, people, SHARE) for name, values in right.items()}, _changes(right, people)
     return ThreeSettings(
@@ -166,4 +166,4 @@ def _stale(asked: Sequence[Fact], before: Facts, picked: Sequence[str], people: 
         for (was, fact, text), who in zip(old, people, strict=True)
         if was not in (None, fact.answer)
     ]
-    return of_mean([one for one, _ in kept], [who for _, who in kept], SHARE) if kept else None
+    return of_mean([said for said, _ in kept], [who for _, who in kept], SHARE) if kept else None

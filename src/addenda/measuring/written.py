@@ -28,7 +28,7 @@ def written(base: Base, prompts: Sequence[str], *, tokens: int = 16, batch_token
     """
     ids = [base.tokenize(prompt.rstrip()) for prompt in prompts]
     answers = continued(base, ids, tokens=tokens, batch_tokens=batch_tokens)
-    return [base.tokenizer.decode(one, skip_special_tokens=True).strip().split("\n")[0] for one in answers]
+    return [base.tokenizer.decode(answer, skip_special_tokens=True).strip().split("\n")[0] for answer in answers]
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def continued(
     stops = decoding.end_ids(base.model, base.tokenizer)
     tokenizer = base.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    found: dict[int, list[int]] = {}
+    answers: dict[int, list[int]] = {}
     for part in _batches(given, order, tokens, batch_tokens, padded):
         longest = len(given[part[-1]])
         ids = torch.full((len(part), longest), pad or 0, dtype=torch.long)
@@ -61,8 +61,8 @@ def continued(
                 **decoding.settings(base.model, tokenizer, max_new_tokens=tokens),
             )
         for at, row in zip(part, out[:, longest:].tolist(), strict=True):
-            found[at] = row[: next((place for place, one in enumerate(row) if one in stops), len(row))]
-    return [found[at] for at in range(len(given))]
+            answers[at] = row[: next((place for place, token in enumerate(row) if token in stops), len(row))]
+    return [answers[at] for at in range(len(given))]
 
 
 def _batches(

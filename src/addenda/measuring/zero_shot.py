@@ -91,14 +91,17 @@ def fitting(base: Base, each: int | None = None) -> list[Question]:
     Raises:
         AddendaError: the base has no tokenizer.
     """
-    room, found = base.context, dict[str, list[Question]]()
-    for one in questions():
-        mine = found.setdefault(one.set, [])
+    room, by_set = base.context, dict[str, list[Question]]()
+    for question in questions():
+        mine = by_set.setdefault(question.set, [])
         if each is not None and len(mine) >= each:
             continue
-        if room is None or max(len(base.tokenize(f"{one.prompt} {choice}")) for choice in one.choices) <= room:
-            mine.append(one)
-    return [one for mine in found.values() for one in mine]
+        if (
+            room is None
+            or max(len(base.tokenize(f"{question.prompt} {choice}")) for choice in question.choices) <= room
+        ):
+            mine.append(question)
+    return [question for mine in by_set.values() for question in mine]
 
 
 def right(base: Base, asked: Sequence[Question], *, batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
@@ -108,27 +111,29 @@ def right(base: Base, asked: Sequence[Question], *, batch_tokens: int = BATCH_TO
         AddendaError: the base has no tokenizer, or its logits are not finite.
         DataError: a choice fills the base's context.
     """
-    found = all_likelihoods(base, [(one.prompt, one.choices) for one in asked], batch_tokens=batch_tokens)
+    likelihoods = all_likelihoods(
+        base, [(question.prompt, question.choices) for question in asked], batch_tokens=batch_tokens
+    )
     rows = []
-    for question, options in zip(asked, found, strict=True):
-        gold_first = sorted(options, key=lambda one, gold=options[question.gold]: one is not gold)
-        nats = [one.nats for one in gold_first]
+    for question, options in zip(asked, likelihoods, strict=True):
+        gold_first = sorted(options, key=lambda option, gold=options[question.gold]: option is not gold)
+        nats = [option.nats for option in gold_first]
         rows.append(
-            (first_wins(nats), first_wins([n / len(one.text) for n, one in zip(nats, gold_first, strict=True)]))
+            (first_wins(nats), first_wins([n / len(option.text) for n, option in zip(nats, gold_first, strict=True)]))
         )
     return np.array(rows)
 
 
-def usual(asked: Sequence[Question], found: np.ndarray) -> np.ndarray:
+def usual(asked: Sequence[Question], scores: np.ndarray) -> np.ndarray:
     """Of scores by both metrics [questions, 2] those by each set's usual one [questions]."""
-    return np.where([one.normed for one in asked], found[:, 1], found[:, 0])
+    return np.where([question.normed for question in asked], scores[:, 1], scores[:, 0])
 
 
 def paired(asked: Sequence[Question], off: np.ndarray, on: np.ndarray | None = None) -> ZeroShot:
     """What was found of the bare base and of modules, both [questions, 2], question by question."""
-    chance = np.array([1 / len(one.choices) for one in asked])
-    sets = np.array([one.set for one in asked])
-    normed = {one.set: one.normed for one in asked}
+    chance = np.array([1 / len(question.choices) for question in asked])
+    sets = np.array([question.set for question in asked])
+    normed = {question.set: question.normed for question in asked}
 
     def row(name: str, metric: str, is_usual: bool, at: np.ndarray, less: np.ndarray, more: np.ndarray | None) -> OnSet:
         both = None if more is None else (of_mean(more[at], within=SHARE), of_mean((more - less)[at], within=CHANGE))
@@ -137,7 +142,7 @@ def paired(asked: Sequence[Question], off: np.ndarray, on: np.ndarray | None = N
 
     rows = [
         row(name, metric, normed[name] == bool(column), sets == name, off[:, column], None if on is None else on[:, column])
-        for name in dict.fromkeys([*(one for one in SETS if one in normed), *normed])
+        for name in dict.fromkeys([*(known for known in SETS if known in normed), *normed])
         for column, metric in enumerate((ACC, ACC_NORM))
         if column == 0 or normed[name]
     ]  # fmt: skip

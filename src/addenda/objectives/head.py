@@ -51,7 +51,7 @@ class Head:
     def _holds(self) -> bool:
         device = self.model.get_input_embeddings().weight.device
         pad = self.model.config.pad_token_id  # transformers warns where it meets one
-        ids = torch.tensor([[one for one in range(5) if one != pad][:4]], device=device)
+        ids = torch.tensor([[token for token in range(5) if token != pad][:4]], device=device)
         theirs = self.model(input_ids=ids, use_cache=False).logits.float()
         states = self.decoder(input_ids=ids, use_cache=False).last_hidden_state
         ours = self.finish(self.output(states)).float()
@@ -85,7 +85,7 @@ class Head:
         picked = weights[chosen]
 
         def graded(states: Tensor, at: slice) -> tuple[Tensor, Tensor | None]:
-            part = tuple(one[at] for one in taught)
+            part = tuple(tensor[at] for tensor in taught)
             logits = self.logits(states)
             if not states.requires_grad:
                 return objective.cost(logits, targets[at], part), None

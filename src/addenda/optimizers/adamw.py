@@ -53,15 +53,15 @@ def rate(step: int, steps: int, warmup: float, floor: float) -> float:
 
 def optimizer_tensors(optimizer: torch.optim.AdamW, names: dict[Any, str]) -> dict[str, Tensor]:
     """The moments and step counts by parameter name: `first.NAME`, `second.NAME`, `step.NAME`."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for parameter, state in optimizer.state.items():
         name = names[parameter]
-        found |= {
+        tensors |= {
             f"first.{name}": state["exp_avg"],
             f"second.{name}": state["exp_avg_sq"],
             f"step.{name}": state["step"],
         }
-    return found
+    return tensors
 
 
 def load_optimizer_tensors(

@@ -62,14 +62,16 @@ class Column:
             if change is not None:
                 yield Measure.over(change.documents, name, change.nats, change.low, change.high, on=text.on)
         named = (("KL from the base", self.kl, "nats per token"), ("tokens left bit-equal", self.untouched, "share"))
-        for name, one, unit in named:
-            if one is not None:
-                yield Measure.over(one.n, name, one.value, one.low, one.high, unit=unit, on=self.general.on)
+        for name, interval, unit in named:
+            if interval is not None:
+                yield Measure.over(
+                    interval.n, name, interval.value, interval.low, interval.high, unit=unit, on=self.general.on
+                )
 
     def equals(self, other: Column) -> bool:
         """Whether every held-out document costs the same, to the last bit."""
         pairs = ((self.subject, other.subject), (self.general, other.general))
-        return all(np.array_equal(one.sums, two.sums) for one, two in pairs)
+        return all(np.array_equal(mine.sums, theirs.sums) for mine, theirs in pairs)
 
 
 class Measuring:

@@ -67,7 +67,10 @@ def stages(held: Measuring, pace: Pace, tokens: int, prompts: int, precision: st
     losses = (
         sum(len(record["text"]) for text in (held.subject, held.general) for record in islice(text, 1000)) / CHARACTERS
     )
-    asked = sum(len(one.choices) * len(one.prompt) + sum(map(len, one.choices)) for one in held.asked) / CHARACTERS
+    asked = (
+        sum(len(question.choices) * len(question.prompt) + sum(map(len, question.choices)) for question in held.asked)
+        / CHARACTERS
+    )
     chatting = 0 if held.chats is None else len(held.chats[1]) * chats.TOKENS / TOGETHER
     reading = TIMES * losses + 4 * min(size.compared, losses) + (TIMES - 1) * asked
     what = "losses, predictions" + (f", {len(held.chats[1])} chats" if held.chats else "")

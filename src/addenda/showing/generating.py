@@ -141,7 +141,7 @@ def sampling_from(settings: Mapping[str, Any]) -> Sampling:
     Raises:
         AddendaError: there is no such setting, or one is out of range.
     """
-    names = [one.name for one in fields(Sampling)]
+    names = [field.name for field in fields(Sampling)]
     for name in settings:
         if name not in names:
             raise AddendaError(f"generate has no setting '{name}'; its settings are {known(name, names)}")

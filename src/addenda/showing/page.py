@@ -158,7 +158,8 @@ def _card(name: str, report: DemoReport) -> dict[str, str]:
     run = card.training[-1]
     options = ", ".join(f"{key}={value}" for key, value in card.config.items() if value is not None)
     data = "; ".join(
-        f"{one.name} ({one.role}" + (f", sha256 {one.sha256[:12]}…" if one.sha256 else "") + ")" for one in run.data
+        f"{source.name} ({source.role}" + (f", sha256 {source.sha256[:12]}…" if source.sha256 else "") + ")"
+        for source in run.data
     )
     local = run.settings.get("local")
     return {

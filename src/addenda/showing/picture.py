@@ -45,26 +45,26 @@ def panels_of(report: DemoReport) -> list[Panel]:
     def panel(title: str, below: str, measure: str) -> Panel:
         return Panel(title, below, tuple(_bar(column, label, measure) for column, label in pair))
 
-    found = [panel(f"Learned: {scene.subject} text", "nats per token gained; more is better", "learned")]
+    panels = [panel(f"Learned: {scene.subject} text", "nats per token gained; more is better", "learned")]
     if report.module.chats is None:
-        found.append(panel(f"Forgotten: {general} text", "nats per token lost; less is better", "forgotten"))
-    found.append(panel(f"Moved: {general} text", "KL from the base; less is better", "kl"))
+        panels.append(panel(f"Forgotten: {general} text", "nats per token lost; less is better", "forgotten"))
+    panels.append(panel(f"Moved: {general} text", "KL from the base; less is better", "kl"))
     if report.module.chats is not None:
-        found.append(panel("Changed: answers in chat", f"of {report.module.chats.changed.n}; less is better", "chats"))
-    return found
+        panels.append(panel("Changed: answers in chat", f"of {report.module.chats.changed.n}; less is better", "chats"))
+    return panels
 
 
 def _bar(column: Column, label: str, measure: str) -> Bar:
     if measure == "chats":
         assert column.chats is not None
-        one = column.chats.changed
-        count = round(one.value * len(column.chats.answers))
-        return Bar(label, one.value, one.low, one.high, str(count), column.role)
-    one = getattr(column, measure)
-    value = float(one)
+        interval = column.chats.changed
+        count = round(interval.value * len(column.chats.answers))
+        return Bar(label, interval.value, interval.low, interval.high, str(count), column.role)
+    interval = getattr(column, measure)
+    value = float(interval)
     digits = f"{value:.3f}".replace("-", "−")
     said = digits if float(f"{value:.3f}") else "0.000"
-    return Bar(label, value, one.low, one.high, said, column.role)
+    return Bar(label, value, interval.low, interval.high, said, column.role)
 
 
 def picture(

@@ -20,12 +20,12 @@ def table_of(report: DemoReport) -> tuple[list[str], list[list[Cell]]]:
     """The head, and each line: what is measured, with its unit in small print, and a cell for each column."""
     subject, general = report.scene.subject, report.scene.general
     lines: list[tuple[str, str, Callable[[Column], Cell]]] = [
-        (f"{subject}: loss", "nats per token", lambda one: _score(one.subject)),
-        (f"{subject}: learned", "loss taken off", lambda one: _change(one.learned)),
-        (f"{general}: loss", "nats per token", lambda one: _score(one.general)),
-        (f"{general}: forgotten", "loss added", lambda one: _change(one.forgotten)),
-        (f"{general}: moved", "KL from the base, nats", lambda one: _interval(one.kl, "{:.4f}")),
-        (f"{general}: left bit-equal", "share of tokens", lambda one: _interval(one.untouched, "{:.0%}")),
+        (f"{subject}: loss", "nats per token", lambda column: _score(column.subject)),
+        (f"{subject}: learned", "loss taken off", lambda column: _change(column.learned)),
+        (f"{general}: loss", "nats per token", lambda column: _score(column.general)),
+        (f"{general}: forgotten", "loss added", lambda column: _change(column.forgotten)),
+        (f"{general}: moved", "KL from the base, nats", lambda column: _interval(column.kl, "{:.4f}")),
+        (f"{general}: left bit-equal", "share of tokens", lambda column: _interval(column.untouched, "{:.0%}")),
     ]
     if (chats := report.module.chats) is not None:
         what = f"of {chats.changed.n} general ones"
@@ -48,16 +48,20 @@ def sign(value: float, form: str = "{:.3f}", unit: str = "") -> str:
     return (text if not float(text) else ("+" if value > 0 else "−") + text) + unit
 
 
-def _score(one: Score) -> Cell:
-    return f"{one.nats:.3f}", f"{one.low:.3f} to {one.high:.3f}"
+def _score(score: Score) -> Cell:
+    return f"{score.nats:.3f}", f"{score.low:.3f} to {score.high:.3f}"
 
 
-def _change(one: Difference | None) -> Cell:
-    return NOTHING if one is None else (changed(one), f"{sign(one.low)} to {sign(one.high)}")
+def _change(change: Difference | None) -> Cell:
+    return NOTHING if change is None else (changed(change), f"{sign(change.low)} to {sign(change.high)}")
 
 
-def _interval(one: Interval | None, form: str) -> Cell:
-    return NOTHING if one is None else (form.format(one.value), f"{form.format(one.low)} to {form.format(one.high)}")
+def _interval(interval: Interval | None, form: str) -> Cell:
+    return (
+        NOTHING
+        if interval is None
+        else (form.format(interval.value), f"{form.format(interval.low)} to {form.format(interval.high)}")
+    )
 
 
 def _chats(column: Column) -> Cell:

@@ -78,7 +78,7 @@ def questions(each: int | None = None) -> list[Question]:
         Question(record["set"], record["prompt"], tuple(record["choices"]), record["gold"])
         for record in read_jsonl(sample("questions"))
     ]
-    return [question for name in SETS for question in [one for one in shipped if one.set == name][:each]]
+    return [question for name in SETS for question in [q for q in shipped if q.set == name][:each]]
 
 
 def chats(count: int | None = None) -> list[Chat]:
@@ -88,26 +88,26 @@ def chats(count: int | None = None) -> list[Chat]:
         for record in map(json.loads, sample("chats").read_text(encoding="utf-8").splitlines())
     ]
     seen, order = Counter[str](), list[tuple[int, int]]()
-    for at, one in enumerate(shipped):
-        order.append((seen[one.kind], at))
-        seen[one.kind] += 1
+    for at, chat in enumerate(shipped):
+        order.append((seen[chat.kind], at))
+        seen[chat.kind] += 1
     return [shipped[at] for _, at in sorted(order)[:count]]
 
 
 def choose(data: Path) -> Iterator[dict[str, Any]]:
     """The records of the questions, from the data folder: an order by hash, so that it depends on the questions alone."""
     for name, (file, licence) in SETS.items():
-        found = []
+        rows = []
         for line, record in enumerate(read_jsonl(data / file), 1):
             # every set but HellaSwag comes as a question
             pairs = name == "hellaswag_pairs"
             prompt = record["context"] if pairs else f"{record['query'].rstrip()}\nAnswer:"
             choices, gold = (record[key] for key in (("endings", "label") if pairs else ("choices", "gold")))
             if len(prompt) + max(map(len, choices)) <= LONGEST:
-                found.append(
+                rows.append(
                     {"id": f"{name}-{line}", "set": name, "prompt": prompt, "choices": choices, "gold": gold, "license": licence}
                 )  # fmt: skip
-        yield from sorted(found, key=lambda one: hashlib.sha256(f"question {one['prompt']}".encode()).digest())[:EACH]
+        yield from sorted(rows, key=lambda row: hashlib.sha256(f"question {row['prompt']}".encode()).digest())[:EACH]
 
 
 def note() -> str:

@@ -100,8 +100,8 @@ class RunHasher:
         """One 64-bit code a word."""
         known = self._words
         words = _WORD.findall(text.lower())
-        found = [known[w] if w in known else self._word(w) for w in words]
-        return np.array(found, dtype=np.uint64)
+        codes = [known[w] if w in known else self._word(w) for w in words]
+        return np.array(codes, dtype=np.uint64)
 
     def runs(self, codes: np.ndarray) -> np.ndarray:
         """One hash a run: entry i covers words i .. i + run - 1."""
@@ -127,9 +127,9 @@ def contains(sorted_hashes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     order = np.argsort(wanted)  # sorted queries walk the big array in order: far fewer cache misses
     place = np.searchsorted(sorted_hashes, wanted[order])
     place[place == len(sorted_hashes)] = 0
-    found = np.empty(len(wanted), dtype=bool)
-    found[order] = sorted_hashes[place] == wanted[order]
-    return found
+    present = np.empty(len(wanted), dtype=bool)
+    present[order] = sorted_hashes[place] == wanted[order]
+    return present
 
 
 def drop_overlaps(text: str, forbidden: np.ndarray, hasher: RunHasher) -> tuple[str, int, int]:

@@ -113,15 +113,15 @@ def _validations(plan: Plan) -> tuple[float, str]:
     texts, settings = len(plan.validation), plan.settings
     if not texts:
         return 0.0, ""
-    found = validations_for(
+    due = validations_for(
         plan.steps, plan.steps * plan.tokens_per_step, modules=len(plan.names), texts=texts,
         asked=settings.validation_tokens, every=plan.validate_every,
     )  # fmt: skip
-    times = "once" if found.count == 1 else f"{found.count} times"
+    times = "once" if due.count == 1 else f"{due.count} times"
     several = "1 text" if texts == 1 else f"{texts} texts"
-    if found.tokens is None:
+    if due.tokens is None:
         return 0.0, f"{times} {several}, all of each"
-    return found.tokens * texts * (found.count * len(plan.names) + 1), f"{times} {several} of {found.tokens:,} tokens"
+    return due.tokens * texts * (due.count * len(plan.names) + 1), f"{times} {several} of {due.tokens:,} tokens"
 
 
 def _of(part: float, whole: float) -> str:

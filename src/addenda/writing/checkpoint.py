@@ -142,9 +142,9 @@ def newest(run: Path) -> Checkpoint | None:
     wrong: list[str] = []
     for folder in reversed(folders(run)):
         problems: list[str] = []
-        found = _read(folder, problems)
-        if found is not None:
-            return found
+        checkpoint = _read(folder, problems)
+        if checkpoint is not None:
+            return checkpoint
         wrong = wrong or problems
     if wrong:
         raise TrainingError(f"no checkpoint in {run} can be read: {'; '.join(wrong)}")

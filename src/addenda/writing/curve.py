@@ -41,21 +41,21 @@ class Curve:
     def between(self, start: float, end: float) -> tuple[float, float]:
         """Nats per token, with the memory and of the bare base, over the bins that end after share `start`, to `end`."""
         whole, at = self.totals()[0], 0.0
-        found = [0.0, 0.0, 0.0]
-        for one in self.bins:
-            at += one[0]
+        sums = [0.0, 0.0, 0.0]
+        for part in self.bins:
+            at += part[0]
             if start * whole < at <= end * whole:
-                found = [a + b for a, b in zip(found, one, strict=True)]
-        tokens = max(1.0, found[0])
-        return found[1] / tokens, found[2] / tokens
+                sums = [a + b for a, b in zip(sums, part, strict=True)]
+        tokens = max(1.0, sums[0])
+        return sums[1] / tokens, sums[2] / tokens
 
     def points(self, bare: bool) -> list[dict[str, float]]:
         """Each bin's end, in tokens read, with its nats per token."""
-        found, at = [], 0.0
+        points, at = [], 0.0
         for tokens, nats, base in self.bins:
             at += tokens
-            found.append({"tokens": at, "nats": nats / tokens} | ({"bare": base / tokens} if bare else {}))
-        return found
+            points.append({"tokens": at, "nats": nats / tokens} | ({"bare": base / tokens} if bare else {}))
+        return points
 
     def plain(self) -> dict[str, Any]:
         """For a checkpoint."""

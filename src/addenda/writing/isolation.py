@@ -25,7 +25,7 @@ def way_of(base: Base) -> Way:
         UnsupportedError: neither keeps the documents apart.
     """
     pad = base.model.config.pad_token_id
-    ids = torch.tensor([[one for one in range(13) if one != pad][:12]], device=base.device)
+    ids = torch.tensor([[token for token in range(13) if token != pad][:12]], device=base.device)
     documents = torch.tensor([[0] * 5 + [1] * 7], device=base.device)
     ways: tuple[Way, ...] = ("positions", "mask")
     with torch.no_grad(), base.off():
@@ -42,13 +42,13 @@ def way_of(base: Base) -> Way:
 
 def inputs(way: Way, documents: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
     """What the model is given beside its ids, for document numbers [B, T]."""
-    found = {"position_ids": restarting(documents)}
+    arguments = {"position_ids": restarting(documents)}
     if way == "mask":
         causal = torch.ones(documents.shape[1:] * 2, dtype=torch.bool, device=documents.device).tril()
         seen = (documents[:, :, None] == documents[:, None, :]) & causal
         shut = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
-        found["attention_mask"] = shut[:, None]
-    return found
+        arguments["attention_mask"] = shut[:, None]
+    return arguments
 
 
 def restarting(documents: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ def kept_tensors(base: Base, names: Sequence[str], optimizers: Mapping[str, torc
 
     Modules go by number: their names may hold what a tensor's name must not.
     """
-    found: dict[str, Tensor] = {"rng.torch": torch.get_rng_state()}
+    tensors: dict[str, Tensor] = {"rng.torch": torch.get_rng_state()}
     for number, name in enumerate(names):
-        found |= {f"value.{number}.{key}": tensor for key, tensor in base.modules[name].tensors().items()}
+        tensors |= {f"value.{number}.{key}": tensor for key, tensor in base.modules[name].tensors().items()}
         moments = optimizer_tensors(optimizers[name], _learning(base, name))
-        found |= {f"optimizer.{number}.{key}": tensor for key, tensor in moments.items()}
-    return found
+        tensors |= {f"optimizer.{number}.{key}": tensor for key, tensor in moments.items()}
+    return tensors
 
 
 def put_back(

@@ -99,11 +99,11 @@ class Run:
             raise
         try:
             with interrupts.held():
-                found = self.stepper.take(self.step, passes)
+                by_module = self.stepper.take(self.step, passes)
         except TrainingError as error:
             raise TrainingError(f"{error}{checkpoint.last_good(self.folder)}") from None
         self.step += 1
-        for name, sums in found.items():
+        for name, sums in by_module.items():
             self.recent[name].add(sums)
             if self.step > self.plan.steps - max(1, self.plan.steps // 10):
                 self.tail[name].add(sums)
@@ -122,12 +122,12 @@ class Run:
     @property
     def losses(self) -> dict[str, float]:
         """Each module's mean loss on corpus rows over the last tenth of the run, or since or in the last record of the log."""
-        found: dict[str, float] = {}
+        losses: dict[str, float] = {}
         for name in self.plan.names:
             sums = self.tail[name] if self.tail[name].steps else self.recent[name]
             logged = (record[name]["loss"] for record in reversed(self.log.history) if name in record)
-            found[name] = sums.loss if sums.steps else next(logged, 0.0)
-        return found
+            losses[name] = sums.loss if sums.steps else next(logged, 0.0)
+        return losses
 
     def _log(self, speed: float) -> None:
         record: dict[str, Any] = {"step": self.step, "tokens": self.step * self.plan.tokens_per_step}
@@ -145,7 +145,7 @@ class Run:
         self.due, self.validated = False, self.step
         self.log.note({"step": self.step, "validation": self.changes})
         for name, texts in self.changes.items():
-            told = ", ".join(f"{on} {one['value']:+.3f}" for on, one in texts.items())
+            told = ", ".join(f"{on} {change['value']:+.3f}" for on, change in texts.items())
             self.log.say(f"step {self.step}: {name}: {told} nats per token")
         better, patience = self.validation.improved(self.changes), self.plan.settings.patience
         if patience is None:
@@ -194,13 +194,13 @@ class Run:
         Raises:
             TrainingError: the run began with other settings, or no checkpoint can be read.
         """
-        found = None if self.folder is None else checkpoint.newest(self.folder)
-        if found is None:
+        newest = None if self.folder is None else checkpoint.newest(self.folder)
+        if newest is None:
             self.log.say("nothing to resume yet: starting at the beginning")
             return
-        self._take_up(found.step, found.state)
+        self._take_up(newest.step, newest.state)
         self.saved = self.step
-        self._load(found.tensors)
+        self._load(newest.tensors)
 
     def take_up_finished(self, state: dict[str, Any]) -> None:
         """Take up a run that is finished from what it left beside its log; its modules are read by who calls.
@@ -240,10 +240,10 @@ class Run:
         }
 
     def _tensors(self) -> dict[str, Tensor]:
-        found = kept_tensors(self.base, self.plan.names, self.stepper.optimizers)
+        tensors = kept_tensors(self.base, self.plan.names, self.stepper.optimizers)
         for number, name in enumerate(self.plan.names):
-            found |= {f"best.{number}.{key}": tensor for key, tensor in self.best.get(name, {}).items()}
-        return found
+            tensors |= {f"best.{number}.{key}": tensor for key, tensor in self.best.get(name, {}).items()}
+        return tensors
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         put_back(self.base, self.plan.names, self.stepper.optimizers, tensors)

@@ -284,7 +284,7 @@ def _describe(base: Base, run: MemoryRun, name: str, online: Online) -> None:
     )
     module.card.training = [*module.card.training, record]
     module.card.licence = run.settings.licence or module.card.licence
-    replaced = {(one.name, one.on) for one in online.measures()}
+    replaced = {(measure.name, measure.on) for measure in online.measures()}
     module.card.measures = [m for m in module.card.measures if (m.name, m.on) not in replaced] + online.measures()
     if run.settings.probe:
         module.probe = probe_of(base, name, (chunk.ids for chunk in islice(reading.chunks(), PROBE_CHUNKS)))

@@ -46,9 +46,13 @@ class Online:
 
     def measures(self) -> list[Measure]:
         """For the card."""
-        found = [Measure(name="online loss", value=self.nats, n=self.tokens, on=self.on)]
+        measures = [Measure(name="online loss", value=self.nats, n=self.tokens, on=self.on)]
         gain = self.gain()
-        return found if gain is None else [*found, Measure(name="online gain", value=gain, n=self.tokens, on=self.on)]
+        return (
+            measures
+            if gain is None
+            else [*measures, Measure(name="online gain", value=gain, n=self.tokens, on=self.on)]
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -81,7 +85,7 @@ class MemorizeReport:
     @property
     def tokens(self) -> int:
         """Tokens predicted in the first pass, of all texts."""
-        return sum(one.tokens for one in self.texts.values())
+        return sum(online.tokens for online in self.texts.values())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -90,7 +94,10 @@ class MemorizeReport:
             "run": None if self.run is None else str(self.run)
         }
         plain |= {"names": list(self.names), "out": None if self.out is None else str(self.out)}
-        return plain | {"settings": self.settings, "texts": {name: one.as_dict() for name, one in self.texts.items()}}
+        return plain | {
+            "settings": self.settings,
+            "texts": {name: online.as_dict() for name, online in self.texts.items()},
+        }
 
     def __str__(self) -> str:
         read, passes = self.read or self.tokens, self.settings.get("passes", 1)
@@ -103,15 +110,15 @@ class MemorizeReport:
             lines[0] += f", and {self.bare_seconds:,.0f} s more to read the text with the bare base for comparison"
         if self.ended is not None:
             lines.append(f"  {self.ended}")
-        for name, one in self.texts.items():
-            told = f"  {name} on {one.on}: {one.nats:.3f} nats per token while it was read"
-            gain, late = one.gain(), one.gain(0.75)
+        for name, online in self.texts.items():
+            told = f"  {name} on {online.on}: {online.nats:.3f} nats per token while it was read"
+            gain, late = online.gain(), online.gain(0.75)
             if gain is not None and late is not None:
-                told += f", {one.bare:.3f} without it (gain {gain:+.3f}, over the last quarter {late:+.3f})"
+                told += f", {online.bare:.3f} without it (gain {gain:+.3f}, over the last quarter {late:+.3f})"
             lines.append(told)
         if self.settings.get("passes", 1) > 1:
             lines.append("  these are of the first pass; what later ones added, evaluate shows")
-        elif any(one.tokens <= self.settings.get("chunk", 0) for one in self.texts.values()):
+        elif any(online.tokens <= self.settings.get("chunk", 0) for online in self.texts.values()):
             lines.append(
                 "  a text of one chunk is predicted before it is written: evaluate shows what is kept of it; smaller chunks and "
                 "more passes keep more"

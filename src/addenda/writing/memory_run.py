@@ -100,8 +100,8 @@ class MemoryRun:
             at = self.step % self.longest
             streams = {name: reading.chunks(at) for name, reading in self.readings.items() if at < self.lengths[name]}
             for _ in range(at, self.longest):
-                found = [(name, next(stream, None)) for name, stream in streams.items()]
-                yield [(name, chunk) for name, chunk in found if chunk is not None]
+                chunks = [(name, next(stream, None)) for name, stream in streams.items()]
+                yield [(name, chunk) for name, chunk in chunks if chunk is not None]
 
     def _one(self, chunks: list[tuple[str, Chunk]]) -> None:
         first = self.step < self.longest
@@ -174,13 +174,13 @@ class MemoryRun:
         Raises:
             TrainingError: the run began with other settings, or no checkpoint can be read.
         """
-        found = None if self.folder is None else checkpoint.newest(self.folder)
-        if found is None:
+        newest = None if self.folder is None else checkpoint.newest(self.folder)
+        if newest is None:
             self.log.say("nothing to resume yet: starting at the beginning")
             return
-        self._take_up(found.step, found.state)
+        self._take_up(newest.step, newest.state)
         self.saved = self.step
-        put_back(self.base, self.writer.names, self.writer.optimizers, found.tensors)
+        put_back(self.base, self.writer.names, self.writer.optimizers, newest.tensors)
 
     def take_up_finished(self, state: dict[str, Any]) -> None:
         """Take up a run that is finished from what it left beside its log; its memories are read by who calls.

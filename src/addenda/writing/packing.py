@@ -119,15 +119,15 @@ def tokens_in(source: Texts, encoder: Encoder, most: int) -> int:
     Raises:
         DataError: it is empty, or cannot be read.
     """
-    found = 0
+    count = 0
     for document in encoder.documents(source):
-        found += len(document.ids)
-        if found >= most:
+        count += len(document.ids)
+        if count >= most:
             return most
         tick()
-    if not found:
+    if not count:
         raise DataError(f"'{source.name}' is empty: it holds no text")
-    return found
+    return count
 
 
 def _rotated(documents: Iterator[Row], offset: int) -> Iterator[Row]:

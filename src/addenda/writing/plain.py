@@ -131,17 +131,17 @@ class PlainTraining:
 
     @torch.no_grad()
     def _resume(self) -> None:
-        found = None if self.work is None else checkpoint.newest(self.work)
-        if found is None:
+        newest = None if self.work is None else checkpoint.newest(self.work)
+        if newest is None:
             return
-        self.step = found.step
-        self.kept = {k: v for k, v in found.state.items() if k not in ("position", "lr", "seconds")}
-        self.seconds = found.state.get("seconds", 0.0)
-        self.mixture.move_to(found.state["position"])
+        self.step = newest.step
+        self.kept = {k: v for k, v in newest.state.items() if k not in ("position", "lr", "seconds")}
+        self.seconds = newest.state.get("seconds", 0.0)
+        self.mixture.move_to(newest.state["position"])
         for parameter, name in self.names.items():
-            self.masters[parameter].copy_(found.tensors[f"value.{name}"])
-            parameter.copy_(found.tensors[f"value.{name}"])
-        moments = {k.removeprefix("optimizer."): t for k, t in found.tensors.items() if k.startswith("optimizer.")}
+            self.masters[parameter].copy_(newest.tensors[f"value.{name}"])
+            parameter.copy_(newest.tensors[f"value.{name}"])
+        moments = {k.removeprefix("optimizer."): t for k, t in newest.tensors.items() if k.startswith("optimizer.")}
         load_optimizer_tensors(self.optimizer, moments, self.updated)
 
 

@@ -126,11 +126,11 @@ class Plan:
 
     def data(self, name: str) -> list[DataRecord]:
         """The sources of one module, for its card."""
-        found = [self.corpora[name].record("corpus")]
+        records = [self.corpora[name].record("corpus")]
         if self.replay is not None:
-            found.append(self.replay.record("replay"))
-        found += [source.record("validation") for source in self.validation.values()]
-        return found + [DataRecord(name=other, role="alongside") for other in self.alongside]
+            records.append(self.replay.record("replay"))
+        records += [source.record("validation") for source in self.validation.values()]
+        return records + [DataRecord(name=other, role="alongside") for other in self.alongside]
 
 
 def make_plan(
@@ -236,11 +236,11 @@ def _validated(sized: Settings, steps: int, tokens: int, modules: int) -> Settin
     """The settings with the validations that the run can afford."""
     if not sized.validation:
         return sized
-    found = validations_for(
+    validations = validations_for(
         steps, tokens, modules=modules, texts=len(sized.validation), asked=sized.validation_tokens,
         every=sized.validate_every, patience=sized.patience is not None,
     )  # fmt: skip
-    return replace(sized, validate_every=found.every, validation_tokens=found.tokens)
+    return replace(sized, validate_every=validations.every, validation_tokens=validations.tokens)
 
 
 def _check_modules(base: Base, names: tuple[str, ...]) -> None:

@@ -69,8 +69,8 @@ class TrainReport:
         ]
         for word, table in (("learning", self.learning), ("forgetting", self.forgetting)):
             for name, texts in table.items():
-                for on, one in texts.items():
-                    value = f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}] nats per token"
+                for on, change in texts.items():
+                    value = f"{change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}] nats per token"
                     lines.append(f"  {word} of {name} on {on}: {value}")
         lines += [f"  {remark}" for remark in self.remarks]
         if self.freed:

@@ -86,11 +86,11 @@ def _trackers(wanted: Any, run: Path | None, name: str, config: dict[str, Any]) 
     if len(chosen) < len(given):
         raise AddendaError(f"tracker {wanted!r} is not installed")
     made = []
-    for one in chosen:
-        if not isinstance(one, GeneralTracker):
-            make: Any = LOGGER_TYPE_TO_CLASS[str(one)]
-            one = make(name, folder) if make.requires_logging_directory else make(name)
-        made.append(one)
+    for tracker in chosen:
+        if not isinstance(tracker, GeneralTracker):
+            make: Any = LOGGER_TYPE_TO_CLASS[str(tracker)]
+            tracker = make(name, folder) if make.requires_logging_directory else make(name)
+        made.append(tracker)
     for tracker in made:
         tracker.start()
         tracker.store_init_configuration(_flat(config))

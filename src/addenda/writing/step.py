@@ -47,10 +47,10 @@ class Sums:
     def record(self) -> dict[str, float]:
         """Means, for the log."""
         steps = max(1, self.steps)
-        found = {"loss": self.loss, "local": self.local / steps, "gate": self.gate / steps, "norm": self.norm / steps}
+        means = {"loss": self.loss, "local": self.local / steps, "gate": self.gate / steps, "norm": self.norm / steps}
         if self.replay_tokens:
-            found["replay_loss"] = self.replay / self.replay_tokens
-        return found
+            means["replay_loss"] = self.replay / self.replay_tokens
+        return means
 
     @property
     def loss(self) -> float:
@@ -109,16 +109,16 @@ class Stepper:
             batch = stack(mine, self.device, context=self.plan.context, dtype=self.dtype, isolate=self.isolate)
             self._pass(batch, totals, stats)
         self.processes.add_gradients([p for name in self.plan.names for p in self.parameters(name)])
-        found = {
+        by_module = {
             name: Sums(*row, steps=1)
             for name, row in zip(self.plan.names, self.processes.sum(stats).tolist(), strict=True)
         }
         for name in self.plan.names:
-            found[name].norm = self._norm(name)
-        self._check(step, found)
+            by_module[name].norm = self._norm(name)
+        self._check(step, by_module)
         for name in self.plan.names:
             self._update(name, step)
-        return found
+        return by_module
 
     def rehearse(self, items: list[Item]) -> None:
         """Go through one pass over some rows, and forget it: to see what it takes."""
@@ -212,12 +212,12 @@ class Stepper:
         clip = math.inf if self.plan.settings.clip is None else self.plan.settings.clip
         gate = self.base.modules[name].gate
         apart = [] if gate is None else [p for p in gate.parameters() if p.requires_grad]
-        others = [p for p in self.parameters(name) if all(p is not one for one in apart)]
+        others = [p for p in self.parameters(name) if all(p is not gated for gated in apart)]
         norms = [float(nn.utils.clip_grad_norm_(part, clip)) for part in (others, apart) if part]
         return math.hypot(*norms)
 
-    def _check(self, step: int, found: dict[str, Sums]) -> None:
-        for name, sums in found.items():
+    def _check(self, step: int, by_module: dict[str, Sums]) -> None:
+        for name, sums in by_module.items():
             if not (math.isfinite(sums.corpus + sums.replay + sums.local + sums.gate) and math.isfinite(sums.norm)):
                 raise TrainingError(
                     f"the loss of '{name}' is not finite at step {step + 1} (loss {sums.loss}, gradient norm "

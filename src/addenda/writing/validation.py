@@ -42,12 +42,12 @@ class Validation:
     def size(self, modules: int) -> int | None:
         """Tokens that a validation of so many modules scores, at most; None where that is not known yet."""
         if self.bare:
-            return modules * sum(one.tokens for one in self.bare.values())
+            return modules * sum(score.tokens for score in self.bare.values())
         return (modules + 1) * len(self.sources) * self.tokens if isinstance(self.tokens, int) else None
 
     def run(self, names: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
         """Changes by module and text: `{"value", "low", "high", "loss", "documents"}`, in nats per token."""
-        found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
+        changes: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
         for on, source in self.sources.items():
             if on not in self.bare:
                 with self.base.off():
@@ -56,19 +56,19 @@ class Validation:
                 with self.base.using({name: 1.0}):
                     now = score(self.base, source, head=self.head, **self.options)
                 change = now.minus(self.bare[on]) if is_forgetting(on) else self.bare[on].minus(now)
-                found[name][on] = {
+                changes[name][on] = {
                     "value": change.nats,
                     "low": change.low,
                     "high": change.high,
                     "loss": now.nats,
                     "documents": change.documents,
                 }
-        return found
+        return changes
 
-    def improved(self, found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:
+    def improved(self, changes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:
         """Whether this validation is the best so far; counts those that are not."""
-        gains = [one["value"] for texts in found.values() for on, one in texts.items() if not is_forgetting(on)]
-        costs = [one["value"] for texts in found.values() for on, one in texts.items() if is_forgetting(on)]
+        gains = [change["value"] for texts in changes.values() for on, change in texts.items() if not is_forgetting(on)]
+        costs = [change["value"] for texts in changes.values() for on, change in texts.items() if is_forgetting(on)]
         value = sum(gains) / len(gains) if gains else -sum(costs) / len(costs)
         if self.best is None or value > self.best:
             self.best, self.waited = value, 0
@@ -78,9 +78,9 @@ class Validation:
 
     def measures(self, changes: Mapping[str, Mapping[str, Any]]) -> list[Measure]:
         """One module's changes as a card keeps them."""
-        found: list[Measure] = []
-        for on, one in changes.items():
+        measures: list[Measure] = []
+        for on, change in changes.items():
             name = "forgetting" if is_forgetting(on) else "learning"
-            value, low, high = one["value"], one["low"], one["high"]
-            found.append(Measure.over(one["documents"], name, value, low, high, on=self.sources[on].name))
-        return found
+            value, low, high = change["value"], change["low"], change["high"]
+            measures.append(Measure.over(change["documents"], name, value, low, high, on=self.sources[on].name))
+        return measures

@@ -93,7 +93,9 @@ class Writer:
             return {}
         adapters = {name: [self._plain(name, key) for key in self.base.modules[name].sites()] for name, _ in rows}
         with ExitStack() as stack:
-            tapped = {name: [stack.enter_context(one.tapped()) for one in ours] for name, ours in adapters.items()}
+            tapped = {
+                name: [stack.enter_context(adapter.tapped()) for adapter in ours] for name, ours in adapters.items()
+            }
             loss, nats = self._read(rows)
         self._check(rows, nats)
         loss.backward()

@@ -38,15 +38,15 @@ def layout_of(config: Any) -> Layout:
     Raises:
         UnsupportedError: no GGUF is written for this architecture, or not for this configuration of it; says why.
     """
-    found = LAYOUTS.get(config.model_type)
-    if found is None:
+    layout = LAYOUTS.get(config.model_type)
+    if layout is None:
         raise UnsupportedError(
             f"no GGUF is written for '{config.model_type}'; for {', '.join(sorted(LAYOUTS))} it is. "
             "Write a checkpoint (format='checkpoint') and convert it with the tools of llama.cpp"
         )
-    if (why := found.refusal(config)) is not None:
+    if (why := layout.refusal(config)) is not None:
         raise UnsupportedError(why)
-    return found
+    return layout
 
 
 def rope(config: Any) -> dict[str, Any]:

@@ -47,9 +47,9 @@ class Vocabulary:
             writer.add_token_scores(self.scores)
         writer.add_add_space_prefix(self.space_before)
         for name in ("bos", "eos", "pad", "unk"):
-            found = getattr(tokenizer, f"{name}_token_id", None)
-            if found is not None:
-                getattr(writer, f"add_{name}_token_id")(found)
+            token_id = getattr(tokenizer, f"{name}_token_id", None)
+            if token_id is not None:
+                getattr(writer, f"add_{name}_token_id")(token_id)
         alone = list(tokenizer("a")["input_ids"])
         writer.add_add_bos_token(tokenizer.bos_token_id is not None and alone[0] == tokenizer.bos_token_id)
         writer.add_add_eos_token(tokenizer.eos_token_id is not None and alone[-1] == tokenizer.eos_token_id)
@@ -72,7 +72,7 @@ def vocabulary(tokenizer: Any, size: int) -> Vocabulary:
     if model["type"] != "BPE":
         raise UnsupportedError(f"a GGUF takes a tokenizer that merges pairs (BPE); this one is {model['type']}")
     tokens, types = _tokens(model, said["added_tokens"], size)
-    merges = [_pair(one) for one in model["merges"]]
+    merges = [_pair(merge) for merge in model["merges"]]
     parts = _parts(said.get("pre_tokenizer"))
     if any(part["type"] == "ByteLevel" for part in parts):
         joined = [" ".join(pair) for pair in merges]
@@ -97,9 +97,9 @@ def _tokens(model: dict[str, Any], added: list[dict[str, Any]], size: int) -> tu
         for index, (text, _) in known.items():
             if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
                 known[index] = (text, BYTE)
-    for one in added:
-        unknown = one["content"] == model.get("unk_token")
-        known[one["id"]] = (one["content"], UNKNOWN if unknown else CONTROL if one["special"] else USER)
+    for token in added:
+        unknown = token["content"] == model.get("unk_token")
+        known[token["id"]] = (token["content"], UNKNOWN if unknown else CONTROL if token["special"] else USER)
     count = max(size, max(known) + 1)
     if count > size:
         raise UnsupportedError(f"its tokenizer has {count:,} tokens and the base embeds {size:,}")
@@ -111,7 +111,7 @@ def _parts(pre: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The steps that cut text before merges."""
     if pre is None:
         return []
-    return [part for one in pre["pretokenizers"] for part in _parts(one)] if pre["type"] == "Sequence" else [pre]
+    return [part for step in pre["pretokenizers"] for part in _parts(step)] if pre["type"] == "Sequence" else [pre]
 
 
 def _cut(parts: list[dict[str, Any]]) -> str:
@@ -126,12 +126,12 @@ def _cut(parts: list[dict[str, Any]]) -> str:
             told.append("digits")
         else:
             told.append(part["type"])
-    found = CUTS.get(" ".join(told))
-    if found is None:
+    cut = CUTS.get(" ".join(told))
+    if cut is None:
         raise UnsupportedError(
             f"its tokenizer cuts text in a way that llama.cpp has no name for ({' '.join(told)[:120]})"
         )
-    return found
+    return cut
 
 
 def _scores(tokens: list[str], merges: list[tuple[str, str]]) -> list[float]:

@@ -101,7 +101,7 @@ def write(folder: Path, config: Any, tokenizer: Any, path: Path, kind: str, note
     types = package.GGMLQuantizationType
     writer = package.GGUFWriter(None, layout.name)
     writer.add_type("model")
-    writer.add_name("base with " + " + ".join(one["name"] for one in notes["modules"]))
+    writer.add_name("base with " + " + ".join(module["name"] for module in notes["modules"]))
     writer.add_file_type({"f32": 0, "f16": 1, "q8_0": 7}[kind])
     writer.add_context_length(layout.context(config))
     layout.keys(writer, config)
@@ -114,16 +114,16 @@ def write(folder: Path, config: Any, tokenizer: Any, path: Path, kind: str, note
     plan: list[Any] = []
     kept = 0
     for name, part in _slices(folder):
-        found = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        if found is None:
+        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if target is None:
             raise UnsupportedError(f"'{name}' has no place in a GGUF of '{config.model_type}'")
         turned = layout.change(
             name, np.broadcast_to(np.float32(0), part.get_shape()), config
         ).shape  # no memory is taken
-        numbers = _type_of(found, turned, kind, types)
+        numbers = _type_of(target, turned, kind, types)
         kept += kind == "q8_0" and numbers == types.F16
         plan.append(numbers)
-        writer.add_tensor_info(found, turned, np.dtype(np.float32), _bytes(turned, numbers, package), numbers)
+        writer.add_tensor_info(target, turned, np.dtype(np.float32), _bytes(turned, numbers, package), numbers)
     factors = rope_factors(config)
     if factors is not None:
         writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes, types.F32)
@@ -179,7 +179,7 @@ def convert(folder: Path, tokenizer: Any, kind: str, rows: Sequence[Tensor], not
     rows = [row[: layout_of(config).context(config)] for row in rows]
     plain = logits_of(AutoModelForCausalLM.from_pretrained(folder, dtype="auto"), rows)
     tensors, kept = write(folder, config, tokenizer, folder / FILE, kind, notes)
-    found = logits_of(
+    written = logits_of(
         AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, config=_as_read(config), dtype=torch.float32), rows
     )
     for entry in there:
@@ -191,8 +191,8 @@ def convert(folder: Path, tokenizer: Any, kind: str, rows: Sequence[Tensor], not
         tensors=tensors,
         kept=kept,
         loss=loss_of(plain, rows),
-        loss_written=loss_of(found, rows),
-        difference=apart(found, plain),
+        loss_written=loss_of(written, rows),
+        difference=apart(written, plain),
     )
     if kind == "f32" and config.dtype == torch.float32 and not told.difference <= TOLERANCE:
         raise AddendaError(
