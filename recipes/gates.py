@@ -75,12 +75,12 @@ class Cell:
 def general(name: str) -> list[str]:
     """Held-out pieces of one kind of general text, spread over its documents."""
     file, size = GENERAL[name]
-    found: list[str] = []
+    pieces: list[str] = []
     texts = documents(data_folder() / f"{file}.jsonl.gz")
     each = max(8, 240 // len(texts))
     for text in texts:
-        found += [text[at : at + size] for at in range(0, len(text), max(size, len(text) // each))]
-    return sorted((piece for piece in found if len(piece) == size), key=hash_of)[:120]
+        pieces += [text[at : at + size] for at in range(0, len(text), max(size, len(text) // each))]
+    return sorted((piece for piece in pieces if len(piece) == size), key=hash_of)[:120]
 
 
 def make(cell: Cell, folder: Path) -> str:
@@ -118,16 +118,18 @@ def _loss(base: Base, texts: Sequence[str]) -> Any:
 
 def _left_alone(base: Base, module: Any, name: str, held: dict[str, list[str]], bare: dict[str, Any]) -> dict[str, Any]:
     """What a gated module leaves bit-equal, when it opens and shuts, and what is left of its gain once it is calibrated."""
-    equal = {one: float(addenda.neutral_share(base, "m", held[one], lengths=[LENGTH], tokens=HELD)) for one in GENERAL}
-    found: dict[str, Any] = {"equal": equal}
+    equal = {
+        text: float(addenda.neutral_share(base, "m", held[text], lengths=[LENGTH], tokens=HELD)) for text in GENERAL
+    }
+    alone: dict[str, Any] = {"equal": equal}
     if module.gate is not None:
-        found |= {"threshold": float(module.gate.threshold), "prompts": _prompts(base, name)}
-        found["delays"] = {str(lasted): _delays(base, held[name], general("wikipedia"), lasted) for lasted in LASTED}
+        alone |= {"threshold": float(module.gate.threshold), "prompts": _prompts(base, name)}
+        alone["delays"] = {str(lasted): _delays(base, held[name], general("wikipedia"), lasted) for lasted in LASTED}
     others = documents(data_folder() / "wikipedia_en/train_3.jsonl.gz")
     strict = addenda.calibrate(base, "m", others[:200], share=STRICT, lengths=[LENGTH], tokens=20_000)
     with base.using("m"):
         change = bare[name].minus(_loss(base, held[name]))
-    return found | {"strict": {"gain": [change.nats, change.low, change.high], "share": float(strict.measured)}}
+    return alone | {"strict": {"gain": [change.nats, change.low, change.high], "share": float(strict.measured)}}
 
 
 def _open(base: Base, ids: torch.Tensor) -> torch.Tensor:
@@ -196,7 +198,7 @@ def report(records: list[dict[str, Any]]) -> str:
 def _table(records: list[dict[str, Any]], name: str) -> str:
     """One row a way: means over seeds, with their range."""
     lora = {r["run"]["seed"]: r["gains"][name][0] for r in records if r["run"]["way"] == "lora"}
-    heads = ["way", "seeds", "gain", "of LoRA's", *(f"forgot, {one}" for one in GENERAL)]
+    heads = ["way", "seeds", "gain", "of LoRA's", *(f"forgot, {text}" for text in GENERAL)]
     heads += [
         "left bit-equal, worst first",
         "opens / shuts after",
@@ -211,7 +213,7 @@ def _table(records: list[dict[str, Any]], name: str) -> str:
         gains = [r["gains"][name][0] for r in mine]
         share = [r["gains"][name][0] / lora[r["run"]["seed"]] for r in mine if r["run"]["seed"] in lora]
         cells = [way, str(len(mine)), _spread(gains), _spread(share, 2)]
-        cells += [_spread([-r["gains"][one][0] for r in mine], 4) for one in GENERAL]
+        cells += [_spread([-r["gains"][text][0] for r in mine], 4) for text in GENERAL]
         cells += _of_gate([r for r in mine if "equal" in r], name)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -221,8 +223,8 @@ def _of_gate(mine: list[dict[str, Any]], name: str) -> list[str]:
     """The cells that only gated ways have."""
     if not mine:
         return ["-"] * 4
-    equal = {one: [r["equal"][one] for r in mine] for one in GENERAL}
-    order = sorted(equal, key=lambda one: sum(equal[one]))
+    equal = {text: [r["equal"][text] for r in mine] for text in GENERAL}
+    order = sorted(equal, key=lambda text: sum(equal[text]))
     kept = [r["strict"]["gain"][0] / r["gains"][name][0] for r in mine]
     delays, prompts = "-", "-"
     if "delays" in mine[0]:
@@ -232,7 +234,7 @@ def _of_gate(mine: list[dict[str, Any]], name: str) -> list[str]:
             for lasted in LASTED
         )
         prompts = " / ".join(_spread([r["prompts"][side] for r in mine], 0) for side in ("on", "off"))
-    return ["; ".join(f"{one} {_spread(equal[one], 3)}" for one in order), delays, prompts, _spread(kept, 2)]
+    return ["; ".join(f"{text} {_spread(equal[text], 3)}" for text in order), delays, prompts, _spread(kept, 2)]
 
 
 def _spread(values: Sequence[float], digits: int = 3) -> str:

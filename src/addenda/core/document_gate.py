@@ -192,7 +192,7 @@ def page(
 
 def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
     """The rows' tokens in half precision, others first and then the subject's, in folds of whole documents."""
-    found: list[Side] = []
+    sides: list[Side] = []
     batches = list(rows)
     for subject in (False, True):
         mine = [batch for batch in batches if batch.subject == subject]
@@ -203,8 +203,8 @@ def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
         else:  # one long text: its stretches
             folds = (torch.arange(documents.numel()) * FOLDS // documents.numel()).view(documents.shape)
         x = torch.cat([batch.x.detach().to("cpu", torch.float16).flatten(0, 1) for batch in mine])
-        found.append(Side(x, torch.cat([batch.starts.cpu() for batch in mine]), folds.flatten()))
-    return found[0], found[1]
+        sides.append(Side(x, torch.cat([batch.starts.cpu() for batch in mine]), folds.flatten()))
+    return sides[0], sides[1]
 
 
 def _best(others: Tensor, subject: Tensor, starts: Tensor) -> float:

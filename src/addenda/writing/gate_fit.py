@@ -17,6 +17,7 @@ from addenda.scoring import cast, opener_of
 from addenda.writing.packing import Feed, Row
 
 if TYPE_CHECKING:
+    from addenda.core.site import Site
     from addenda.plugging import Base
     from addenda.writing.plan import Plan
 
@@ -75,45 +76,48 @@ def fit_gate(
     """
     gate = base.modules[name].gate
     assert gate is not None
-    site, opener = base.host.site(gate.site), opener_of(base.tokenizer)
+    reader = _Reader(base, base.host.site(gate.site), precision, torch.Generator().manual_seed(seed))
+    gate.begin()
+    gate.fit(reader.rows(_parts(subject, rows, context), _parts(others, rows, context), turns=gate.turns), seed)
 
-    random = torch.Generator().manual_seed(seed)
 
-    def inputs(ids: Tensor) -> Tensor:
-        tick(ids.numel())
-        with cast(base.device, precision):
-            return base.reader.entries([site], ids.to(base.device))[site.key]
+class _Reader:
+    """Reads rows of both sides with the bare base, up to the site of a gate."""
 
-    def alone(part: Part | None, mine: bool) -> Iterator[GateRows]:
+    def __init__(self, base: Base, site: Site, precision: str, random: torch.Generator) -> None:
+        self.base, self.site, self.precision, self.random = base, site, precision, random
+        self.opener = opener_of(base.tokenizer)
+
+    def rows(self, subject: Iterator[Part], others: Iterator[Part], *, turns: bool) -> Iterator[GateRows]:
+        """Batches of rows alone; every other one by turns, where the gate wants that."""
+        for number, (mine, theirs) in enumerate(zip_longest(subject, others)):
+            if turns and number % 2 and mine and theirs and mine.ids.shape == theirs.ids.shape:
+                yield from self.by_turns(mine, theirs)
+            else:
+                yield from (self.alone(part, part is mine) for part in (mine, theirs) if part)
+
+    def alone(self, part: Part, subject: bool) -> GateRows:
         """Rows as they are; a text may begin with the opener or not, so every other one does."""
-        if part is None:
-            return
         ids, documents = (both.clone() for both in part)
-        if opener is not None:
-            ids[::2] = torch.cat([torch.full_like(ids[::2, :1], opener), ids[::2, :-1]], 1)
+        if self.opener is not None:
+            ids[::2] = torch.cat([torch.full_like(ids[::2, :1], self.opener), ids[::2, :-1]], 1)
             documents[::2] = torch.cat([documents[::2, :1], documents[::2, :-1]], 1)
-        yield GateRows(inputs(ids), documents, mine, starts_of(documents))
+        return GateRows(self.inputs(ids), documents, subject, starts_of(documents))
 
-    def by_turns(mine: Part, theirs: Part) -> Iterator[GateRows]:
+    def by_turns(self, mine: Part, theirs: Part) -> Iterator[GateRows]:
         """Both sides in one text: what follows a change of subject still has the other side in its context."""
-        turn = turns_of(mine.ids.shape, random)
-        first, second = inputs(torch.where(turn, mine.ids, theirs.ids)), inputs(torch.where(turn, theirs.ids, mine.ids))
+        turn = turns_of(mine.ids.shape, self.random)
+        first = self.inputs(torch.where(turn, mine.ids, theirs.ids))
+        second = self.inputs(torch.where(turn, theirs.ids, mine.ids))
         changed, here = starts_of(turn), turn[..., None].to(first.device)
         yield GateRows(torch.where(here, first, second), mine.documents, True, changed | starts_of(mine.documents))
         yield GateRows(torch.where(here, second, first), theirs.documents, False, changed | starts_of(theirs.documents))
 
-    def read() -> Iterator[GateRows]:
-        """Batches of rows alone; every other one by turns, where the gate wants that."""
-        parts = (_parts(stream, rows, context) for stream in (subject, others))
-        for number, (mine, theirs) in enumerate(zip_longest(*parts)):
-            if gate.turns and number % 2 and mine and theirs and mine.ids.shape == theirs.ids.shape:
-                yield from by_turns(mine, theirs)
-            else:
-                yield from alone(mine, True)
-                yield from alone(theirs, False)
-
-    gate.begin()
-    gate.fit(read(), seed)
+    def inputs(self, ids: Tensor) -> Tensor:
+        """What enters the gate's site [R, T, D] for token ids [R, T]."""
+        tick(ids.numel())
+        with cast(self.base.device, self.precision):
+            return self.base.reader.entries([self.site], ids.to(self.base.device))[self.site.key]
 
 
 def _parts(stream: Iterator[Row], rows: int, context: int) -> Iterator[Part]:
