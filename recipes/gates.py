@@ -123,8 +123,8 @@ def _left_alone(base: Base, module: Any, name: str, held: dict[str, list[str]], 
     }
     alone: dict[str, Any] = {"equal": equal}
     if module.gate is not None:
-        alone |= {"threshold": float(module.gate.threshold), "prompts": _prompts(base, name)}
-        alone["delays"] = {str(lasted): _delays(base, held[name], general("wikipedia"), lasted) for lasted in LASTED}
+        alone |= {"threshold": float(module.gate.threshold), "prompts": prompts_live(base, name)}
+        alone["delays"] = {str(lasted): delays(base, held[name], general("wikipedia"), lasted) for lasted in LASTED}
     others = documents(data_folder() / "wikipedia_en/train_3.jsonl.gz")
     strict = addenda.calibrate(base, "m", others[:200], share=STRICT, lengths=[LENGTH], tokens=20_000)
     with base.using("m"):
@@ -145,7 +145,7 @@ def _open(base: Base, ids: torch.Tensor) -> torch.Tensor:
     return seen[0].cpu()
 
 
-def _prompts(base: Base, name: str) -> dict[str, int]:
+def prompts_live(base: Base, name: str) -> dict[str, int]:
     """Of ten short prompts on the subject, and ten off it, how many are live by their last token."""
     mine = {"pubmed": "medical"}.get(name, name)
     live = {mine: 0, "general": 0}
@@ -156,7 +156,7 @@ def _prompts(base: Base, name: str) -> dict[str, int]:
     return {"on": live[mine], "off": live["general"]}
 
 
-def _delays(base: Base, subject_: Sequence[str], other: Sequence[str], lasted: int) -> dict[str, float]:
+def delays(base: Base, subject_: Sequence[str], other: Sequence[str], lasted: int) -> dict[str, float]:
     """Median tokens after a change of subject until the gate opens, and until it shuts; 192 where it did not."""
     after, pairs, window = 192, 20, 2048
     opened, shut = [], []

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ from addenda.measuring.zero_shot import paired as scored
 from addenda.plugging import Base
 from addenda.scoring import Score, score
 from recipes.common import data_folder, documents, hash_of, load, study_texts
+from recipes.gates import delays, prompts_live
 from recipes.records import device, read_records
 from recipes.studies import page
 from recipes.studies.plan import SWEEP, Records, Scale, Way, edges, of_part, rates
@@ -40,6 +42,8 @@ from recipes.studies.run import LENGTH, WORK, Run, corpus_of, finished, kind_of,
 from recipes.studies.subjects import subject
 
 STUDY, MAIN, SUBJECT = "smollm2_french", "methods", "french"
+#: tokens that a subject has lasted where the gate's delay is measured
+LASTED = (128, 512)
 #: characters of a document that is reported on, so that a few thousand tokens are many documents
 SHORT = 1200
 #: methods by name: kind, options, and the rates of the sweep; `default` is what a user gets who asks for nothing
@@ -53,7 +57,7 @@ WAYS: dict[str, Way] = {
     "lora": Way("LoRA", {}, {}, LORA),
 }
 #: tokens a second on two cores of a CPU with bf16 instructions: trained on, read, and of the chats
-TRAINED, READ = 250, 700
+TRAINED, READ = 250, 400
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Cell(Run):
     """A run of this study: `where` is the base, `replay` what stands for the old domain, `each` questions of each set."""
 
     where: str = "smollm2"
-    replay: str = "wikipedia"
+    replay: str = "general_train"
     each: int = 100
     chats: int = 60
 
@@ -181,13 +185,35 @@ def moved(run: Cell, base: Base, before: Bare) -> dict[str, Any]:
         base, name, chats, before.said, said, tokens=max(map(len, [*said, *before.said]), default=0)
     ).as_dict()
     talked["answers"] = [answer for answer in talked["answers"] if answer["parts_at"] is not None][:10]
-    return {
+    gate: dict[str, Any] = {}
+    if base.modules["m"].gate is not None:
+        changes = {str(n): delays(base, held_out("novels"), held_out("wikitext2"), n) for n in LASTED}
+        gate = {"gate": {"prompts": prompts_live(base, SUBJECT), "delays": changes}}
+    return gate | {
         "kl": change.kl.as_dict(), "kl_worst": change.worst, "untouched": change.untouched.as_dict(), "chats": talked,
         "questions": scored(asked, before.right, rightly).as_dict(),
     }  # fmt: skip
 
 
 # --- what is told -----------------------------------------------------------------------------------------------------
+
+
+def gates(groups: dict[Any, Records]) -> list[str]:
+    """When the gates open and shut, in medians over runs, and how many short prompts are live by their last token."""
+    lines = [
+        "| method | opens after, tokens | shuts after, tokens | prompts live, on the subject / off it, of ten |",
+        "| --- " * 4 + "|",
+    ]
+    for name, mine in groups.items():
+        told = [record["gate"] for record in mine if "gate" in record]
+        if told:
+            after = [
+                "; ".join(f"{median(gate['delays'][str(n)][end] for gate in told):.0f} (after {n:,})" for n in LASTED)
+                for end in ("opens", "shuts")
+            ]
+            live = " / ".join(", ".join(str(gate["prompts"][side]) for gate in told) for side in ("on", "off"))
+            lines.append("| " + " | ".join([name, *after, live]) + " |")
+    return lines
 
 
 def ends(key: str, *inside: str) -> Any:
@@ -271,6 +297,7 @@ def report(records: Records) -> str:
         [
             ("What is learned of French", learned),
             ("What else is moved", moved_),
+            ("The gate", gates(groups)),
             ("Zero-shot questions, points added", tasks_apart(runs)),
             ("Sweep", page.noted(tried, edges(records, STUDY))),
         ],
@@ -316,9 +343,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rate", nargs="+", default=[], metavar="METHOD=RATE", help="in place of a sweep")
     parser.add_argument("--tokens", type=int, default=60_000, help="of corpus and replay")
-    parser.add_argument("--sweep-tokens", type=int, default=30_000, help="the same, for each rate of a sweep")
+    parser.add_argument("--sweep-tokens", type=int, default=15_000, help="the same, for each rate of a sweep")
     parser.add_argument(
-        "--replay", default="wikipedia", help="text that stands for the old domain: wikipedia, or a file or sample"
+        "--replay", default="general_train", help="text that stands for the old domain: a file or sample, or wikipedia"
     )
     parser.add_argument("--extra", type=float, default=0.1, help="size of a module, as a share of the base")
     parser.add_argument("--held", type=int, default=12_000, help="tokens scored of each held-out text")

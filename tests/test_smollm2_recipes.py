@@ -65,12 +65,20 @@ def test_a_small_run_is_kept_and_told_and_not_made_again(place: Path, capsys: py
         assert set(one["gains"]) == {"novels", "python_docs"}
         assert one["kl"]["value"] >= 0
         assert one["chats"]["changed"]["n"] == 3
+        assert ("gate" in one) == (one["run"]["method"] == "default")
         assert one["questions"]["pooled"]["change"]["low"] <= one["questions"]["pooled"]["change"]["value"]
     size = {name: one["parameters"] for name, one in records.items()}
     assert 0.5 < size["lora"] / size["default"] < 1.5
     assert records["default"]["run"]["options"]["gate"], "what a default was is written down"
     page = (place / "docs" / "smollm2_french.md").read_text()
-    for told in ("What is learned of French", "KL from the base", "chat answers changed", "| all sets |", "| lora |"):
+    for told in (
+        "What is learned of French",
+        "shuts after, tokens",
+        "KL from the base",
+        "chat answers changed",
+        "| all sets |",
+        "| lora |",
+    ):
         assert told in page, told
     stamps = [path.stat().st_mtime_ns for path in folder.glob("*.json")]
     module.main(asked(place, "--rate", "default=3e-3", "lora=1e-3"))
