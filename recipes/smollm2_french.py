@@ -40,6 +40,7 @@ from recipes.studies import page
 from recipes.studies.plan import SWEEP, Records, Scale, Way, edges, of_part, rates
 from recipes.studies.run import LENGTH, WORK, Run, corpus_of, finished, kind_of, learn, triple
 from recipes.studies.subjects import subject
+from recipes.tables import write_tables
 
 STUDY, MAIN, SUBJECT = "smollm2_french", "methods", "french"
 #: tokens that a subject has lasted where the gate's delay is measured
@@ -261,7 +262,7 @@ def of_lora(records: Records, name: str, value: Any) -> page.Cell:
 
 
 def report(records: Records) -> str:
-    """The page of the records."""
+    """The tables of the records."""
     runs = of_part(records, STUDY, MAIN)
     if not runs:
         return ""
@@ -293,7 +294,7 @@ def report(records: Records) -> str:
     )  # fmt: skip
     swept = page.grouped(of_part(records, STUDY, SWEEP), lambda run: (run["method"], f"{run['lr']:g}"))
     tried = page.table(("method", "lr", "runs", "gain, nats"), swept, (page.own_gain,))
-    body = page.written(
+    return page.written(
         [
             ("What is learned of French", learned),
             ("What else is moved", moved_),
@@ -303,18 +304,6 @@ def report(records: Records) -> str:
         ],
         runs,
     )
-    return HEAD.format(tokens=runs[0]["run"]["tokens"], base=runs[0]["run"]["where"]) + body
-
-
-HEAD = """\
-# French into a real model
-
-{tokens:,} tokens of French novels, a tenth of them replay, into `{base}`: modules of a tenth of its size. `default` is what
-`addenda.NeutralResidues(extra=0.1)` gives. Rates were chosen on held-out pages that nothing here is reported on. An instruct
-model learns general text again from replay, so its loss on WikiText-2 can fall while its behaviour moves: read KL, answers and
-tasks beside it. `python -m recipes.smollm2_french` makes this page; the records lie in the folder beside it.
-
-"""
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
@@ -407,7 +396,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 print(f"{number} of {len(left)}: {cell.method}, lr {cell.lr:g}, seed {cell.seed}", flush=True)
     text = report(read_records(folder))
     if text:
-        (given.docs / f"{STUDY}.md").write_text(text)
+        write_tables(given.docs / f"{STUDY}.md", text)
         print(text)
 
 

@@ -87,7 +87,7 @@ class NeutralResidues(SizedKind):
 
     | gate | what it does |
     |---|---|
-    | `"document"` (default, ours) | one for the module: a sequential test, fitted before training; opens in ten tokens |
+    | `"document"` (default, ours) | one for the module: a sequential test, fitted before training; quick to open and to shut |
     | `"context"` (ours) | one for the module: an average over the document so far; slow where subjects change |
     | `"token"` (the paper's) | a gate for each token and layer |
     | `"sigmoid"` | the paper's rival: for each token and layer, taught by cross-entropy; leaves no token bit-equal |
