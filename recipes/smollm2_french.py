@@ -27,7 +27,7 @@ import torch
 
 from addenda.core.errors import AddendaError
 from addenda.core.registry import build_kind, plain_options
-from addenda.measuring.chats import GENERAL, answers, asked_of, paired
+from addenda.measuring.chats import GENERAL, TOKENS, answers, asked_of, paired
 from addenda.measuring.disturbance import disturbance
 from addenda.measuring.zero_shot import fitting, right
 from addenda.measuring.zero_shot import paired as scored
@@ -53,7 +53,6 @@ WAYS: dict[str, Way] = {
     "default": Way("NeutralResidues", {}, {}, GATED),
     "small-start": Way("NeutralResidues", {"init": "small"}, {}, GATED),
     "context": Way("NeutralResidues", {"gate": "context", "init": "he"}, {}, GATED),
-    "document": Way("NeutralResidues", {"gate": "document", "init": "he"}, {}, GATED),
     "token": Way("NeutralResidues", {"gate": "token", "init": "he"}, {}, GATED),
     "lora": Way("LoRA", {}, {}, LORA),
 }
@@ -179,14 +178,11 @@ def moved(run: Cell, base: Base, before: Bare) -> dict[str, Any]:
     """What the module moves besides its subject."""
     change = disturbance(base, "m", held_out("wikitext2"), tokens=run.held, length=128)
     name, chats = asked_of(GENERAL, run.chats)
-    asked = fitting(base, run.each)
     with base.using("m"):
-        said, rightly = answers(base, chats), right(base, asked)
-    talked = paired(
-        base, name, chats, before.said, said, tokens=max(map(len, [*said, *before.said]), default=0)
-    ).as_dict()
+        said, rightly = answers(base, chats), right(base, asked := fitting(base, run.each))
+    talked = paired(base, name, chats, before.said, said, tokens=TOKENS).as_dict()
     talked["answers"] = [answer for answer in talked["answers"] if answer["parts_at"] is not None][:10]
-    gate: dict[str, Any] = {}
+    gate = {}
     if base.modules["m"].gate is not None:
         changes = {str(n): delays(base, held_out("novels"), held_out("wikitext2"), n) for n in LASTED}
         gate = {"gate": {"prompts": prompts_live(base, SUBJECT), "delays": changes}}

@@ -13,7 +13,7 @@ import addenda
 from addenda.core.context_gate import PRIOR, ContextGate
 from addenda.core.gate import starts_of
 from addenda.core.site import Seam, Site
-from addenda.writing.gate_fit import TURN, fit_from_plan, turns_of
+from addenda.writing.gate_fit import TURN, Part, _Reader, fit_from_plan, turns_of
 from addenda.writing.plan import make_plan
 from addenda.writing.settings import settings_from
 from pico import ARCHS, pico, pico_tokenizer
@@ -125,3 +125,32 @@ def test_turns_have_every_token_of_both_sides_once_and_last_as_long_as_they_may(
     assert min(lengths) >= TURN[0]
     assert max(lengths) < TURN[1]
     assert sum(length < 32 for length in lengths) > len(lengths) / 5
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_every_other_row_goes_by_turns_however_many_are_read_at_once(size: int) -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    ids = {side: torch.arange(8 * 64).view(8, 64) % 50 + 60 * side for side in (True, False)}
+    documents = torch.ones(8, 64, dtype=torch.long)
+    reader = _Reader(base, base.host.site("layers.1.ffn"), "fp32", torch.Generator().manual_seed(0))
+    read: list[torch.Tensor] = []
+
+    def inputs(ids: torch.Tensor) -> torch.Tensor:
+        read.append(ids)
+        return ids[..., None].float()
+
+    reader.inputs = inputs  # type: ignore[method-assign]
+    reader.opener = None
+    parts = (
+        [Part(ids[side][at : at + size], documents[at : at + size]) for at in range(0, 8, size)]
+        for side in (True, False)
+    )
+    batches = list(reader.rows(*map(iter, parts), turns=True))
+    mixed = [row for batch in read for row in batch if bool((row >= 60).any()) and bool((row < 60).any())]
+    assert len(mixed) == 8  # four of each side
+    for side in (True, False):
+        mine = [batch for batch in batches if batch.subject == side]
+        told = torch.cat([batch.x.flatten() for batch in mine]).sort().values
+        assert torch.equal(told, ids[side].flatten().float().sort().values)  # every token once, on its own side
+        turned = [batch for batch in mine if int(batch.starts.sum()) > len(batch.starts)]
+        assert sum(len(batch.starts) for batch in turned) == 4

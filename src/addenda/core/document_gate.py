@@ -60,6 +60,7 @@ class DocumentGate(Gate):
             ("limit", torch.tensor(LIMIT)),
             ("drift", torch.tensor(DRIFT)),
             ("room", torch.tensor(ROOM)),
+            ("fitted", torch.zeros(())),
         ):
             self.register_buffer(name, value)
         self.up: Tensor
@@ -69,11 +70,17 @@ class DocumentGate(Gate):
         self.limit: Tensor
         self.drift: Tensor
         self.room: Tensor
+        self.fitted: Tensor
 
     @property
     def fresh(self) -> bool:
         """Never fitted."""
         return not bool(self.down.any())
+
+    @property
+    def floor(self) -> float:
+        """The fitted threshold."""
+        return float(self.fitted)
 
     def begin(self) -> None:
         """Nothing: the fit does it all."""
@@ -116,6 +123,7 @@ class DocumentGate(Gate):
             sums[number] = page(step, torch.tensor(torch.inf), None, None, side.starts)
         self._learn(*(side.x for side in sides), seed=seed)
         self.threshold.fill_(_best(sums[0], sums[1], sides[0].starts))
+        self.fitted.copy_(self.threshold)
 
     def _learn(self, others: Tensor, subject: Tensor, seed: int) -> None:
         """Fit the network to tokens [n, D] of both sides, that count alike."""

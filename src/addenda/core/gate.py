@@ -49,6 +49,11 @@ class Gate(nn.Module, ABC):
     def fresh(self) -> bool:
         """Whether nothing ever told it subject from replay."""
 
+    @property
+    def floor(self) -> float:
+        """The least threshold that calibration may set: what the gate was trained with."""
+        return 0.0
+
     @abstractmethod
     def begin(self) -> None:
         """Be no longer fresh: training is about to ask it to tell subject from replay."""

@@ -117,8 +117,8 @@ def calibrate(
 ) -> Calibration:
     """Set a module's thresholds so that at least a share of general tokens is left exactly alone.
 
-    The threshold is subtracted from the gate. It is never set below zero: a gate is not opened further than it was
-    trained. The share then measured goes into the module's card, named as one on the calibration text: how much of
+    A gate is never opened further than it was trained: the threshold of a document gate stays at least as fitted, that
+    of other gates at zero. The share then measured goes into the module's card, named as one on the calibration text: how much of
     other text is left alone, `neutral_share` tells.
 
     Args:
@@ -149,7 +149,7 @@ def calibrate(
         values, weights = _values(base, name, gates, source, lengths, tokens)
         thresholds = _thresholds(values, weights, share, per)
         for key, threshold in _buffers(gates).items():
-            threshold.fill_(thresholds[key])
+            threshold.fill_(max(thresholds[key], module.gate.floor if key == "gate" else 0.0))
     if module.probe is not None and _silent(base, name, module.probe):
         module.probe = None  # it was chosen while the gate stood further open
     measured = neutral_share(base, name, source, lengths=lengths, tokens=tokens)

@@ -14,7 +14,7 @@ from torch import Tensor
 from addenda.core.gate import GateRows, starts_of
 from addenda.progress import tick
 from addenda.scoring import cast, opener_of
-from addenda.writing.packing import Feed, Row
+from addenda.writing.packing import Row
 
 if TYPE_CHECKING:
     from addenda.core.site import Site
@@ -33,6 +33,10 @@ class Part(NamedTuple):
     ids: Tensor
     documents: Tensor
 
+    def at(self, rows: Tensor) -> Part:
+        """Some of the rows [R]."""
+        return Part(self.ids[rows], self.documents[rows])
+
 
 def fit_from_plan(base: Base, plan: Plan, name: str) -> None:
     """Fit a module's gate to its corpus and the replay of a plan, from their beginning."""
@@ -40,7 +44,7 @@ def fit_from_plan(base: Base, plan: Plan, name: str) -> None:
     mixture = plan.mixture(base)
     assert mixture.replay is not None
     feeds = mixture.corpora[name], mixture.replay
-    subject, others = (islice(rows_of(feed), wanted) for feed in feeds)
+    subject, others = (islice(feed.stream.rows(0), wanted) for feed in feeds)  # each token once: folds must differ
     fit_gate(
         base, name, subject, others, rows=plan.rows, context=plan.context, seed=plan.seed, precision=plan.settings.precision
     )  # fmt: skip
@@ -60,8 +64,9 @@ def fit_gate(
 ) -> None:
     """Fit a module's gate to rows of its subject and rows of other text, on the bare base's activations.
 
-    What the gate reads lies below everything that the module changes, so nothing that is learned later moves it. Where
-    the gate wants turns, half of the rows have both sides by turns in one text: after a change of subject attention
+    What the gate reads lies below everything that the module changes, so nothing that is learned later moves it. No
+    token should come twice: the threshold is set on documents, or stretches, that a fit has not seen. Where the gate
+    wants turns, half of the rows have both sides by turns in one text: after a change of subject attention
     still mixes in what was before, and a document gate that never met that took three to ten times as long to open.
 
     Args:
@@ -87,25 +92,33 @@ class _Reader:
     def __init__(self, base: Base, site: Site, precision: str, random: torch.Generator) -> None:
         self.base, self.site, self.precision, self.random = base, site, precision, random
         self.opener = opener_of(base.tokenizer)
+        #: rows read of both sides, and of each side alone
+        self.read, self.opened = 0, {True: 0, False: 0}
 
     def rows(self, subject: Iterator[Part], others: Iterator[Part], *, turns: bool) -> Iterator[GateRows]:
-        """Batches of rows alone; every other one by turns, where the gate wants that."""
-        for number, (mine, theirs) in enumerate(zip_longest(subject, others)):
-            if turns and number % 2 and mine and theirs and mine.ids.shape == theirs.ids.shape:
-                yield from self.by_turns(mine, theirs)
-            else:
-                yield from (self.alone(part, part is mine) for part in (mine, theirs) if part)
+        """All rows, every other one by turns with one of the other side, where the gate wants that."""
+        for mine, theirs in zip_longest(subject, others):
+            if turns and mine and theirs and mine.ids.shape == theirs.ids.shape:
+                odd = (torch.arange(len(mine.ids)) + self.read) % 2 == 1
+                yield from self.by_turns(mine.at(odd), theirs.at(odd))
+                mine, theirs = mine.at(~odd), theirs.at(~odd)
+                self.read += len(odd)
+            yield from (self.alone(part, part is mine) for part in (mine, theirs) if part and len(part.ids))
 
     def alone(self, part: Part, subject: bool) -> GateRows:
-        """Rows as they are; a text may begin with the opener or not, so every other one does."""
+        """Rows as they are; a text may begin with the opener or not, so every other one of a side does."""
         ids, documents = (both.clone() for both in part)
         if self.opener is not None:
-            ids[::2] = torch.cat([torch.full_like(ids[::2, :1], self.opener), ids[::2, :-1]], 1)
-            documents[::2] = torch.cat([documents[::2, :1], documents[::2, :-1]], 1)
+            opened = (torch.arange(len(ids)) + self.opened[subject]) % 2 == 0
+            self.opened[subject] += len(ids)
+            ids[opened] = torch.cat([torch.full_like(ids[:, :1], self.opener), ids[:, :-1]], 1)[opened]
+            documents[opened] = torch.cat([documents[:, :1], documents[:, :-1]], 1)[opened]
         return GateRows(self.inputs(ids), documents, subject, starts_of(documents))
 
     def by_turns(self, mine: Part, theirs: Part) -> Iterator[GateRows]:
         """Both sides in one text: what follows a change of subject still has the other side in its context."""
+        if not len(mine.ids):
+            return
         turn = turns_of(mine.ids.shape, self.random)
         first = self.inputs(torch.where(turn, mine.ids, theirs.ids))
         second = self.inputs(torch.where(turn, theirs.ids, mine.ids))
@@ -139,9 +152,3 @@ def turns_of(shape: torch.Size, random: torch.Generator) -> Tensor:
     ends = tokens.cumsum(1)
     turn = torch.searchsorted(ends, torch.arange(shape[1]).expand(shape).contiguous(), right=True)
     return (turn + torch.arange(shape[0])[:, None]) % 2 == 0
-
-
-def rows_of(feed: Feed) -> Iterator[Row]:
-    """The rows of a feed, on and on."""
-    while True:
-        yield feed.take()

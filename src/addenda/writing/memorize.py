@@ -25,7 +25,7 @@ from addenda.storage import MEMBERS
 from addenda.texts import Texts, texts
 from addenda.writing import checkpoint
 from addenda.writing.announce import announce_reading
-from addenda.writing.gate_fit import fit_gate, rows_of
+from addenda.writing.gate_fit import fit_gate
 from addenda.writing.memory_report import MemorizeReport, Online
 from addenda.writing.memory_run import MemoryRun
 from addenda.writing.memory_settings import MemorySettings, memory_settings
@@ -238,9 +238,10 @@ def _fit_gate(base: Base, name: str, reading: Reading, replay: Feed, settings: M
     cut = [beginning[at : at + length] for at in range(0, len(beginning) - length + 1, length)]
     subject = (Row(ids, np.ones(length, np.uint8), np.ones(length, np.int32)) for ids in cut)
     again = replay.stream
-    feed = Feed(Stream(again.source, again.encoder, length=length, seed=settings.seed, code=REPLAY))
-    others = islice(rows_of(feed), rows)
-    fit_gate(base, name, subject, others, rows=8, seed=settings.seed, precision=settings.precision)
+    others = Stream(again.source, again.encoder, length=length, seed=settings.seed, code=REPLAY)
+    fit_gate(
+        base, name, subject, islice(others.rows(0), rows), rows=8, seed=settings.seed, precision=settings.precision
+    )
 
 
 def _beginning(reading: Reading) -> np.ndarray:
