@@ -124,6 +124,13 @@ class _Handler(BaseHTTPRequestHandler):
             {"id": repo, "sha": self.hub.commit_of(files), "siblings": names, "private": False, "tags": []}
         )
 
+    def branch(self, body: bytes, repo: str, revision: str) -> None:
+        branches = self.hub.repos[repo]
+        if revision in branches:
+            return self._error(409, "Conflict")
+        branches[revision] = dict(branches["main"])
+        return self._json({})
+
     def tree(self, body: bytes, repo: str, revision: str) -> None:
         files = self.hub.files_at(repo, revision)
         if files is None:
@@ -194,6 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         "POST /api/validate-yaml": valid,
         f"GET /api/models/{_REPO}/revision/{_REV}": info,
         f"GET /api/models/{_REPO}/tree/{_REV}": tree,
+        f"POST /api/models/{_REPO}/branch/{_REV}": branch,
         f"POST /api/models/{_REPO}/preupload/{_REV}": preupload,
         f"POST /api/models/{_REPO}/commit/{_REV}": commit,
         f"GET /api/models/{_REPO}": info,

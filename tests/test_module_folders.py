@@ -86,6 +86,15 @@ def test_delete_takes_the_module_and_its_run_and_says_what(runs: Path) -> None:
     assert addenda.delete is delete
 
 
+def test_what_an_interrupted_delete_left_goes_with_the_next(runs: Path) -> None:
+    for left in (".gated.deleted", ".gated.deletedxyz"):
+        (runs / left / "gated.run").mkdir(parents=True)
+        (runs / left / "card.json").write_text("half")
+    (runs / ".gated2.deleted").mkdir()
+    delete("runs/gated")
+    assert sorted(path.name for path in runs.iterdir()) == [".gated2.deleted", "deeper"]
+
+
 def refused(runs: Path, name: str) -> Path:
     """Something that is not to be deleted."""
     target = runs / "gated"

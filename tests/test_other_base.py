@@ -152,6 +152,17 @@ def test_a_text_tells_what_the_module_does_here(source: Any, tmp_path: Path) -> 
     assert base.selection.empty
 
 
+@pytest.mark.parametrize("name", ["my texts/held out.txt", "held.txt"])
+def test_a_file_is_read_whatever_its_name(name: str, tmp_path: Path) -> None:
+    base = attached()
+    saved(tmp_path, base)
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(TEXT)
+    with base.off():
+        assert addenda.plug_cost(base, "note", str(path)).bare == addenda.perplexity(base, [TEXT]).nats
+
+
 def test_on_its_own_base_nothing_is_told(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -189,6 +189,13 @@ def test_publishing_without_the_right_is_refused(hub: HubStandIn) -> None:
         push_to_hub(module_of(LoRA(rank=2), anatomy()), "a b", token="t")
 
 
+def test_a_branch_that_is_not_there_is_made(hub: HubStandIn) -> None:
+    for rank in (2, 3):
+        push_to_hub(module_of(LoRA(rank=rank), anatomy()), "me/note", revision="trial", token="t")
+        assert load_module(resolve("me/note", revision="trial"), paper_base()).kind.rank == rank
+    assert set(hub.repos["me/note"]["main"]) == {".gitattributes"}
+
+
 def test_a_folder_is_published_as_it_stands_and_privately(hub: HubStandIn, tmp_path: Path) -> None:
     module = module_of(LoRA(rank=2), anatomy())
     folder = save_module(module, tmp_path / "mine")

@@ -204,6 +204,8 @@ def _upload(
     api = HfApi(library_name="addenda", token=token)
     with _telling(f"cannot publish '{name}' as '{repo_id}'", revision):
         api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
         foreign = sorted(set(api.list_repo_files(repo_id, revision=revision)) - _OWN)
         if foreign:
             names = ", ".join(map(shown, foreign[:5]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,13 +97,14 @@ def delete(folder: str | Path) -> DeletedModule:
     """
     gone = check_deletable(folder)
     place = gone.path.resolve()
-    aside = place.with_name(
-        f".{place.name}.deleted"
-    )  # gone at once: what is half deleted would still look like a module
-    place.rename(aside)
+    for left in place.parent.glob(f".{glob.escape(place.name)}.deleted*"):  # by a call that was interrupted
+        shutil.rmtree(left)
+    aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.deleted", dir=place.parent))
+    # gone at once: what is half deleted would still look like a module; its run goes first, or nobody would look for it
+    for part in (gone.run, place):
+        if part is not None:
+            part.rename(aside / part.name)
     shutil.rmtree(aside)
-    if gone.run is not None:
-        shutil.rmtree(gone.run)
     return gone
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.card import BaseRecord
@@ -110,10 +111,11 @@ def plug_cost(base: Base, name: str, text: Any, *, tokens: int | None = 20_000) 
         DataError: the text cannot be read, or is empty.
     """
     from addenda.scoring import score  # storage, which reads this file, is to know no model library
+    from addenda.texts import exists
 
     if name not in base.modules:
         raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
-    itself = isinstance(text, str) and any(letter.isspace() for letter in text)
+    itself = isinstance(text, str) and any(letter.isspace() for letter in text) and not exists(Path(text))
     source = [text] if itself else text
     with base.off():
         bare = score(base, source, tokens=tokens)

@@ -122,7 +122,12 @@ def test_both_modules_are_saved_and_plug_again(shown: tuple[DemoReport, Any]) ->
         assert card.training[0].data[0].name == "pubmed_train.jsonl.gz"
         assert {measure.name for measure in card.measures} >= {"learning", "forgetting", "KL from the base"}
         base.unplug(name)
-    assert sorted(path.name for path in report.page.parent.iterdir()) == ["pubmed", "pubmed-lora", "report.html"]
+    assert sorted(path.name for path in report.page.parent.iterdir()) == [
+        "demo.json",
+        "pubmed",
+        "pubmed-lora",
+        "report.html",
+    ]
 
 
 def test_json_holds_it_all(shown: tuple[DemoReport, Any], french: DemoReport) -> None:
@@ -208,6 +213,15 @@ def test_a_folder_that_cannot_be_made_stops_it_before_any_training(tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         demo(tmp_path / "file" / "out", quick=True, base=stand_in())
+
+
+@pytest.mark.parametrize("name", ["pubmed", "pubmed-lora", "pubmed.run"])
+def test_what_no_demo_left_is_left_as_it_is(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "step-1").write_text("days of work")
+    with pytest.raises(AddendaError, match=f"{name}' is there, and no demo left it.* Give another --out"):
+        demo(tmp_path, quick=True, base=stand_in())
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted([name, "step-1"])
 
 
 def test_a_scene_that_there_is_not_is_named(tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def test_an_answer_that_ends_at_once_says_so(base: Any) -> None:
     base.model.generation_config.eos_token_id = [first]
     (answer,) = generate(base, ["the patients"], raw=True, max_tokens=8)
     assert (answer.tokens, answer.ended) == (1, True)
-    assert Continuation("", "", 1, True).ended_at_once
-    assert not Continuation("", "", 60, False).ended_at_once
+    assert Continuation("", "", (2,), True).ended_at_once
+    assert not Continuation("", "", (5,) * 60, False).ended_at_once
 
 
 INHERITED: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ It takes a third of the time. What no longer fits a newer version of either pack
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -26,26 +26,31 @@ def quickly() -> Iterator[None]:
     legacy: Any = modeling_gguf_pytorch_utils
     with _one_at_a_time:
         verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        before = gguf.GGUFReader, gguf.get_tensor_name_map, legacy.tqdm
+        wanted: list[tuple[Any, str, Callable[[Any], Any]]] = [
+            (gguf, "GGUFReader", lambda reader: cache(_reader(gguf, reader))),
+            (gguf, "get_tensor_name_map", cache),  # asked for again for every submodule
+            (legacy, "tqdm", lambda bar: partial(bar, disable=True)),  # no setting of transformers' reaches this bar
+        ]
+        before = [(place, name, getattr(place, name)) for place, name, _ in wanted if hasattr(place, name)]
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        changed: Any = gguf
-        changed.GGUFReader = cache(_reader(gguf))
-        changed.get_tensor_name_map = cache(gguf.get_tensor_name_map)  # asked for again for every submodule
-        legacy.tqdm = partial(legacy.tqdm, disable=True)  # no setting of transformers' reaches this bar
         try:
+            for place, name, quicker in wanted:
+                if hasattr(place, name):
+                    setattr(place, name, quicker(getattr(place, name)))
             yield
         finally:
-            changed.GGUFReader, changed.get_tensor_name_map, legacy.tqdm = before
+            for place, name, old in before:
+                setattr(place, name, old)
             logging.set_verbosity(verbosity)
             if bars:
                 logging.enable_progress_bar()
 
 
-def _reader(gguf: Any) -> type:
+def _reader(gguf: Any, reader: Any) -> type:
     """The package's reader, which steps over long arrays: nobody asks it for the vocabulary."""
 
-    class Reader(gguf.GGUFReader):
+    class Reader(reader):
         def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
             end = step_over(self.data, int(orig_offs)) if raw_type == gguf.GGUFValueType.ARRAY else None
             if end is not None:

@@ -33,13 +33,14 @@ def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **optio
     path = Path(name)
     # wrong shapes are told below, in one error with what is missing
     options = {"ignore_mismatched_sizes": True, **options, "output_loading_info": True}
-    if str(name) in NAMED or _is_file(path):
+    is_named = isinstance(name, str) and name in NAMED  # a Path is a folder or file of that name
+    if is_named or _is_file(path):
         given = {key: value for key, value in options.items() if key not in HUB}
-        file = path if str(name) not in NAMED else file_of(str(name))
+        file = file_of(str(name)) if is_named else path
         _tell(str(name), file)
         model, tokenizer, info = load_gguf(file, str(name), float32_unless(dtype), given)
         _check_weights(name, info, "its head")
-        return model.eval(), tokenizer, str(name) if str(name) in NAMED else path.name
+        return model.eval(), tokenizer, str(name) if is_named else path.name
     return _checkpoint(name, dtype, options)
 
 

@@ -73,13 +73,16 @@ def file_of(name: str) -> Path:
         AddendaError: a package is missing, of another version, or holds something else; says which command mends it.
     """
     named = NAMED[name]
+    path = cache_folder() / named.file
+    if len(named.packages) > 1 and path.is_file() and _sha256(path) == named.sha256:
+        return path  # the packages may be gone
     parts = [_part(name, named, *package) for package in named.packages]
-    path = parts[0] if len(parts) == 1 else cache_folder() / named.file
-    if len(parts) > 1 and not (path.is_file() and _sha256(path) == named.sha256):
+    if len(parts) > 1:
         _join(name, named, parts, path)
-    elif len(parts) == 1 and _sha256(path) != named.sha256:
+        return path
+    if _sha256(parts[0]) != named.sha256:
         raise AddendaError(_other(name, named, parts[0].name))
-    return path
+    return parts[0]
 
 
 def cache_folder() -> Path:

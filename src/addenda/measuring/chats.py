@@ -95,6 +95,8 @@ def asked_of(source: Any, limit: int | None = None) -> tuple[str, list[Messages]
     Raises:
         DataError: they cannot be read, there is none, or one has nothing that the user says.
     """
+    if limit is not None and limit < 1:
+        raise DataError(f"at least one chat is asked; got a limit of {limit}")
     if isinstance(source, str) and source == GENERAL:
         return f"{GENERAL} chats", [list(chat.messages) for chat in shipped(limit)]
     opened, chosen = texts(source), list[Messages]()

@@ -106,12 +106,15 @@ class Measuring:
             losses = self._losses()
             answers = [] if self.chats is None else chats.answers(base, self.chats[1])
             right = zero_shot.right(base, self.asked) if self.asked else None
-        # predictions are compared on as many tokens of each piece as the shortest has
-        length = min(size.length, *(len(base.tokenize(record["text"])) for record in self.general))
-        moved = disturbance(base, {name: 1.0}, self.general, tokens=size.compared, length=length)
+        moved = disturbance(base, {name: 1.0}, self.general, tokens=size.compared, length=self.shortest)
         said = None if self.chats is None else chats.paired(base, *self.chats, self.answers, answers, chats.TOKENS)
         asked = None if self.right is None else zero_shot.paired(self.asked, self.right, right).pooled
         return self._paired(label, role, losses, (moved.kl, moved.untouched, said, asked))
+
+    @property
+    def shortest(self) -> int:
+        """Tokens of each general piece whose predictions are compared: as many as the shortest has."""
+        return min(self.size.length, *(len(self.base.tokenize(record["text"])) for record in self.general))
 
     def off(self, label: str) -> Column:
         """The base as selected now, with modules plugged."""

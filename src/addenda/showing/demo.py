@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 BASE, LORA, MODULE = "base", "LoRA", "module on"
 #: there while a demo is not finished: what it was asked to do
 UNFINISHED = "unfinished.json"
+#: what tells that the modules in a folder were left by a demo, and may be made anew
+FINISHED = "demo.json"
 #: share of the tokens that is replay
 REPLAY = 0.1
 
@@ -71,7 +74,8 @@ def demo(
         tell: told, line by line, what is being done.
 
     Raises:
-        AddendaError: `out` cannot be used or holds an unfinished demo of other settings, the tokens do not make a step, there is
+        AddendaError: `out` cannot be used, holds an unfinished demo of other settings, or modules of these names that no demo
+            left; the tokens do not make a step, there is
             no such scene, or `base` has modules of these names. `Stopped` after SIGINT or SIGTERM.
     """
     began = time.perf_counter()
@@ -255,9 +259,18 @@ class _Work:
                 )
             self.tell(f"going on with the interrupted demo in {self.folder}")
             return True
-        self._clear()
+        if (self.folder / FINISHED).is_file():
+            self._clear()
+        for place in self._places():
+            if place.exists() and not (self.folder / FINISHED).is_file():
+                raise AddendaError(f"'{place}' is there, and no demo left it; it is left as it is. Give another --out")
         replace_text(mark, json.dumps(self._recipe(), indent=1) + "\n")
         return False
+
+    def _places(self) -> Iterator[Path]:
+        """The folders that a demo makes: modules and their runs."""
+        for name in (self.scene.module, self.scene.rival):
+            yield from (self.folder / name, run_folder(self.folder / name))
 
     def _clear(self) -> None:
         for name in (self.scene.module, self.scene.rival):
@@ -266,7 +279,7 @@ class _Work:
     def finish(self) -> None:
         """Remove what only an interrupted demo needs."""
         self._clear()
-        (self.folder / UNFINISHED).unlink(missing_ok=True)
+        (self.folder / UNFINISHED).replace(self.folder / FINISHED)
 
     def _save(self, columns: dict[str, Column]) -> dict[str, Path]:
         """Save the modules with what was measured of them."""
@@ -325,9 +338,12 @@ class _Work:
         run = next(iter(runs.values()))
         speeds = ", ".join(f"{name} {run.seconds:.0f} s" for name, run in runs.items())
         command = "addenda demo" + ("" if base.name == "tiny" else f" --base {base.name}")
+        if self.folder != default_folder(base.name):
+            command += f" --out {shlex.quote(str(self.folder))}"
         command += f" --tokens {self.tokens} --seed {self.seed}" + (" --quick" if self.quick else "")
         measured = f"{held.subject.count()} pieces of {scene.subject} and {held.general.count()} of {scene.general} text that no "
-        measured += f"module was trained on, {size.length} tokens at a time"
+        measured += f"module was trained on, {size.length} tokens at a time; predictions compared on the first "
+        measured += f"{held.shortest} tokens of each"
         if held.chats:
             measured += f"; {len(held.chats[1])} general chats; {len(held.asked)} zero-shot questions"
         return {

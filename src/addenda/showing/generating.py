@@ -74,12 +74,17 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What was written after a prompt; `ended` is True where the model itself stopped."""
+    """What was written after a prompt, its token ids too; `ended` is True where the model itself stopped."""
 
     prompt: str
     text: str
-    tokens: int
+    ids: tuple[int, ...]
     ended: bool
+
+    @property
+    def tokens(self) -> int:
+        """How many were written."""
+        return len(self.ids)
 
     @property
     def ended_at_once(self) -> bool:
@@ -189,4 +194,4 @@ def continue_ids(base: Base, ids: torch.Tensor, prompt: str, sampling: Sampling,
             **decoding.settings(model, tokenizer, max_new_tokens=room, **sampling.options()),
         )[0, len(ids) :]
     ended = bool(len(out)) and int(out[-1]) in decoding.end_ids(model, tokenizer)
-    return Continuation(prompt, tokenizer.decode(out, skip_special_tokens=True), len(out), ended)
+    return Continuation(prompt, tokenizer.decode(out, skip_special_tokens=True), tuple(out.tolist()), ended)

@@ -72,9 +72,10 @@ def replies(
         for column, name in columns.items():
             selected: Names = {} if name is None else {name: 1.0}
             with base.using(selected):
-                texts[column] = continue_ids(base, ids, prompt.text, sampling).text
+                written = continue_ids(base, ids, prompt.text, sampling)
+            texts[column] = written.text
             if name is not None:
-                live[column] = _live(base, name, ids, texts[column])
+                live[column] = _live(base, name, ids, written.ids)
         yield Reply(prompt.sort, prompt.text, prompt.on_subject, texts, live)
 
 
@@ -84,10 +85,9 @@ def opened(base: Base, name: str, prompts: Sequence[str]) -> tuple[int, int]:
     return sum(bool((values > 0).any()) for values in seen), len(seen)
 
 
-def _live(base: Base, name: str, ids: torch.Tensor, text: str) -> float | None:
-    """The share of tokens at which a module acted, from the prompt's last to the text's last but one."""
-    written = torch.tensor(base.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
-    seen = activity(base, name, torch.cat([ids, written]))
+def _live(base: Base, name: str, ids: torch.Tensor, written: Sequence[int]) -> float | None:
+    """The share of tokens at which a module acted, from the prompt's last to the last but one of what was written."""
+    seen = activity(base, name, torch.cat([ids, torch.tensor(written, dtype=torch.long)]))
     if seen.measured != "gate":
         return None
     last = len(ids) - 1

@@ -5,7 +5,7 @@ A scene is one entry of `SCENES`; everything else of the demo is the same for al
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -114,4 +114,4 @@ SCENES: dict[str, Scene] = {
 
 def scene_of(base: str) -> Scene:
     """The scene of a base by its name; of any other base that of the embedded one, which asks nothing of it but English."""
-    return SCENES.get(base, SCENES["tiny"])
+    return SCENES.get(base) or replace(SCENES["tiny"], limits=())  # those are of `tiny` itself
