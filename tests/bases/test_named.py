@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import addenda
 from addenda.bases import load, named
 from addenda.core.errors import AddendaError
 from ggufs import exported
-from pico import pico
+from pico import pico, pico_tokenizer
 
 
 class Index:
@@ -88,6 +89,18 @@ def test_parts_are_joined_once_and_mended(
     assert (file.stat().st_mtime_ns, file.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     file.write_bytes(whole[:-5])
     assert named.file_of("fake").read_bytes() == whole
+    shutil.rmtree(tmp_path / "site")  # the packages may go once it is whole
+    assert named.file_of("fake") == file
+
+
+def test_a_path_is_no_name(tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(tmp_path / "site", whole, monkeypatch)
+    pico("qwen2").save_pretrained(tmp_path / "fake")
+    pico_tokenizer().save_pretrained(tmp_path / "fake")
+    monkeypatch.chdir(tmp_path)
+    assert addenda.load_base("fake").anatomy.model_type == "llama"
+    for path in (Path("fake"), "./fake"):
+        assert addenda.load_base(path).anatomy.model_type == "qwen2"
 
 
 def test_what_is_joined_is_whole_or_not_there(

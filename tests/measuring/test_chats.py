@@ -142,6 +142,12 @@ def test_chats_of_ones_own_are_asked_up_to_what_the_user_says_last(tmp_path: Pat
         asked_of([])
 
 
+def test_no_chat_is_a_mistake() -> None:
+    for source in ("general", ["The river ran."]):
+        with pytest.raises(DataError, match="at least one chat is asked; got a limit of 0"):
+            asked_of(source, 0)
+
+
 def test_a_selection_and_a_tokenizer_are_needed(base: addenda.Base) -> None:
     with pytest.raises(AddendaError, match="name the modules"):
         changed_answers(base, ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import addenda
 from addenda.core.errors import AddendaError, DataError
 from addenda.measuring import pieces
+from conformance.world import perturbed
 from pico import BOS, pico, pico_tokenizer
 
 KINDS: dict[str, Any] = {
@@ -140,6 +142,19 @@ def test_a_gate_is_never_opened_further() -> None:
     found = addenda.calibrate(base, "a", GENERAL, 0.5, lengths=LENGTHS)
     assert found.thresholds == {"gate": 0.0}
     assert found.measured.share == 1.0
+
+
+def test_a_document_gate_is_opened_no_further_than_it_was_fitted(tmp_path: Path) -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    module = perturbed(base, "a", "neutral-document")
+    assert module.gate is not None
+    fitted = float(module.gate.threshold) * 0.9
+    module.gate.get_buffer("fitted").fill_(fitted)
+    again = base.modules["a"].save(tmp_path / "a")
+    base.unplug("a")
+    base.plug(again, name="a")
+    assert addenda.calibrate(base, "a", GENERAL, 0.0, lengths=LENGTHS).thresholds == {"gate": pytest.approx(fitted)}
+    assert addenda.calibrate(base, "a", GENERAL, 0.99, lengths=LENGTHS).thresholds["gate"] >= fitted
 
 
 def test_the_card_says_so() -> None:
