@@ -24,7 +24,7 @@ def exported(folder: Path, arch: str = "llama", model: Any = None, **fields: Any
 def written(
     path: Path, arch: str = "llama", *, tokenizer: str | None = "gpt2", tensors: bool = True, **more: Any
 ) -> Path:
-    """A file of one tensor, with a head that says so little that nothing but the head can be told of it."""
+    """A file of two tensors, with a head that says so little that nothing but the head can be told of it."""
     writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(1)
     if tokenizer is not None:
@@ -35,6 +35,7 @@ def written(
         add(key.replace("__", "."), value)
     if tensors:
         writer.add_tensor("token_embd.weight", np.ones((2, 8), dtype=np.float32))
+        writer.add_tensor("blk.0.attn_norm.weight", np.ones(8, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

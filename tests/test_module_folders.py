@@ -40,7 +40,7 @@ def runs(base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run = tmp_path / "runs" / "gated.run"
     (run / "step-00000003").mkdir(parents=True)
     (run / "step-00000003" / "state.json").write_text("{}")
-    (run / "step-00000003" / "card.json").write_text("{}")
+    (run / "step-00000003" / "state.safetensors").write_text("{}")
     (run / "log.jsonl").write_text("x" * 100)
     return tmp_path / "runs"
 
@@ -102,6 +102,9 @@ def refused(runs: Path, name: str) -> Path:
         (target / "thesis.txt").write_text("mine")
     elif name == "a folder in it":
         (target / "more").mkdir()
+    elif name == "a file in a checkpoint":
+        (runs / "gated.run" / "step-00000001").mkdir(exist_ok=True)
+        (runs / "gated.run" / "step-00000001" / "thesis.txt").write_text("mine")
     elif name == "a file in the run":
         (runs / "gated.run" / "thesis.txt").write_text("mine")
     elif name == "a link":
@@ -124,6 +127,7 @@ CASES = {
     "a file in it": "holds what is not a module's .thesis.txt. and is left as it is$",
     "a folder in it": "holds what is not a module's .more/.",
     "a file in the run": "no run of a module left there .'thesis.txt'.; move it away. Nothing is deleted",
+    "a file in a checkpoint": "no run of a module left there .'step-00000001/thesis.txt'.; move it away",
     "a link": "is a link to",
     "no tensors": "is no module's folder",
     "the folder above": "is no module's folder",

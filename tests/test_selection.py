@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -165,3 +167,34 @@ def test_unplugging_and_detaching_inside_a_block_leave_no_trace() -> None:
         base.detach()
         assert not differences(structure(model), before)
     assert not differences(structure(model), before)
+
+
+def test_generators_that_hold_blocks_may_end_in_any_order() -> None:
+    """As streaming servers do: each keeps a block open, and the first that was opened is closed first."""
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    for name in ("a", "b"):
+        base.new(name, addenda.LoRA(rank=2))
+
+    def stream(block: Any) -> Iterator[None]:
+        with block:
+            yield
+
+    base.use("b")
+    for order in itertools.permutations(range(3)):
+        streams = [stream(block) for block in (base.using("a"), base.off(), base.using(a=0.5))]
+        for one in streams:
+            next(one)
+        assert base.selection.everyone == {"a": 0.5}
+        for number in order:
+            streams[number].close()
+        assert base.selection.everyone == {"b": 1.0}
+    base.use()
+    assert not base.astray
+    with base.using("a"):
+        inner = stream(base.using("b"))
+        next(inner)
+        with base.off():
+            inner.close()
+            assert base.selection.empty
+        assert base.selection.everyone == {"a": 1.0}
+    assert base.selection.empty

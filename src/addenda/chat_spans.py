@@ -17,6 +17,7 @@ _PLANES = (0xF0000, 0x100000)
 #: tags such as </think> or [/THINK]: a template that drops the beginning of what was said drops it up to one of these
 _TAG = re.compile(r"[<\[◁][^<>\[\]◁▷]{1,40}[>\]▷]")
 _AFTER_A_TAG = re.compile(rf"(?:{_TAG.pattern})\s*")
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 _GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 
 
@@ -49,7 +50,7 @@ class Chat:
         if not turns:
             raise DataError("the record has no message of the role 'assistant' to learn from")
         template = self._tokenizer.get_chat_template(tools=self._tools)
-        if _GENERATION.search(template):
+        if _GENERATION.search(_COMMENT.sub("", template)):
             spans = self._generated(template, first)
         else:
             spans = [span for at in turns if (span := self._turn(at)) is not None]

@@ -29,6 +29,9 @@ class Choosing:
         self.modules: Mapping[str, KnowledgeModule] = Plugged(self._modules)
         self._machinery = Machinery(self)  # type: ignore[arg-type]
         self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=UNCHOSEN)
+        #: the blocks that are open here, each with what was selected and fused before it
+        self._blocks: contextvars.ContextVar[tuple[tuple[object, Selection, Fusion | None], ...]]
+        self._blocks = contextvars.ContextVar("blocks", default=())
         self._fused: contextvars.ContextVar[Fusion | None] = contextvars.ContextVar("fused", default=None)
         self._anyones = Anyones(self._modules)
         self._current = Current(self._selected, self._fused, self._anyones)
@@ -104,16 +107,36 @@ class Choosing:
 
     @contextmanager
     def _block(self, chosen: Selection, fusion: Fusion | None = None) -> Iterator[Self]:
-        before, fused = self._selected.get(), self._fused.get()
+        before, me = self._selected.get(), object()
         self._select(self._checked(chosen))  # once more: a block may be entered long after it was made
+        self._blocks.set((*self._blocks.get(), (me, before, self._fused.get())))
         self._fused.set(fusion)
         self._anyones.replace(before, chosen)
         try:
             yield self
         finally:
-            for name in before.names() - self._modules.keys():  # unplugged inside the block
-                before = before.without(name)
-            self._anyones.replace(chosen, before)
+            before = self._left(me, before, chosen)
             del chosen  # it is not alive any more, as far as this block goes
-            self._select(before)
-            self._fused.set(fused)
+            if before is not None:
+                self._select(before)
+
+    def _left(self, me: object, before: Selection, chosen: Selection) -> Selection | None:
+        """Take a block off those that are open here; what is selected now, or None where a later block still is open.
+
+        Generators that hold blocks may end in any order: the block after this one then leads back to what was before this.
+        """
+        blocks = self._blocks.get()
+        at = next((n for n, (block, *_) in enumerate(blocks) if block is me), None)
+        if at is None:  # left in another context than it was entered in
+            return before
+        _, before, fused = blocks[at]
+        rest = blocks[at + 1 :]
+        linked = ((rest[0][0], before, fused), *rest[1:]) if rest else ()
+        self._blocks.set((*blocks[:at], *linked))
+        if rest:
+            return None
+        for name in before.names() - self._modules.keys():  # unplugged inside the block
+            before = before.without(name)
+        self._anyones.replace(chosen, before)
+        self._fused.set(fused)
+        return before

@@ -21,7 +21,8 @@ from addenda.storage import CARD, MEMBERS, TENSORS, read_card
 #: how far below a given folder modules are looked for
 DEEP = 4
 #: what `addenda.train` and `addenda.memorize` leave in the folder beside a module
-_OF_A_RUN = re.compile(r"log\.jsonl|finished\.json|step-\d{8}|\.addenda-.*\.tmp")
+_OF_A_RUN = re.compile(r"log\.jsonl|finished\.json|lock|step-\d{8}|\.addenda-.*\.tmp")
+_OF_A_STEP = ("state.safetensors", "state.json")
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def list_modules(*folders: str | Path) -> list[ListedModule]:
         FileError: a given folder is not there.
     """
     listed: dict[Path, ListedModule] = {}
-    for folder in map(Path, folders or (RUNS,)):
+    for folder in (Path(folder).expanduser() for folder in folders or (RUNS,)):
         if not folder.is_dir() and folders:
             what = "is a file" if folder.exists() else "is not there"
             raise FileError(f"the folder '{folder}' {what}{meant(folder) if not folder.exists() else ''}")
@@ -114,7 +115,7 @@ def check_deletable(folder: str | Path) -> DeletedModule:
     Raises:
         FileError: it is no module's folder, or is a link; or it holds, or the run beside it does, what is not its own.
     """
-    path = Path(folder)
+    path = Path(folder).expanduser()
     if not path.is_dir():
         what = "is a file" if path.exists() else "is not there"
         raise FileError(f"'{folder}' {what}, and a module is a folder{'' if path.exists() else meant(path)}")
@@ -131,12 +132,21 @@ def check_deletable(folder: str | Path) -> DeletedModule:
     place = path.resolve()
     run = place.with_name(place.name + ".run")
     run = run if run.is_dir() and not run.is_symlink() else None
-    foreign = sorted(entry.name for entry in run.iterdir() if not _OF_A_RUN.fullmatch(entry.name)) if run else []
+    foreign = sorted(_foreign(run)) if run else []
     if foreign:
         names = ", ".join(map(shown, foreign[:5]))
         raise FileError(f"'{run}' holds what no run of a module left there ({names}); move it away. Nothing is deleted")
     files = {name: (size_of(path / name), sha256_of(path / name)) for name in MEMBERS if (path / name).is_file()}
     return DeletedModule(path, files, run, 0 if run is None else _size(run))
+
+
+def _foreign(run: Path) -> Iterator[str]:
+    """What is not a run's own, in its folder and in its checkpoints."""
+    for entry in run.iterdir():
+        if not _OF_A_RUN.fullmatch(entry.name):
+            yield entry.name
+        elif entry.name.startswith("step-"):
+            yield from (f"{entry.name}/{inside.name}" for inside in entry.iterdir() if inside.name not in _OF_A_STEP)
 
 
 def size_of(path: Path) -> int:

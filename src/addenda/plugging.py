@@ -92,7 +92,8 @@ class Base(Choosing):
         self.name = name or loaded_from or self.anatomy.model_type
         self.reader = BaseReader(self.host)
         super().__init__()
-        self._identity: Identity | None = None
+        #: the version of the base's weights, and what they are
+        self._identity: tuple[int, Identity] | None = None
         self._freeze = Freeze(self.host.model)
         self._trainables = OpenTrainables(self)
 
@@ -266,13 +267,14 @@ class Base(Choosing):
 
     @property
     def fingerprint(self) -> str:
-        """The base's fingerprint, computed once, and anew after its embeddings were resized."""
+        """The base's fingerprint, computed once, and anew after its weights were written to or its embeddings resized."""
         return self._known().fingerprint
 
     def _known(self) -> Identity:
-        if self.host.resized() or self._identity is None:
-            self._identity = identity(self.model)
-        return self._identity
+        version = self.host.version()
+        if self.host.resized() or self._identity is None or self._identity[0] != version:
+            self._identity = version, identity(self.model)
+        return self._identity[1]
 
     def record(self) -> BaseRecord:
         """What a card says of this base."""

@@ -61,6 +61,8 @@ def prepared(tokenizer: Any, text: str, *, system: str | None = None, raw: bool 
     Raises:
         AddendaError: there is no template, or it refuses the prompt; or there is a system text and no place for it.
     """
+    for said in (text, system or ""):
+        _check(said)
     if not chats(tokenizer) if raw is None else raw:
         if system is not None:
             raise AddendaError(
@@ -102,4 +104,17 @@ def check_ids(ids: Any, vocabulary: int) -> None:
 
 
 def _bare(tokenizer: Any, text: str) -> list[int]:
+    _check(text)
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _check(text: Any) -> None:
+    """Refuse what is no text, and text that no encoding can write: tokenizers' own words for it help nobody."""
+    if not isinstance(text, str):
+        raise DataError(f"a prompt is a text; got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"a prompt has half a surrogate pair at character {error.start + 1}: it was not UTF-8"
+        ) from None

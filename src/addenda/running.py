@@ -219,13 +219,13 @@ class Machinery:
         return Call(shares, batch, length, mask, states, RUNTIME.watch, starts)
 
     def _key_values(self, module: KnowledgeModule) -> dict[str, KeyValues]:
-        """A module's keys and values, computed anew only where its parameters, or the base's dtype or device, changed."""
+        """A module's keys and values, computed anew only where its parameters, or the base's weights or place, changed."""
         if compiling():
             return self.base.reader.materialise(module)
         if torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()):
             self.place(module)
             return self.base.reader.materialise(module)  # not kept: that would hold the graph
-        version = (module.version(), self.host.dtype(), self.host.device())
+        version = (module.version(), self.host.version(), self.host.dtype(), self.host.device())
         kept = self._slots.get(module.name)
         if kept is None or kept[0] != version:
             self.place(module)

@@ -241,11 +241,13 @@ def _nats(base: Base, head: Head, batch: list[Any], precision: str) -> list[floa
 
 
 def cast(device: torch.device, precision: str) -> Any:
-    """Autocast to bfloat16 for "bf16", nothing for "fp32".
+    """Autocast to bfloat16 for "bf16"; none for "fp32", whatever the caller has set.
 
     Raises:
         AddendaError: another precision is asked for.
     """
     if precision not in ("fp32", "bf16"):
         raise AddendaError(f"precision is 'fp32' or 'bf16'; got {precision!r}")
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    if precision == "fp32" and not torch.is_autocast_enabled(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -6,7 +6,7 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ def read_values(file: Path, field: str) -> Iterator[tuple[str, Any]]:
 
 
 def _binary(file: Path) -> Any:
+    if file.exists() and not file.is_file():
+        raise DataError(f"{file}: is no regular file; a pipe or device would be waited for")
     return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
 
 
@@ -90,6 +92,13 @@ def _parquet(file: Path, field: str) -> Iterator[tuple[str, Any]]:
             for batch in table.iter_batches(batch_size=256, columns=wanted):
                 for value in batch.to_pylist():
                     number += 1
-                    yield f"{file}, row {number}", value
-    except pa.ArrowException as error:
+                    yield f"{file}, row {number}", own_fields(value)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{file}: broken parquet ({error})") from None
+
+
+def own_fields(value: Any) -> Any:
+    """A record of a table without the fields, at any depth, that others have: a table says None where one has none."""
+    if isinstance(value, Mapping):
+        return {key: own_fields(part) for key, part in value.items() if part is not None}
+    return [own_fields(part) for part in value] if isinstance(value, list) else value

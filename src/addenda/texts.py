@@ -19,7 +19,7 @@ from typing import Any
 from addenda.core.card import LICENCE, DataRecord, joined_licences, stated_licence
 from addenda.core.errors import DataError, meant
 from addenda.files import sha256_of
-from addenda.text_files import SUFFIXES, read_values
+from addenda.text_files import SUFFIXES, own_fields, read_values
 from addenda.tiny import SAMPLES, sample
 
 
@@ -107,13 +107,14 @@ class Texts(ABC):
             value = {self.field: value}
         if not isinstance(value, Mapping):
             raise DataError(f"{where}: expected a text or a mapping, got {type(value).__name__}")
-        if self.field in value:
+        others = value.get("messages") is not None or value.get("prompt") is not None
+        if self.field in value and not (value[self.field] is None and others):
             text = value[self.field]
             if not isinstance(text, str):
                 raise DataError(f"{where}: field '{self.field}' holds {type(text).__name__}, not text")
             _check_unicode(where, text)
             return {"text": text} if text.strip() else None
-        if "messages" in value:
+        if "messages" in value and not (value["messages"] is None and others):
             return {"messages": _messages(where, value["messages"])} | _tools(where, value)
         if "prompt" in value and "completion" in value:
             return {part: _part(where, part, value[part]) for part in ("prompt", "completion")} | _tools(where, value)
@@ -301,7 +302,11 @@ class _Streamed(Texts):
         return self.count(), joined_licences({stated_licence({column: value}) for value in values})
 
     def _values(self) -> Iterator[tuple[str, Any]]:
-        return ((f"{self.name}, record {number}", value) for number, value in enumerate(self.values, 1))
+        table = hasattr(self.values, "features")
+        return (
+            (f"{self.name}, record {number}", own_fields(value) if table else value)
+            for number, value in enumerate(self.values, 1)
+        )
 
 
 def _sized(values: Any) -> bool:
@@ -352,15 +357,16 @@ def _messages(where: str, value: Any) -> list[dict[str, Any]]:
         raise DataError(f"{where}: 'messages' is a list of dicts with 'role' and 'content'")
     messages: list[dict[str, Any]] = []
     for message in value:
-        if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
+        calls = isinstance(message, Mapping) and bool(message.get("tool_calls"))
+        if not isinstance(message, Mapping) or "role" not in message or not ("content" in message or calls):
             raise DataError(f"{where}: a message needs 'role' and 'content'")
-        content = "" if message["content"] is None and message.get("tool_calls") else message["content"]
+        content = "" if message.get("content") is None and calls else message["content"]
         if not isinstance(content, str):
             raise DataError(f"{where}: a message's content is text; got {type(content).__name__}")
         if not isinstance(message["role"], str):
             raise DataError(f"{where}: a message's role is text; got {type(message['role']).__name__}")
         _check_unicode(where, content)
-        # parquet gives every message the fields of all, None where it has none of its own
+        _check_unicode(where, message["role"])
         messages.append({key: part for key, part in message.items() if part is not None} | {"content": content})
     return messages
 

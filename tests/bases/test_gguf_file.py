@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -337,3 +338,41 @@ def test_a_head_says_what_stands_in_the_file(file: Path) -> None:
     assert header.tensors == {one.name: tuple(int(n) for n in reversed(one.shape)) for one in reader.tensors}
     for key in ("tokenizer.ggml.pre", "tokenizer.chat_template", "llama.rope.freq_base"):
         assert header.metadata[key] == reader.fields[key].contents()
+
+
+def patched(file: Path, key: str, value: Any) -> Path:
+    """A file whose head says something else in place of a number."""
+    reader = gguf.GGUFReader(file)
+    field = reader.fields[key]
+    at, old = field.offset, field.parts[field.data[0]]
+    raw = bytearray(file.read_bytes())
+    place = raw.index(bytes(old), at + len(key))
+    raw[place : place + old.nbytes] = np.array([value], old.dtype).tobytes()
+    file.write_bytes(raw)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("llama.block_count", 1, "head says 1 layers, and it has the tensors of"),
+        ("llama.block_count", 0, "head says 0 layers"),
+        ("llama.block_count", 2**31, "head says 2147483648 layers"),
+        ("llama.attention.layer_norm_rms_epsilon", float("nan"), "layer_norm_rms_epsilon is nan; it is damaged"),
+        ("llama.rope.freq_base", 0.0, r"rope.freq_base is 0\.0; it is damaged"),
+    ],
+)
+def test_a_head_that_does_not_fit_its_tensors(file: Path, key: str, value: Any, told: str) -> None:
+    with pytest.raises(AddendaError, match=told):
+        addenda.load_base(patched(file, key, value))
+
+
+def test_weights_that_are_not_finite(tmp_path: Path) -> None:
+    model = pico("llama")
+    file = exported(tmp_path / "m", model=model)
+    lies = read_header(file).floats["output_norm.weight"]
+    raw = bytearray(file.read_bytes())
+    raw[lies : lies + 4] = np.array([np.nan], np.float32).tobytes()
+    file.write_bytes(raw)
+    with pytest.raises(AddendaError, match="holds numbers that are not finite"):
+        addenda.load_base(file)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +56,7 @@ def header_of(path: Path, name: str) -> Header:
             "join them first (llama-gguf-split --merge)"
         )
     _check_architecture(header, name)
+    _check_numbers(header, name)
     if header.metadata.get("tokenizer.ggml.model") in (None, "none", "no_vocab"):
         raise AddendaError(
             f"cannot load the base '{name}': the file has no tokenizer; load the model with transformers "
@@ -74,6 +77,21 @@ def _check_architecture(header: Header, name: str) -> None:
             f"cannot load the base '{name}': architecture {said[:40]!a} of the GGUF file has no table; supported are "
             f"{known(said, architectures())}"
         )
+
+
+def _check_numbers(header: Header, name: str) -> None:
+    """Refuse a head that does not fit its tensors, or that no logits could come of."""
+    said = header.own("block_count")
+    layers = {int(match[1]) for tensor in header.tensors if (match := re.match(r"blk\.(\d+)\.", tensor))}
+    if said != len(layers) or layers != set(range(len(layers))):
+        raise AddendaError(
+            f"cannot load the base '{name}': the GGUF file's head says {said} layers, and it has the tensors of "
+            f"{len(layers)}; it is damaged, or was cut by hand"
+        )
+    for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "rope.freq_base"):
+        value = header.own(key)
+        if isinstance(value, float) and not (math.isfinite(value) and value > 0):
+            raise AddendaError(f"cannot load the base '{name}': the GGUF file's {key} is {value}; it is damaged")
 
 
 def load_gguf(path: Path, name: str, dtype: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
@@ -105,6 +123,9 @@ def load_gguf(path: Path, name: str, dtype: Any, options: dict[str, Any]) -> tup
         with _blaming(f"cannot load the base '{name}': transformers cannot read its GGUF file"):
             model, info = loader.from_pretrained(**where, config=config, dtype=dtype, **options)
     make_plain(model)
+    for tensor, value in model.named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            raise AddendaError(f"cannot load the base '{name}': '{tensor}' holds numbers that are not finite")
     return model, tokenizer, info
 
 

@@ -60,6 +60,10 @@ class Host:
         self.anatomy = replace(self.anatomy, parameters=self._parameters())
         return True
 
+    def version(self) -> int:
+        """A number that changes whenever the base's weights are written to, in place or by `load_state_dict`."""
+        return sum(p._version for p in self.model.parameters() if not p.is_inference())
+
     def _parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 

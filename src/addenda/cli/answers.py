@@ -60,9 +60,26 @@ def answering(as_json: bool) -> Iterator[Answer]:
 def console(stderr: bool = False) -> Console:
     """A console as wide as the terminal, and `WIDTH` columns wide where there is none."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    out = Console(stderr=stderr, highlight=False)
-    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
+    class Harmless(Console):
+        """Cards come from anywhere: what would steer the terminal is shown, not sent."""
+
+        def render(self, *args: Any, **more: Any) -> Iterator[Segment]:
+            for segment in super().render(*args, **more):
+                plain = segment.control or segment.text.replace("\n", "").isprintable()
+                yield segment if plain else Segment(harmless(segment.text), segment.style)
+
+    out = Harmless(stderr=stderr, highlight=False)
+    return out if out.is_terminal else Harmless(stderr=stderr, highlight=False, width=WIDTH)
+
+
+def harmless(text: str) -> str:
+    """A text in which control characters stand as their escapes, as Python writes them."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def print_json(data: Mapping[str, Any]) -> None:

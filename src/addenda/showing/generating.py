@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,10 @@ from addenda.selection import Names, weights_of
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
+
+
+#: least temperature that draws: below it, logits over temperature overflow
+LEAST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         self._check(self.max_tokens >= 1, "max_tokens", "at least 1")
-        self._check(self.temperature >= 0, "temperature", "not negative")
+        self._check(
+            self.temperature == 0 or LEAST <= self.temperature < math.inf,
+            "temperature",
+            f"0 (the likeliest token each time), or at least {LEAST:g} and finite",
+        )
         self._check(self.top_k is None or self.top_k >= 1, "top_k", "at least 1, or None")
         self._check(self.top_p is None or 0 < self.top_p <= 1, "top_p", "a share above 0, up to 1")
         self._check(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "a share from 0 to 1")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from addenda.core.errors import FileError, TrainingError
@@ -23,6 +25,8 @@ from addenda.tensorfile import read_header, read_tensors, write_tensors
 TENSORS, STATE = "state.safetensors", "state.json"
 #: what a finished run leaves beside its log: the state at its end, without tensors, which are the module's
 FINISHED = "finished.json"
+#: is there while a process trains into the folder
+LOCK = "lock"
 _NAME = re.compile(r"step-\d{8}")
 
 
@@ -67,6 +71,31 @@ def begin(out: Path | None, resume: bool) -> Path | None:
     if not resume:
         (run / FINISHED).unlink(missing_ok=True)  # of a run whose module was removed
     return run
+
+
+@contextmanager
+def held(run: Path | None) -> Iterator[None]:
+    """Hold a run folder against other processes for a block.
+
+    Raises:
+        TrainingError: another process trains into it.
+    """
+    if run is None:
+        yield
+        return
+    lock = FileLock(run / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise TrainingError(f"another process is training into {run}; wait for it, or give another out=") from None
+    except OSError as error:
+        raise TrainingError(f"cannot write to {run}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (run / LOCK).unlink(missing_ok=True)
+        lock.release()
 
 
 def finish(run: Path, step: int, state: Mapping[str, Any], keep: bool) -> int:

@@ -31,7 +31,7 @@ from addenda.writing.memory_run import MemoryRun
 from addenda.writing.memory_settings import MemorySettings, memory_settings
 from addenda.writing.packing import Feed, Row, Stream
 from addenda.writing.plan import folder_of
-from addenda.writing.prepare import prepared
+from addenda.writing.prepare import check_free, prepared
 from addenda.writing.probe import probe_of
 from addenda.writing.reading import Reading, text_of
 from addenda.writing.run_log import RunLog
@@ -102,6 +102,7 @@ def memorize(
         DataError: a text cannot be read or is empty, or the tokenizer does not match the base.
         AddendaError: an unknown setting, or one out of range; `out` is no path.
     """
+    check_free(base)
     chosen = memory_settings(settings)
     names = (name,) if isinstance(name, str) else tuple(name)
     sources = _sources(names, text)
@@ -117,6 +118,7 @@ def memorize(
             base.new(new, kind or default_kind(base, chosen.published), seed=chosen.seed)
             made.append(new)
         with ExitStack() as block:
+            block.enter_context(checkpoint.held(run_folder))
             block.enter_context(prepared(base, names, seed=chosen.seed, gradient_checkpointing=False))
             run = _run(base, names, sources, chosen, window, run_folder)
             block.enter_context(run.log)

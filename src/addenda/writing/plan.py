@@ -13,6 +13,7 @@ from addenda.core.card import DataRecord
 from addenda.core.errors import AddendaError, DataError, TrainingError, known
 from addenda.core.registry import plain_options
 from addenda.encoding import Encoder
+from addenda.files import shown
 from addenda.objectives.objective import Objective, objective_named
 from addenda.selection import weights_of
 from addenda.texts import Texts, texts
@@ -199,12 +200,22 @@ def folder_of(out: Any) -> Path | None:
     """The folder that `out` names.
 
     Raises:
-        TrainingError: it is no path.
+        TrainingError: it is no path, or none that a file system takes.
     """
+    if out is None:
+        return None
     try:
-        return None if out is None else Path(out)
+        path = Path(out).expanduser()
+        for place in (path, path.with_name(f"{path.name}.run")):
+            place.exists()  # a name that no file can have is found here, not after the training
+        if "\0" in str(path):
+            raise ValueError("it holds a zero byte")
     except TypeError:
         raise TrainingError(f"out is the path of the module's folder, or None to write nothing; got {out!r}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TrainingError(f"out can be no folder ({reason}): {shown(str(out))}") from None
+    return path
 
 
 def _steps(tokens: int, sized: Settings) -> int:

@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from addenda.core.errors import TrainingError
+from addenda.core.state import own_modes
 
 if TYPE_CHECKING:
     from addenda.plugging import Base
@@ -26,11 +30,15 @@ def prepared(base: Base, names: Iterable[str], *, seed: int, gradient_checkpoint
 
     The base stays in evaluation mode: what is frozen is read as it will be read later, and two runs of one seed are
     equal. Gradient checkpointing, which transformers ties to training mode, is switched on in its layers alone.
+
+    Raises:
+        TrainingError: the base is being trained on in another thread.
     """
     names = set(names)
     with ExitStack() as stack:
         stack.enter_context(_random_state(seed))
-        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(_alone(base))
+        stack.enter_context(own_modes())
         stack.enter_context(torch.enable_grad())
         stack.enter_context(base.frozen())
         for name, module in base.modules.items():
@@ -44,6 +52,31 @@ def prepared(base: Base, names: Iterable[str], *, seed: int, gradient_checkpoint
         if gradient_checkpointing:
             stack.enter_context(_checkpointing(base))
         yield
+
+
+#: bases that are being trained on
+_busy: WeakSet[Any] = WeakSet()
+
+
+def check_free(base: Base) -> None:
+    """Refuse a base that is being trained on in another thread, before anything else is said of it.
+
+    Raises:
+        TrainingError: it is.
+    """
+    if base in _busy:
+        raise TrainingError("this base is being trained on in another thread; wait, or load it once more")
+
+
+@contextmanager
+def _alone(base: Base) -> Iterator[None]:
+    """Two runs on one base would take each other's gradients away."""
+    check_free(base)
+    _busy.add(base)
+    try:
+        yield
+    finally:
+        _busy.discard(base)
 
 
 @contextmanager

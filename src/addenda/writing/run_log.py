@@ -47,7 +47,11 @@ class RunLog:
         Where that step was not `validated` by then, a validation of it is dropped too: it is done again.
         """
         if self.file is not None and self.file.exists():
-            lines = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines() if _whole(line)]
+            lines = [
+                json.loads(line)
+                for line in self.file.read_text(encoding="utf-8", errors="replace").splitlines()
+                if _whole(line)
+            ]
             kept = (line for line in lines if line["step"] <= step)
             self.history = [line for line in kept if validated or line["step"] < step or "validation" not in line]
             self._write("w", self.history)

@@ -23,7 +23,7 @@ from addenda.writing.distributed import Processes, processes_of
 from addenda.writing.gate_fit import fit_from_plan
 from addenda.writing.loop import Run
 from addenda.writing.plan import Plan, folder_of, make_plan
-from addenda.writing.prepare import prepared
+from addenda.writing.prepare import check_free, prepared
 from addenda.writing.probe import probe_of
 from addenda.writing.report import TrainReport
 from addenda.writing.run_log import RunLog
@@ -96,6 +96,7 @@ def train(
             other stream, or the tokenizer does not match the base.
         AddendaError: an unknown setting, or one out of range.
     """
+    check_free(base)
     chosen = settings_from(settings)
     plan = make_plan(
         base,
@@ -118,6 +119,7 @@ def train(
     with ExitStack() as block:
         block.callback(checkpoint.leave, run_folder)
         processes = block.enter_context(Processes(base.device))
+        block.enter_context(checkpoint.held(run_folder if processes.first else None))
         if plan.rows % processes.size:
             raise TrainingError(f"batch_rows {plan.rows} cannot be shared by {processes.size} processes")
         block.enter_context(prepared(base, plan.names, seed=seed, gradient_checkpointing=chosen.gradient_checkpointing))
