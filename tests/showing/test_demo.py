@@ -172,7 +172,12 @@ def test_an_interrupted_demo_goes_on_and_keeps_what_was_trained(
     assert all(run.resumed_from == run.steps for run in report.runs.values())
     assert {name: (folder / "module.safetensors").read_bytes() for name, folder in report.modules.items()} == trained
     assert report.module.learned is not None
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["pubmed", "pubmed-lora", "report.html"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "demo.json",
+        "pubmed",
+        "pubmed-lora",
+        "report.html",
+    ]
 
 
 @pytest.mark.slow

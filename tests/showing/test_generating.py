@@ -60,7 +60,7 @@ def test_the_context_is_never_outgrown(base: Any) -> None:
     ("settings", "message"),
     [
         ({"max_tokens": 0}, "'max_tokens' must be at least 1"),
-        ({"temperature": -1.0}, "'temperature' must be not negative"),
+        ({"temperature": -1.0}, "'temperature' must be 0 .the likeliest token each time., or at least"),
         ({"top_p": 0.5}, "'temperature' must be above 0"),
         ({"temprature": 1.0}, "did you mean 'temperature'"),
     ],

@@ -21,8 +21,8 @@ HIDDEN = 64
 LIMIT, DRIFT, ROOM = 4.0, 0.8, 20.0
 #: folds of documents: what a fit says of a document counts where the fit has not seen it
 FOLDS = 2
-#: steps of a fit, tokens of each side in one, and its largest rate
-STEPS, TOKENS, RATE = 1000, 512, 3e-3
+#: steps of a fit at least and at most, one for so many tokens of the shorter side; tokens of each side in one; largest rate
+STEPS, EACH, TOKENS, RATE = (100, 1000), 12, 512, 3e-3
 #: least and largest share of general tokens that a fit leaves alone; what a missed token of the subject counts in others
 LEAST, MOST, MISSED = 0.86, 0.995, 4.0
 
@@ -137,10 +137,11 @@ class DocumentGate(Gate):
         network = [part.requires_grad_() for part in network]
         optimizer = torch.optim.AdamW(network, lr=RATE, weight_decay=1e-2)
         target = torch.cat([torch.zeros(TOKENS), torch.ones(TOKENS)])
+        steps = max(STEPS[0], min(STEPS[1], min(len(others), len(subject)) // EACH))
         with torch.enable_grad():
-            for number in range(STEPS):
+            for number in range(steps):
                 for group in optimizer.param_groups:
-                    group["lr"] = RATE * (1 - number / STEPS)
+                    group["lr"] = RATE * (1 - number / steps)
                 drawn = [
                     part[torch.randint(len(part), (TOKENS,), generator=random)].float() for part in (others, subject)
                 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -338,8 +337,6 @@ class _Work:
         run = next(iter(runs.values()))
         speeds = ", ".join(f"{name} {run.seconds:.0f} s" for name, run in runs.items())
         command = "addenda demo" + ("" if base.name == "tiny" else f" --base {base.name}")
-        if self.folder != default_folder(base.name):
-            command += f" --out {shlex.quote(str(self.folder))}"
         command += f" --tokens {self.tokens} --seed {self.seed}" + (" --quick" if self.quick else "")
         measured = f"{held.subject.count()} pieces of {scene.subject} and {held.general.count()} of {scene.general} text that no "
         measured += f"module was trained on, {size.length} tokens at a time; predictions compared on the first "
