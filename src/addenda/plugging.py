@@ -94,6 +94,7 @@ class Base(Choosing):
         super().__init__()
         #: the version of the base's weights, and what they are
         self._identity: tuple[int, Identity] | None = None
+        self._first: str | None = None
         self._freeze = Freeze(self.host.model)
         self._trainables = OpenTrainables(self)
 
@@ -274,7 +275,13 @@ class Base(Choosing):
         version = self.host.version()
         if self.host.resized() or self._identity is None or self._identity[0] != version:
             self._identity = version, identity(self.model)
+            self._first = self._first or self._identity[1].fingerprint
         return self._identity[1]
+
+    @property
+    def first_fingerprint(self) -> str:
+        """The fingerprint that the base had when it was asked for first: at its first module, at the latest."""
+        return self._first or self.fingerprint
 
     def record(self) -> BaseRecord:
         """What a card says of this base."""

@@ -157,7 +157,7 @@ def rolled_back(base: Base) -> dict[str, Any]:
     """
     check_idle(base)
     modules = list(base.modules.values())
-    expected = base.fingerprint
+    expected = base.first_fingerprint
     with base.off():
         off = _logits(base)
         for module in modules:

@@ -73,9 +73,8 @@ def demo(
         tell: told, line by line, what is being done.
 
     Raises:
-        AddendaError: `out` cannot be used, holds an unfinished demo of other settings, or modules of these names that no demo
-            left; the tokens do not make a step, there is
-            no such scene, or `base` has modules of these names. `Stopped` after SIGINT or SIGTERM.
+        AddendaError: `out` cannot be used, holds an unfinished demo of other settings or modules that no demo left; the tokens
+            do not make a step, there is no such scene, or `base` has modules of these names. `Stopped` after SIGINT or SIGTERM.
     """
     began = time.perf_counter()
     drawing = None if picture is None else Path(picture)
