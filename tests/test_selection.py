@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import itertools
 import threading
@@ -197,4 +198,15 @@ def test_generators_that_hold_blocks_may_end_in_any_order() -> None:
             inner.close()
             assert base.selection.empty
         assert base.selection.everyone == {"a": 1.0}
+    assert base.selection.empty
+
+
+def test_a_block_that_is_left_in_another_context_is_not_open_any_more() -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    base.new("a", addenda.LoRA(rank=2))
+    block = base.using("a")
+    contextvars.copy_context().run(block.__enter__)
+    assert base._anyones
+    block.__exit__(None, None, None)
+    assert not base._anyones
     assert base.selection.empty

@@ -17,6 +17,9 @@ from addenda.core.state import compiling
 from addenda.running import Machinery
 from addenda.selection import NOTHING, UNCHOSEN, Anyones, Current, Names, Selection
 
+#: an open block: itself, and what was selected and fused before it
+Block = tuple[object, Selection, Fusion | None]
+
 
 class Choosing:
     """The part of a base that holds its modules and what is selected of them, in each thread or task."""
@@ -29,9 +32,8 @@ class Choosing:
         self.modules: Mapping[str, KnowledgeModule] = Plugged(self._modules)
         self._machinery = Machinery(self)  # type: ignore[arg-type]
         self._selected: contextvars.ContextVar[Selection] = contextvars.ContextVar("selection", default=UNCHOSEN)
-        #: the blocks that are open here, each with what was selected and fused before it
-        self._blocks: contextvars.ContextVar[tuple[tuple[object, Selection, Fusion | None], ...]]
-        self._blocks = contextvars.ContextVar("blocks", default=())
+        #: the blocks that are open here, in the order in which they were entered
+        self._blocks: contextvars.ContextVar[tuple[Block, ...]] = contextvars.ContextVar("blocks", default=())
         self._fused: contextvars.ContextVar[Fusion | None] = contextvars.ContextVar("fused", default=None)
         self._anyones = Anyones(self._modules)
         self._current = Current(self._selected, self._fused, self._anyones)
@@ -107,34 +109,34 @@ class Choosing:
 
     @contextmanager
     def _block(self, chosen: Selection, fusion: Fusion | None = None) -> Iterator[Self]:
-        before, me = self._selected.get(), object()
+        before, fused, me = self._selected.get(), self._fused.get(), object()
         self._select(self._checked(chosen))  # once more: a block may be entered long after it was made
-        self._blocks.set((*self._blocks.get(), (me, before, self._fused.get())))
+        self._blocks.set((*self._blocks.get(), (me, before, fused)))
         self._fused.set(fusion)
         self._anyones.replace(before, chosen)
         try:
             yield self
         finally:
-            before = self._left(me, before, chosen)
-            del chosen  # it is not alive any more, as far as this block goes
+            before = self._left((me, before, fused), chosen)
+            del chosen  # neither it nor what was unplugged of `before` is alive any more, as far as this block goes
             if before is not None:
                 self._select(before)
 
-    def _left(self, me: object, before: Selection, chosen: Selection) -> Selection | None:
+    def _left(self, block: Block, chosen: Selection) -> Selection | None:
         """Take a block off those that are open here; what is selected now, or None where a later block still is open.
 
         Generators that hold blocks may end in any order: the block after this one then leads back to what was before this.
         """
+        _, before, fused = block
         blocks = self._blocks.get()
-        at = next((n for n, (block, *_) in enumerate(blocks) if block is me), None)
-        if at is None:  # left in another context than it was entered in
-            return before
-        _, before, fused = blocks[at]
-        rest = blocks[at + 1 :]
-        linked = ((rest[0][0], before, fused), *rest[1:]) if rest else ()
-        self._blocks.set((*blocks[:at], *linked))
-        if rest:
-            return None
+        at = next((n for n, (me, *_) in enumerate(blocks) if me is block[0]), None)
+        if at is not None:  # else it is left in another context than it was entered in
+            _, before, fused = blocks[at]
+            rest = blocks[at + 1 :]
+            linked = ((rest[0][0], before, fused), *rest[1:]) if rest else ()
+            self._blocks.set((*blocks[:at], *linked))
+            if rest:
+                return None
         for name in before.names() - self._modules.keys():  # unplugged inside the block
             before = before.without(name)
         self._anyones.replace(chosen, before)
