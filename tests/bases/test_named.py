@@ -118,7 +118,8 @@ def test_what_is_joined_is_whole_or_not_there(
         named.file_of("fake")
 
 
-def test_a_missing_package_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_asked_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not cache.exists()  # a file that was joined before would do without its packages
     for name, entry in named.NAMED.items():
         there = [
             replace(entry, packages=(("no-such-" + p, v, f), *entry.packages[1:])) for p, v, f in entry.packages[:1]
