@@ -130,7 +130,14 @@ def test_cards_of_the_first_version_tell_type_and_size(tmp_path: Path) -> None:
 # --- what it costs ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", [TEXT, [TEXT, "The man."], "general_valid"], ids=["a text", "a list", "a sample"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(TEXT, id="a text"),
+        pytest.param([TEXT, "The man."], id="a list"),
+        pytest.param("general_valid", id="a sample", marks=pytest.mark.slow),
+    ],
+)
 def test_a_text_tells_what_the_module_does_here(source: Any, tmp_path: Path) -> None:
     folder, base = saved(tmp_path, attached()), attached(seed=1)
     if source == "general_valid":

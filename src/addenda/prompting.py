@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from addenda.core.errors import AddendaError, DataError
+from addenda.texts import check_unicode
 
 #: a text that every tokenizer knows, to see what is put around it
 _PROBE = "a"
@@ -112,9 +113,4 @@ def _check(text: Any) -> None:
     """Refuse what is no text, and text that no encoding can write: tokenizers' own words for it help nobody."""
     if not isinstance(text, str):
         raise DataError(f"a prompt is a text; got {type(text).__name__}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"a prompt has half a surrogate pair at character {error.start + 1}: it was not UTF-8"
-        ) from None
+    check_unicode("a prompt", text)

@@ -112,7 +112,7 @@ class Texts(ABC):
             text = value[self.field]
             if not isinstance(text, str):
                 raise DataError(f"{where}: field '{self.field}' holds {type(text).__name__}, not text")
-            _check_unicode(where, text)
+            check_unicode(where, text)
             return {"text": text} if text.strip() else None
         if "messages" in value and not (value["messages"] is None and others):
             return {"messages": _messages(where, value["messages"])} | _tools(where, value)
@@ -345,11 +345,16 @@ def _sha_of_records(records: Iterable[Record]) -> str:
     return total.hexdigest()
 
 
-def _check_unicode(where: str, text: str) -> None:
+def check_unicode(where: str, text: str) -> None:
+    """Refuse a text that no encoding can write.
+
+    Raises:
+        DataError: it has half a surrogate pair; `where` says where the text stands.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{where}: half a surrogate pair at character {error.start + 1}") from None
+        raise DataError(f"{where}: half a surrogate pair at character {error.start + 1}; it was not UTF-8") from None
 
 
 def _messages(where: str, value: Any) -> list[dict[str, Any]]:
@@ -365,8 +370,8 @@ def _messages(where: str, value: Any) -> list[dict[str, Any]]:
             raise DataError(f"{where}: a message's content is text; got {type(content).__name__}")
         if not isinstance(message["role"], str):
             raise DataError(f"{where}: a message's role is text; got {type(message['role']).__name__}")
-        _check_unicode(where, content)
-        _check_unicode(where, message["role"])
+        check_unicode(where, content)
+        check_unicode(where, message["role"])
         messages.append({key: part for key, part in message.items() if part is not None} | {"content": content})
     return messages
 
@@ -383,7 +388,7 @@ def _tools(where: str, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _part(where: str, part: str, value: Any) -> Any:
     if isinstance(value, str):
-        _check_unicode(where, value)
+        check_unicode(where, value)
         return value
     if isinstance(value, list):
         return _messages(where, value)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,22 @@ def test_inspect_shows_where_a_gate_fires(call: Any, place: Any, trained: Path) 
     assert "live tokens" in call("inspect", trained, "--base", place.base, "--text", "the patients sang").out
 
 
+def test_a_context_that_is_full_is_told(call: Any, place: Any) -> None:
+    words = ["generate", "--base", place.base, "--raw", "--max-tokens", "60"]
+    assert "The base's context was full before 60 tokens were written" in call(*words, "x" * 250).err
+    assert call(*words, "x" * 250, "--json").json["prompts"][0]["continuations"][0]["full"] is True
+    assert "full" not in call(*words, "x").err
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a base costs, by a short probe."""
+    from addenda.measuring import inspection
+
+    monkeypatch.setattr(inspection, "cost_of", partial(inspection.cost_of, seconds=0.2))
+
+
+@pytest.mark.usefixtures("quickly")
 def test_inspect_shows_a_base(call: Any, place: Any) -> None:
     said = call("inspect", place.base, "--json").json
     assert said["anatomy"]["model_type"] == "llama"

@@ -51,7 +51,10 @@ def test_columns_stand_side_by_side_and_the_selection_is_put_back(base: Any) -> 
 
 def test_the_context_is_never_outgrown(base: Any) -> None:
     long = "x" * 250
-    assert generate(base, [long], raw=True, max_tokens=60)[0].tokens <= 6
+    (cut,) = generate(base, [long], raw=True, max_tokens=60)
+    assert cut.tokens <= 6
+    assert cut.full != cut.ended  # it is told that the context was full, unless the model itself stopped
+    assert not generate(base, ["x"], raw=True, max_tokens=4)[0].full
     with pytest.raises(AddendaError, match="fills the base's context of 256"):
         generate(base, ["x" * 256], raw=True, max_tokens=1)
 

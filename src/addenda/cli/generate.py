@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from addenda.cli import options as o
-from addenda.cli.answers import answering
+from addenda.cli.answers import answering, note
 from addenda.cli.commands import command
 
 SILENT = (
@@ -18,6 +18,7 @@ SILENT = (
     "on the subject shows more. This shows where it opens:"
 )
 AT_ONCE = "(ended at once)"
+FULL = "The base's context was full before {:,} tokens were written; a shorter prompt leaves more room."
 WHY_AT_ONCE = "The first token ended the text, so nothing was written. {} asks the other way."
 
 if TYPE_CHECKING:
@@ -93,12 +94,15 @@ def generate(
         where = {"base": base, "dtype": dtype, "device": device}
         hints = {name: command("inspect", loaded.sources[name], "--text", texts[0], **where) for name in gated[:1]}
         answer.give(data, lambda out: show(out, data["prompts"], gated, hints, chat))
+        if any(given.full for row in rows for given in row.values()):
+            note(FULL.format(max_tokens))
 
 
 def as_dict(prompt: str, row: dict[str, Continuation]) -> dict[str, Any]:
     """A prompt's continuations as plain data."""
     written = [
-        {"by": by, "text": given.text, "tokens": given.tokens, "ended": given.ended} for by, given in row.items()
+        {"by": by, "text": given.text, "tokens": given.tokens, "ended": given.ended, "full": given.full}
+        for by, given in row.items()
     ]
     return {"prompt": prompt, "continuations": written}
 

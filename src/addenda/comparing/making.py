@@ -25,6 +25,7 @@ from addenda.scoring import Score, score
 from addenda.texts import Texts
 from addenda.writing import checkpoint
 from addenda.writing.memorize import memorize
+from addenda.writing.packing import shuffled_among
 from addenda.writing.plain import PlainTraining
 from addenda.writing.train import train
 
@@ -227,6 +228,7 @@ class Maker:
         training = PlainTraining(
             model, fresh.tokenizer, source.corpus, source.replay, lr=task.lr, seed=task.seed, rows=chosen.batch_rows,
             length=chosen.length, share=chosen.replay_share, precision=chosen.precision, work=task.run,
+            shuffle_tokens=shuffled_among(task.tokens),
         )  # fmt: skip
         # PEFT puts its linears into the very model that `fresh` scores
         trained = Trained(fresh, nullcontext, model)

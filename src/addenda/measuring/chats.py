@@ -12,6 +12,7 @@ from torch import Tensor
 from addenda.core.errors import AddendaError, DataError
 from addenda.intervals import SHARE, Interval, of_mean
 from addenda.measuring.written import continued
+from addenda.prompting import templated
 from addenda.selection import Names, weights_of
 from addenda.texts import texts
 from addenda.tiny.asked import chats as shipped
@@ -136,17 +137,10 @@ def prompt_of(base: Base, messages: Messages) -> Tensor:
     Raises:
         AddendaError: the base has no tokenizer, or its chat template refuses the messages.
     """
-    tokenizer = base.tokenizer
-    if tokenizer is None or getattr(tokenizer, "chat_template", None) is None:
-        lines = [
-            f"{'Question' if message['role'] == 'user' else 'Answer'}: {message['content']}" for message in messages
-        ]
-        return base.tokenize("\n".join([*lines, "Answer:"]))
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # noqa: BLE001 - templates raise what they like
-        raise AddendaError(f"the chat template refuses the chat: {error}") from None
-    return torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=torch.long)
+    if base.tokenizer is not None and base.tokenizer.chat_template is not None:
+        return torch.tensor(templated(base.tokenizer, messages)[0])
+    lines = [f"{'Question' if message['role'] == 'user' else 'Answer'}: {message['content']}" for message in messages]
+    return base.tokenize("\n".join([*lines, "Answer:"]), raw=True)
 
 
 def paired(

@@ -83,12 +83,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What was written after a prompt, its token ids too; `ended` is True where the model itself stopped."""
+    """What was written after a prompt, its token ids too.
+
+    `ended` is True where the model itself stopped, `full` where the base's context left no room for as much as was asked for.
+    """
 
     prompt: str
     text: str
     ids: tuple[int, ...]
     ended: bool
+    full: bool = False
 
     @property
     def tokens(self) -> int:
@@ -203,4 +207,5 @@ def continue_ids(base: Base, ids: torch.Tensor, prompt: str, sampling: Sampling,
             **decoding.settings(model, tokenizer, max_new_tokens=room, **sampling.options()),
         )[0, len(ids) :]
     ended = bool(len(out)) and int(out[-1]) in decoding.end_ids(model, tokenizer)
-    return Continuation(prompt, tokenizer.decode(out, skip_special_tokens=True), tuple(out.tolist()), ended)
+    text, full = tokenizer.decode(out, skip_special_tokens=True), not ended and len(out) < sampling.max_tokens
+    return Continuation(prompt, text, tuple(out.tolist()), ended, full)

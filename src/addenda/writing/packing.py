@@ -20,6 +20,10 @@ from addenda.progress import tick
 from addenda.texts import Texts
 
 
+#: tokens among which rows are shuffled
+SHUFFLE = 2**20
+
+
 @dataclass(frozen=True)
 class Row:
     """Tokens of one row, [context + length] each: ids int32, loss weights uint8, document numbers int32.
@@ -69,7 +73,7 @@ class Stream:
         context: int = 0,
         seed: int = 0,
         code: int = 0,
-        shuffle_tokens: int = 2**20,
+        shuffle_tokens: int = SHUFFLE,
     ) -> None:
         self.source, self.encoder = source, encoder
         self.length, self.context, self.seed, self.code = length, context, seed, code
@@ -154,6 +158,11 @@ def _shuffled(rows: Iterator[Row], capacity: int, random: np.random.Generator) -
         held[at] = row
     for at in random.permutation(len(held)):
         yield held[at]
+
+
+def shuffled_among(tokens: int) -> int:
+    """The tokens among which a run of so many shuffles its rows: a short one is not to wait for a million to be tokenized."""
+    return min(SHUFFLE, 32 * tokens)
 
 
 class Feed:

@@ -19,10 +19,7 @@ from addenda.scoring import cast
 from addenda.texts import texts as open_texts
 from addenda.writing import checkpoint
 from addenda.writing.batches import Mixture, stack
-from addenda.writing.packing import Feed, Stream
-
-#: as `addenda.train` has it by default
-SHUFFLE = 2**20
+from addenda.writing.packing import SHUFFLE, Feed, Stream
 
 
 class PlainTraining:

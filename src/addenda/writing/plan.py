@@ -19,7 +19,7 @@ from addenda.selection import weights_of
 from addenda.texts import Texts, texts
 from addenda.writing.batches import Mixture
 from addenda.writing.budget import ROWS_OF_A_TEXT, SIZES, rows_for, validations_for
-from addenda.writing.packing import Feed, Stream, tokens_in
+from addenda.writing.packing import SHUFFLE, Feed, Stream, shuffled_among, tokens_in
 from addenda.writing.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Plan:
                     context=self.context,
                     seed=self.seed,
                     code=code,
-                    shuffle_tokens=self.settings.shuffle_tokens,
+                    shuffle_tokens=self.settings.shuffle_tokens or SHUFFLE,
                 )
             )
 
@@ -240,7 +240,8 @@ def _sized(base: Base, settings: Settings, context: int, tokens: Any, read: list
         tokens, longest=longest, smallest=smallest, accumulate=settings.accumulate, rows=settings.batch_rows,
         length=settings.length, processes=processes,
     )  # fmt: skip
-    return replace(settings, batch_rows=rows, length=length)
+    shuffled = settings.shuffle_tokens or shuffled_among(tokens)
+    return replace(settings, batch_rows=rows, length=length, shuffle_tokens=shuffled)
 
 
 def _validated(sized: Settings, steps: int, tokens: int, modules: int) -> Settings:

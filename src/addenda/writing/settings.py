@@ -61,8 +61,9 @@ class Settings:
     """recompute each layer in the backward pass: slower, and far less memory"""
     isolate: bool = False
     """stop attention across the documents of a row"""
-    shuffle_tokens: int = 2**20
-    """tokens among which rows are shuffled, for each stream; 9 bytes of memory each"""
+    shuffle_tokens: int | None = None
+    """tokens among which rows are shuffled, for each stream; 9 bytes of memory each; default: 32 times what the run reads, 2**20
+    at most"""
     validation: Any = None
     """texts by name; names that begin with "forgetting" report how much is lost on them, all others what is learned"""
     validation_tokens: int | Literal["auto"] | None = "auto"
