@@ -58,6 +58,8 @@ SLOW = [
     ("docs/quickstart.md", "addenda calibrate"),
     ("docs/quickstart.md", "report = addenda.train("),
     ("docs/bases.md", "addenda inspect --base smollm2"),
+    ("docs/bases.md", "base.plug("),
+    ("docs/measuring.md", "lm_eval run"),
     ("docs/tasks.md", "addenda train"),
     ("docs/tasks.md", "addenda generate"),
     ("docs/tasks.md", "addenda evaluate"),

@@ -58,7 +58,18 @@ def printed(said: Any) -> str:
     return line
 
 
-@pytest.fixture(params=["tiny", "a folder"])
+#: each verb on one of two bases by default, on the other among the slow tests
+TINY, FOLDER = "tiny", "a folder"
+
+
+def mostly(usual: str) -> Any:
+    """Both bases, the usual one by default."""
+    other = FOLDER if usual == TINY else TINY
+    each = [usual, pytest.param(other, marks=pytest.mark.slow)]
+    return pytest.mark.parametrize("based", each, indirect=True)
+
+
+@pytest.fixture
 def based(request: pytest.FixtureRequest, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The words that name a base, none for `tiny`; runs go to a working folder of their own."""
     monkeypatch.chdir(tmp_path)
@@ -68,6 +79,7 @@ def based(request: pytest.FixtureRequest, place: Any, tmp_path: Path, monkeypatc
     return ["--base", "my base", "--dtype", "float32"]
 
 
+@mostly(FOLDER)
 def test_train_calibrate_and_list(call: Any, place: Any, based: list[str], tmp_path: Path) -> None:
     words = ["train", "m", "--corpus", place.corpus, "--replay", place.replay, "--tokens", "256", "--length", "32"]
     said = call(*words, "--batch-rows", "4", "--set", "width=8", *based)
@@ -83,6 +95,7 @@ def test_train_calibrate_and_list(call: Any, place: Any, based: list[str], tmp_p
     assert run(f"{printed(said)} --tokens 200", tmp_path)["neutrality"]
 
 
+@mostly(TINY)
 def test_memorize_and_merge(call: Any, place: Any, based: list[str], tmp_path: Path) -> None:
     words = [
         "memorize",
