@@ -19,7 +19,6 @@ from addenda.encoding import Encoder
 from addenda.progress import tick
 from addenda.texts import Texts
 
-
 #: tokens among which rows are shuffled
 SHUFFLE = 2**20
 
