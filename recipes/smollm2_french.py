@@ -7,10 +7,10 @@
     python -m recipes.smollm2_french --report                       # the page of the records there are
 
 60,000 tokens of French novels into SmolLM2-135M-Instruct, in steps of two rows of 256. Rates are chosen by what a sweep gains
-on pages of novels and of documentation, as many of each, that nothing is reported on. A cell is one method at one rate and seed: it leaves a record, and goes on from its checkpoints
-where it was interrupted. A method is measured on held-out novels and on French documentation of Python (what it learns), on
-WikiText-2 (loss, KL from the bare base, tokens left bit-equal), on general chats (answers that change) and on the zero-shot
-questions that come with the package.
+on pages of novels and of documentation, as many of each, that nothing is reported on. A cell is one method at one rate and
+seed: it leaves a record, and goes on from its checkpoints where it was interrupted. A method is measured on held-out novels
+and on French documentation of Python (what it learns), on WikiText-2 (loss, KL from the bare base, tokens left bit-equal), on
+general chats (answers that change) and on the zero-shot questions that come with the package.
 """
 
 from __future__ import annotations
