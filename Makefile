@@ -87,9 +87,9 @@ long: $(STAMP)
 	$(PY) -m pytest tests/test_fuzz.py --hypothesis-profile=search
 	$(if $(STUDIES),$(PY) -m recipes.studies --workers $(WORKERS) --only $(STUDIES))
 
-LOWEST_TESTS := tests/bases tests/cli tests/combining tests/comparing tests/measuring tests/showing tests/writing \
-  tests/test_imports.py tests/test_devices.py tests/test_texts.py tests/test_storage.py tests/test_storage_hub.py \
-  tests/test_storage_peft.py tests/conformance/test_hosting.py tests/conformance/test_guests.py
+LOWEST_TESTS := tests/bases tests/cli tests/combining tests/comparing tests/core tests/measuring tests/modulefile tests/plug \
+  tests/showing tests/telling tests/text tests/writing tests/test_imports.py tests/test_devices.py tests/conformance/test_hosting.py \
+  tests/conformance/test_guests.py
 
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),$(LOWEST_TESTS))

@@ -22,7 +22,7 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.registry import options_of
 from addenda.core.site import Anatomy
-from addenda.texts import texts
+from addenda.text.texts import texts
 from addenda.writing.settings import settings_from
 from addenda.writing.validation import is_forgetting
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from addenda.bases import attention
 from addenda.core.context_gate import ContextGate
-from addenda.selection import Selection
+from addenda.plug.selection import Selection
 from conformance.kinds import MAIN, REFUSED, pairs
 from conformance.world import (
     LENGTHS,

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import addenda
+from addenda.core.call import Share
 from addenda.core.context_gate import ContextGate
 from addenda.core.document_gate import DocumentGate, page
 from addenda.core.module import KnowledgeModule
-from addenda.core.state import Share
 from conformance.kinds import CASES, TEXT
 from pico import PAD, pico, pico_tokenizer, random_ids
 

@@ -17,7 +17,7 @@ from addenda.core.module import KnowledgeModule
 from addenda.core.registry import options_of
 from addenda.core.site import Anatomy, FFNShape, Seam, Site
 from addenda.kinds.lora import LoRA
-from addenda.storage import save_module
+from addenda.modulefile.storage import save_module
 
 FINGERPRINT = "ab" * 32
 TENSORS, CARD = "module.safetensors", "card.json"
@@ -44,9 +44,8 @@ def anatomy(layers: int = 1, width: int = 4, *, gated: bool = True) -> Anatomy:
 
 def paper_base(layers: int = 1, width: int = 4, fingerprint: str = FINGERPRINT, *, gated: bool = True) -> Any:
     """What `load_module` asks of a base."""
-    host = SimpleNamespace(refusal=lambda seam: None)
     made = SimpleNamespace(
-        anatomy=anatomy(layers, width, gated=gated), fingerprint=fingerprint, name="paper", host=host
+        anatomy=anatomy(layers, width, gated=gated), fingerprint=fingerprint, name="paper", refusal=lambda seam: None
     )
     made.record = lambda: BaseRecord(
         name=made.name, model_type="llama", fingerprint=made.fingerprint, parameters=made.anatomy.parameters

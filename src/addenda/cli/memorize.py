@@ -15,7 +15,7 @@ from addenda.cli.answers import answering
 from addenda.cli.commands import look
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: settings of `memorize` that have an option of their own
 TYPED = frozenset(

@@ -16,7 +16,7 @@ from addenda.cli.answers import answering
 from addenda.cli.commands import look
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
     from addenda.writing.report import TrainReport
 
 

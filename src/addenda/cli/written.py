@@ -16,7 +16,7 @@ from addenda.cli.commands import show_next
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 class Precision(StrEnum):
@@ -97,7 +97,7 @@ def check_text(corpus: Any) -> None:
         DataError: it is not there, cannot be read, or every record of it is empty.
     """
     from addenda.core.errors import DataError
-    from addenda.texts import texts
+    from addenda.text.texts import texts
 
     source = texts(corpus)
     if next(iter(source), None) is None:

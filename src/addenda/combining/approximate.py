@@ -16,18 +16,19 @@ from transformers import AutoModelForCausalLM
 from addenda.bases.folding import check_units
 from addenda.combining.proof import logits_of, loss_of
 from addenda.core.activations import activation
-from addenda.core.contracts import Contribution
+from addenda.core.call import Share
+from addenda.core.contribution import Contribution
 from addenda.core.errors import AddendaError, DataError, UnsupportedError
+from addenda.core.modes import evaluating
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam
-from addenda.core.state import Share, evaluating
 from addenda.core.units import Units
-from addenda.encoding import Encoder
-from addenda.progress import tick
-from addenda.texts import texts
+from addenda.telling.progress import tick
+from addenda.text.encoding import Encoder
+from addenda.text.texts import texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens of a row, rows read of each text, and which of them are only measured on: every eighth
 LENGTH, ROWS, HELD = 256, 256, 8

@@ -22,12 +22,12 @@ from addenda.combining.proof import Proof, Rows, probe_rows, prove
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule
 from addenda.core.units import Units
-from addenda.progress import about, megabytes, shown
-from addenda.scoring import pace_of
-from addenda.selection import weights_of
+from addenda.plug.scoring import pace_of
+from addenda.plug.selection import weights_of
+from addenda.telling.progress import about, megabytes, shown
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: bytes a second that a disk is taken to write, and to read back
 DISK = 2e8

@@ -18,19 +18,20 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from torch.nn.utils.rnn import pad_sequence
 
-from addenda import decoding, prompting
 from addenda.bases.devices import usable_device
 from addenda.core.errors import AddendaError, DataError
-from addenda.core.state import evaluating
-from addenda.intervals import CHANGE, SHARE, Interval, of_mean
+from addenda.core.modes import evaluating
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.tasks import Task, tasks_named
-from addenda.plugging import load_base
-from addenda.progress import tick
-from addenda.selection import Names, weights_of
+from addenda.plug import decoding
+from addenda.plug.base import load_base
+from addenda.plug.selection import Names, weights_of
+from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean
+from addenda.telling.progress import tick
+from addenda.text import prompting
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 #: what a base can be loaded in, by the usual names

@@ -11,7 +11,7 @@ from torch import Tensor
 from addenda.optimizers.adamw import load_optimizer_tensors, optimizer_tensors
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 def kept_tensors(base: Base, names: Sequence[str], optimizers: Mapping[str, torch.optim.AdamW]) -> dict[str, Tensor]:

@@ -7,23 +7,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from addenda.core.card import DataRecord
 from addenda.core.errors import AddendaError, DataError, TrainingError, known
-from addenda.core.registry import plain_options
-from addenda.encoding import Encoder
-from addenda.files import shown
-from addenda.objectives.objective import Objective, objective_named
-from addenda.selection import weights_of
-from addenda.texts import Texts, texts
+from addenda.core.files import shown
+from addenda.core.registry import build, named, plain_options
+from addenda.objectives.objective import Objective
+from addenda.plug.selection import weights_of
+from addenda.text.encoding import Encoder
+from addenda.text.texts import Texts, texts
 from addenda.writing.batches import Mixture
 from addenda.writing.budget import ROWS_OF_A_TEXT, SIZES, rows_for, validations_for
 from addenda.writing.packing import SHUFFLE, Feed, Stream, shuffled_among, tokens_in
 from addenda.writing.settings import Settings
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 CORPUS, REPLAY = 0, 1
 #: share of the tokens that are replay, where there is replay and no share was given
@@ -340,7 +340,10 @@ def _objective(base: Base, settings: Settings) -> Objective:
     if most and context + length > most:
         reads = f"{length} tokens" + (f" and the teacher's {context} before them" if context else "")
         raise AddendaError(f"rows of {reads} do not fit the base's context of {most}")
-    return objective_named(settings.objective, top_k=settings.top_k, context=context)
+    method = named("objective", settings.objective)
+    offered = {"top_k": settings.top_k, "reads": context}
+    options = {field.name: offered[field.name] for field in fields(cast("Any", method)) if field.name in offered}
+    return cast("Objective", build("objective", method.called(), options))
 
 
 def _rates(kinds: Mapping[str, Any], lr: Any) -> dict[str, float]:

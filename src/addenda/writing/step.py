@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from addenda.core.call import Collector
 from addenda.core.errors import TrainingError
-from addenda.core.state import Collector
 from addenda.objectives.head import Head
 from addenda.objectives.objective import Taught
 from addenda.optimizers.adamw import adamw, rate
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
-from addenda.scoring import cast
+from addenda.plug.scoring import cast
 from addenda.writing.batches import Batch, Item, stack
 from addenda.writing.distributed import Processes
 from addenda.writing.isolation import Way, way_of
 from addenda.writing.plan import Plan
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 @dataclass
