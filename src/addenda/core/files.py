@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from addenda.core.errors import FileError
 
@@ -124,7 +124,7 @@ def strict_json(raw: bytes, depth: int = MAX_DEPTH) -> Any:
             inner
             for item in level
             if isinstance(item, dict | list)
-            for inner in (item.values() if isinstance(item, dict) else item)
+            for inner in cast("Iterable[Any]", item.values() if isinstance(item, dict) else item)
         ]
         if not level:
             return value
@@ -133,7 +133,9 @@ def strict_json(raw: bytes, depth: int = MAX_DEPTH) -> Any:
 
 def _has_half(item: Any) -> bool:
     """Whether a text, or a key of an object, holds half a surrogate pair."""
-    texts = item if isinstance(item, dict) else [item] if isinstance(item, str) else ()
+    texts: Iterable[str] = (
+        cast("dict[str, Any]", item) if isinstance(item, dict) else [item] if isinstance(item, str) else ()
+    )
     return any("\ud800" <= letter <= "\udfff" for text in texts for letter in text)
 
 
@@ -167,7 +169,7 @@ def read_json(folder: Path, name: str, problems: list[str]) -> dict[str, Any] | 
     if not isinstance(value, dict):
         problems.append(f"{name} holds a {type(value).__name__}, not an object")
         return None
-    return value
+    return cast("dict[str, Any]", value)
 
 
 def sha256_of(path: Path) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -48,24 +49,22 @@ def methods(stage: str) -> dict[str, type[Method]]:
 
 def _all_of(stage: str) -> Iterator[type[Method]]:
     package = importlib.import_module(f"addenda.{FOLDERS[stage]}")
-    modules = [
-        importlib.import_module(f"{package.__name__}.{info.name}") for info in pkgutil.iter_modules(package.__path__)
-    ]
-    for value in (value for module in modules for value in vars(module).values() if _own(value, module.__name__)):
-        if value.stage == stage:
-            yield value
+    for info in pkgutil.iter_modules(package.__path__):
+        yield from _methods_of(importlib.import_module(f"{package.__name__}.{info.name}"), stage)
     for point in entry_points(group=GROUP):
-        given = point.load()
-        for value in (
-            [given] if isinstance(given, type) else [v for v in vars(given).values() if _own(v, given.__name__)]
-        ):
-            if isinstance(value, type) and issubclass(value, Method) and value.stage == stage:
-                yield value
+        given: Any = point.load()
+        if not isinstance(given, type):
+            yield from _methods_of(given, stage)
+        elif issubclass(given, Method) and given.stage == stage:
+            yield given
 
 
-def _own(value: Any, module: str) -> bool:
-    """Whether something is a method, and of that module: no contract, and nothing that was imported."""
-    return isinstance(value, type) and value.__module__ == module and issubclass(value, Method) and is_dataclass(value)
+def _methods_of(module: ModuleType, stage: str) -> Iterator[type[Method]]:
+    """The methods of a stage that a module defines: no contract, and nothing that it imports."""
+    for value in vars(module).values():
+        own = isinstance(value, type) and value.__module__ == module.__name__
+        if own and issubclass(value, Method) and is_dataclass(value) and value.stage == stage:
+            yield value
 
 
 def named(stage: str, name: str) -> type[Method]:
