@@ -6,11 +6,11 @@
     python -m recipes.smollm2_french --rate lora=1e-3 default=3e-3  # these rates in place of a sweep
     python -m recipes.smollm2_french --report                       # the page of the records there are
 
-60,000 tokens of French novels into SmolLM2-135M-Instruct. Rates are chosen by what a sweep gains on held-out pages of novels
-that nothing is reported on. A cell is one method at one rate and seed: it leaves a record, and goes on from its checkpoints
-where it was interrupted. A method is measured on held-out novels and on French documentation of Python (what it learns), on
-WikiText-2 (loss, KL from the bare base, tokens left bit-equal), on general chats (answers that change) and on the zero-shot
-questions that come with the package.
+60,000 tokens of French novels into SmolLM2-135M-Instruct, in steps of two rows of 256. Rates are chosen by what a sweep gains
+on pages of novels and of documentation, as many of each, that nothing is reported on. A cell is one method at one rate and
+seed: it leaves a record, and goes on from its checkpoints where it was interrupted. A method is measured on held-out novels
+and on French documentation of Python (what it learns), on WikiText-2 (loss, KL from the bare base, tokens left bit-equal), on
+general chats (answers that change) and on the zero-shot questions that come with the package.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def cell(given: argparse.Namespace, method: str, **more: Any) -> Cell:
     if way.kind != "LoRA":
         options = plain_options(build_kind(way.kind, options))
     return Cell(
-        STUDY, method=method, subject=SUBJECT, kind=way.kind, options=options, settings=dict(way.settings), held=given.held,
+        STUDY, method=method, subject=SUBJECT, kind=way.kind, options=options,
+        settings=dict(way.settings) | {"batch_rows": given.rows}, held=given.held,
         where=given.base, replay=given.replay, each=given.questions, chats=given.chats, **more,
     )  # fmt: skip
 
@@ -115,12 +116,28 @@ def then(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
 
 @cache
 def held_out(name: str) -> list[str]:
-    """Documents to report on: pages of two novels, of Python's documentation in French, beginnings of English articles."""
+    """Documents to report on: pages of two novels, of Python's documentation in French, beginnings of English articles.
+
+    "choosing" are others of the first two by turns, for the choice of rates.
+    """
     if name == "novels":
         return [text[:SHORT] for text in subject(SUBJECT).held]
-    files = {"python_docs": "french/python_docs_train", "wikitext2": "wikitext2/valid"}
-    texts = documents(data_folder() / f"{files[name]}.jsonl.gz")
-    return [text[:SHORT] for text in sorted(texts, key=hash_of)]
+    if name == "choosing":
+        pages = (text[:SHORT] for text in subject(SUBJECT).choosing)
+        return [text for both in zip(pages, documentation()[1::2], strict=False) for text in both]
+    if name == "python_docs":
+        return documentation()[::2]
+    return short(data_folder() / "wikitext2/valid.jsonl.gz")
+
+
+def documentation() -> list[str]:
+    """Beginnings of pages of Python's documentation in French, in an order that means nothing."""
+    return short(data_folder() / "french/python_docs_train.jsonl.gz")
+
+
+def short(file: Path) -> list[str]:
+    """The beginnings of a file's texts, by their hashes."""
+    return [text[:SHORT] for text in sorted(documents(file), key=hash_of)]
 
 
 @dataclass(frozen=True)
@@ -134,8 +151,7 @@ class Bare:
 
 def loss(base: Base, name: str, tokens: int) -> Score:
     """The loss of the base, as selected, on held-out text; `choosing` is that which rates are chosen by."""
-    source = list(subject(SUBJECT).choosing) if name == "choosing" else held_out(name)
-    return score(base, source, tokens=tokens, length=LENGTH)
+    return score(base, held_out(name), tokens=tokens, length=LENGTH)
 
 
 def bare(base: Base, run: Cell, kept: dict[Any, Bare]) -> Bare:
@@ -333,6 +349,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--replay", default="general_train", help="text that stands for the old domain: a file or sample, or wikipedia"
     )
     parser.add_argument("--extra", type=float, default=0.1, help="size of a module, as a share of the base")
+    parser.add_argument("--rows", type=int, default=2, help="of 256 tokens, in a step")
     parser.add_argument("--held", type=int, default=12_000, help="tokens scored of each held-out text")
     parser.add_argument("--questions", type=int, default=100, help="zero-shot questions of each of four sets")
     parser.add_argument("--chats", type=int, default=60, help="general chats")

@@ -57,6 +57,7 @@ SLOW = [
     ("docs/quickstart.md", "addenda evaluate"),
     ("docs/quickstart.md", "addenda calibrate"),
     ("docs/quickstart.md", "report = addenda.train("),
+    ("docs/quickstart.md", 'base = addenda.load_base("tiny")'),
     ("docs/bases.md", "addenda inspect --base smollm2"),
     ("docs/bases.md", "base.plug("),
     ("docs/measuring.md", "lm_eval run"),

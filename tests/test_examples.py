@@ -25,6 +25,7 @@ def test_every_example_is_run_and_listed() -> None:
     assert all(f"`{name}.py`" in readme for name in SAID)
 
 
+@pytest.mark.slow
 def test_a_wrong_file_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, EXAMPLES / "remember_a_book.py", "--text", "nowhere.txt"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)

@@ -144,11 +144,16 @@ def trained(run: Run, base: Base, work: Path) -> Iterator[Trained]:
 
 def learn(run: Run, base: Base, name: str, corpus: list[str], replay: Any, work: Path) -> Any:
     """Train a plugged module as a run says, from its checkpoints beside `work` where there are some."""
-    steps = run.tokens // (ROWS * LENGTH)
+    rows = run.settings.get("batch_rows", ROWS)
+    more: dict[str, Any] = {
+        "batch_rows": rows,
+        **run.settings,
+        **({"replay_share": run.replay_share} if replay is not None else {}),
+    }
     return addenda.train(
         base, name, corpus=corpus, replay=replay, tokens=run.tokens, lr=run.lr, seed=run.seed, log=False, out=work, resume=True,
-        precision=precision(), batch_rows=ROWS, length=LENGTH, shuffle_tokens=SHUFFLE, checkpoint_every=max(1, steps // 4),
-        **run.settings, **({"replay_share": run.replay_share} if replay is not None else {}),
+        precision=precision(), length=LENGTH, shuffle_tokens=SHUFFLE,
+        checkpoint_every=max(1, run.tokens // (rows * LENGTH) // 4), **more,
     )  # fmt: skip
 
 

@@ -228,6 +228,7 @@ def test_all_are_timed_against_the_bare_base(ways: Any, tmp_path: Path, monkeypa
     assert [(row.prefill.value, row.decode.value) for row in found.rows] == [(1.0, 1.0), (2.0, 3.0), (2.0, 3.0)]
 
 
+@pytest.mark.slow
 def test_forgetting_is_told_by_answers_and_tasks_too(ways: Any, tmp_path: Path) -> None:
     """As the public measures have them, question by question; none where none is asked for, and old records are found."""
     found = ways.compare(tmp_path / "a", methods=("lora", "context"), seeds=(0,), rates=1, chats=4, questions=3)

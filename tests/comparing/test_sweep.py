@@ -128,6 +128,7 @@ def test_a_rate_that_diverges_ends_neither_the_sweep_nor_the_comparison(
     ]
 
 
+@pytest.mark.slow
 def test_what_may_be_mended_is_told_and_tried_again(ways: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A method that the base cannot host is no reason to lose the others; and no record keeps it from another try."""
 

@@ -6,7 +6,7 @@ architectures by default and on all of them among the slow tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,15 @@ REFUSED: frozenset[tuple[str, str]] = frozenset(
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-glu") and arch in PLAIN]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-mlp") and arch not in PLAIN]
 )
+
+
+#: what differs most: plain, with sliding windows, with soft caps, without an FFN module
+USUAL = ("llama", "mistral", "gemma2", "opt")
+
+
+def usual(archs: Iterable[str]) -> list[Any]:
+    """Architectures of which only the usual ones run by default, for what hardly depends on them."""
+    return [arch if arch in USUAL else pytest.param(arch, marks=pytest.mark.slow) for arch in archs]
 
 
 def home(case: str) -> str:

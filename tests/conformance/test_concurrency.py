@@ -330,7 +330,7 @@ def test_helpers_that_only_prepare_are_not_told() -> None:
         assert all(parameter.grad is not None for parameter in module.parameters())
 
 
-@pytest.mark.parametrize("fullgraph", [True, False])
+@pytest.mark.parametrize("fullgraph", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_compiled_models_tell_a_thread_that_chose_nothing(fullgraph: bool) -> None:
     torch._dynamo.reset()
     subject = throwaway("llama", "lora", num_hidden_layers=2)

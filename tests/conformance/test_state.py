@@ -229,7 +229,8 @@ def test_a_kind_that_replaces_is_saved_by_its_tensors_alone(case: str) -> None:
         assert isinstance(module, addenda.KnowledgeModule)
 
 
-@pytest.mark.parametrize("case", ["memory", pytest.param("memory-object", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["memory", "memory-object"])
 def test_compiled_models_see_it(case: str) -> None:
     torch._dynamo.reset()
     subject = throwaway("llama", case, num_hidden_layers=2)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from addenda.core.errors import UnsupportedError
 from addenda.core.gates import GATES
-from conformance.kinds import CASES, MAIN, REFUSED
+from conformance.kinds import CASES, MAIN, REFUSED, usual
 from conformance.world import (
     LENGTHS,
     TOKENS,
@@ -39,7 +39,7 @@ def four_dimensional(mask: Tensor, boolean: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("boolean", [True, False])
-@pytest.mark.parametrize("arch", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("arch", usual(["llama", "gpt_neox"]))
 @pytest.mark.parametrize("case", MAIN)
 def test_a_mask_of_four_dimensions(arch: str, case: str, boolean: bool) -> None:
     if (arch, case) in REFUSED:
@@ -75,7 +75,7 @@ def test_embeddings_in_place_of_ids(case: str) -> None:
             assert torch.equal(found, by_ids)
 
 
-@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch != "gemma2"])
+@pytest.mark.parametrize("arch", usual(arch for arch in ARCHS if arch != "gemma2"))
 def test_eager_and_sdpa_attention_agree(arch: str) -> None:
     for case in ATTENTION:
         found = []
@@ -146,8 +146,9 @@ def test_attentions_that_the_implementation_cannot_give_are_told_as_the_base_tel
 
     subject = throwaway("llama", "registers", attn_implementation="sdpa")
     base, (ids, _) = subject.base, batch()
-    logger = logging.get_logger("transformers")
+    logger, verbosity = logging.get_logger("transformers"), logging.get_verbosity()
     logger.addHandler(caplog.handler)
+    logging.set_verbosity_warning()  # the command line, run in this process by other tests, wants less
     try:
         for chosen in (base.off(), base.using("m"), base.rows([{"m": 1.0}, {}, {}, {"m": 1.0}])):
             caplog.clear()
@@ -157,6 +158,7 @@ def test_attentions_that_the_implementation_cannot_give_are_told_as_the_base_tel
             assert "`sdpa` attention does not support `output_attentions=True`" in caplog.text
     finally:
         logger.removeHandler(caplog.handler)
+        logging.set_verbosity(verbosity)
 
 
 @pytest.mark.parametrize("case", MAIN)
@@ -243,7 +245,7 @@ def test_guessing_ahead_gives_the_same_or_is_refused(case: str) -> None:
                 assert torch.equal(generate(subject.model, ids, prompt_lookup_num_tokens=3).sequences, expected)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", usual(ARCHS))
 def test_text_longer_than_the_window_and_one_token(arch: str) -> None:
     """From one token to three windows, rows of one token included, cached = uncached for every hosted kind."""
     from pico import random_ids

@@ -89,6 +89,7 @@ def test_an_oracle_gets_all_and_a_constant_half(
         score_edits(base, [])
 
 
+@pytest.mark.slow
 def test_a_module_written_from_the_statements_changes_them(base: addenda.Base, file: Path) -> None:
     edits = load_edits(file)
     base.new("fresh", addenda.LoRA(2))

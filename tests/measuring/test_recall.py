@@ -101,6 +101,7 @@ def test_an_oracle_is_right_and_a_constant_answer_at_chance(
     assert recall(base, FACTS).chosen_before.value == 0.0
 
 
+@pytest.mark.slow
 def test_a_module_that_does_nothing_changes_nothing(base: addenda.Base) -> None:
     base.new("fresh", addenda.LoRA(2))
     found = recall(base, FACTS, "fresh", questions=10, written=False)

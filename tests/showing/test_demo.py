@@ -76,6 +76,7 @@ def test_the_table_says_what_it_should(shown: tuple[DemoReport, Any]) -> None:
     assert list(base.modules) == []
 
 
+@pytest.mark.slow
 def test_a_real_base_is_asked_in_chat_and_given_questions(french: DemoReport) -> None:
     bare, lora, on, off = french.columns
     for column in (lora, on):

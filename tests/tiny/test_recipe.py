@@ -142,7 +142,8 @@ def test_head_loss_equals_torch():
     torch.testing.assert_close(d_weight, weight.grad)
 
 
-@pytest.mark.parametrize("variant", ["glu", pytest.param("mlp", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["glu", "mlp"])
 def test_export_loads_in_transformers(work, pico_data, pico_settings, variant, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -92,7 +92,8 @@ class NeutralResidues(SizedKind):
     | `"token"` (the paper's) | a gate for each token and layer |
     | `"sigmoid"` | the paper's rival: for each token and layer, taught by cross-entropy; leaves no token bit-equal |
 
-    A module's own gate reads layer `read_at`, by default a third of the way up, and the module acts from there on.
+    A module's own gate reads layer `read_at`, and the module acts from there on: `"early"` is layer 3, or a third of the way
+    up in bases of fewer than twelve layers; None a third of the way up, as in modules of the first versions.
     `addenda.calibrate` sets the threshold anew, so that a stated share of a text is left bit-equal.
     `init="he"` draws the input matrices with He's variance 2/width, `"small"` with the
     paper's 1/(width * layers), which stays near the base longer and learns less from as many tokens.
@@ -102,7 +103,7 @@ class NeutralResidues(SizedKind):
     """
 
     gate: Literal["token", "context", "document", "sigmoid"] = "document"
-    read_at: int | None = None
+    read_at: int | Literal["early"] | None = "early"
     init: Literal["small", "he"] = "he"
 
     seam: ClassVar[Seam] = Seam.FFN
@@ -114,7 +115,8 @@ class NeutralResidues(SizedKind):
             self.gate in ("token", "context", "document", "sigmoid"),
             f"gate is 'token', 'context', 'document' or 'sigmoid'; got {self.gate!r}",
         )
-        self.check(self.read_at is None or self.gate in GATES, "read_at belongs to gate='context' and gate='document'")
+        chosen = isinstance(self.read_at, int)
+        self.check(not chosen or self.gate in GATES, "read_at belongs to gate='context' and gate='document'")
         self.check(self.init in ("small", "he"), f"init is 'small' or 'he'; got {self.init!r}")
 
     @property
