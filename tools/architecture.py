@@ -22,6 +22,7 @@ FLOORS: dict[str, int] = {
     "core": 0,
     "bases": 1,
     "kinds": 1,
+    "gates": 1,
     "objectives": 1,
     "penalties": 1,
     "optimizers": 1,

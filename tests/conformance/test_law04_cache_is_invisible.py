@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from addenda.bases import cache as caches
-from addenda.core.context_gate import ContextGate
 from addenda.core.errors import AddendaError, UnsupportedError
+from addenda.gates.context import ContextGate
 from addenda.plug.machinery import Machinery
 from conformance.kinds import CASES, MAIN, pairs, spread
 from conformance.world import (

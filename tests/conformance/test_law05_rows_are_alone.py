@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from addenda.bases import attention
-from addenda.core.context_gate import ContextGate
+from addenda.gates.context import ContextGate
 from addenda.plug.selection import Selection
 from conformance.kinds import MAIN, REFUSED, pairs
 from conformance.world import (

@@ -16,6 +16,7 @@ from addenda.core.contracts import Kind
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import options_of
 from addenda.core.site import Anatomy, FFNShape, Seam, Site
+from addenda.core.standing import adapters_of, gate_for
 from addenda.kinds.lora import LoRA
 from addenda.modulefile.storage import save_module
 
@@ -57,7 +58,8 @@ def module_of(kind: Kind, on: Anatomy, name: str = "note") -> KnowledgeModule:
     """A module of a kind with every parameter and buffer drawn, so that a lost one is seen."""
     record = BaseRecord(name="paper", model_type="llama", fingerprint=FINGERPRINT, parameters=1000)
     card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=record)
-    module = KnowledgeModule(name, kind, kind.adapters(on), card, kind.gate_of(on))
+    adapters, gate = adapters_of(kind, on, gate_for(kind))
+    module = KnowledgeModule(name, kind, adapters, card, gate)
     with torch.no_grad():
         for tensor in module.state_dict().values():
             tensor.normal_()

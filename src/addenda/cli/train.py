@@ -86,6 +86,7 @@ def train(
     replay_share: Share = 0.1,
     kind: KindName = "NeutralResidues",
     set_: w.Pairs = None,
+    gate: w.Gate = None,
     out: w.Out = None,
     resume: w.Resume = False,
     finish: w.Finish = False,
@@ -134,7 +135,7 @@ def train(
         loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
-        w.fresh(loaded, name, kind, options, seed)
+        w.fresh(loaded, name, kind, options, seed, gate)
         report = write(loaded, given, settings)
         then = look(given["out"] or Path("runs") / name, corpus, given)
         answer.give(report.as_dict() | {"next": then}, lambda console: w.show(console, str(report), report.out, then))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,6 @@ from addenda.core.modes import compiling
 from addenda.core.site import Anatomy, Seam
 from addenda.core.state import KeyValues
 from addenda.core.units import Units
-
-if TYPE_CHECKING:
-    from addenda.core.gate import Gate
 
 
 class Adapter(nn.Module, ABC):
@@ -311,9 +308,15 @@ class Kind(Method):
             AddendaError: the options do not fit the anatomy.
         """
 
-    def gate_of(self, anatomy: Anatomy) -> Gate | None:
-        """The gate of the whole module, for kinds that have one."""
+    @property
+    def module_gate(self) -> tuple[str, dict[str, Any]] | None:
+        """Name and options of the gate for the whole module that the kind's own options ask for; None: none."""
         return None
+
+    @property
+    def gates_itself(self) -> bool:
+        """Whether its adapters decide for each token by themselves; then no module's gate stands before them."""
+        return False
 
     def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:
         """Give new adapters what they take from the base's own weights; a loaded module has it in its file."""

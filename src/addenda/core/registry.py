@@ -26,7 +26,7 @@ from addenda.core.method import Method
 #: the entry point group by which other packages bring methods: each entry point is a module, or a class in one
 GROUP = "addenda.methods"
 #: folders of the package, by stage
-FOLDERS = {"kind": "kinds", "objective": "objectives"}
+FOLDERS = {"kind": "kinds", "gate": "gates", "objective": "objectives"}
 
 
 @cache
@@ -132,3 +132,8 @@ def plain_options(method: Method) -> dict[str, Any]:
 def options_of(method: Method) -> dict[str, Any]:
     """The options of a method as plain data, for a card."""
     return {field.name: getattr(method, field.name) for field in fields(cast("Any", method))}
+
+
+def recorded(method: Method) -> dict[str, Any]:
+    """A method as a card has it: its name and its options, as JSON gives them back."""
+    return {"name": method.called(), **plain_options(method)}

@@ -71,6 +71,8 @@ def save_peft(module: KnowledgeModule, folder: str | Path, base: Place) -> Path:
     kind = module.kind
     if not isinstance(kind, LoRA):
         raise AddendaError(f"PEFT's format holds LoRA modules; '{module.name}' is a {type(kind).__name__}")
+    if module.gate is not None:
+        raise AddendaError(f"PEFT's format holds no gate, and '{module.name}' stands behind one")
     by_key = {site.key: site for site in base.anatomy.sites}
     sites = [by_key[key] for key in module.sites()]
     submodules = base.submodules()

@@ -17,9 +17,11 @@ from addenda.core.card import SCHEMA, BaseRecord, Card
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, FileError, UnsupportedError, known
 from addenda.core.files import MAX_JSON, read_json, refuse, replace_folder, several, sha256_of, shown, write_text
+from addenda.core.gate import GateMethod
 from addenda.core.module import KnowledgeModule, check_name
 from addenda.core.registry import build_kind, kind_named, options_of
 from addenda.core.site import Anatomy, Seam
+from addenda.core.standing import adapters_of, gate_for, gate_named
 from addenda.modulefile.modelcard import render
 from addenda.modulefile.other_base import difference
 from addenda.modulefile.tensorfile import Header, Spec, finite, read_header, read_tensors, write_tensors
@@ -349,13 +351,22 @@ def _skeleton(
     """The module without memory, so that a card's sizes cost nothing; None, with the reason noted, if it cannot be."""
     try:
         with torch.device("meta"):
-            module = KnowledgeModule(name or card.name, kind, kind.adapters(anatomy), card, kind.gate_of(anatomy))
+            asked = None if card.gate is None else _gate(card.gate)
+            adapters, gate = adapters_of(kind, anatomy, gate_for(kind, asked))
+            module = KnowledgeModule(name or card.name, kind, adapters, card, gate)
     except (AddendaError, RuntimeError, TypeError, OverflowError, ArithmeticError) as error:
         problems.append(f"{card.kind} does not fit this base: {str(error).splitlines()[0] if str(error) else error!r}")
         return None
     module.probe = card.probe
     module.awaits_text = card.awaits_text
     return module
+
+
+def _gate(told: Mapping[str, Any]) -> GateMethod:
+    name = told.get("name")
+    if not isinstance(name, str):
+        raise AddendaError(f"{CARD}: the gate has no name; it is {shown(told)}")
+    return gate_named(name, {option: value for option, value in told.items() if option != "name"})
 
 
 def _specs(tensors: Mapping[str, Tensor]) -> dict[str, Spec]:

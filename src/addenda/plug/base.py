@@ -15,9 +15,11 @@ from addenda.bases.wrappers import unwrapped
 from addenda.core.card import Card
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, UnsupportedError, known
+from addenda.core.gate import GateMethod
 from addenda.core.modes import own_modes
 from addenda.core.module import KnowledgeModule, check_name
-from addenda.core.registry import options_of
+from addenda.core.registry import options_of, recorded
+from addenda.core.standing import adapters_of, gate_for
 from addenda.modulefile import storage
 from addenda.modulefile.hub import resolve
 from addenda.modulefile.peft_format import is_peft_folder, load_peft
@@ -85,12 +87,16 @@ class Base(Frozen):
 
     # -- making modules available ------------------------------------------------------------------------------
 
-    def new(self, name: str, kind: Kind, *, text: str | None = None, seed: int = 0) -> KnowledgeModule:
+    def new(
+        self, name: str, kind: Kind, *, gate: str | GateMethod | None = None, text: str | None = None, seed: int = 0
+    ) -> KnowledgeModule:
         """A fresh module of a kind, available under `name` and not selected.
 
         Args:
             name: `[a-z0-9][a-z0-9._-]{0,63}`.
             kind: e.g. `addenda.NeutralResidues(extra=0.2)`.
+            gate: what the whole module stands behind, whatever its kind: `"document"`, or a gate with its options. Adapters that
+                run before it is known are left out: those below the layer where it reads.
             text: for kinds that start from text; without it they start at their first `train` call.
             seed: of the random part of the start.
 
@@ -105,6 +111,7 @@ class Base(Frozen):
             raise AddendaError(f"kind is one with its options, e.g. addenda.LoRA(rank=8); got {what}")
         if not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise AddendaError(f"seed is a whole number from 0 to 2**63 - 1; got {seed!r}")
+        method = gate_for(kind, gate)
         refusal = self.refusal(kind.seam)
         if refusal is not None:
             raise UnsupportedError(f"{type(kind).__name__} on {self.name}: {refusal}")
@@ -114,8 +121,10 @@ class Base(Frozen):
         with own_modes(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             record = self.record()  # first: it notices embeddings that were resized
-            card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=record)
-            module = KnowledgeModule(name, kind, kind.adapters(self.anatomy), card, kind.gate_of(self.anatomy))
+            told = None if method is None or kind.module_gate is not None else recorded(method)
+            card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), gate=told, base=record)
+            adapters, made = adapters_of(kind, self.anatomy, method)
+            module = KnowledgeModule(name, kind, adapters, card, made)
             self._machinery.place(module)
             kind.prepare({key: module.adapter(key) for key in module.sites()}, self.reader)
         module.awaits_text = kind.starts_from_text  # anew: what it took from the base was no text

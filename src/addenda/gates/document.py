@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addenda.core.gate import Gate, GateRows
+from addenda.core.gate import Gate, GateMethod, GateRows
 from addenda.core.site import Site
 
 #: hidden units that tell one token's subject
@@ -236,3 +237,18 @@ def _running_most(row: Tensor, document: Tensor) -> Tensor:
     ends = (document.diff().nonzero().flatten() + 1).tolist()
     parts: tuple[Tensor, ...] = torch.tensor_split(row, ends)
     return torch.cat([torch.cummax(part, 0).values for part in parts])
+
+
+@dataclass(frozen=True)
+class Document(GateMethod):
+    """A sequential test, fitted before training; opens some tokens after the subject begins and shuts some ten after it ends.
+
+    Source: Page 1954, "Continuous inspection schemes", Biometrika 41; ours on a language model's activations. See
+    `DocumentGate`.
+    """
+
+    name: ClassVar[str] = "document"
+
+    def module(self, site: Site) -> DocumentGate:
+        """The gate that reads what enters a site."""
+        return DocumentGate(site)

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from addenda.core.gate import Gate, GateRows
+from addenda.core.gate import Gate, GateMethod, GateRows
 from addenda.core.site import Site
 
 #: how many tokens of score -1 stand before each document, once trained
@@ -125,3 +126,17 @@ def _within(running: Tensor, terms: Tensor, starts: Tensor | None, before: Tenso
     begun = torch.where(starts, position, -1).cummax(1).values.unsqueeze(-1)
     first = (running - terms).gather(1, begun.clamp(min=0).expand_as(running))
     return running - torch.where(begun < 0, earlier, first)
+
+
+@dataclass(frozen=True)
+class Context(GateMethod):
+    """An average over the document so far; slow where subjects change.
+
+    Source: ours; see `ContextGate`.
+    """
+
+    name: ClassVar[str] = "context"
+
+    def module(self, site: Site) -> ContextGate:
+        """The gate that reads what enters a site."""
+        return ContextGate(site)
