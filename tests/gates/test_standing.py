@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "one softmax": (addenda.Registers(2), "document", "shares the tokens' softmax"),
     "a cartridge": (addenda.Cartridge(2), "context", "shares the tokens' softmax"),
     "no gate of that name": (addenda.LoRA(2), "documents", "did you mean 'document'"),
-    "no gate": (addenda.LoRA(2), 3, "gate is a name or a gate with its options"),
+    "no gate": (addenda.LoRA(2), 3, "gate is a name .context, document."),
 }
 
 

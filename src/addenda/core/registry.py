@@ -7,6 +7,7 @@ A method is a frozen dataclass of options, below its stage's contract, in a file
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -15,7 +16,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,10 +24,11 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, known
 from addenda.core.method import Method
 
+M = TypeVar("M", bound=Method)
 #: the entry point group by which other packages bring methods: each entry point is a module, or a class in one
 GROUP = "addenda.methods"
 #: folders of the package, by stage
-FOLDERS = {"kind": "kinds", "gate": "gates", "objective": "objectives"}
+FOLDERS = {"kind": "kinds", "gate": "gates", "objective": "objectives", "optimizer": "optimizers"}
 
 
 @cache
@@ -96,6 +98,31 @@ def build(stage: str, name: str, options: Mapping[str, Any]) -> Method:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
         raise AddendaError(f"{method.called()}: {wrong}") from None
+
+
+def asked_for(contract: type[M], words: Any) -> M:
+    """A stage's method from how people write it: itself, a name, or a name with options in Python's form: `galore(rank=16)`.
+
+    Raises:
+        AddendaError: it is neither; no such method, an unknown option, or a value of the wrong type.
+    """
+    stage = contract.stage
+    if isinstance(words, contract):
+        return words
+    if not isinstance(words, str):
+        there = ", ".join(methods(stage))
+        raise AddendaError(f"{stage} is a name ({there}), with options if need be, such as x(rank=16); got {words!r}")
+    name, paren, rest = words.partition("(")
+    options: dict[str, Any] = {}
+    if paren:
+        try:
+            call = ast.parse(f"f({rest}", mode="eval").body
+            assert isinstance(call, ast.Call)
+            assert not call.args
+            options = {word.arg or "": ast.literal_eval(word.value) for word in call.keywords}
+        except (SyntaxError, ValueError, AssertionError):
+            raise AddendaError(f"options of {stage} are written as in x(rank=16); got '{words}'") from None
+    return cast("M", build(stage, name.strip(), options))
 
 
 def kinds() -> dict[str, type[Kind]]:

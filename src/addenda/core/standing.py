@@ -8,7 +8,7 @@ from typing import Any, cast
 from addenda.core.contracts import Adapter, Kind
 from addenda.core.errors import AddendaError
 from addenda.core.gate import Gate, GateMethod, behind
-from addenda.core.registry import build
+from addenda.core.registry import asked_for, build
 from addenda.core.site import Anatomy
 
 
@@ -30,11 +30,9 @@ def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | 
     own = None if kind.module_gate is None else gate_named(*kind.module_gate)
     if asked is None:
         return own
-    given = gate_named(asked) if isinstance(asked, str) else asked
     called = type(kind).__name__
-    if not isinstance(given, GateMethod):  # pyright: ignore[reportUnnecessaryIsInstance] - people pass modules
-        raise AddendaError(f"gate is a name or a gate with its options, e.g. 'document'; got {given!r}")
-    if own is not None and given != own and not (isinstance(asked, str) and given.called() == own.called()):
+    given = asked_for(GateMethod, asked)
+    if own is not None and given != own and asked != own.called():
         raise AddendaError(f"two different gates: {own} in {called}, and {given} for the module; give one")
     if kind.gates_itself:
         raise AddendaError(

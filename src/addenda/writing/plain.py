@@ -12,7 +12,8 @@ import torch
 
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
-from addenda.optimizers.adamw import adamw, load_optimizer_tensors, optimizer_tensors, rate
+from addenda.optimizers.adamw import adamw
+from addenda.optimizers.optimizer import load_optimizer_tensors, optimizer_tensors, rate
 from addenda.plug.scoring import cast
 from addenda.telling.interrupts import Stopped
 from addenda.text.encoding import Encoder

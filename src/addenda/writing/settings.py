@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from addenda.core.errors import AddendaError, TrainingError, known
+from addenda.core.registry import asked_for, recorded
+from addenda.optimizers.optimizer import OptimizerMethod
 
 T = TypeVar("T")
 
@@ -45,6 +47,8 @@ class Settings:
     gate_lr: float = 0.1
     """share of the learning rate that a context gate takes: at the whole of it, what adapters want of the gate outweighs
     what replay asks, and it opens for general text too"""
+    optimizer: Any = "adamw"
+    """by name, or with options: `galore(rank=16)`; one with its options in Python"""
     weight_decay: float = 0.01
     """decoupled decay of matrices; vectors and gates take none"""
     warmup: float = 0.05
@@ -103,6 +107,7 @@ class Settings:
             self._check(value is None or 0 <= value < math.inf, name, "not negative, and finite")
         for name in ("warmup", "floor"):
             self._check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
+        asked_for(OptimizerMethod, self.optimizer)
         self._check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
         self._check(self.validation is None or isinstance(self.validation, Mapping), "validation", "texts by name")
         self._check(self.licence is None or bool(self.licence.strip()), "licence", "words, or None")
@@ -115,6 +120,7 @@ class Settings:
     def plain(self) -> dict[str, Any]:
         """The settings that decide what is learned, as plain data: for cards and checkpoints."""
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE | {"validation"}}
+        named["optimizer"] = named["optimizer"] if isinstance(self.optimizer, str) else recorded(self.optimizer)
         return named | {"validation": sorted(self.validation or {})}
 
 
