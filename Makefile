@@ -54,7 +54,7 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt hatch_build.py addenda_lm_eval.pth
+$(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Addenda needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Try: make PYTHON=python3.12"; exit 1; }
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv $(VENV)
@@ -116,12 +116,14 @@ generated: $(STAMP)
 	$(PY) tools/architecture.py
 	$(PY) tools/cli_reference.py
 	$(PY) tools/kinds_reference.py
+	$(PY) tools/methods_reference.py
 
 docs: $(STAMP)
 	$(PY) tools/api_reference.py --check
 	$(PY) tools/architecture.py --check
 	$(PY) tools/cli_reference.py --check
 	$(PY) tools/kinds_reference.py --check
+	$(PY) tools/methods_reference.py --check
 	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

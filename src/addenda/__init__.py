@@ -18,6 +18,8 @@ _WHERE = {
     "cost_of": "plug.cost",
     "BaseCost": "plug.cost",
     "KnowledgeModule": "core.module",
+    "list_methods": "core.method_list",
+    "ListedMethod": "core.method_list",
     "Card": "core.card",
     "AddendaError": "core.errors",
     "Registers": "kinds.registers",
@@ -67,6 +69,8 @@ if TYPE_CHECKING:
     from addenda.comparing.compare import compare as compare
     from addenda.core.card import Card as Card
     from addenda.core.errors import AddendaError as AddendaError
+    from addenda.core.method_list import ListedMethod as ListedMethod
+    from addenda.core.method_list import list_methods as list_methods
     from addenda.core.module import KnowledgeModule as KnowledgeModule
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU

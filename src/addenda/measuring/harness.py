@@ -48,11 +48,11 @@ _HFLM: Any = HFLM
 class AddendaLM(_HFLM):
     """A base with a selection of modules, as lm-eval asks it.
 
-    `lm_eval run --model addenda --model_args base=tiny,plug=runs/pubmed+runs/law,modules=pubmed+law@0.5`: `plug` are folders,
-    joined by `+`; `modules` a selection, default: all that were plugged. `dtype` is a name as lm-eval takes it, or `fp32`,
-    `fp16`, `bf16`; `device` as torch names it, default: a GPU if there is one; where there is none, any `cuda` is the CPU.
-    In Python `base` may be a loaded one; it is shared, and stays where and as it is, its own selection too. All else goes
-    to lm-eval's HFLM.
+    `addenda lm-eval run --model addenda --model_args base=tiny,plug=runs/pubmed+runs/law,modules=pubmed+law@0.5`: `plug`
+    are folders, joined by `+`; `modules` a selection, default: all that were plugged. `dtype` is a name as lm-eval takes it,
+    or `fp32`, `fp16`, `bf16`; `device` as torch names it, default: a GPU if there is one; where there is none, any `cuda` is
+    the CPU. In Python `base` may be a loaded one; it is shared, and stays where and as it is, its own selection too. All else
+    goes to lm-eval's HFLM.
 
     Raises:
         AddendaError: there is no such dtype or device, or a loaded base has another; something cannot be loaded or did not run.
