@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,20 +32,18 @@ from addenda.measuring.zero_shot import fitting, right
 from addenda.measuring.zero_shot import paired as scored
 from addenda.plug.base import Base
 from addenda.plug.scoring import Score, score
-from recipes.common import data_folder, documents, hash_of, load, study_texts
+from recipes.common import load, study_texts
+from recipes.french_texts import SUBJECT, held_out
 from recipes.gates import delays, prompts_live
 from recipes.records import device, read_records
 from recipes.studies import page
 from recipes.studies.plan import SWEEP, Records, Scale, Way, edges, of_part, rates
 from recipes.studies.run import LENGTH, WORK, Run, corpus_of, finished, kind_of, learn, triple
-from recipes.studies.subjects import subject
 from recipes.tables import write_tables
 
-STUDY, MAIN, SUBJECT = "smollm2_french", "methods", "french"
+STUDY, MAIN = "smollm2_french", "methods"
 #: tokens that a subject has lasted where the gate's delay is measured
 LASTED = (128, 512)
-#: characters of a document that is reported on, so that a few thousand tokens are many documents
-SHORT = 1200
 #: methods by name: kind, options, and the rates of the sweep; `default` is what a user gets who asks for nothing
 GATED, LORA = (1e-3, 3e-3, 1e-2), (3e-4, 1e-3, 3e-3)
 WAYS: dict[str, Way] = {
@@ -112,32 +109,6 @@ def then(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
-
-
-@cache
-def held_out(name: str) -> list[str]:
-    """Documents to report on: pages of two novels, of Python's documentation in French, beginnings of English articles.
-
-    "choosing" are others of the first two by turns, for the choice of rates.
-    """
-    if name == "novels":
-        return [text[:SHORT] for text in subject(SUBJECT).held]
-    if name == "choosing":
-        pages = (text[:SHORT] for text in subject(SUBJECT).choosing)
-        return [text for both in zip(pages, documentation()[1::2], strict=False) for text in both]
-    if name == "python_docs":
-        return documentation()[::2]
-    return short(data_folder() / "wikitext2/valid.jsonl.gz")
-
-
-def documentation() -> list[str]:
-    """Beginnings of pages of Python's documentation in French, in an order that means nothing."""
-    return short(data_folder() / "french/python_docs_train.jsonl.gz")
-
-
-def short(file: Path) -> list[str]:
-    """The beginnings of a file's texts, by their hashes."""
-    return [text[:SHORT] for text in sorted(documents(file), key=hash_of)]
 
 
 @dataclass(frozen=True)

@@ -363,10 +363,9 @@ def _skeleton(
 
 
 def _gate(told: Mapping[str, Any]) -> GateMethod:
-    name = told.get("name")
-    if not isinstance(name, str):
+    if not isinstance(told.get("name"), str):
         raise AddendaError(f"{CARD}: the gate has no name; it is {shown(told)}")
-    return gate_named(name, {option: value for option, value in told.items() if option != "name"})
+    return gate_named(told["name"], {option: value for option, value in told.items() if option != "name"})
 
 
 def _specs(tensors: Mapping[str, Tensor]) -> dict[str, Spec]:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from addenda.core.errors import AddendaError, TrainingError, known
 from addenda.core.registry import asked_for, recorded
+from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
 
 T = TypeVar("T")
@@ -31,8 +32,9 @@ class Settings:
     CPU 2-4 thousand tokens a pass were fastest"""
     accumulate: int = 1
     """forward passes of one step"""
-    objective: Literal["lm", "distill"] = "lm"
-    """`lm`: the tokens that came; `distill`: what the bare base says of them after reading `context` tokens more"""
+    objective: Any = "lm"
+    """by name, or one with its options in Python. `lm`: the tokens that came; `distill`: what the bare base says of them after
+    reading `context` tokens more"""
     top_k: int = 64
     """teacher's tokens kept, for `distill`"""
     context: int | None = None
@@ -108,6 +110,7 @@ class Settings:
         for name in ("warmup", "floor"):
             self._check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
         asked_for(OptimizerMethod, self.optimizer)
+        asked_for(Objective, self.objective)
         self._check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
         self._check(self.validation is None or isinstance(self.validation, Mapping), "validation", "texts by name")
         self._check(self.licence is None or bool(self.licence.strip()), "licence", "words, or None")
@@ -120,7 +123,8 @@ class Settings:
     def plain(self) -> dict[str, Any]:
         """The settings that decide what is learned, as plain data: for cards and checkpoints."""
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE | {"validation"}}
-        named["optimizer"] = named["optimizer"] if isinstance(self.optimizer, str) else recorded(self.optimizer)
+        for name in ("optimizer", "objective"):
+            named[name] = named[name] if isinstance(named[name], str) else recorded(named[name])
         return named | {"validation": sorted(self.validation or {})}
 
 

@@ -222,7 +222,7 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
     module = base.modules[name]
     card = module.card
     record = TrainingRecord(
-        objective=plan.objective.name,
+        objective=plan.objective.called(),
         tokens=run.step * plan.tokens_per_step,
         steps=run.step,
         seed=plan.seed,
