@@ -79,6 +79,7 @@ SLOW = [
 LONG = ("docs/measuring.md", "docs/tasks.md")
 #: what a page takes for given in its Python blocks, by how their first line begins
 BEFORE = {
+    ("docs/extending.md", "from dataclasses import"): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/bases.md", "base.plug("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/bases.md", "cost = addenda.cost_of("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/kinds.md", "base.new("): 'import addenda\nbase = addenda.load_base("tiny")',
