@@ -104,6 +104,7 @@ FLAGS: dict[str, list[str]] = {
             "--gguf-type",
             "--probe",
             "--approximate",
+            "--drop-gate",
             "--subtract",
             *BASE,
             *WHERE,

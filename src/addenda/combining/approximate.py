@@ -55,7 +55,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class Approximation:
-    """What the nearest fold of gated modules loses; `fitted_on` tokens of the same texts their values were refitted."""
+    """What gated modules lose that are folded without their gates.
+
+    `fitted_on` tokens of the same texts their values were refitted; 0 where they are as trained.
+    """
 
     modules: tuple[str, ...]
     fitted_on: int
@@ -66,7 +69,8 @@ class Approximation:
         return asdict(self)
 
     def __str__(self) -> str:
-        first = f"{', '.join(self.modules)} without gates, an approximation fitted on {self.fitted_on:,} tokens; loss:"
+        how = f", an approximation fitted on {self.fitted_on:,} tokens" if self.fitted_on else ""
+        first = f"{', '.join(self.modules)} without gates{how}; loss:"
         return "\n".join([first, *(f"  {loss}" for loss in self.losses)])
 
 
