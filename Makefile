@@ -54,7 +54,7 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt hatch_build.py addenda_lm_eval.pth
+$(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Addenda needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Try: make PYTHON=python3.12"; exit 1; }
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv $(VENV)
@@ -87,9 +87,9 @@ long: $(STAMP)
 	$(PY) -m pytest tests/test_fuzz.py --hypothesis-profile=search
 	$(if $(STUDIES),$(PY) -m recipes.studies --workers $(WORKERS) --only $(STUDIES))
 
-LOWEST_TESTS := tests/bases tests/cli tests/combining tests/comparing tests/measuring tests/showing tests/writing \
-  tests/test_imports.py tests/test_devices.py tests/test_texts.py tests/test_storage.py tests/test_storage_hub.py \
-  tests/test_storage_peft.py tests/conformance/test_hosting.py tests/conformance/test_guests.py
+LOWEST_TESTS := tests/bases tests/cli tests/combining tests/comparing tests/core tests/measuring tests/modulefile tests/plug \
+  tests/showing tests/telling tests/text tests/writing tests/test_imports.py tests/test_devices.py tests/conformance/test_hosting.py \
+  tests/conformance/test_guests.py
 
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),$(LOWEST_TESTS))
@@ -116,12 +116,14 @@ generated: $(STAMP)
 	$(PY) tools/architecture.py
 	$(PY) tools/cli_reference.py
 	$(PY) tools/kinds_reference.py
+	$(PY) tools/methods_reference.py
 
 docs: $(STAMP)
 	$(PY) tools/api_reference.py --check
 	$(PY) tools/architecture.py --check
 	$(PY) tools/cli_reference.py --check
 	$(PY) tools/kinds_reference.py --check
+	$(PY) tools/methods_reference.py --check
 	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from addenda.core.contracts import Contribution, GatedAdapter
+from addenda.core.contracts import GatedAdapter
+from addenda.core.contribution import Contribution
 from addenda.core.gate import Gate
 from addenda.core.module import KnowledgeModule
 from addenda.kinds.registers import RegisterAdapter
-from addenda.plugging import Base
+from addenda.plug.base import Base
 
 #: where shares are looked for when no file is named
 DEFAULT = Path(__file__).parent / "live.json"

@@ -45,8 +45,8 @@ def memories() -> dict[str, tuple[Any, bool]]:
 def times(pairs: int) -> list[dict[str, Any]]:
     """A write over plain scoring of the same window, for every kind and window."""
     import addenda
-    from addenda.encoding import Encoder
-    from addenda.texts import texts
+    from addenda.text.encoding import Encoder
+    from addenda.text.texts import texts
     from addenda.writing.memory_settings import MemorySettings
     from addenda.writing.packing import Feed, Stream
     from addenda.writing.reading import Reading
@@ -105,7 +105,7 @@ def child(tokens: int) -> None:
     import tempfile
 
     import addenda
-    from addenda.texts import texts
+    from addenda.text.texts import texts
 
     torch.set_num_threads(1)
     base = addenda.load_base("tiny", dtype=torch.float32)

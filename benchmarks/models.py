@@ -12,8 +12,8 @@ import addenda
 from addenda import tiny
 from addenda.core.contracts import Kind
 from addenda.core.module import KnowledgeModule
-from addenda.plugging import Base
-from addenda.texts import texts
+from addenda.plug.base import Base
+from addenda.text.texts import texts
 
 #: share of the base's parameters that modules of FFN and linear kinds add: the paper's for neutral residues
 EXTRA = 0.2

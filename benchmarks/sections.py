@@ -14,7 +14,7 @@ from benchmarks import live, memory, models, steps
 from benchmarks.timing import Step
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
     from benchmarks.speed import Bench
 
 #: issue 2: what must hold on the 150M model; on `tiny` reported only

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from addenda.core.state import Collector
+from addenda.core.call import Collector
 from addenda.optimizers.adamw import adamw
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
-from addenda.plugging import Base
+from addenda.plug.base import Base
 from benchmarks.timing import Step, whole
 
 #: opens the selection under which a step runs

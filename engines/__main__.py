@@ -60,7 +60,7 @@ ENGINES = {
 def merged(folder: Path) -> Any:
     """Write a memory on the embedded base and merge it into `folder`; returns the base with the memory plugged."""
     import addenda
-    from addenda.texts import texts
+    from addenda.text.texts import texts
 
     base = addenda.load_base("tiny", dtype=torch.float32)
     text = "\n".join(record["text"] for record in islice(texts("pubmed_train"), 4))[:6000]

@@ -9,7 +9,7 @@ import argparse
 import sys
 
 import addenda
-from addenda.texts import texts
+from addenda.text.texts import texts
 
 
 def main() -> None:

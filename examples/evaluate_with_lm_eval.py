@@ -4,7 +4,7 @@
 
 The question sets are those of the folder that `ADDENDA_DATA` names. For lm-evaluation-harness's own tasks:
 
-    lm_eval run --model addenda --model_args base=tiny,plug=runs/pubmed,modules=pubmed --tasks lambada_openai
+    addenda lm-eval run --model addenda --model_args base=tiny,plug=runs/pubmed,modules=pubmed --tasks lambada_openai
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import addenda
-from addenda.texts import texts
+from addenda.text.texts import texts
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import addenda
 from addenda.comparing.compare import Comparison
-from addenda.intervals import Interval
 from addenda.measuring.three_settings import three_settings
-from addenda.texts import texts
+from addenda.telling.intervals import Interval
+from addenda.text.texts import texts
 from recipes.common import data_folder, documents, hash_of, load, precision
 from recipes.records import device, write_record
 from recipes.studies.subjects import facts_of

@@ -22,7 +22,8 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.registry import options_of
 from addenda.core.site import Anatomy
-from addenda.texts import texts
+from addenda.core.standing import adapters_of, gate_for
+from addenda.text.texts import texts
 from addenda.writing.settings import settings_from
 from addenda.writing.validation import is_forgetting
 
@@ -168,8 +169,7 @@ def plan(study: Study, options: argparse.Namespace) -> dict[str, Any]:
     anatomy, context, config = outline(options.base)
     study = study.for_base(anatomy, context)
     with torch.device("meta"):
-        adapters = study.kind.adapters(anatomy)
-        gate = study.kind.gate_of(anatomy)
+        adapters, gate = adapters_of(study.kind, anatomy, gate_for(study.kind))
     parts = [*adapters.values(), *([] if gate is None else [gate])]
     size = sum(p.numel() for part in parts for p in part.parameters())
     return {

@@ -19,8 +19,8 @@ import addenda
 from addenda import tiny
 from addenda.core.contracts import Kind
 from addenda.core.registry import build_kind
-from addenda.plugging import Base
-from addenda.scoring import Score, score
+from addenda.plug.base import Base
+from addenda.plug.scoring import Score, score
 
 Precision = Literal["fp32", "bf16"]
 

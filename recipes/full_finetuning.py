@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from addenda.plugging import Base
+from addenda.plug.base import Base
 from addenda.writing.plain import PlainTraining
 from recipes.common import Texts, load, point, precision, scores
 

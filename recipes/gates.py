@@ -26,8 +26,8 @@ import torch
 
 import addenda
 from addenda import tiny
-from addenda.plugging import Base
-from addenda.scoring import score
+from addenda.plug.base import Base
+from addenda.plug.scoring import score
 from recipes.common import data_folder, documents, hash_of, load, precision
 from recipes.records import device, in_processes, name_of, pending, read_records, write_record
 from recipes.studies.subjects import subject

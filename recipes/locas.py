@@ -28,9 +28,9 @@ from typing import Any
 import torch
 
 import addenda
-from addenda.encoding import Encoder
-from addenda.scoring import Score, score
-from addenda.texts import texts
+from addenda.plug.scoring import Score, score
+from addenda.text.encoding import Encoder
+from addenda.text.texts import texts
 from addenda.writing.curve import Curve
 from addenda.writing.memory_settings import MemorySettings
 from addenda.writing.reading import Reading

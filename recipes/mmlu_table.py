@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from addenda.intervals import Interval, of_means
-from addenda.modelcard import MMLU, anatomy_first
+from addenda.modulefile.modelcard import MMLU, anatomy_first
+from addenda.telling.intervals import Interval, of_means
 from recipes.common import load
 from recipes.records import device, write_record
 from recipes.tables import write_tables

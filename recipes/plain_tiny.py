@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 import addenda
 from addenda.core.activations import activation
-from addenda.encoding import Encoder
-from addenda.texts import texts
+from addenda.text.encoding import Encoder
+from addenda.text.texts import texts
 from recipes.common import Texts, keep_pages, load, place, scores, study_texts
 from recipes.full_finetuning import FullFinetuning
 

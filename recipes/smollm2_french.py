@@ -30,8 +30,8 @@ from addenda.measuring.chats import GENERAL, TOKENS, answers, asked_of, paired
 from addenda.measuring.disturbance import disturbance
 from addenda.measuring.zero_shot import fitting, right
 from addenda.measuring.zero_shot import paired as scored
-from addenda.plugging import Base
-from addenda.scoring import Score, score
+from addenda.plug.base import Base
+from addenda.plug.scoring import Score, score
 from recipes.common import load, study_texts
 from recipes.french_texts import SUBJECT, held_out
 from recipes.gates import delays, prompts_live

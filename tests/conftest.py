@@ -27,6 +27,9 @@ from hypothesis import settings
 
 import long_records
 
+# before any test imports them: tests of other folders use them too
+pytest.register_assert_rewrite("conformance.world", "conformance.client")
+
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 # Fixed examples: a red test is red again. `--hypothesis-profile=search` looks for new ones.

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 import addenda
-from addenda import files
 from addenda.combining import checkpoint_files
 from addenda.combining import merge as merging
 from addenda.combining.gguf import write as gguf_file
+from addenda.core import files
 from addenda.writing import checkpoint
 from addenda.writing.writer import Writer
 from pico import pico, pico_tokenizer

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import addenda
-from addenda.files import replace_text
+from addenda.core.files import replace_text
 
 PACKAGES = ("torch", "transformers")
 

@@ -16,7 +16,7 @@ from addenda.bases import attention
 from addenda.bases.host import Host
 from addenda.bases.reading import BaseReader
 from addenda.core import contracts
-from addenda.core.state import Call, Collector, Share
+from addenda.core.call import Call, Collector, Share
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
 from conformance.kinds import MAIN

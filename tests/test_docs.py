@@ -25,7 +25,7 @@ from architecture import ROOT
 PAGES = ("README.md", "docs/quickstart.md", "docs/kinds.md")
 
 
-@pytest.mark.parametrize("page", ["api", "cli", "kinds"])
+@pytest.mark.parametrize("page", ["api", "cli", "kinds", "methods"])
 def test_references_are_fresh(page: str) -> None:
     command = [sys.executable, str(ROOT / f"tools/{page}_reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

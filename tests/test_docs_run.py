@@ -44,7 +44,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("examples/README.md", "python examples/adapt_to_your_corpus.py"): "test_examples runs each, with --quick",
     (
         "docs/measuring.md",
-        "lm_eval run --model addenda --model_args base=tiny,plug=runs/pubmed,modules=pubmed@0.5 --tasks lambada_openai",
+        "addenda lm-eval run --model addenda --model_args base=tiny,plug=runs/pubmed,modules=pubmed@0.5 --tasks lambada_openai",
     ): "fetches lm-eval's own data set from the hub",
     ("docs/results", ""): "takes hours and days; the tests of the recipes and benchmarks run them in small",
     ("docs/memories.md", 'with base.fused("book"):'): "shows the form alone",
@@ -60,7 +60,7 @@ SLOW = [
     ("docs/quickstart.md", 'base = addenda.load_base("tiny")'),
     ("docs/bases.md", "addenda inspect --base smollm2"),
     ("docs/bases.md", "base.plug("),
-    ("docs/measuring.md", "lm_eval run"),
+    ("docs/measuring.md", "addenda lm-eval run"),
     ("docs/tasks.md", "addenda train"),
     ("docs/tasks.md", "addenda generate"),
     ("docs/tasks.md", "addenda evaluate"),
@@ -79,13 +79,14 @@ SLOW = [
 LONG = ("docs/measuring.md", "docs/tasks.md")
 #: what a page takes for given in its Python blocks, by how their first line begins
 BEFORE = {
+    ("docs/extending.md", "from dataclasses import"): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/bases.md", "base.plug("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/bases.md", "cost = addenda.cost_of("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/kinds.md", "base.new("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/memories.md", "base.plug("): 'import addenda\nbase = addenda.load_base("tiny")',
 }
 #: what a piece says at its end
-SAID = {'base.new("harbour"': "is called Maud Tench", "lm_eval run": "|addenda_copa|"}
+SAID = {'base.new("harbour"': "is called Maud Tench", "addenda lm-eval run": "|addenda_copa|"}
 STORY = (
     "Call me Ishmael. Some years ago, having little or no money in my purse, and nothing particular to interest me on "
     "shore, I thought I would sail about a little and see the watery part of the world. "

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import addenda
-from addenda.core.document_gate import DRIFT, LIMIT, ROOM, DocumentGate, page
 from addenda.core.gate import GateRows, starts_of
 from addenda.core.site import Seam, Site
+from addenda.gates.document import DRIFT, LIMIT, ROOM, DocumentGate, page
 from pico import pico, pico_tokenizer
 
 SITE = Site("layers.1.ffn", Seam.FFN, 1, "", "", 6, 6)

@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from torch import Tensor
 
 import addenda
-from addenda import selection as selecting
 from addenda.core.errors import AddendaError, SelectionError
 from addenda.core.module import NAME, RESERVED
 from addenda.core.registry import build_kind, kinds
+from addenda.plug import selection as selecting
 from conformance.kinds import CASES
 from conformance.world import close, differences, perturbed, structure
 from pico import pico, pico_tokenizer, random_ids

@@ -12,12 +12,12 @@ import pytest
 
 from addenda import AddendaError
 from addenda.core.errors import DataError, FileError
-from addenda.files import kept_json, read_json
+from addenda.core.files import kept_json, read_json
 from addenda.measuring.edits import load_edits
 from addenda.measuring.facts import load_facts
 from addenda.measuring.tasks import FILES, local_tasks
-from addenda.text_files import json_lines
-from addenda.texts import texts
+from addenda.text.files import json_lines
+from addenda.text.texts import texts
 
 GOOD = json.dumps({"text": "a fine line"}).encode()
 #: what stands in the field `n` of a line that is otherwise fine, and what is told of it

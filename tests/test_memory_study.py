@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import addenda
-from addenda.texts import texts
+from addenda.text.texts import texts
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import addenda
-from addenda.chat_spans import Chat
 from addenda.cli.answers import console, harmless
 from addenda.core.errors import AddendaError, DataError
 from addenda.showing.generating import Sampling
-from addenda.texts import texts
+from addenda.text.chat_spans import Chat
+from addenda.text.texts import texts
 from addenda.writing.run_log import LOG, RunLog
 from pico import pico, pico_tokenizer, random_ids
 

@@ -139,7 +139,7 @@ def test_retrieval_stands_beside_modules() -> None:
     """The page tells of each method what it learned and read ahead, and what the bare base can read at best."""
     from types import SimpleNamespace
 
-    from addenda.intervals import Interval
+    from addenda.telling.intervals import Interval
 
     retrieval = importlib.import_module("recipes.against_retrieval")
 

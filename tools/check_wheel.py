@@ -25,7 +25,7 @@ SOURCE = ROOT / "src" / "addenda"
 #: seconds of work that `addenda --help` may take
 HELP = 0.5
 #: what of the repository must be in the sdist, so that it can be built and tested from
-SDIST = ("pyproject.toml", "hatch_build.py", "Makefile", "constraints.txt", "LICENSE", "README.md", "tests/conftest.py")
+SDIST = ("pyproject.toml", "Makefile", "constraints.txt", "LICENSE", "README.md", "tests/conftest.py")
 #: prints what the wheel asks for and this environment does not have
 ASKED = """
 from importlib.metadata import requires, version
@@ -34,7 +34,7 @@ for asked in map(Requirement, requires("addenda")):
     if asked.marker is None and not asked.specifier.contains(version(asked.name)):
         print(asked, "but it is", version(asked.name))
 """
-HARNESS = "from lm_eval.api.registry import get_model; print(get_model('addenda').__module__)"
+HARNESS = "import addenda.measuring.harness; from lm_eval.api.registry import get_model; get_model('addenda')"
 
 
 def expected() -> set[str]:
@@ -46,10 +46,9 @@ def expected() -> set[str]:
 def lacking(names: Iterable[str]) -> list[str]:
     """What is wrong with the names in a wheel, a line each."""
     have = {name for name in names if not name.endswith("/")}
-    beside = {"addenda_lm_eval.py", "addenda_lm_eval.pth"}
     told = {name.partition(".dist-info/")[2] for name in have}
-    left_out = (expected() | beside) - have | {"licenses/LICENSE", "entry_points.txt"} - told
-    strange = {name for name in have - expected() - beside if ".dist-info/" not in name}
+    left_out = expected() - have | {"licenses/LICENSE", "entry_points.txt"} - told
+    strange = {name for name in have - expected() if ".dist-info/" not in name}
     return [f"lacks {name}" for name in sorted(left_out)] + [f"should not hold {name}" for name in sorted(strange)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from addenda.scoring import Score, score
+from addenda.plug.scoring import Score, score
 from recipes.common import load, precision, study_texts
 from recipes.frontier import save, with_t_interval
 from recipes.records import device

@@ -18,8 +18,8 @@ import addenda
 from addenda.comparing.cost import ratios
 from addenda.comparing.window import first_documents
 from addenda.measuring.recall import recall
-from addenda.plugging import Base
-from addenda.scoring import Score, score
+from addenda.plug.base import Base
+from addenda.plug.scoring import Score, score
 from addenda.writing.plain import PlainTraining
 from recipes.common import kind_as_recorded, load, precision, study_texts
 from recipes.records import device, name_of, write_record

@@ -9,15 +9,17 @@ __version__ = "0.1.0"
 
 # One line per public name: where it lives. Lazy, so that `addenda --help` does not wait for torch.
 _WHERE = {
-    "attach": "plugging",
-    "load_base": "plugging",
-    "Base": "plugging",
+    "attach": "plug.base",
+    "load_base": "plug.base",
+    "Base": "plug.base",
     "fingerprint": "bases.fingerprint",
-    "plug_cost": "other_base",
-    "PlugCost": "other_base",
-    "cost_of": "base_cost",
-    "BaseCost": "base_cost",
+    "plug_cost": "plug.foreign",
+    "PlugCost": "plug.foreign",
+    "cost_of": "plug.cost",
+    "BaseCost": "plug.cost",
     "KnowledgeModule": "core.module",
+    "list_methods": "core.method_list",
+    "ListedMethod": "core.method_list",
     "Card": "core.card",
     "AddendaError": "core.errors",
     "Registers": "kinds.registers",
@@ -49,18 +51,16 @@ _WHERE = {
     "biographies": "measuring.facts",
     "load_facts": "measuring.facts",
     "recall": "measuring.recall",
-    "push_to_hub": "hub",
-    "publish": "hub",
-    "list_modules": "module_folders",
-    "delete": "module_folders",
-    "save_peft": "peft_format",
+    "push_to_hub": "modulefile.hub",
+    "publish": "modulefile.hub",
+    "list_modules": "modulefile.folders",
+    "delete": "modulefile.folders",
+    "save_peft": "modulefile.peft_format",
 }
 
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
-    from addenda.base_cost import BaseCost as BaseCost
-    from addenda.base_cost import cost_of as cost_of
     from addenda.bases.fingerprint import fingerprint as fingerprint
     from addenda.combining.merge import MergeReport as MergeReport
     from addenda.combining.merge import merge as merge
@@ -69,9 +69,9 @@ if TYPE_CHECKING:
     from addenda.comparing.compare import compare as compare
     from addenda.core.card import Card as Card
     from addenda.core.errors import AddendaError as AddendaError
+    from addenda.core.method_list import ListedMethod as ListedMethod
+    from addenda.core.method_list import list_methods as list_methods
     from addenda.core.module import KnowledgeModule as KnowledgeModule
-    from addenda.hub import publish as publish
-    from addenda.hub import push_to_hub as push_to_hub
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
     from addenda.kinds.locas_mlp import LocasMLP as LocasMLP
@@ -92,14 +92,18 @@ if TYPE_CHECKING:
     from addenda.measuring.recall import recall as recall
     from addenda.measuring.recorded import record as record
     from addenda.measuring.zero_shot import zero_shot as zero_shot
-    from addenda.module_folders import delete as delete
-    from addenda.module_folders import list_modules as list_modules
-    from addenda.other_base import PlugCost as PlugCost
-    from addenda.other_base import plug_cost as plug_cost
-    from addenda.peft_format import save_peft as save_peft
-    from addenda.plugging import Base as Base
-    from addenda.plugging import attach as attach
-    from addenda.plugging import load_base as load_base
+    from addenda.modulefile.folders import delete as delete
+    from addenda.modulefile.folders import list_modules as list_modules
+    from addenda.modulefile.hub import publish as publish
+    from addenda.modulefile.hub import push_to_hub as push_to_hub
+    from addenda.modulefile.peft_format import save_peft as save_peft
+    from addenda.plug.base import Base as Base
+    from addenda.plug.base import attach as attach
+    from addenda.plug.base import load_base as load_base
+    from addenda.plug.cost import BaseCost as BaseCost
+    from addenda.plug.cost import cost_of as cost_of
+    from addenda.plug.foreign import PlugCost as PlugCost
+    from addenda.plug.foreign import plug_cost as plug_cost
     from addenda.writing.memorize import memorize as memorize
     from addenda.writing.memory_report import MemorizeReport as MemorizeReport
     from addenda.writing.report import TrainReport as TrainReport

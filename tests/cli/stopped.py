@@ -17,7 +17,7 @@ import torch
 
 import addenda.writing.train  # noqa: F401 - what is imported late is imported once
 from addenda.cli import application
-from addenda.progress import Progress
+from addenda.telling.progress import Progress
 
 
 def run(words: list[str], err: Path) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import addenda
-from addenda.comparing.compare import Comparison
+from addenda.comparing.comparison import Comparison
 from pico import pico, pico_tokenizer
 
 WORDS = "the patients were given insulin and the outcome of the trial was measured at the end of the week"

@@ -25,8 +25,8 @@ from addenda.comparing.methods import DEFAULT, METHODS, methods_named
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.work import halves
 from addenda.core.errors import AddendaError, DataError
-from addenda.scoring import score
-from addenda.texts import texts
+from addenda.plug.scoring import score
+from addenda.text.texts import texts
 from pico import pico
 
 

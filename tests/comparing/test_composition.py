@@ -14,7 +14,7 @@ from addenda.comparing.methods import METHODS
 from addenda.comparing.page import kept_of
 from addenda.comparing.settings import CompareSettings
 from addenda.core.errors import AddendaError, DataError
-from addenda.texts import texts
+from addenda.text.texts import texts
 from pico import pico, pico_tokenizer
 
 WORDS = "the patients were given insulin and the outcome of the trial was measured at the end of the week".split()

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 import addenda
 from addenda.comparing import making
 from addenda.comparing.methods import METHODS, Size
-from addenda.intervals import of_ratio
-from addenda.peft_format import save_peft
+from addenda.modulefile.peft_format import save_peft
+from addenda.telling.intervals import of_ratio
 
 
 @pytest.mark.slow

@@ -16,14 +16,14 @@ import addenda
 from addenda.cli import compare as command
 from addenda.comparing import making, page
 from addenda.comparing import peak as memory
-from addenda.comparing.compare import Comparison
+from addenda.comparing.comparison import Comparison
 from addenda.comparing.cost import of_median, ratios
 from addenda.comparing.methods import METHODS
 from addenda.comparing.peak import Peak
 from addenda.comparing.rows import Failed, row_of
 from addenda.comparing.window import Retrieved
 from addenda.core.errors import AddendaError
-from addenda.intervals import Interval
+from addenda.telling.intervals import Interval
 from addenda.writing.plain import PlainTraining
 from pico import pico, pico_tokenizer
 

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("conformance.world", "conformance.client")
-
-from conformance.client import OtherProcess  # noqa: E402
-from conformance.kinds import CASES, REFUSED  # noqa: E402
-from conformance.world import TIES, Subject, subject_of  # noqa: E402
+from conformance.client import OtherProcess
+from conformance.kinds import CASES, REFUSED
+from conformance.world import TIES, Subject, subject_of
 
 
 @pytest.fixture(scope="session")

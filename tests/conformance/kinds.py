@@ -34,6 +34,7 @@ class Case:
     gate: str | None = None  # None, "token", or the name of a module's own gate
     text: bool = False
     joint: bool = False
+    behind: str | None = None  # the gate that the module is given; else what the kind's options say
 
 
 def _fixed(kind: Kind, **more: Any) -> Case:
@@ -55,6 +56,7 @@ MAIN: dict[str, Case] = {
     "neutral-document": _fixed(NeutralResidues(width=8, gate="document"), gate="document"),
     "parallel": _fixed(ParallelAdapter(width=8)),
     "lora": _fixed(LoRA(rank=2)),
+    "lora-document": _fixed(LoRA(rank=2), gate="document", behind="document"),
     "locas-glu": _fixed(LocasGLU(rank=8, scale=8.0), text=True),
 }
 
@@ -87,6 +89,10 @@ EXTRA: dict[str, Case] = {
     "locas-glu-random": _fixed(LocasGLU(rank=4, init="random", scale=16.0, layers=(0, 1))),
     "locas-glu-activation": _fixed(LocasGLU(rank=4, init="activation", scale=16.0), text=True),
     "rslora": _fixed(LoRA(rank=4, rslora=True)),
+    "lora-context": _fixed(LoRA(rank=2), gate="context", behind="context"),
+    "parallel-document": _fixed(ParallelAdapter(width=8), gate="document", behind="document"),
+    "locas-glu-document": _fixed(LocasGLU(rank=8, scale=8.0), gate="document", behind="document", text=True),
+    "locas-mlp-document": _fixed(LocasMLP(rank=8, scale=8.0), gate="document", behind="document", text=True),
     "neutral-he": _fixed(NeutralResidues(width=8, gate="token", init="he"), gate="token"),
     "neutral-sigmoid": _fixed(NeutralResidues(width=8, gate="sigmoid")),
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from addenda import AddendaError
 from addenda.core.errors import UnsupportedError
-from addenda.plugging import Base
+from addenda.plug.base import Base
 from conformance.kinds import MAIN
 from conformance.world import Subject, batch, close, generate, logits, subject_of, throwaway
 from pico import pico_tokenizer

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 import children
-from addenda.core.contracts import SPARSE_BELOW
+from addenda.core.contribution import SPARSE_BELOW
 from addenda.kinds.neutral_residues import NeutralAdapter
 from conformance.kinds import MAIN
 from conformance.world import IDS, Subject, assert_alive, batch, logits, subject_of, throwaway

@@ -15,9 +15,9 @@ from torch import Tensor
 import addenda
 from addenda.bases import attention
 from addenda.bases.hooks import Replaced
-from addenda.plugging import Base
-from addenda.running import Machinery
-from addenda.selection import Selection
+from addenda.plug.base import Base
+from addenda.plug.machinery import Machinery
+from addenda.plug.selection import Selection
 from conformance.kinds import MAIN, REFUSED, pairs
 from conformance.world import (
     Subject,

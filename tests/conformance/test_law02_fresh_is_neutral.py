@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from addenda import AddendaError
-from addenda.core.context_gate import ContextGate
+from addenda.gates.context import ContextGate
 from addenda.kinds import neutral_residues, registers
 from conformance.kinds import CASES, REFUSED, TEXT, home, pairs
 from conformance.world import Subject, assert_alive, bare, batch, fresh, logits, subject_of, throwaway
@@ -50,7 +50,7 @@ def test_fresh_is_neutral(subject: Subject) -> None:
 def test_a_module_that_awaits_its_text_is_a_valid_fresh_one(case: str) -> None:
     with subject_of(home(case), case) as subject:
         base = subject.base
-        module = base.new("m", CASES[case].make(base.anatomy))
+        module = base.new("m", CASES[case].make(base.anatomy), gate=CASES[case].behind)
         assert module.awaits_text
         with base.using("m"):
             before = logits(base.model, *batch())
@@ -59,8 +59,8 @@ def test_a_module_that_awaits_its_text_is_a_valid_fresh_one(case: str) -> None:
         base.start_from_text("m", base.tokenize(TEXT))
         assert not module.awaits_text
         with pytest.raises(AddendaError, match="tokens of text"):
-            base.new("short", CASES[case].make(base.anatomy), text="a")
-        base.new("other", CASES[case].make(base.anatomy), text=TEXT)
+            base.new("short", CASES[case].make(base.anatomy), gate=CASES[case].behind, text="a")
+        base.new("other", CASES[case].make(base.anatomy), gate=CASES[case].behind, text=TEXT)
         for name, tensor in module.tensors().items():
             assert torch.equal(tensor, base.modules["other"].tensors()[name])
 

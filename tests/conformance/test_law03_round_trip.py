@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from addenda import storage
 from addenda.core.errors import FileError
+from addenda.modulefile import storage
 from conformance.client import OtherProcess
 from conformance.kinds import CASES, MAIN, REFUSED
 from conformance.world import Subject, assert_alive, batch, logits, subject_of

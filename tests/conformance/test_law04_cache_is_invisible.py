@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from addenda.bases import cache as caches
-from addenda.core.context_gate import ContextGate
 from addenda.core.errors import AddendaError, UnsupportedError
-from addenda.running import Machinery
+from addenda.gates.context import ContextGate
+from addenda.plug.machinery import Machinery
 from conformance.kinds import CASES, MAIN, pairs, spread
 from conformance.world import (
     LENGTHS,
@@ -214,7 +214,7 @@ def beams_do_not_reorder_state(patch: pytest.MonkeyPatch) -> None:
 
 def state_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Each decoding step begins the average anew."""
-    patch.setattr("addenda.running.keep_states", lambda *_: None)
+    patch.setattr("addenda.plug.machinery.keep_states", lambda *_: None)
 
 
 def prefill_only(patch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from addenda.bases import attention
-from addenda.core.context_gate import ContextGate
-from addenda.selection import Selection
+from addenda.gates.context import ContextGate
+from addenda.plug.selection import Selection
 from conformance.kinds import MAIN, REFUSED, pairs
 from conformance.world import (
     LENGTHS,

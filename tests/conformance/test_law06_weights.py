@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from addenda.bases import attention
+from addenda.core.call import Call, Share
 from addenda.core.errors import SelectionError
 from addenda.core.site import Seam
-from addenda.core.state import Call, Share
-from addenda.selection import Selection
+from addenda.plug.selection import Selection
 from conformance.kinds import CASES, MAIN, REFUSED, pairs
 from conformance.world import IDS, Subject, assert_alive, bare, batch, close, logits, subject_of, throwaway
 
@@ -277,7 +277,7 @@ def contributions_in_naming_order(patch: pytest.MonkeyPatch) -> None:
 
 def zero_is_almost_off(patch: pytest.MonkeyPatch) -> None:
     """A weight of zero is a very small one."""
-    patch.setattr("addenda.selection._nonzero", lambda weights: {n: w or 1e-6 for n, w in weights.items()})
+    patch.setattr("addenda.plug.selection._nonzero", lambda weights: {n: w or 1e-6 for n, w in weights.items()})
 
 
 @pytest.mark.parametrize(

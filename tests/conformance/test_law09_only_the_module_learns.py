@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from addenda.bases import hooks
+from addenda.core.call import RUNTIME, Call, Collector
 from addenda.core.errors import AddendaError
-from addenda.core.state import RUNTIME, Call, Collector
-from addenda.trainable import Trainable
+from addenda.plug.trainable import Trainable
 from conformance.kinds import CASES, MAIN, pairs
 from conformance.world import Subject, assert_alive, batch, logits, throwaway
 from pico import random_ids
@@ -211,7 +211,7 @@ def test_reentrant_checkpointing_gives_the_same_or_is_refused(case: str) -> None
 
 def selection_read_at_recompute(patch: pytest.MonkeyPatch) -> None:
     """Recomputation uses whatever is selected when backward runs."""
-    patch.setattr("addenda.running.keep_call_in_checkpoints", lambda layers: None)
+    patch.setattr("addenda.plug.machinery.keep_call_in_checkpoints", lambda layers: None)
 
 
 def recomputing_collects_again(patch: pytest.MonkeyPatch) -> None:
@@ -232,7 +232,7 @@ def base_is_not_frozen(patch: pytest.MonkeyPatch) -> None:
     def frozen(self: Any) -> Iterator[None]:
         yield
 
-    patch.setattr("addenda.plugging.Base.frozen", frozen)
+    patch.setattr("addenda.plug.base.Base.frozen", frozen)
 
 
 def module_is_detached(patch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from addenda.plugging import Base
-from addenda.running import Machinery
-from addenda.selection import Selection
+from addenda.plug.base import Base
+from addenda.plug.machinery import Machinery
+from addenda.plug.selection import Selection
 from conformance.kinds import CASES, MAIN, spread
 from conformance.world import Subject, assert_alive, batch, close, made, perturbed, short, throwaway
 from pico import pico

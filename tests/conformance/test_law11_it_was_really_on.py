@@ -14,8 +14,8 @@ from addenda.bases import hooks
 from addenda.core.errors import AddendaError
 from addenda.core.module import KnowledgeModule
 from addenda.measuring.canary import was_on
-from addenda.running import Machinery
-from addenda.selection import Selection
+from addenda.plug.machinery import Machinery
+from addenda.plug.selection import Selection
 from conformance.kinds import MAIN, spread
 from conformance.world import Subject, Watcher, assert_alive, batch, fresh, generate, logits, subject_of, throwaway
 

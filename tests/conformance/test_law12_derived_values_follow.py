@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from addenda.bases.reading import BaseReader
-from addenda.core.context_gate import ContextGate
 from addenda.core.contracts import AttentionAdapter, GatedAdapter
 from addenda.core.module import KnowledgeModule
-from conformance.kinds import CASES, spread
+from addenda.gates.context import ContextGate
+from conformance.kinds import CASES, home, spread
 from conformance.world import Subject, assert_alive, batch, logits, subject_of, throwaway
 
 
@@ -23,7 +23,7 @@ def follows(subject: Subject, what: str) -> None:
     with base.using("m"):
         found = logits(base.model, *batch())
         assert torch.equal(found, logits(base.model, *batch()))
-    other = base.new("other", module.kind)
+    other = base.new("other", module.kind, gate=CASES[subject.case].behind)
     other.adopt({name: tensor.clone() for name, tensor in module.tensors().items()})
     with base.using("other"):
         expected = logits(base.model, *batch())
@@ -139,7 +139,7 @@ def check_buffers(subject: Subject, folder: Path) -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case].gate])
 def test_calibrated_numbers_are_buffers(case: str, tmp_path: Path) -> None:
-    with subject_of("llama", case) as subject:
+    with subject_of(home(case), case) as subject:
         check_buffers(subject, tmp_path)
 
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 import addenda
 from addenda.bases import cache as caches
+from addenda.core.call import Collector
 from addenda.core.contracts import Kind, ReplacingAdapter
 from addenda.core.errors import UnsupportedError
 from addenda.core.site import Anatomy, Seam
-from addenda.core.state import Collector, RowStates
+from addenda.core.state import RowStates
 from conformance import kinds
 from conformance.kinds import Case
 from conformance.test_law04_cache_is_invisible import check_continuation, check_generation, check_padding
@@ -257,7 +258,7 @@ def state_is_taken_from_the_first_rows(patch: pytest.MonkeyPatch) -> None:
 
 def state_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Each step begins anew."""
-    patch.setattr("addenda.running.keep_states", lambda *_: None)
+    patch.setattr("addenda.plug.machinery.keep_states", lambda *_: None)
 
 
 @pytest.mark.parametrize(

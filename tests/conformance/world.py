@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import addenda
-from addenda.core.context_gate import ContextGate
-from addenda.core.document_gate import DocumentGate, page
+from addenda.core.call import Share
 from addenda.core.module import KnowledgeModule
-from addenda.core.state import Share
+from addenda.gates.context import ContextGate
+from addenda.gates.document import DocumentGate, page
 from conformance.kinds import CASES, TEXT
 from pico import PAD, pico, pico_tokenizer, random_ids
 
@@ -162,7 +162,7 @@ def fresh(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> Knowled
     of = CASES[case]
     if base.tokenizer is None:
         base.tokenizer = pico_tokenizer()
-    return base.new(name, of.make(base.anatomy), seed=seed, **({"text": TEXT} if of.text else {}))
+    return base.new(name, of.make(base.anatomy), gate=of.behind, seed=seed, **({"text": TEXT} if of.text else {}))
 
 
 _kept: dict[tuple[Any, ...], dict[str, Tensor]] = {}

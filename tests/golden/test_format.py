@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from addenda import storage
 from addenda.core.card import Card, DataRecord, Measure, TrainingRecord
 from addenda.core.module import KnowledgeModule
 from addenda.kinds.lora import LoRA
-from addenda.storage import load_folder, load_module, save_module
+from addenda.modulefile import storage
+from addenda.modulefile.storage import load_folder, load_module, save_module
 from hostile.forge import anatomy, module_of, paper_base
 
 HERE = Path(__file__).parent

@@ -16,8 +16,9 @@ from addenda.core.contracts import Kind
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import options_of
 from addenda.core.site import Anatomy, FFNShape, Seam, Site
+from addenda.core.standing import adapters_of, gate_for
 from addenda.kinds.lora import LoRA
-from addenda.storage import save_module
+from addenda.modulefile.storage import save_module
 
 FINGERPRINT = "ab" * 32
 TENSORS, CARD = "module.safetensors", "card.json"
@@ -44,9 +45,8 @@ def anatomy(layers: int = 1, width: int = 4, *, gated: bool = True) -> Anatomy:
 
 def paper_base(layers: int = 1, width: int = 4, fingerprint: str = FINGERPRINT, *, gated: bool = True) -> Any:
     """What `load_module` asks of a base."""
-    host = SimpleNamespace(refusal=lambda seam: None)
     made = SimpleNamespace(
-        anatomy=anatomy(layers, width, gated=gated), fingerprint=fingerprint, name="paper", host=host
+        anatomy=anatomy(layers, width, gated=gated), fingerprint=fingerprint, name="paper", refusal=lambda seam: None
     )
     made.record = lambda: BaseRecord(
         name=made.name, model_type="llama", fingerprint=made.fingerprint, parameters=made.anatomy.parameters
@@ -58,7 +58,8 @@ def module_of(kind: Kind, on: Anatomy, name: str = "note") -> KnowledgeModule:
     """A module of a kind with every parameter and buffer drawn, so that a lost one is seen."""
     record = BaseRecord(name="paper", model_type="llama", fingerprint=FINGERPRINT, parameters=1000)
     card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), base=record)
-    module = KnowledgeModule(name, kind, kind.adapters(on), card, kind.gate_of(on))
+    adapters, gate = adapters_of(kind, on, gate_for(kind))
+    module = KnowledgeModule(name, kind, adapters, card, gate)
     with torch.no_grad():
         for tensor in module.state_dict().values():
             tensor.normal_()

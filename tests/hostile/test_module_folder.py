@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from addenda.core.errors import AddendaError, FileError
-from addenda.storage import build_module, load_folder, load_module
+from addenda.modulefile.storage import build_module, load_folder, load_module
 from hostile.forge import (
     CARD,
     TENSORS,
@@ -318,7 +318,7 @@ FRUGAL = """
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
     from addenda.core.errors import FileError
-    from addenda.storage import load_module
+    from addenda.modulefile.storage import load_module
     from hostile.forge import paper_base, sound
 
     folder = Path(sys.argv[2])

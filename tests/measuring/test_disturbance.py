@@ -12,7 +12,7 @@ import addenda
 from addenda.core.errors import AddendaError
 from addenda.measuring.disturbance import disturbance, divergence
 from addenda.measuring.pieces import documents_of
-from addenda.texts import texts
+from addenda.text.texts import texts
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_intervals_are_over_documents_however_many_pieces_each_has(base: addenda
 
 def test_every_piece_knows_its_document(base: addenda.Base) -> None:
     from addenda.measuring.pieces import documents_of, pieces_of
-    from addenda.texts import texts
+    from addenda.text.texts import texts
 
     source = texts(["the river " * 40, "short", "an old lane " * 90])
     found = list(pieces_of(base, source, [16], 16 * 8))

@@ -10,13 +10,13 @@ import pytest
 
 import addenda
 from addenda.core.errors import AddendaError
-from addenda.intervals import Interval
 from addenda.measuring.evaluate import evaluate
 from addenda.measuring.facts import biographies
 from addenda.measuring.harness import OnTask
 from addenda.measuring.inspection import inspect
 from addenda.measuring.recorded import measured, record
-from addenda.modelcard import render
+from addenda.modulefile.modelcard import render
+from addenda.telling.intervals import Interval
 from conformance.world import perturbed
 from pico import pico, pico_tokenizer
 

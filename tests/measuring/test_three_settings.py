@@ -15,14 +15,14 @@ import addenda
 from addenda import tiny
 from addenda.cli.evaluated import settings as settings_table
 from addenda.core.errors import AddendaError, DataError
-from addenda.intervals import Interval, holm
 from addenda.measuring import three_settings as settings
 from addenda.measuring.certificate import rolled_back
 from addenda.measuring.facts import biographies
 from addenda.measuring.options import Option
 from addenda.measuring.retrieval import Passages, with_passages
 from addenda.measuring.three_settings import three_settings
-from addenda.scoring import score
+from addenda.plug.scoring import score
+from addenda.telling.intervals import Interval, holm
 from pico import pico, pico_tokenizer
 
 pytest.importorskip("bm25s")

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from addenda.core.registry import build
 from addenda.objectives.distill import Distill
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
-from addenda.objectives.objective import objective_named
 from pico import ARCHS, VOCAB, pico, random_ids
 
 
@@ -103,9 +103,9 @@ def test_a_chunk_fits_its_budget() -> None:
 
 
 def test_objectives_by_name() -> None:
-    assert objective_named("lm") == LanguageModelling()
-    assert objective_named("distill", top_k=3, context=5) == Distill(top_k=3, reads=5)
+    assert build("objective", "lm", {}) == LanguageModelling()
+    assert build("objective", "distill", {"top_k": 3, "reads": 5}) == Distill(top_k=3, reads=5)
     with pytest.raises(
         ValueError, match="no objective is called 'distil'; there are distill, lm; did you mean 'distill'"
     ):
-        objective_named("distil")
+        build("objective", "distil", {})

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from addenda.core.state import Call, Collector, Share, Watch
+from addenda.core.call import Call, Collector, Share, Watch
 from addenda.penalties.gate import gate_penalty
 
 

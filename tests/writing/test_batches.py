@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from addenda.encoding import Encoder
-from addenda.texts import texts
+from addenda.text.encoding import Encoder
+from addenda.text.texts import texts
 from addenda.writing.batches import Mixture, stack
 from addenda.writing.packing import Feed, Stream
 from pico import VOCAB, pico_tokenizer

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import addenda
-from addenda.core.context_gate import PRIOR, ContextGate
 from addenda.core.gate import starts_of
 from addenda.core.site import Seam, Site
+from addenda.gates.context import PRIOR, ContextGate
 from addenda.writing.gate_fit import TURN, Part, _Reader, fit_from_plan, turns_of
 from addenda.writing.plan import make_plan
 from addenda.writing.settings import settings_from

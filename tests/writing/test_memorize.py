@@ -246,7 +246,7 @@ def test_memories_are_kept_quiet_unless_told_otherwise(
 
 def test_a_long_file_is_one_text(base: addenda.Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pieces begin with no token of their own."""
-    from addenda import text_files
+    from addenda.text import files as text_files
 
     (tmp_path / "long.txt").write_text("\n".join(medical(3)))
     template = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", base.tokenizer.bos_token_id)])

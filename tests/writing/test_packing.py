@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from addenda.core.errors import DataError
-from addenda.encoding import Encoder
-from addenda.texts import texts
+from addenda.text.encoding import Encoder
+from addenda.text.texts import texts
 from addenda.writing.packing import Feed, Stream, is_replay
 from pico import EOS, VOCAB, pico_tokenizer
 

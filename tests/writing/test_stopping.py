@@ -13,8 +13,8 @@ import torch
 
 import addenda
 from addenda.core.errors import TrainingError
-from addenda.interrupts import Interrupts
-from addenda.progress import tick
+from addenda.telling.interrupts import Interrupts
+from addenda.telling.progress import tick
 from addenda.writing import checkpoint, validation
 from addenda.writing import train as training
 from addenda.writing.packing import Stream
@@ -244,7 +244,7 @@ def test_a_memory_is_stopped_and_finished_or_goes_on(tmp_path: Path, monkeypatch
 
 
 def test_plain_training_stops_and_goes_on(tmp_path: Path) -> None:
-    from addenda.interrupts import Stopped
+    from addenda.telling.interrupts import Stopped
     from addenda.writing.plain import PlainTraining
     from pico import pico, pico_tokenizer
 

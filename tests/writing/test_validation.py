@@ -9,7 +9,7 @@ import torch
 
 import addenda
 from addenda.objectives.head import Head
-from addenda.texts import texts as read
+from addenda.text.texts import texts as read
 from addenda.writing.settings import Settings
 from addenda.writing.validation import Validation, is_forgetting
 

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from addenda.core.contracts import SPARSE_BELOW, AttentionAdapter
+from addenda.core.call import RUNTIME, Call, Share
+from addenda.core.contracts import AttentionAdapter
+from addenda.core.contribution import SPARSE_BELOW
+from addenda.core.modes import compiling
 from addenda.core.site import Site
-from addenda.core.state import RUNTIME, Call, KeyValues, Share, compiling
+from addenda.core.state import KeyValues
 
 # Neutral on purpose: names that contain "sdpa" or "flash" trigger checks meant for those backends.
 NAME = "addenda_slots"

@@ -43,20 +43,30 @@ class Folding:
     matrices: dict[str, list[Matrix]] = field(default_factory=dict[str, list[Matrix]])
 
     @torch.no_grad()
-    def add(self, module: KnowledgeModule, weight: float, refitted: Mapping[str, Units] | None = None) -> None:
+    def add(
+        self,
+        module: KnowledgeModule,
+        weight: float,
+        refitted: Mapping[str, Units] | None = None,
+        *,
+        ungated: bool = False,
+    ) -> None:
         """Fold all of a module in; `refitted` units, by the keys of their sites and with the weight in their values, for its own.
+
+        `ungated`: without the gate that the module stands behind, as if that were always open.
 
         Raises:
             UnsupportedError: no plain weight computes what it adds, or not in this base; says why.
         """
-        if refitted is None and module.gate is not None:
+        if refitted is None and module.gate is not None and not ungated:
             raise UnsupportedError("it has a gate that reads the document so far, which plain weights cannot do")
         for key in module.sites():
             site, adapter = self.host.site(key), module.adapter(key)
             if site.seam is Seam.LINEAR:  # when its turn has come: all matrices together would be as large as the base
                 self.add_matrix(site.path, partial(_matrix, adapter, weight))
                 continue
-            units = refitted[key] if refitted is not None else adapter.fold()
+            bare = ungated and getattr(adapter, "threshold", None) is None  # no gate of its own is left
+            units = refitted[key] if refitted is not None else adapter.units() if bare else adapter.fold()
             assert isinstance(units, Units)
             if refitted is None:
                 units = replace(units, values=units.values * weight)

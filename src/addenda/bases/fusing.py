@@ -13,9 +13,10 @@ from transformers.pytorch_utils import Conv1D
 from addenda.bases.folding import Folding, plain
 from addenda.bases.hooks import Forward, Replaced
 from addenda.bases.host import Host
+from addenda.core.call import RUNTIME
 from addenda.core.errors import SelectionError, UnsupportedError
+from addenda.core.modes import own_modes
 from addenda.core.module import KnowledgeModule
-from addenda.core.state import RUNTIME, own_modes
 
 
 class Fusion:

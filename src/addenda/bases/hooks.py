@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from addenda.core.contracts import AddingAdapter, ClassifyingAdapter, Contribution
+from addenda.core.call import RUNTIME, Call, Share, running
+from addenda.core.contracts import AddingAdapter, ClassifyingAdapter
+from addenda.core.contribution import Contribution
 from addenda.core.errors import AddendaError
+from addenda.core.modes import compiling, own_modes
 from addenda.core.site import Site
-from addenda.core.state import RUNTIME, Call, Piece, RowStates, Share, compiling, own_modes, running, select_rows
+from addenda.core.state import Piece, RowStates, select_rows
 
 Forward = Callable[..., Any]
 

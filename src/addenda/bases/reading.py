@@ -12,10 +12,12 @@ from transformers import DynamicCache
 
 from addenda.bases.hooks import of_this_thread
 from addenda.bases.host import Host
+from addenda.core.call import RUNTIME, running
 from addenda.core.contracts import AttentionAdapter
+from addenda.core.modes import evaluating, own_modes
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
-from addenda.core.state import RUNTIME, KeyValues, evaluating, own_modes, running
+from addenda.core.state import KeyValues
 from addenda.core.units import Units
 
 #: tokens read at a time where a text is longer

@@ -24,7 +24,7 @@ from addenda.cli.answers import print_error, print_json
 #: in the order of the life cycle; verbs that are not listed come last
 ORDER = (
     "demo train calibrate memorize generate chat facts evaluate compare route merge compress forget inspect "
-    "list publish delete serve studio"
+    "list publish delete serve studio methods lm-eval"
 ).split()
 # typer brings click's errors along under a name that depends on its version
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -133,8 +133,13 @@ def verbs() -> list[str]:
     """The verbs that have a file, in the order of the life cycle."""
     here = Path(__file__).parent
     names = [info.name for info in pkgutil.iter_modules([str(here)])]
-    own = [name for name in names if name not in _SHARED]
+    own = [name.replace("_", "-") for name in names if name not in _SHARED]
     return sorted(own, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+def file_of(verb: str) -> str:
+    """The file of a verb in `cli/`, and the function in it: `lm_eval` for `lm-eval`."""
+    return verb.replace("-", "_")
 
 
 _SHARED = frozenset({"amounts", "answers", "application", "commands", "evaluated", "options", "working", "written"})
@@ -175,8 +180,12 @@ def build() -> typer.Typer:
     )
     application.callback(invoke_without_command=True)(_root)
     for verb in verbs():
-        function = getattr(importlib.import_module(f"addenda.cli.{verb}"), verb)
-        application.command(verb, cls=Verb, help=inspect.getdoc(function))(function)
+        module = importlib.import_module(f"addenda.cli.{file_of(verb)}")
+        function, passes_on = getattr(module, file_of(verb)), getattr(module, "PASSES_ON", False)
+        settings = {"ignore_unknown_options": True, "allow_extra_args": True} if passes_on else None
+        application.command(
+            verb, cls=Verb, help=inspect.getdoc(function), context_settings=settings, add_help_option=not passes_on
+        )(function)
     return application
 
 

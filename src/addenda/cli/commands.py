@@ -36,7 +36,7 @@ def look(folder: Path, text: Any, given: Mapping[str, Any]) -> str:
 
 def beginning(text: Any) -> tuple[str, bool]:
     """The first words of a text, and whether they are running text (else what a user says first in a chat)."""
-    from addenda.texts import texts
+    from addenda.text.texts import texts
 
     record: Mapping[str, Any] = next(iter(texts(text)), {})
     said: Any = record.get("text") or record.get("messages") or record.get("prompt") or ""

@@ -21,7 +21,7 @@ QUICK = {"tokens": 40_000, "held_tokens": 10_000, "seeds": 1}
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from addenda.comparing.compare import Comparison
+    from addenda.comparing.comparison import Comparison
 
 
 def compare(

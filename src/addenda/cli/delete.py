@@ -13,7 +13,7 @@ from addenda.cli.answers import answering, confirm
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from addenda.module_folders import DeletedModule
+    from addenda.modulefile.folders import DeletedModule
 
 
 def delete(
@@ -26,8 +26,8 @@ def delete(
     Example: `addenda delete runs/pubmed`
     """
     with answering(json) as answer:
-        from addenda.module_folders import check_deletable
-        from addenda.module_folders import delete as remove
+        from addenda.modulefile.folders import check_deletable
+        from addenda.modulefile.folders import delete as remove
 
         doomed = check_deletable(folder)
         confirm(f"delete {folder} ({doomed.bytes:,} bytes{' with its run' if doomed.run else ''})?", yes)

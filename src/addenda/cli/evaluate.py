@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from addenda.measuring.evaluate import Evaluation
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 def evaluate(
@@ -120,8 +120,8 @@ def folder_of(plug: list[str], selected: dict[str, float]) -> Path:
         FileError: the folder holds what is not a module's, so that nothing could be saved there.
     """
     from addenda.core.errors import AddendaError
-    from addenda.files import check_place
-    from addenda.storage import MEMBERS
+    from addenda.core.files import check_place
+    from addenda.modulefile.storage import MEMBERS
 
     alias, place = o.named(plug[0]) if len(plug) == 1 else ("", "")
     if not place or alias or list(selected.values()) != [1.0] or not (Path(place) / "card.json").is_file():

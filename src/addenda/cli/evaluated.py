@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from addenda.intervals import Interval
     from addenda.measuring.chats import OnChats
     from addenda.measuring.disturbance import Disturbance
     from addenda.measuring.edits import EditScores
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
     from addenda.measuring.spectrum import Health, Spectrum
     from addenda.measuring.three_settings import ThreeSettings
     from addenda.measuring.zero_shot import ZeroShot
-    from addenda.scoring import Difference, Score
+    from addenda.plug.scoring import Difference, Score
+    from addenda.telling.intervals import Interval
 
 
 #: sites of a module that are shown one by one

@@ -63,8 +63,8 @@ def generate(
     Example: `addenda generate "The patients were" --plug runs/pubmed --modules pubmed=0.8 --side-by-side`
     """
     with answering(json) as answer:
-        from addenda.prompting import chats
         from addenda.showing.generating import side_by_side as write
+        from addenda.text.prompting import chats
 
         texts = read_prompts(prompts, file)
         loaded = o.load(base, dtype, device, plug, modules)

@@ -15,10 +15,10 @@ from addenda.cli.answers import answering
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from addenda.base_cost import BaseCost
     from addenda.core.card import Card
     from addenda.measuring.activity import Activity
     from addenda.measuring.inspection import BaseInspection, ModuleInspection, PartSize
+    from addenda.plug.cost import BaseCost
 
 BARS = " ▁▂▃▄▅▆▇█"
 #: rows of a table, and tensors of a layer, that are shown one by one unless all are asked for
@@ -49,9 +49,9 @@ def inspect(
     Example: `addenda inspect --base smollm2`
     """
     with answering(json) as answer:
-        from addenda import storage
         from addenda.measuring.inspection import BaseInspection
         from addenda.measuring.inspection import inspect as look
+        from addenda.modulefile.peft_format import is_peft_folder
 
         what = base if target is None else target
         alone = target is None or is_base(what)
@@ -59,7 +59,7 @@ def inspect(
         if alone:
             inspection = look(o.load_base(what, dtype, device), cost=True)
         else:
-            needed = text is not None or (Path(what).is_dir() and storage.is_peft_folder(Path(what)))
+            needed = text is not None or (Path(what).is_dir() and is_peft_folder(Path(what)))
             inspection = look(what, base=o.load_base(base, dtype, device) if needed else None, text=text)
         if isinstance(inspection, BaseInspection):
             answer.give(inspection.as_dict(), lambda out: show_base(out, inspection))

@@ -15,7 +15,7 @@ from addenda.cli.answers import answering
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from addenda.module_folders import ListedModule
+    from addenda.modulefile.folders import ListedModule
 
 
 def list(
@@ -30,7 +30,7 @@ def list(
     Example: `addenda list runs`
     """
     with answering(json) as answer:
-        from addenda.module_folders import list_modules
+        from addenda.modulefile.folders import list_modules
 
         listed = list_modules(*(folders or ()))
         data = {"modules": [module.as_dict() for module in listed]}

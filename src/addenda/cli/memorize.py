@@ -15,7 +15,7 @@ from addenda.cli.answers import answering
 from addenda.cli.commands import look
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: settings of `memorize` that have an option of their own
 TYPED = frozenset(
@@ -33,6 +33,7 @@ def memorize(
         ),
     ] = None,
     set_: w.Pairs = None,
+    gate: w.Gate = None,
     out: w.Out = None,
     resume: w.Resume = False,
     finish: w.Finish = False,
@@ -84,7 +85,7 @@ def memorize(
         loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
-        settings = prepared(loaded, name, kind, set_, seed, published)
+        settings = prepared(loaded, name, kind, set_, seed, published, gate)
         settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED}
         settings["replay"] = None if replay == "none" else replay
         place = Path("runs") / name if out is None else out
@@ -99,7 +100,13 @@ def memorize(
 
 
 def prepared(
-    base: Base, name: str, kind: str | None, pairs: list[str] | None, seed: int, published: bool = False
+    base: Base,
+    name: str,
+    kind: str | None,
+    pairs: list[str] | None,
+    seed: int,
+    published: bool = False,
+    gate: str | None = None,
 ) -> dict[str, Any]:
     """Make the memory, unless it was plugged; returns the settings among the `--set` pairs."""
     from dataclasses import fields
@@ -113,7 +120,7 @@ def prepared(
     options, settings = w.split(chosen, pairs, "memorize", [field.name for field in fields(MemorySettings)], TYPED)
     if kind is None and name not in base.modules:
         options = plain_options(default) | options
-    w.fresh(base, name, chosen, options, seed)
+    w.fresh(base, name, chosen, options, seed, gate)
     return settings
 
 

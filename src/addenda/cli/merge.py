@@ -60,6 +60,14 @@ def merge(
             metavar="TEXT",
         ),
     ] = None,
+    drop_gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop-gate",
+            help="Fold modules behind a gate as if it were always open; say what that loses on this text. Repeatable.",
+            metavar="TEXT",
+        ),
+    ] = None,
     subtract: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,6 +87,8 @@ def merge(
     `--approximate TEXT`, once with text of the subject and once with general text, folds gated side FFNs as nearly as can
     be; what that loses on held-out rows of these texts is measured and told in place of the proof.
 
+    `--drop-gate TEXT`, once with text of each sort, folds modules behind a gate without it, and tells what that loses.
+
     `--subtract NAME` takes units out of a merged checkpoint again, bit for bit.
 
     Example: `addenda merge --plug runs/book --out runs/with-book`
@@ -86,7 +96,7 @@ def merge(
     with answering(json) as answer:
         import addenda
 
-        _check(subtract, bool(plug or modules), bool(approximate), format, gguf_type)
+        _check(subtract, bool(plug or modules), bool(approximate or drop_gate), format, gguf_type)
         if subtract:
             with working("subtracting", "nothing was written"):
                 removed = addenda.subtract(base, subtract, out=out)
@@ -104,6 +114,7 @@ def merge(
                 format=format.value,
                 gguf_type=(gguf_type or GGUFType.F16).value,
                 approximate=approximate or (),
+                drop_gate=drop_gate or (),
             )
         then = next_command(out, probe, format, device)
         answer.give(report.as_dict() | {"next": then}, lambda console: show(console, str(report), then))
@@ -133,7 +144,7 @@ def _check(
     if subtract and plugs:
         raise AddendaError("--subtract takes modules out; --plug and --modules put them in: do one at a time")
     if subtract and approximate:
-        raise AddendaError("--approximate is for merging, not for --subtract; leave one out")
+        raise AddendaError("--approximate and --drop-gate are for merging, not for --subtract; leave one out")
     if subtract and format is Format.GGUF:
         raise AddendaError("--subtract writes a checkpoint; leave --format out")
     if gguf_type is not None and format is not Format.GGUF:

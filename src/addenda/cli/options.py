@@ -17,7 +17,7 @@ from addenda.cli.amounts import tokens as tokens_option
 from addenda.tiny import SAMPLES
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 class Dtype(StrEnum):
@@ -167,7 +167,7 @@ def choose(base: Base, text: str, sources: dict[str, str] | None = None) -> dict
         AddendaError: a part cannot be read or plugged, or no module of that name is plugged.
     """
     from addenda.core.errors import SelectionError, known
-    from addenda.selection import parse
+    from addenda.plug.selection import parse
 
     weights: dict[str, float] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):

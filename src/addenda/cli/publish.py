@@ -11,7 +11,7 @@ from addenda.cli import options as o
 from addenda.cli.answers import answering, confirm, note
 
 if TYPE_CHECKING:
-    from addenda.hub import Publication
+    from addenda.modulefile.hub import Publication
 
 
 def publish(
@@ -32,7 +32,7 @@ def publish(
     Example: `addenda publish runs/pubmed me/pubmed`
     """
     with answering(json) as answer:
-        from addenda.hub import publish as send
+        from addenda.modulefile.hub import publish as send
 
         def tell(plan: Publication) -> None:
             note(str(plan))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from addenda.progress import Progress
+    from addenda.telling.progress import Progress
 
 
 @contextmanager
@@ -26,8 +26,8 @@ def working(
     Raises:
         Stopped: a signal came.
     """
-    from addenda.interrupts import Interrupts, Stopped
-    from addenda.progress import Progress
+    from addenda.telling.interrupts import Interrupts, Stopped
+    from addenda.telling.progress import Progress
 
     with Progress(task, total, unit, by_ticks=counted, at_once=False) as shown:
         try:

@@ -16,7 +16,7 @@ from addenda.cli.commands import show_next
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 class Precision(StrEnum):
@@ -37,6 +37,10 @@ Pairs = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="The module's folder; default: runs/NAME.")]
 Arithmetic = Annotated[Precision, typer.Option("--precision", help="bf16: autocast.")]
+Gate = Annotated[
+    str | None,
+    typer.Option("--gate", help="What the module stands behind, whatever its kind: document or context."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
 
 Finish = Annotated[
@@ -97,7 +101,7 @@ def check_text(corpus: Any) -> None:
         DataError: it is not there, cannot be read, or every record of it is empty.
     """
     from addenda.core.errors import DataError
-    from addenda.texts import texts
+    from addenda.text.texts import texts
 
     source = texts(corpus)
     if next(iter(source), None) is None:
@@ -112,21 +116,20 @@ def _tokens(text: str) -> Any:
         return value_of(text)
 
 
-def fresh(base: Base, name: str, kind: str, options: dict[str, Any], seed: int) -> None:
+def fresh(base: Base, name: str, kind: str, options: dict[str, Any], seed: int, gate: str | None = None) -> None:
     """Make the module, unless it was plugged.
 
     Raises:
-        AddendaError: options were given for a module that has its own.
+        AddendaError: options or a gate were given for a module that has its own.
     """
     from addenda.core.errors import AddendaError
     from addenda.core.registry import build_kind
 
     if name not in base.modules:
-        base.new(name, build_kind(kind, options), seed=seed)
-    elif options:
-        raise AddendaError(
-            f"module '{name}' was plugged with options of its own; leave out --set {next(iter(options))}=…"
-        )
+        base.new(name, build_kind(kind, options), gate=gate, seed=seed)
+    elif options or gate is not None:
+        which = f"--set {next(iter(options))}=…" if options else f"--gate {gate}"
+        raise AddendaError(f"module '{name}' was plugged with options of its own; leave out {which}")
 
 
 def spoken(error: Exception) -> Exception:

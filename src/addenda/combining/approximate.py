@@ -16,18 +16,19 @@ from transformers import AutoModelForCausalLM
 from addenda.bases.folding import check_units
 from addenda.combining.proof import logits_of, loss_of
 from addenda.core.activations import activation
-from addenda.core.contracts import Contribution
+from addenda.core.call import Share
+from addenda.core.contribution import Contribution
 from addenda.core.errors import AddendaError, DataError, UnsupportedError
+from addenda.core.modes import evaluating
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam
-from addenda.core.state import Share, evaluating
 from addenda.core.units import Units
-from addenda.encoding import Encoder
-from addenda.progress import tick
-from addenda.texts import texts
+from addenda.telling.progress import tick
+from addenda.text.encoding import Encoder
+from addenda.text.texts import texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens of a row, rows read of each text, and which of them are only measured on: every eighth
 LENGTH, ROWS, HELD = 256, 256, 8
@@ -54,7 +55,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class Approximation:
-    """What the nearest fold of gated modules loses; `fitted_on` tokens of the same texts their values were refitted."""
+    """What gated modules lose that are folded without their gates.
+
+    `fitted_on` tokens of the same texts their values were refitted; 0 where they are as trained.
+    """
 
     modules: tuple[str, ...]
     fitted_on: int
@@ -65,7 +69,8 @@ class Approximation:
         return asdict(self)
 
     def __str__(self) -> str:
-        first = f"{', '.join(self.modules)} without gates, an approximation fitted on {self.fitted_on:,} tokens; loss:"
+        how = f", an approximation fitted on {self.fitted_on:,} tokens" if self.fitted_on else ""
+        first = f"{', '.join(self.modules)} without gates{how}; loss:"
         return "\n".join([first, *(f"  {loss}" for loss in self.losses)])
 
 

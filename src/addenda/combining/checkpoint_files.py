@@ -14,9 +14,9 @@ from torch import Tensor
 
 from addenda.combining.manifest import MANIFEST, Manifest
 from addenda.core.errors import AddendaError
-from addenda.files import check_place, read_json, replace_folder, write_text
-from addenda.progress import tick
-from addenda.tensorfile import write_tensors
+from addenda.core.files import check_place, read_json, replace_folder, write_text
+from addenda.modulefile.tensorfile import write_tensors
+from addenda.telling.progress import tick
 
 INDEX = "model.safetensors.index.json"
 #: transformers asks a checkpoint where it comes from

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from addenda.core.card import BaseRecord
-from addenda.files import read_json, refuse
+from addenda.core.files import read_json, refuse
 
 MANIFEST = "merge.json"
 

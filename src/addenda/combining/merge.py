@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,12 +22,12 @@ from addenda.combining.proof import Proof, Rows, probe_rows, prove
 from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.module import KnowledgeModule
 from addenda.core.units import Units
-from addenda.progress import about, megabytes, shown
-from addenda.scoring import pace_of
-from addenda.selection import weights_of
+from addenda.plug.scoring import pace_of
+from addenda.plug.selection import weights_of
+from addenda.telling.progress import about, megabytes, shown
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: bytes a second that a disk is taken to write, and to read back
 DISK = 2e8
@@ -86,6 +86,7 @@ def merge(
     format: Literal["checkpoint", "gguf"] = "checkpoint",
     gguf_type: str = "f16",
     approximate: Sequence[Any] = (),
+    drop_gate: Sequence[Any] = (),
 ) -> MergeReport:
     """Fold plugged modules into a plain checkpoint that transformers, and any engine of the architecture, loads.
 
@@ -106,6 +107,8 @@ def merge(
         approximate: texts, of the subject and general, for modules with a gate: their units are folded without it, values
             refitted to what the module adds on these texts. In place of the proof, what that loses is measured on rows
             of the texts that were not fitted on.
+        drop_gate: texts, of the subject and general, for modules behind a gate: they are folded as if it were always open. In
+            place of the proof, what that loses on these texts is measured.
 
     Raises:
         UnsupportedError: a module cannot be folded, or not into this base; or no GGUF is written for it; says why.
@@ -125,16 +128,13 @@ def merge(
     check_out(Path(out))
     check_saving(plain_config(base.host.config), base.host.model, base.tokenizer)
     folding = Folding(base.host, multiple, written)
-    gated = [name for name in sorted(weights) if nearest.can(base.modules[name])] if approximate else []
-    if approximate and not gated:
-        raise AddendaError("none of these modules has a gate beside an FFN to approximate: leave approximate out")
-    fitted = _Fitted(gated, nearest.read(base, approximate))
+    fitted = _without_gates(base, weights, approximate, drop_gate)
     finish = _Finish(
         base, weights, folding, written, probe_rows(base, probe), fitted, gguf_type if format == "gguf" else None
     )
     units = _refitted(base, weights, fitted)
     for name in sorted(weights):
-        _fold(folding, base.modules[name], weights[name], units.get(name))
+        _fold(folding, base.modules[name], weights[name], units.get(name), fitted.as_they_are and name in fitted.names)
     _foretell(base, weights, Path(out), finish)
     files, size = write_checkpoint(base.host.model, base.tokenizer, folding, Path(out), written, shard_bytes, finish)
     shape = base.anatomy.ffn
@@ -154,15 +154,38 @@ def merge(
 
 @dataclass(frozen=True)
 class _Fitted:
-    """Gated modules that are folded as nearly as can be, and the texts for it."""
+    """Gated modules that are folded as nearly as can be, or `as_they_are` without their gates, and the texts for it."""
 
     names: list[str]
     texts: list[nearest.Text]
+    as_they_are: bool = False
+
+
+def _without_gates(
+    base: Base, weights: Mapping[str, float], approximate: Sequence[Any], drop_gate: Sequence[Any]
+) -> _Fitted:
+    """The modules whose gates are left out, and the texts on which that is measured.
+
+    Raises:
+        AddendaError: both ways are asked for, or none of the modules has a gate to leave out.
+    """
+    if approximate and drop_gate:
+        raise AddendaError("give approximate or drop_gate, not both")
+    if drop_gate:
+        behind = [name for name in sorted(weights) if base.modules[name].gate is not None]
+        if not behind:
+            raise AddendaError("none of these modules stands behind a gate: leave drop_gate out")
+        return _Fitted(behind, nearest.read(base, drop_gate), as_they_are=True)
+    gated = [name for name in sorted(weights) if nearest.can(base.modules[name])] if approximate else []
+    if approximate and not gated:
+        raise AddendaError("none of these modules has a gate beside an FFN to approximate: leave approximate out")
+    return _Fitted(gated, nearest.read(base, approximate))
 
 
 def _refitted(base: Base, weights: Mapping[str, float], fitted: _Fitted) -> dict[str, dict[str, Units]]:
     try:
-        return nearest.fit(base, weights, fitted.names, fitted.texts) if fitted.names else {}
+        wanted = fitted.names and not fitted.as_they_are
+        return nearest.fit(base, weights, fitted.names, fitted.texts) if wanted else {}
     except UnsupportedError as error:
         raise UnsupportedError(f"no fold comes near {', '.join(fitted.names)}: {error}") from None
 
@@ -186,6 +209,8 @@ class _Finish:
         if self.fitted.names:
             names, texts = self.fitted.names, self.fitted.texts
             self.approximation = nearest.measure(self.base, self.weights, folder, self.dtype, names, texts)
+            if self.fitted.as_they_are:
+                self.approximation = replace(self.approximation, fitted_on=0)
         else:
             self.proof = prove(self.base, self.weights, folder, self.dtype, self.rows)
             if not self.proof.holds:
@@ -242,17 +267,19 @@ def _dtype(given: torch.dtype | str | None) -> torch.dtype | None:
     return DTYPES[given]
 
 
-def _fold(folding: Folding, module: KnowledgeModule, weight: float, refitted: Mapping[str, Units] | None) -> None:
+def _fold(
+    folding: Folding, module: KnowledgeModule, weight: float, refitted: Mapping[str, Units] | None, ungated: bool
+) -> None:
     try:
-        folding.add(module, weight, refitted)
+        folding.add(module, weight, refitted, ungated=ungated)
     except UnsupportedError as error:
-        kind = type(module.kind).__name__
-        hint = refitted is None and nearest.can(module)
-        near = (
-            "; --approximate SUBJECT_TEXT --approximate GENERAL_TEXT (approximate=[...]) folds what comes nearest"
-            if hint
-            else ""
-        )
+        kind, near = type(module.kind).__name__, ""
+        if refitted is None and nearest.can(module):
+            near = (
+                "; --approximate SUBJECT_TEXT --approximate GENERAL_TEXT (approximate=[...]) folds what comes nearest"
+            )
+        elif module.gate is not None and not ungated:
+            near = "; --drop-gate SUBJECT_TEXT --drop-gate GENERAL_TEXT (drop_gate=[...]) folds it as if the gate were open"
         raise UnsupportedError(f"'{module.name}' ({kind}) cannot be folded into plain weights: {error}{near}") from None
 
 

@@ -18,13 +18,13 @@ from transformers import AutoModelForCausalLM
 from addenda.bases.gguf_file import plain_config
 from addenda.bases.wrappers import plain_name
 from addenda.core.errors import DataError
-from addenda.core.state import evaluating
-from addenda.encoding import Encoder
-from addenda.progress import tick
-from addenda.texts import texts
+from addenda.core.modes import evaluating
+from addenda.telling.progress import tick
+from addenda.text.encoding import Encoder
+from addenda.text.texts import texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: rows and tokens of the probe text
 ROWS, LENGTH = 8, 128
@@ -114,7 +114,7 @@ def prove(base: Base, selection: Mapping[str, float], folder: Path, dtype: torch
 def probe_rows(base: Base, probe: Any) -> Rows:
     """Rows of token ids [T] to compare on, T at most LENGTH, and what they are called.
 
-    They come from a text, whatever `addenda.texts.texts` reads, and from the probes that plugged modules keep; without a
+    They come from a text, whatever `addenda.text.texts.texts` reads, and from the probes that plugged modules keep; without a
     tokenizer they are random tokens.
 
     Raises:

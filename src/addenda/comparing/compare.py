@@ -4,63 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from addenda.bases.devices import usable_device
+from addenda.comparing.comparison import Comparison
 from addenda.comparing.composition import Composed, attends, compose, parts_of
 from addenda.comparing.making import Sources
 from addenda.comparing.methods import DEFAULT, METHODS, Method, check_installed, methods_named
 from addenda.comparing.overlap import Overlap, check_held_out, overlap_of
+from addenda.comparing.page import write_page
 from addenda.comparing.remarks import remarks_on
 from addenda.comparing.rows import Failed, Row, row_of
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.sweep import Sweep, planned, rungs, swept
 from addenda.comparing.work import NEWER, Plan, Work, halves, plain, where
 from addenda.core.errors import DataError, TrainingError
-from addenda.files import kept_json, replace_text
-from addenda.interrupts import Stopped
-from addenda.plugging import Base, load_base
-from addenda.progress import about, shown
-from addenda.scoring import pace_of
-from addenda.texts import texts
+from addenda.core.files import kept_json, replace_text
+from addenda.plug.base import Base, load_base
+from addenda.plug.scoring import pace_of
+from addenda.telling.interrupts import Stopped
+from addenda.telling.progress import about, shown
+from addenda.text.texts import texts
 from addenda.writing.settings import checked
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The rows of a comparison, the sweep behind each chosen rate, and what all had in common; `page` shows it.
-
-    `sweeps` has, by method, the loss of each rate at its last rung, infinite (in JSON null) where it failed; `edges` says of
-    which method the chosen rate is the "lowest" or "highest" tried, so that one beyond it may do better. `failed` has what could
-    not be measured. `apart` says whether unrelated text was given: where not, it is that of forgetting. `remarks` say what makes
-    a figure mean less than it seems to; `data` what texts, precision and device are known by.
-    """
-
-    base: str
-    rows: tuple[Row, ...]
-    sweeps: dict[str, dict[str, float]]
-    composed: tuple[Composed, ...]
-    facts: dict[str, str]
-    settings: dict[str, Any]
-    out: Path
-    edges: dict[str, str] = field(default_factory=dict)
-    failed: tuple[Failed, ...] = ()
-    apart: bool = True
-    remarks: tuple[str, ...] = ()
-    data: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def page(self) -> Path:
-        """The report to look at."""
-        return self.out / "report.html"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON: a number that is not finite is None."""
-        return plain(asdict(self) | {"page": self.page})
 
 
 def compare(
@@ -118,8 +86,6 @@ def compare(
     work = Work(base, loaded, source, chosen, Path(out), tell, Plan(0, advance))
     comparison = _compared(work, _with_earlier(work, named), overlaps)
     replace_text(work.out / "comparison.json", json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
-    from addenda.comparing.page import write_page
-
     write_page(comparison)
     return comparison
 

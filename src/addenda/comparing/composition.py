@@ -15,12 +15,12 @@ from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import first_documents
 from addenda.comparing.work import described, mark, records_of, where
 from addenda.core.errors import DataError
+from addenda.core.files import kept_json, replace_text
 from addenda.core.site import Seam
-from addenda.files import kept_json, replace_text
-from addenda.intervals import Interval, of_ratio
-from addenda.plugging import Base
-from addenda.scoring import score
-from addenda.texts import Texts, texts
+from addenda.plug.base import Base
+from addenda.plug.scoring import score
+from addenda.telling.intervals import Interval, of_ratio
+from addenda.text.texts import Texts, texts
 from addenda.writing.train import train
 
 #: how many modules are plugged together, up to what is asked

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from addenda.comparing.window import Ahead
-from addenda.core.state import evaluating
-from addenda.intervals import DRAWS, Interval, widening
+from addenda.core.modes import evaluating
+from addenda.telling.intervals import DRAWS, Interval, widening
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens written after the prompt
 DECODED = 16

@@ -20,9 +20,9 @@ from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import Ahead, Retrieved, beginning, first_documents
 from addenda.core.contracts import Kind
 from addenda.core.errors import TrainingError
-from addenda.plugging import Base, load_base
-from addenda.scoring import Score, score
-from addenda.texts import Texts
+from addenda.plug.base import Base, load_base
+from addenda.plug.scoring import Score, score
+from addenda.text.texts import Texts
 from addenda.writing import checkpoint
 from addenda.writing.memorize import memorize
 from addenda.writing.packing import shuffled_among

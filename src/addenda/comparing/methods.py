@@ -20,7 +20,7 @@ from addenda.kinds.parallel_adapter import ParallelAdapter
 from addenda.kinds.registers import Registers
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: nothing; a module trained on rows; one written in a stream; every weight of the base; PEFT's LoRA; text in the window
 How = Literal["nothing", "module", "stream", "full", "peft", "rag", "context"]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from addenda.core.errors import DataError
-from addenda.encoding import Encoder
-from addenda.texts import texts
+from addenda.text.encoding import Encoder
+from addenda.text.texts import texts
 from addenda.tiny.corpus import RunHasher, contains
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: of the runs of a held-out text: less is taken for coincidence, set phrases and references
 SHARE = 0.01

@@ -13,10 +13,10 @@ from addenda.measuring.report import Report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from addenda.comparing.compare import Comparison
+    from addenda.comparing.comparison import Comparison
     from addenda.comparing.composition import Composed
     from addenda.comparing.rows import Row
-    from addenda.intervals import Interval
+    from addenda.telling.intervals import Interval
 
 FORGETTING, LEARNING = (
     "forgetting: nats per token lost on general text",

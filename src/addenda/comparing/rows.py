@@ -11,7 +11,7 @@ import numpy as np
 from addenda.comparing.cost import of_median
 from addenda.comparing.methods import Method
 from addenda.core.errors import AddendaError
-from addenda.intervals import CHANGE, SHARE, Interval, of_mean, of_ratio
+from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean, of_ratio
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from addenda.encoding import Encoder
 from addenda.measuring.retrieval import PASSAGE, Passages
-from addenda.prompting import check_ids
-from addenda.texts import texts
+from addenda.text.encoding import Encoder
+from addenda.text.prompting import check_ids
+from addenda.text.texts import texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens before a window that it is retrieved for
 QUERY = 64

@@ -22,17 +22,17 @@ from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import first_ids
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, DataError, TrainingError
+from addenda.core.files import kept_json, replace_text
 from addenda.core.registry import plain_options
-from addenda.files import kept_json, replace_text
-from addenda.interrupts import Stopped
 from addenda.measuring.chats import GENERAL, answers, asked_of, parts_at
 from addenda.measuring.disturbance import divergence
 from addenda.measuring.pieces import documents_of
 from addenda.measuring.zero_shot import fitting, right, usual
-from addenda.plugging import Base
-from addenda.progress import part
-from addenda.scoring import Score
-from addenda.texts import Texts, texts
+from addenda.plug.base import Base
+from addenda.plug.scoring import Score
+from addenda.telling.interrupts import Stopped
+from addenda.telling.progress import part
+from addenda.text.texts import Texts, texts
 
 #: settings that change nothing that a run learns; what was timed once is not timed again for more `pairs`
 FREE = frozenset({"tokens", "seeds", "rates", "rung", "allow_overlap", "compose", "pairs"})

@@ -88,6 +88,10 @@ class Card(_Record):
     name: str
     kind: str = Field(description="class name of the kind")
     config: dict[str, Any] = Field(default_factory=dict, description="options of the kind")
+    gate: dict[str, Any] | None = Field(
+        default=None,
+        description="name and options of the gate the whole module stands behind, where not the kind's options say",
+    )
     base: BaseRecord
     licence: str | None = None
     description: str = ""
@@ -101,6 +105,11 @@ class Card(_Record):
     awaits_text: bool = Field(default=False, description="still to be started from text by the first train call")
     versions: dict[str, str] = Field(default_factory=dict, description="library versions at saving")
     sha256: str | None = Field(default=None, description="hash of module.safetensors, filled at saving")
+
+    @model_serializer(mode="wrap")
+    def _without_blanks(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
+        """Cards of the first version have no gate: written again they are the same bytes."""
+        return {name: value for name, value in write(self).items() if name != "gate" or value is not None}
 
 
 def stated_licence(record: Any) -> str | None:

@@ -10,23 +10,19 @@ is the `nn.Module` that stands at one site. Adapters know nothing of hooks, requ
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from addenda.core.contribution import Contribution, both, is_single, on_live, times
 from addenda.core.errors import AddendaError, UnsupportedError
+from addenda.core.method import Method
+from addenda.core.modes import compiling
 from addenda.core.site import Anatomy, Seam
-from addenda.core.state import KeyValues, compiling
+from addenda.core.state import KeyValues
 from addenda.core.units import Units
-
-if TYPE_CHECKING:
-    from addenda.core.gate import Gate
-
-# Above this share of live tokens the dense product is cheaper than gathering rows.
-SPARSE_BELOW = 0.6
 
 
 class Adapter(nn.Module, ABC):
@@ -67,35 +63,6 @@ class Adapter(nn.Module, ABC):
         return next(self.parameters()).device
 
 
-@dataclass
-class Contribution:
-    """What an adding adapter adds: `delta` [R, T, D], or [n, D] for the n tokens at flat positions `index`.
-
-    `live` [R, T, 1], where given, marks the only tokens of a dense delta that may change.
-    """
-
-    delta: Tensor
-    index: Tensor | None = None
-    live: Tensor | None = None
-
-    def add_to(self, y: Tensor, rows: Tensor | None = None) -> Tensor:
-        """`y` [B, T, D] plus the contribution, in y's dtype; tokens that are not live stay bit-equal.
-
-        `rows` [R] are the rows of y that the contribution is for, all different; None for all of them, in order.
-        """
-        delta, index = self.delta.to(y.dtype), self.index
-        if index is not None:
-            if rows is not None:
-                length = y.shape[1]
-                index = rows[index] if length == 1 else rows[index // length] * length + index % length
-            return y.reshape(-1, y.shape[-1]).index_add(0, index, delta).view(y.shape)
-        if self.live is None:
-            return y + delta if rows is None else y.index_add(0, rows, delta)
-        part = y if rows is None else y.index_select(0, rows)
-        part = torch.where(self.live, part + delta, part)
-        return part if rows is None else y.index_copy(0, rows, part)
-
-
 class AddingAdapter(Adapter):
     """An adapter that adds `delta(x)` to its site's output. A subclass implements `delta`, and may say what is live."""
 
@@ -116,17 +83,17 @@ class AddingAdapter(Adapter):
         None means that no token is live.
         """
         if compiling():
-            live = _and(mask, None if not isinstance(weight, Tensor) else (weight != 0).squeeze(-1))
+            live = both(mask, None if not isinstance(weight, Tensor) else (weight != 0).squeeze(-1))
             delta = self.delta(x) * weight
             return Contribution(delta, live=None if live is None else live.expand(x.shape[:-1]).unsqueeze(-1))
-        if isinstance(weight, Tensor) and _single(x):
+        if isinstance(weight, Tensor) and is_single(x):
             weight = weight.item()
             if weight == 0.0:
                 return None
-        live = _and(self.live(x), mask)
+        live = both(self.live(x), mask)
         if isinstance(weight, Tensor):
-            live = _and(live, (weight != 0).squeeze(-1).expand(x.shape[:-1]))
-        return _on_live(x, live, weight, self.delta)
+            live = both(live, (weight != 0).squeeze(-1).expand(x.shape[:-1]))
+        return on_live(x, live, weight, self.delta)
 
     def forward(
         self, x: Tensor, y: Tensor, *, weight: float | Tensor = 1.0, state: Any = None, mask: Tensor | None = None
@@ -189,14 +156,14 @@ class GatedAdapter(AddingAdapter):
         """As for every adding adapter."""
         if self.threshold is None or compiling():
             return super().contribution(x, weight=weight, mask=mask)
-        if mask is None and _single(x):
+        if mask is None and is_single(x):
             return self._single(x, weight)
         gate = self.gate(x)
         assert gate is not None
         if isinstance(weight, Tensor) or weight != 1.0:
             gate = gate * weight
         live = gate.squeeze(-1)
-        return _on_live(x, live if mask is None else (live != 0) & mask, gate, self.ungated)
+        return on_live(x, live if mask is None else (live != 0) & mask, gate, self.ungated)
 
     def _single(self, x: Tensor, weight: float | Tensor) -> Contribution | None:
         """The contribution for one token, its gate being a number: a decode step is mostly such small operations."""
@@ -207,45 +174,7 @@ class GatedAdapter(AddingAdapter):
         if gate <= 0.0:
             return None
         factor = gate * (weight.item() if isinstance(weight, Tensor) else weight)
-        return None if factor == 0.0 else Contribution(_times(self.ungated(x), factor))
-
-
-def _single(x: Tensor) -> bool:
-    """Whether x [R, T, D] is one token, and nobody wants a gradient."""
-    return x.numel() == x.shape[-1] and not torch.is_grad_enabled()
-
-
-def _on_live(
-    x: Tensor, live: Tensor | None, factor: float | Tensor, compute: Callable[[Tensor], Tensor]
-) -> Contribution | None:
-    """`compute(x)` times `factor` (a number, [R, 1, 1] or [R, T, 1]), on the tokens where `live` [R, T] is not zero.
-
-    None where none is, unless a training step needs it all the same: without any live token nothing would have a
-    gradient, not even zero.
-    """
-    if live is None:
-        return Contribution(_times(compute(x), factor))
-    index = live.flatten().nonzero().squeeze(-1)
-    if index.numel() == 0 and not torch.is_grad_enabled():
-        return None
-    if index.numel() == live.numel():
-        return Contribution(_times(compute(x), factor))
-    if index.numel() > SPARSE_BELOW * live.numel():
-        return Contribution(_times(compute(x), factor), live=(live != 0).unsqueeze(-1))
-    if isinstance(factor, Tensor):
-        factor = factor.expand(*x.shape[:-1], 1).flatten(0, 1).index_select(0, index)
-    return Contribution(_times(compute(x.reshape(-1, x.shape[-1]).index_select(0, index)), factor), index=index)
-
-
-def _times(out: Tensor, factor: float | Tensor) -> Tensor:
-    """`out` times a number or tensor, in out's dtype."""
-    if isinstance(factor, Tensor):
-        return (out * factor).to(out.dtype)
-    return out if factor == 1.0 else out * factor
-
-
-def _and(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else a & b
+        return None if factor == 0.0 else Contribution(times(self.ungated(x), factor))
 
 
 class ClassifyingAdapter(AddingAdapter):
@@ -341,8 +270,10 @@ class Reader(Protocol):
         ...
 
 
-class Kind(ABC):
+class Kind(Method):
     """Options of one kind of module; a subclass is a frozen dataclass in a file of its own under `kinds/`."""
+
+    stage = "kind"
 
     #: the seam its adapters stand at
     seam: ClassVar[Seam]
@@ -377,11 +308,17 @@ class Kind(ABC):
             AddendaError: the options do not fit the anatomy.
         """
 
-    def gate_of(self, anatomy: Anatomy) -> Gate | None:
-        """The gate of the whole module, for kinds that have one."""
+    @property
+    def module_gate(self) -> tuple[str, dict[str, Any]] | None:
+        """Name and options of the gate for the whole module that the kind's own options ask for; None: none."""
         return None
 
-    def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:  # noqa: B027 - most take nothing
+    @property
+    def gates_itself(self) -> bool:
+        """Whether its adapters decide for each token by themselves; then no module's gate stands before them."""
+        return False
+
+    def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:
         """Give new adapters what they take from the base's own weights; a loaded module has it in its file."""
 
     def start(self, adapters: Mapping[str, Adapter], ids: Tensor, reader: Reader) -> None:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from addenda.core.site import Site
+from addenda.core.errors import AddendaError
+from addenda.core.method import Method
+from addenda.core.site import Anatomy, Seam, Site
+
+#: the layer of a deep base where a gate reads "early": those below do without the module
+EARLY = 3
+#: where a gate reads
+ReadAt = int | Literal["early"] | None
 
 
 @dataclass(frozen=True)
@@ -85,3 +92,46 @@ def starts_of(documents: Tensor) -> Tensor:
     starts = torch.ones_like(documents, dtype=torch.bool)
     starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
     return starts
+
+
+@dataclass(frozen=True)
+class GateMethod(Method):
+    """Options of one gate; a subclass is a frozen dataclass in a file of its own under `gates/`.
+
+    `read_at` is the layer whose input it reads: a number, `"early"` (layer 3, or a third of the way up where that is lower),
+    or None, a third of the way up.
+    """
+
+    read_at: ReadAt = "early"
+
+    stage = "gate"
+
+    @abstractmethod
+    def module(self, site: Site) -> Gate:
+        """The gate that reads what enters a site."""
+
+    def site(self, anatomy: Anatomy, seam: Seam) -> Site:
+        """Where it reads for adapters at a seam: an FFN's input, or an attention module's where adapters or the base ask that.
+
+        Raises:
+            AddendaError: there is no such layer.
+        """
+        third = anatomy.layers // 3
+        layer = third if self.read_at is None else min(EARLY, third) if self.read_at == "early" else self.read_at
+        if not 0 <= layer < anatomy.layers:
+            raise AddendaError(f"read_at is a layer from 0 to {anatomy.layers - 1}; got {layer}")
+        entry = Seam.ATTENTION if seam is Seam.ATTENTION or not anatomy.at(Seam.FFN) else Seam.FFN
+        return next(site for site in anatomy.at(entry) if site.layer == layer)
+
+
+def behind(anatomy: Anatomy, gate: Site) -> Anatomy:
+    """An anatomy with the sites alone that run once a gate that reads what enters `gate` is known.
+
+    Linear layers of its own layer are left out: some run before. So are attention modules, where it reads an FFN's input.
+    """
+
+    def later(site: Site) -> bool:
+        same = site.seam is gate.seam or (site.seam is Seam.FFN and gate.seam is Seam.ATTENTION)
+        return site.layer > gate.layer or (site.layer == gate.layer and same)
+
+    return replace(anatomy, sites=tuple(site for site in anatomy.sites if later(site)))

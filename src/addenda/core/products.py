@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addenda.core.state import compiling
+from addenda.core.modes import compiling
 
 #: up to how many tokens the product from the other side is the faster one, and from how large a matrix on
 FEW, LARGE = 4, 2**16

@@ -1,32 +1,133 @@
-"""Finds methods by name: one file in a folder is one method, its class found by convention, never by a list."""
+"""Finds methods by stage and name: one file in a stage's folder is one method, and no list names it.
+
+A method is a frozen dataclass of options, below its stage's contract, in a file of its own: in `addenda/kinds`,
+`addenda/objectives` and so on, or in a package of somebody else's that names its module in the entry point group
+`addenda.methods`.
+"""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, cast
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, known
+from addenda.core.method import Method
+
+M = TypeVar("M", bound=Method)
+#: the entry point group by which other packages bring methods: each entry point is a module, or a class in one
+GROUP = "addenda.methods"
+#: folders of the package, by stage
+FOLDERS = {"kind": "kinds", "gate": "gates", "objective": "objectives", "optimizer": "optimizers"}
 
 
 @cache
-def kinds() -> dict[str, type[Kind]]:
-    """Every kind by its class name, from the files of `addenda.kinds`."""
-    package = importlib.import_module("addenda.kinds")
-    classes: dict[str, type[Kind]] = {}
+def methods(stage: str) -> dict[str, type[Method]]:
+    """Every method of a stage by its name, sorted.
+
+    Raises:
+        AddendaError: there is no such stage, or two methods of it have one name.
+    """
+    if stage not in FOLDERS:
+        raise AddendaError(f"there is no stage '{stage}'; stages are {known(stage, FOLDERS)}")
+    found: dict[str, type[Method]] = {}
+    for method in _all_of(stage):
+        other = found.setdefault(method.called(), method)
+        if other is not method:
+            places = f"{other.__module__} and {method.__module__}"
+            raise AddendaError(f"two methods of the stage '{stage}' are called '{method.called()}': in {places}")
+    return dict(sorted(found.items()))
+
+
+def _all_of(stage: str) -> Iterator[type[Method]]:
+    package = importlib.import_module(f"addenda.{FOLDERS[stage]}")
     for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"addenda.kinds.{info.name}")
-        for value in vars(module).values():
-            own = isinstance(value, type) and value.__module__ == module.__name__
-            if own and issubclass(value, Kind) and is_dataclass(value):
-                classes[value.__name__] = value
-    return dict(sorted(classes.items()))
+        yield from _methods_of(importlib.import_module(f"{package.__name__}.{info.name}"), stage)
+    for point in entry_points(group=GROUP):
+        given: Any = point.load()
+        if not isinstance(given, type):
+            yield from _methods_of(given, stage)
+        elif issubclass(given, Method) and given.stage == stage:
+            yield given
+
+
+def _methods_of(module: ModuleType, stage: str) -> Iterator[type[Method]]:
+    """The methods of a stage that a module defines: no contract, and nothing that it imports."""
+    for value in vars(module).values():
+        own = isinstance(value, type) and value.__module__ == module.__name__
+        if own and issubclass(value, Method) and is_dataclass(value) and value.stage == stage:
+            yield value
+
+
+def named(stage: str, name: str) -> type[Method]:
+    """The method of a stage under a name, however it is spelled: `NeutralResidues`, `neutral_residues`, `neutral-residues`.
+
+    Raises:
+        AddendaError: no such method; the message lists those there are.
+    """
+    plain = re.sub(r"[-_]", "", name).lower()
+    for called, method in methods(stage).items():
+        if re.sub(r"[-_]", "", called).lower() == plain:
+            return method
+    raise AddendaError(f"no {stage} is called '{name}'; there are {known(name, methods(stage))}")
+
+
+def build(stage: str, name: str, options: Mapping[str, Any]) -> Method:
+    """The method of a stage with options, checked.
+
+    Raises:
+        AddendaError: no such method, an unknown option, or a value of the wrong type.
+    """
+    method = named(stage, name)
+    allowed = {field.name for field in fields(cast("Any", method))}
+    for option in options:
+        if option not in allowed:
+            raise AddendaError(f"{method.called()} has no option '{option}'; its options are {known(option, allowed)}")
+    try:
+        return TypeAdapter(method).validate_python(dict(options))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
+        raise AddendaError(f"{method.called()}: {wrong}") from None
+
+
+def asked_for(contract: type[M], words: Any) -> M:
+    """A stage's method from how people write it: itself, a name, or a name with options in Python's form: `galore(rank=16)`.
+
+    Raises:
+        AddendaError: it is neither; no such method, an unknown option, or a value of the wrong type.
+    """
+    stage = contract.stage
+    if isinstance(words, contract):
+        return words
+    if not isinstance(words, str):
+        there = ", ".join(methods(stage))
+        raise AddendaError(f"{stage} is a name ({there}), with options if need be, such as x(rank=16); got {words!r}")
+    name, paren, rest = words.partition("(")
+    options: dict[str, Any] = {}
+    if paren:
+        try:
+            call = ast.parse(f"f({rest}", mode="eval").body
+            assert isinstance(call, ast.Call)
+            assert not call.args
+            options = {word.arg or "": ast.literal_eval(word.value) for word in call.keywords}
+        except (SyntaxError, ValueError, AssertionError):
+            raise AddendaError(f"options of {stage} are written as in x(rank=16); got '{words}'") from None
+    return cast("M", build(stage, name.strip(), options))
+
+
+def kinds() -> dict[str, type[Kind]]:
+    """Every kind by its class name."""
+    return cast("dict[str, type[Kind]]", methods("kind"))
 
 
 def kind_named(name: str) -> type[Kind]:
@@ -35,41 +136,31 @@ def kind_named(name: str) -> type[Kind]:
     Raises:
         AddendaError: no such kind; the message lists those there are.
     """
-    plain = re.sub(r"[-_]", "", name).lower()
-    for class_name, kind in kinds().items():
-        if class_name.lower() == plain:
-            return kind
-    raise AddendaError(f"no kind is called '{name}'; the kinds are {known(name, kinds())}")
+    return cast("type[Kind]", named("kind", name))
 
 
-def build_kind(name: str, options: dict[str, Any]) -> Kind:
+def build_kind(name: str, options: Mapping[str, Any]) -> Kind:
     """The kind `name` with `options`, checked.
 
     Raises:
         AddendaError: no such kind, an unknown option, or a value of the wrong type.
     """
-    kind = kind_named(name)
-    assert is_dataclass(kind)
-    allowed = {field.name for field in fields(kind)}
-    for option in options:
-        if option not in allowed:
-            raise AddendaError(f"{kind.__name__} has no option '{option}'; its options are {known(option, allowed)}")
-    try:
-        return TypeAdapter(kind).validate_python(options)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
-        raise AddendaError(f"{kind.__name__}: {wrong}") from None
+    return cast("Kind", build("kind", name, options))
 
 
-def plain_options(kind: Kind) -> dict[str, Any]:
-    """The options of a kind as JSON gives them back: lists for tuples."""
-    options = options_of(kind)
+def plain_options(method: Method) -> dict[str, Any]:
+    """The options of a method as JSON gives them back: lists for tuples."""
+    options = options_of(method)
     return options | {
         name: list(cast("tuple[Any, ...]", value)) for name, value in options.items() if isinstance(value, tuple)
     }
 
 
-def options_of(kind: Kind) -> dict[str, Any]:
-    """The options of a kind as plain data, for a card."""
-    assert is_dataclass(kind)
-    return {field.name: getattr(kind, field.name) for field in fields(kind)}
+def options_of(method: Method) -> dict[str, Any]:
+    """The options of a method as plain data, for a card."""
+    return {field.name: getattr(method, field.name) for field in fields(cast("Any", method))}
+
+
+def recorded(method: Method) -> dict[str, Any]:
+    """A method as a card has it: its name and its options, as JSON gives them back."""
+    return {"name": method.called(), **plain_options(method)}

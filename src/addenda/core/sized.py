@@ -29,5 +29,5 @@ class SizedKind(Kind):
         if self.width is not None:
             return self.width
         assert self.extra is not None
-        units = self.extra * anatomy.parameters / (anatomy.layers * per_unit)
+        units = self.extra * anatomy.parameters / (len(anatomy.at(self.seam)) * per_unit)
         return max(multiple, round(units / multiple) * multiple)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addenda.core.contracts import ClassifyingAdapter, GatedAdapter, into
-from addenda.core.gate import Gate
-from addenda.core.gates import GATES, gate_site
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
 from addenda.core.sized import SizedKind
@@ -116,7 +114,7 @@ class NeutralResidues(SizedKind):
             f"gate is 'token', 'context', 'document' or 'sigmoid'; got {self.gate!r}",
         )
         chosen = isinstance(self.read_at, int)
-        self.check(not chosen or self.gate in GATES, "read_at belongs to gate='context' and gate='document'")
+        self.check(not chosen or not self.gates_itself, "read_at belongs to gate='context' and gate='document'")
         self.check(self.init in ("small", "he"), f"init is 'small' or 'he'; got {self.init!r}")
 
     @property
@@ -125,17 +123,19 @@ class NeutralResidues(SizedKind):
         return 1.0 if self.gate == "token" else 0.0
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, NeutralAdapter]:
-        """One adapter beside the FFN of each layer, from the gate's layer up."""
-        first = gate_site(anatomy, Seam.FFN, self.read_at).layer if self.gate in GATES else 0
-        sites = [site for site in anatomy.at(Seam.FFN) if site.layer >= first]
-        # a module's own gate leaves the layers below it out: they cannot know it yet
-        per_unit = 3 * anatomy.width * len(sites) / anatomy.layers
-        hidden = self.hidden(anatomy, per_unit)
+        """One adapter beside each FFN."""
+        sites, hidden = anatomy.at(Seam.FFN), self.hidden(anatomy, 3 * anatomy.width)
         sizes, he = (anatomy.width, hidden, anatomy.layers), self.init == "he"
         if self.gate == "sigmoid":
             return {site.key: SigmoidAdapter(*sizes, he=he) for site in sites}
         return {site.key: NeutralAdapter(*sizes, token_gate=self.gate == "token", he=he) for site in sites}
 
-    def gate_of(self, anatomy: Anatomy) -> Gate | None:
-        """The module's own gate, if one was chosen."""
-        return GATES[self.gate](gate_site(anatomy, Seam.FFN, self.read_at)) if self.gate in GATES else None
+    @property
+    def module_gate(self) -> tuple[str, dict[str, Any]] | None:
+        """With `gate="document"` and `gate="context"`."""
+        return None if self.gates_itself else (self.gate, {"read_at": self.read_at})
+
+    @property
+    def gates_itself(self) -> bool:
+        """With `gate="token"` and `gate="sigmoid"`."""
+        return self.gate in ("token", "sigmoid")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from addenda.core.contracts import AttentionAdapter, Kind, Reader, into
 from addenda.core.errors import AddendaError
-from addenda.core.gate import Gate
-from addenda.core.gates import GATES, gate_site
 from addenda.core.site import Anatomy, Seam
 
 Mode = Literal["drop", "sum", "avg", "stack"]
@@ -96,7 +94,8 @@ class Registers(Kind):
         self.check(self.mode in ("drop", "sum", "avg", "stack"), f"mode is drop, sum, avg or stack; got {self.mode!r}")
         self.check(self.init in ("zeros", "text"), f"init is 'zeros' or 'text'; got {self.init!r}")
         self.check(
-            self.gate in ("joint", "neutral", *GATES), f"gate is joint, neutral, context or document; got {self.gate!r}"
+            self.gate in ("joint", "neutral", "context", "document"),
+            f"gate is joint, neutral, context or document; got {self.gate!r}",
         )
 
     @property
@@ -120,17 +119,21 @@ class Registers(Kind):
         return self.gate == "joint"
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, RegisterAdapter]:
-        """One set of registers per layer; with a gate of the module's own from its layer up."""
-        first = gate_site(anatomy, Seam.ATTENTION).layer if self.gate in GATES else 0
+        """One set of registers per layer."""
         return {
             site.key: RegisterAdapter(self.count, anatomy.width, anatomy.heads, self.mode, self.gate, self.normalise)
             for site in anatomy.at(Seam.ATTENTION)
-            if site.layer >= first
         }
 
-    def gate_of(self, anatomy: Anatomy) -> Gate | None:
-        """The module's own gate, if one was chosen."""
-        return GATES[self.gate](gate_site(anatomy, Seam.ATTENTION)) if self.gate in GATES else None
+    @property
+    def module_gate(self) -> tuple[str, dict[str, Any]] | None:
+        """With `gate="document"` and `gate="context"`; it reads a third of the way up."""
+        return (self.gate, {"read_at": None}) if self.gate in ("document", "context") else None
+
+    @property
+    def gates_itself(self) -> bool:
+        """With `gate="neutral"`."""
+        return self.gate == "neutral"
 
     def start(self, adapters: Mapping[str, RegisterAdapter], ids: Tensor, reader: Reader) -> None:
         """Start from the residual stream over the first `count` tokens of `ids` [T].

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from addenda.core.contracts import Contribution, GatedAdapter
+from addenda.core.call import Share
+from addenda.core.contracts import GatedAdapter
+from addenda.core.contribution import Contribution
 from addenda.core.errors import DataError
+from addenda.core.modes import evaluating
 from addenda.core.site import Site
-from addenda.core.state import Share, evaluating
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 Measured = Literal["gate", "change", "slots"]
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from addenda.core.call import Share
 from addenda.core.errors import AddendaError
-from addenda.core.state import Share, evaluating
+from addenda.core.modes import evaluating
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 Finding = Literal["on", "silent", "fresh"]
 

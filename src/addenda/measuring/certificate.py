@@ -17,16 +17,16 @@ import torch
 
 from addenda.bases.fingerprint import fingerprint
 from addenda.core.errors import AddendaError
-from addenda.core.state import evaluating
-from addenda.files import replace_text
-from addenda.intervals import Interval
+from addenda.core.files import replace_text
+from addenda.core.modes import evaluating
 from addenda.measuring.canary import WasOn
 from addenda.measuring.facts import Facts
 from addenda.measuring.recall import kept
-from addenda.scoring import score
+from addenda.plug.scoring import score
+from addenda.telling.intervals import Interval
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: what is measured for regression unless it was measured already
 LOSS, UNTOLD = "loss added", "untold facts answered as before"

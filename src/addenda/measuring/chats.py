@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.intervals import SHARE, Interval, of_mean
 from addenda.measuring.written import continued
-from addenda.prompting import templated
-from addenda.selection import Names, weights_of
-from addenda.texts import texts
+from addenda.plug.selection import Names, weights_of
+from addenda.telling.intervals import SHARE, Interval, of_mean
+from addenda.text.prompting import templated
+from addenda.text.texts import texts
 from addenda.tiny.asked import chats as shipped
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: the chats that come with the package
 GENERAL = "general"

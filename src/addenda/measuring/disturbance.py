@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from addenda.bases.hooks import of_this_thread
 from addenda.core.errors import AddendaError
-from addenda.core.state import evaluating
-from addenda.intervals import SHARE, Interval, of_mean
+from addenda.core.modes import evaluating
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.pieces import pieces_of
 from addenda.objectives.head import Head
-from addenda.selection import Names, weights_of
-from addenda.texts import texts as open_texts
+from addenda.plug.selection import Names, weights_of
+from addenda.telling.intervals import SHARE, Interval, of_mean
+from addenda.text.texts import texts as open_texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 TOKENS, LENGTH = 20_000, 256
 

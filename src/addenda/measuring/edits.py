@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.intervals import SHARE, Interval, of_mean
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.options import BATCH_TOKENS, all_likelihoods, first_wins
 from addenda.measuring.tasks import data_folder
-from addenda.selection import Names, weights_of
-from addenda.text_files import json_lines
+from addenda.plug.selection import Names, weights_of
+from addenda.telling.intervals import SHARE, Interval, of_mean
+from addenda.text.files import json_lines
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: prompts in other words, and about others, asked of each edit at most
 MOST = 4

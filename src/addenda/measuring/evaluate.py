@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.errors import AddendaError
-from addenda.intervals import Interval
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.certificate import UNTOLD, loss_added
 from addenda.measuring.chats import OnChats, on_chats
@@ -24,14 +23,15 @@ from addenda.measuring.spectrum import Health
 from addenda.measuring.spectrum import spectrum as spectra
 from addenda.measuring.three_settings import ThreeSettings, three_settings
 from addenda.measuring.zero_shot import ZeroShot, zero_shot
-from addenda.progress import part, shown
-from addenda.scoring import Difference, Score, score
-from addenda.selection import Names, weights_of
-from addenda.texts import Texts
+from addenda.plug.scoring import Difference, Score, score
+from addenda.plug.selection import Names, weights_of
+from addenda.telling.intervals import Interval
+from addenda.telling.progress import part, shown
+from addenda.text.texts import Texts
 
 if TYPE_CHECKING:
     from addenda.measuring.harness import OnTask
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.files import replace_text
-from addenda.text_files import json_lines
+from addenda.core.files import replace_text
+from addenda.text.files import json_lines
 
 #: answers to choose among, the true one included
 OPTIONS = 10

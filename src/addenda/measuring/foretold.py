@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from addenda.measuring.disturbance import TOKENS as ON_NEUTRALITY
 from addenda.measuring.inputs import Inputs
 from addenda.measuring.spectrum import TOKENS as OF_SPECTRUM
-from addenda.progress import about
-from addenda.scoring import pace_of
-from addenda.texts import Texts
+from addenda.plug.scoring import pace_of
+from addenda.telling.progress import about
+from addenda.text.texts import Texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: records of a text whose length stands for all others' where they are many
 RECORDS = 500

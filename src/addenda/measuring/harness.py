@@ -18,19 +18,20 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from torch.nn.utils.rnn import pad_sequence
 
-from addenda import decoding, prompting
 from addenda.bases.devices import usable_device
 from addenda.core.errors import AddendaError, DataError
-from addenda.core.state import evaluating
-from addenda.intervals import CHANGE, SHARE, Interval, of_mean
+from addenda.core.modes import evaluating
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.tasks import Task, tasks_named
-from addenda.plugging import load_base
-from addenda.progress import tick
-from addenda.selection import Names, weights_of
+from addenda.plug import decoding
+from addenda.plug.base import load_base
+from addenda.plug.selection import Names, weights_of
+from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean
+from addenda.telling.progress import tick
+from addenda.text import prompting
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 #: what a base can be loaded in, by the usual names
@@ -47,11 +48,11 @@ _HFLM: Any = HFLM
 class AddendaLM(_HFLM):
     """A base with a selection of modules, as lm-eval asks it.
 
-    `lm_eval run --model addenda --model_args base=tiny,plug=runs/pubmed+runs/law,modules=pubmed+law@0.5`: `plug` are folders,
-    joined by `+`; `modules` a selection, default: all that were plugged. `dtype` is a name as lm-eval takes it, or `fp32`,
-    `fp16`, `bf16`; `device` as torch names it, default: a GPU if there is one; where there is none, any `cuda` is the CPU.
-    In Python `base` may be a loaded one; it is shared, and stays where and as it is, its own selection too. All else goes
-    to lm-eval's HFLM.
+    `addenda lm-eval run --model addenda --model_args base=tiny,plug=runs/pubmed+runs/law,modules=pubmed+law@0.5`: `plug`
+    are folders, joined by `+`; `modules` a selection, default: all that were plugged. `dtype` is a name as lm-eval takes it,
+    or `fp32`, `fp16`, `bf16`; `device` as torch names it, default: a GPU if there is one; where there is none, any `cuda` is
+    the CPU. In Python `base` may be a loaded one; it is shared, and stays where and as it is, its own selection too. All else
+    goes to lm-eval's HFLM.
 
     Raises:
         AddendaError: there is no such dtype or device, or a loaded base has another; something cannot be loaded or did not run.

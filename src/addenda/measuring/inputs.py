@@ -16,11 +16,11 @@ from addenda.measuring.edits import Edit, load_edits
 from addenda.measuring.facts import Facts, load_facts
 from addenda.measuring.pieces import documents_of
 from addenda.measuring.spectrum import LENGTH as OF_SPECTRUM
-from addenda.texts import Texts
-from addenda.texts import texts as open_texts
+from addenda.text.texts import Texts
+from addenda.text.texts import texts as open_texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from addenda import storage
-from addenda.base_cost import BaseCost, cost_of
 from addenda.core.card import Card
 from addenda.core.errors import AddendaError
 from addenda.core.site import Anatomy, Seam
 from addenda.measuring.activity import Activity, activity
+from addenda.modulefile import hub, peft_format, storage
+from addenda.plug.cost import BaseCost, cost_of
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def inspect(
         if text is not None:
             raise AddendaError("a text shows where a module acts, and a base was given: give the module's folder")
         return _of_base(target, cost_of(target) if cost else None)
-    folder = storage.resolve(target, None)
-    if text is None and not storage.is_peft_folder(folder):
+    folder = hub.resolve(target, None)
+    if text is None and not peft_format.is_peft_folder(folder):
         return _of_module(*storage.load_folder(folder))
     if base is None:
         raise AddendaError(f"'{target}' can only be looked at with its base: inspect(..., base=...)")

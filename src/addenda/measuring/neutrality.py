@@ -16,16 +16,17 @@ import torch
 from torch import Tensor
 
 from addenda.bases.hooks import of_this_thread
+from addenda.core.call import Share
 from addenda.core.card import Measure
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.errors import AddendaError, known
-from addenda.core.state import Share, evaluating
+from addenda.core.modes import evaluating
 from addenda.measuring.pieces import documents_of, foretell_calibration
 from addenda.objectives.head import Head
-from addenda.texts import Texts, texts
+from addenda.text.texts import Texts, texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens read at each length
 TOKENS = 20_000

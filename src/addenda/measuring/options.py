@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.core.state import evaluating
+from addenda.core.modes import evaluating
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
-from addenda.progress import tick
+from addenda.telling.progress import tick
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens of one forward pass
 BATCH_TOKENS = 4096

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from addenda.scoring import Difference, Score, score
+from addenda.plug.scoring import Difference, Score, score
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 __all__ = ["Difference", "Score", "perplexity"]
 

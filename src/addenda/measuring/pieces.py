@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from addenda.core.errors import DataError
-from addenda.encoding import Encoder
-from addenda.progress import about, shown, tick
-from addenda.scoring import encoded_documents, pace_of
-from addenda.texts import Texts
+from addenda.plug.scoring import encoded_documents, pace_of
+from addenda.telling.progress import about, shown, tick
+from addenda.text.encoding import Encoder
+from addenda.text.texts import Texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 LENGTHS = (64, 128, 256, 512)
 #: tokens of one batch

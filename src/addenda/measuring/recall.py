@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from addenda.intervals import CHANGE, SHARE, Interval, of_mean
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.facts import Fact, Facts, evenly
 from addenda.measuring.options import BATCH_TOKENS, Option, all_likelihoods, first_wins, normalised
 from addenda.measuring.written import written as write
-from addenda.selection import Names, weights_of
+from addenda.plug.selection import Names, weights_of
+from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens of a written answer
 ANSWER_TOKENS = 16

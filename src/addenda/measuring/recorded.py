@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from addenda.core.card import Measure
 from addenda.core.errors import AddendaError
-from addenda.intervals import Interval, of_means
-from addenda.modelcard import MMLU
+from addenda.modulefile.modelcard import MMLU
+from addenda.telling.intervals import Interval, of_means
 
 if TYPE_CHECKING:
     from addenda.measuring.evaluate import Evaluation
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from addenda.measuring.spectrum import Health
     from addenda.measuring.three_settings import ThreeSettings
     from addenda.measuring.zero_shot import ZeroShot
-    from addenda.plugging import Base
-    from addenda.scoring import Difference, Score
+    from addenda.plug.base import Base
+    from addenda.plug.scoring import Difference, Score
 
 SHARE, NATS = "share", "nats per token"
 #: subjects of MMLU that are named where what is added to them is told together

@@ -10,11 +10,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.encoding import Encoder
-from addenda.texts import texts
+from addenda.text.encoding import Encoder
+from addenda.text.texts import texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens of a passage
 PASSAGE = 128

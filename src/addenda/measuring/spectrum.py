@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 
 from addenda.core.activations import Activation, activation
+from addenda.core.call import Share
 from addenda.core.errors import UnsupportedError
+from addenda.core.modes import evaluating
 from addenda.core.site import Seam
-from addenda.core.state import Share, evaluating
 from addenda.core.units import Units
 from addenda.measuring.neutrality import plugged
 from addenda.measuring.pieces import documents_of
-from addenda.texts import texts as open_texts
+from addenda.text.texts import texts as open_texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 TOKENS, LENGTH = 8_000, 256
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from addenda.core.errors import DataError
-from addenda.files import replace_text
-from addenda.text_files import json_lines
+from addenda.core.files import replace_text
+from addenda.text.files import json_lines
 
 _CHOICE = {"output_type": "multiple_choice", "test_split": "test", "target_delimiter": " "}
 _ACCURACY = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from addenda.core.errors import AddendaError
-from addenda.intervals import CHANGE, SHARE, Interval, holm, of_mean, sign_flip
 from addenda.measuring.canary import proved
 from addenda.measuring.certificate import Certificate, certificate, check_idle, moved
 from addenda.measuring.facts import Fact, Facts, evenly
 from addenda.measuring.options import BATCH_TOKENS, Option, all_likelihoods, first_wins
 from addenda.measuring.retrieval import PASSAGE, Passages, with_passages
-from addenda.selection import Names, weights_of
+from addenda.plug.selection import Names, weights_of
+from addenda.telling.intervals import CHANGE, SHARE, Interval, holm, of_mean, sign_flip
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: closed: parameters alone; offline: passages of the snapshot; online: of the current text; oracle: the very text
 SETTINGS = ("closed", "offline", "online", "oracle")

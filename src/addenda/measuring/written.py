@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from addenda import decoding
-from addenda.core.state import evaluating
-from addenda.progress import tick
+from addenda.core.modes import evaluating
+from addenda.plug import decoding
+from addenda.telling.progress import tick
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 def written(base: Base, prompts: Sequence[str], *, tokens: int = 16, batch_tokens: int = 4096) -> list[str]:

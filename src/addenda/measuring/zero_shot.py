@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.intervals import CHANGE, SHARE, Interval, of_mean
 from addenda.measuring.options import BATCH_TOKENS, all_likelihoods, first_wins
-from addenda.selection import Names, weights_of
+from addenda.plug.selection import Names, weights_of
+from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean
 from addenda.tiny.asked import SETS, Question, questions
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: by likelihood alone, and by likelihood for each character
 ACC, ACC_NORM = "acc", "acc_norm"

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
-from addenda.core.errors import AddendaError, known
+from addenda.core.method import Method
 
 Taught = tuple[Tensor, ...]
 
 
-class Objective(ABC):
+class Objective(Method):
     """A frozen dataclass of options in a file of its own under `objectives/`.
 
     Logits come in chunks of n tokens, float32 [n, V], and never whole.
     """
 
-    name: ClassVar[str]
+    stage = "objective"
 
     @property
     def context(self) -> int:
@@ -46,19 +45,3 @@ class Objective(ABC):
     @abstractmethod
     def cost(self, logits: Tensor, targets: Tensor, taught: Taught) -> Tensor:
         """The cost of each token [n], in nats, from logits [n, V], the tokens that came [n], and what was taught."""
-
-
-def objective_named(name: str, *, top_k: int = 64, context: int = 0) -> Objective:
-    """The objective `lm` or `distill`; the options are those of `distill`.
-
-    Raises:
-        AddendaError: there is none of that name.
-    """
-    from addenda.objectives.distill import Distill
-    from addenda.objectives.lm import LanguageModelling
-
-    if name == LanguageModelling.name:
-        return LanguageModelling()
-    if name == Distill.name:
-        return Distill(top_k=top_k, reads=context)
-    raise AddendaError(f"no objective is called '{name}'; there are {known(name, ['lm', 'distill'])}")

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from addenda.core.card import Measure
-from addenda.core.state import evaluating
-from addenda.intervals import Interval
+from addenda.core.modes import evaluating
 from addenda.measuring import chats, zero_shot
 from addenda.measuring.disturbance import disturbance
-from addenda.scoring import Difference, Score, score
+from addenda.plug.scoring import Difference, Score, score
 from addenda.showing.scenes import Scene, Size
 from addenda.showing.texts import held_out
+from addenda.telling.intervals import Interval
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens of each row of the batch whose logits are compared bit for bit
 COMPARED = 96

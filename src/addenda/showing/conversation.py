@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from addenda.core.errors import AddendaError
-from addenda.prompting import chats, check_ids, prompt_ids, templated
 from addenda.showing.generating import continue_ids, sampling_of
+from addenda.text.prompting import chats, check_ids, prompt_ids, templated
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 class Conversation:

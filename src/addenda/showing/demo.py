@@ -13,28 +13,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from addenda import storage, tiny
+from addenda import tiny
 from addenda.bases.fingerprint import fingerprint
 from addenda.core.errors import AddendaError
-from addenda.files import replace_text
-from addenda.interrupts import Interrupts, Stopped
+from addenda.core.files import replace_text
 from addenda.kinds.lora import LoRA
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.measuring.activity import Activity, activity
-from addenda.plugging import load_base
-from addenda.progress import Progress, about, tick
+from addenda.modulefile import storage
+from addenda.plug.base import load_base
 from addenda.showing.columns import Column, Measuring
 from addenda.showing.demo_report import Check, DemoReport
 from addenda.showing.foretelling import pace_of, stages
 from addenda.showing.replies import Prompt, Reply, opened, replies
 from addenda.showing.scenes import SCENES, Scene, scene_of
 from addenda.showing.texts import mixed, openings, short_prompts
+from addenda.telling.interrupts import Interrupts, Stopped
+from addenda.telling.progress import Progress, about, tick
 from addenda.writing.checkpoint import run_folder
 from addenda.writing.report import TrainReport
 from addenda.writing.train import train
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: columns of the replies
 BASE, LORA, MODULE = "base", "LoRA", "module on"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from addenda import scoring
 from addenda.measuring import chats
+from addenda.plug import scoring
 from addenda.showing.generating import Sampling, continue_ids
 from addenda.writing.budget import SCORED
 from addenda.writing.gate_fit import LEAST, MOST

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from addenda import decoding
 from addenda.core.errors import AddendaError, known
-from addenda.core.state import evaluating
-from addenda.selection import Names, weights_of
+from addenda.core.modes import evaluating
+from addenda.plug import decoding
+from addenda.plug.selection import Names, weights_of
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 #: least temperature that draws: below it, logits over temperature overflow

@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from addenda.files import check_place
-from addenda.storage import MEMBERS
+from addenda.core.files import check_place
+from addenda.modulefile.storage import MEMBERS
 from addenda.writing.memorize import default_kind, memorize
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: a turn is short: it is written in small chunks, and read more than once
 SETTINGS: dict[str, Any] = {"chunk": 64, "passes": 3, "baseline": False, "log": False}

@@ -10,11 +10,11 @@ import torch
 
 from addenda.measuring.activity import activity
 from addenda.measuring.chats import prompt_of
-from addenda.selection import Names
+from addenda.plug.selection import Names
 from addenda.showing.generating import Sampling, continue_ids
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: drawn with one seed for every column: from the same logits comes the same text
 TEMPERATURE, TOP_K, PENALTY = 0.7, 50, 1.1

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from addenda.intervals import Interval
-    from addenda.scoring import Difference, Score
+    from addenda.plug.scoring import Difference, Score
     from addenda.showing.columns import Column
     from addenda.showing.demo_report import DemoReport
+    from addenda.telling.intervals import Interval
 
 #: a number, and its interval in small print; empty where there is none
 Cell = tuple[str, str]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from addenda import tiny
-from addenda.texts import Texts, texts
+from addenda.text.texts import Texts, texts
 
 #: characters of a paragraph that a prompt may come from, and words of it that a prompt has
 PARAGRAPH, WORDS = 240, 36

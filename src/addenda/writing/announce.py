@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from addenda.encoding import Encoder
-from addenda.progress import about, megabytes
+from addenda.telling.progress import about, megabytes
+from addenda.text.encoding import Encoder
 from addenda.writing.budget import SCORED, rows_for, validations_for
 from addenda.writing.loop import Run
 from addenda.writing.memory_run import MemoryRun
@@ -18,7 +18,7 @@ from addenda.writing.plan import Plan
 from addenda.writing.settings import Settings
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens of a corpus that are counted at most
 COUNTED = 2_000_000

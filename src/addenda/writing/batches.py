@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from addenda.progress import tick
+from addenda.telling.progress import tick
 from addenda.writing.isolation import Way, inputs
 from addenda.writing.packing import Feed, Row, is_replay
 

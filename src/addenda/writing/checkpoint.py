@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from addenda.core.errors import FileError, TrainingError
-from addenda.files import read_json, replace_folder, replace_text, sha256_of, write_text
-from addenda.tensorfile import read_header, read_tensors, write_tensors
+from addenda.core.files import read_json, replace_folder, replace_text, sha256_of, write_text
+from addenda.modulefile.tensorfile import read_header, read_tensors, write_tensors
 
 TENSORS, STATE = "state.safetensors", "state.json"
 #: what a finished run leaves beside its log: the state at its end, without tensors, which are the module's

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from addenda.core.gate import GateRows, starts_of
-from addenda.progress import tick
-from addenda.scoring import cast, opener_of
+from addenda.plug.scoring import cast, opener_of
+from addenda.telling.progress import tick
 from addenda.writing.packing import Row
 
 if TYPE_CHECKING:
     from addenda.core.site import Site
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
     from addenda.writing.plan import Plan
 
 #: tokens of a turn, at least and at most, where both sides are read in one text

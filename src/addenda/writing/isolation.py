@@ -10,7 +10,7 @@ from torch import Tensor
 from addenda.core.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 Way = Literal["positions", "mask"]
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from addenda.optimizers.adamw import load_optimizer_tensors, optimizer_tensors
+from addenda.optimizers.optimizer import load_optimizer_tensors, optimizer_tensors
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
-def kept_tensors(base: Base, names: Sequence[str], optimizers: Mapping[str, torch.optim.AdamW]) -> dict[str, Tensor]:
+def kept_tensors(
+    base: Base, names: Sequence[str], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> dict[str, Tensor]:
     """Everything that changes in the modules `names` between steps, with torch's random state.
 
     Modules go by number: their names may hold what a tensor's name must not.
@@ -28,7 +30,7 @@ def kept_tensors(base: Base, names: Sequence[str], optimizers: Mapping[str, torc
 
 
 def put_back(
-    base: Base, names: Sequence[str], optimizers: Mapping[str, torch.optim.AdamW], tensors: Mapping[str, Tensor]
+    base: Base, names: Sequence[str], optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor]
 ) -> None:
     """Put back, bit by bit, what `kept_tensors` gave."""
     for number, name in enumerate(names):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from addenda.core.errors import TrainingError
-from addenda.interrupts import Interrupts, Stopped
 from addenda.objectives.head import Head
+from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.writing import checkpoint
 from addenda.writing.distributed import Processes
 from addenda.writing.keeping import kept_tensors, part, put_back
@@ -23,7 +23,7 @@ from addenda.writing.step import Stepper, Sums
 from addenda.writing.validation import Validation
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 class Run:

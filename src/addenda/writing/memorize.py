@@ -16,13 +16,13 @@ import torch
 from addenda.core.card import TrainingRecord
 from addenda.core.contracts import Kind
 from addenda.core.errors import DataError, TrainingError
-from addenda.encoding import Encoder
-from addenda.files import check_place
-from addenda.interrupts import Interrupts, Stopped
+from addenda.core.files import check_place
 from addenda.kinds.locas_glu import START_TOKENS, LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
-from addenda.storage import MEMBERS
-from addenda.texts import Texts, texts
+from addenda.modulefile.storage import MEMBERS
+from addenda.telling.interrupts import Interrupts, Stopped
+from addenda.text.encoding import Encoder
+from addenda.text.texts import Texts, texts
 from addenda.writing import checkpoint
 from addenda.writing.announce import announce_reading
 from addenda.writing.gate_fit import fit_gate
@@ -40,7 +40,7 @@ from addenda.writing.taking_up import take_up
 from addenda.writing.writer import Writer
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens that the model reads at a time, where its context is not shorter
 WINDOW = 2048
@@ -77,7 +77,7 @@ def memorize(
     Args:
         base: as `addenda.attach` gives it, with a tokenizer.
         name: of a module, or several names. One that is not plugged is made new, as `kind` says.
-        text: the text itself, a path, or whatever `addenda.texts.texts` reads. For several names a mapping of names to
+        text: the text itself, a path, or whatever `addenda.text.texts.texts` reads. For several names a mapping of names to
             texts.
         kind: of modules that are not plugged; default: `LocasGLU(scale=16.0)`, kept quiet on general text; with `published=True`
             `LocasGLU()` by itself; `LocasMLP(scale=16.0, eps=0.3)` where FFNs are plain, `compress="published"` if that is asked.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from addenda.core.card import Measure
-from addenda.progress import megabytes
+from addenda.telling.progress import megabytes
 from addenda.writing.curve import Curve
 
 

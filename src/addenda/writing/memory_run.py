@@ -11,7 +11,7 @@ from torch import Tensor
 
 from addenda.core.errors import TrainingError
 from addenda.core.registry import plain_options
-from addenda.interrupts import Interrupts, Stopped
+from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.writing import checkpoint
 from addenda.writing.curve import Curve
 from addenda.writing.keeping import kept_tensors, put_back
@@ -24,7 +24,7 @@ from addenda.writing.signals import TrainingStopped
 from addenda.writing.writer import Writer, together
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 class MemoryRun:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from addenda.core.errors import DataError
-from addenda.encoding import Encoder
-from addenda.progress import tick
-from addenda.texts import Texts
+from addenda.telling.progress import tick
+from addenda.text.encoding import Encoder
+from addenda.text.texts import Texts
 
 #: tokens among which rows are shuffled
 SHUFFLE = 2**20

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from addenda.encoding import Encoder
-from addenda.interrupts import Stopped
 from addenda.objectives.head import Head
-from addenda.objectives.objective import objective_named
-from addenda.optimizers.adamw import adamw, load_optimizer_tensors, optimizer_tensors, rate
-from addenda.scoring import cast
-from addenda.texts import texts as open_texts
+from addenda.objectives.lm import LanguageModelling
+from addenda.optimizers.adamw import adamw
+from addenda.optimizers.optimizer import load_optimizer_tensors, optimizer_tensors, rate
+from addenda.plug.scoring import cast
+from addenda.telling.interrupts import Stopped
+from addenda.text.encoding import Encoder
+from addenda.text.texts import texts as open_texts
 from addenda.writing import checkpoint
 from addenda.writing.batches import Mixture, stack
 from addenda.writing.packing import SHUFFLE, Feed, Stream
@@ -99,7 +100,7 @@ class PlainTraining:
             hidden = self.head.hidden(**batch.student())
             weights = batch.target_weights / batch.target_weights.sum()
             loss, _ = self.head.costs(
-                objective_named("lm"), hidden.flatten(0, 1), batch.targets.flatten(), weights.flatten()
+                LanguageModelling(), hidden.flatten(0, 1), batch.targets.flatten(), weights.flatten()
             )
         loss.backward()
         self.loss = loss.detach()

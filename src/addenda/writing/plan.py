@@ -7,23 +7,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from addenda.core.card import DataRecord
 from addenda.core.errors import AddendaError, DataError, TrainingError, known
-from addenda.core.registry import plain_options
-from addenda.encoding import Encoder
-from addenda.files import shown
-from addenda.objectives.objective import Objective, objective_named
-from addenda.selection import weights_of
-from addenda.texts import Texts, texts
+from addenda.core.files import shown
+from addenda.core.registry import asked_for, plain_options
+from addenda.objectives.objective import Objective
+from addenda.plug.selection import weights_of
+from addenda.text.encoding import Encoder
+from addenda.text.texts import Texts, texts
 from addenda.writing.batches import Mixture
 from addenda.writing.budget import ROWS_OF_A_TEXT, SIZES, rows_for, validations_for
 from addenda.writing.packing import SHUFFLE, Feed, Stream, shuffled_among, tokens_in
 from addenda.writing.settings import Settings
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 CORPUS, REPLAY = 0, 1
 #: share of the tokens that are replay, where there is replay and no share was given
@@ -297,12 +297,12 @@ def _check_used(modules: Mapping[str, Any], settings: Settings) -> None:
     wrong = []
     if "validate_every" in changed and not settings.validation:
         wrong.append(f"{told['validate_every']} has nothing to validate on: give validation texts, or leave it out")
-    if settings.objective != "distill":
-        wrong += [
-            f"{told[name]} is for the objective 'distill', and this is '{settings.objective}': choose that, or leave it out"
-            for name in ("top_k", "context")
-            if name in changed
-        ]
+    taken = [name for name, _ in _taken(asked_for(Objective, settings.objective))]
+    wrong += [
+        f"{told[name]} is for the objective 'distill', and this is '{settings.objective}': choose that, or leave it out"
+        for name in ("top_k", "context")
+        if name in changed and name not in taken
+    ]
     gates = [module.gate for module in modules.values()]
     taught = any(module.classifies for module in modules.values())
     used = {
@@ -332,15 +332,24 @@ def _check_streams(corpora: Mapping[str, Texts], replay: Texts | None) -> None:
 
 
 def _objective(base: Base, settings: Settings) -> Objective:
-    most = base.context
-    context = 0
-    if settings.objective == "distill":
-        context = settings.context if settings.context is not None else min(256, (most or 512) // 2)
+    """The objective, with the settings that are its options where it was asked for by name alone."""
+    made, most = asked_for(Objective, settings.objective), base.context
+    if isinstance(settings.objective, str) and "(" not in settings.objective:
+        reads = settings.context if settings.context is not None else min(256, (most or 512) // 2)
+        made = replace(
+            made, **{option: {"top_k": settings.top_k, "context": reads}[name] for name, option in _taken(made)}
+        )
     length = settings.length or 2
-    if most and context + length > most:
-        reads = f"{length} tokens" + (f" and the teacher's {context} before them" if context else "")
+    if most and made.context + length > most:
+        reads = f"{length} tokens" + (f" and the teacher's {made.context} before them" if made.context else "")
         raise AddendaError(f"rows of {reads} do not fit the base's context of {most}")
-    return objective_named(settings.objective, top_k=settings.top_k, context=context)
+    return made
+
+
+def _taken(objective: Objective) -> list[tuple[str, str]]:
+    """Settings of the run that are options of an objective, with their names there."""
+    own = {field.name for field in fields(cast("Any", objective))}
+    return [(name, option) for name, option in (("top_k", "top_k"), ("context", "reads")) if option in own]
 
 
 def _rates(kinds: Mapping[str, Any], lr: Any) -> dict[str, float]:

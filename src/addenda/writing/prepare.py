@@ -15,10 +15,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from addenda.core.errors import TrainingError
-from addenda.core.state import own_modes
+from addenda.core.modes import own_modes
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 _ABSENT = object()

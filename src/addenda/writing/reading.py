@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from addenda.core.errors import DataError
-from addenda.encoding import Encoder
-from addenda.scoring import opener_of
-from addenda.text_files import SUFFIXES
-from addenda.texts import Texts, exists, texts
+from addenda.plug.scoring import opener_of
+from addenda.text.encoding import Encoder
+from addenda.text.files import SUFFIXES
+from addenda.text.texts import Texts, exists, texts
 from addenda.tiny import SAMPLES
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from addenda.progress import megabytes
+from addenda.telling.progress import megabytes
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from addenda.core.errors import AddendaError
-from addenda.progress import Progress
+from addenda.telling.progress import Progress
 
 LOG = "log.jsonl"
 

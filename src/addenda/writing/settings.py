@@ -10,6 +10,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from addenda.core.errors import AddendaError, TrainingError, known
+from addenda.core.registry import asked_for, recorded
+from addenda.objectives.objective import Objective
+from addenda.optimizers.optimizer import OptimizerMethod
 
 T = TypeVar("T")
 
@@ -29,8 +32,9 @@ class Settings:
     CPU 2-4 thousand tokens a pass were fastest"""
     accumulate: int = 1
     """forward passes of one step"""
-    objective: Literal["lm", "distill"] = "lm"
-    """`lm`: the tokens that came; `distill`: what the bare base says of them after reading `context` tokens more"""
+    objective: Any = "lm"
+    """by name, or one with its options in Python. `lm`: the tokens that came; `distill`: what the bare base says of them after
+    reading `context` tokens more"""
     top_k: int = 64
     """teacher's tokens kept, for `distill`"""
     context: int | None = None
@@ -45,6 +49,8 @@ class Settings:
     gate_lr: float = 0.1
     """share of the learning rate that a context gate takes: at the whole of it, what adapters want of the gate outweighs
     what replay asks, and it opens for general text too"""
+    optimizer: Any = "adamw"
+    """by name, or with options: `galore(rank=16)`; one with its options in Python"""
     weight_decay: float = 0.01
     """decoupled decay of matrices; vectors and gates take none"""
     warmup: float = 0.05
@@ -103,6 +109,8 @@ class Settings:
             self._check(value is None or 0 <= value < math.inf, name, "not negative, and finite")
         for name in ("warmup", "floor"):
             self._check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
+        asked_for(OptimizerMethod, self.optimizer)
+        asked_for(Objective, self.objective)
         self._check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
         self._check(self.validation is None or isinstance(self.validation, Mapping), "validation", "texts by name")
         self._check(self.licence is None or bool(self.licence.strip()), "licence", "words, or None")
@@ -115,6 +123,8 @@ class Settings:
     def plain(self) -> dict[str, Any]:
         """The settings that decide what is learned, as plain data: for cards and checkpoints."""
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE | {"validation"}}
+        for name in ("optimizer", "objective"):
+            named[name] = named[name] if isinstance(named[name], str) else recorded(named[name])
         return named | {"validation": sorted(self.validation or {})}
 
 

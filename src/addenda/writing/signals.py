@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from addenda.core.errors import TrainingError
-from addenda.interrupts import Interrupts, Stopped
+from addenda.telling.interrupts import Interrupts, Stopped
 
 __all__ = ["Interrupts", "TrainingStopped"]
 

@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from addenda.core.call import Collector
 from addenda.core.errors import TrainingError
-from addenda.core.state import Collector
+from addenda.core.registry import asked_for
 from addenda.objectives.head import Head
 from addenda.objectives.objective import Taught
-from addenda.optimizers.adamw import adamw, rate
+from addenda.optimizers.optimizer import OptimizerMethod, rate
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
-from addenda.scoring import cast
+from addenda.plug.scoring import cast
 from addenda.writing.batches import Batch, Item, stack
 from addenda.writing.distributed import Processes
 from addenda.writing.isolation import Way, way_of
 from addenda.writing.plan import Plan
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 @dataclass
@@ -76,12 +77,12 @@ class Stepper:
     head: Head
     processes: Processes
     device: torch.device
-    optimizers: dict[str, torch.optim.AdamW] = field(default_factory=dict)
+    optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.plan.names:
             gate, settings = self.base.modules[name].gate, self.plan.settings
-            self.optimizers[name] = adamw(
+            self.optimizers[name] = asked_for(OptimizerMethod, settings.optimizer).make(
                 self.parameters(name),
                 lr=self.plan.lr[name],
                 weight_decay=settings.weight_decay,

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from addenda.core.errors import TrainingError
-from addenda.storage import load_module
+from addenda.modulefile.storage import load_module
 from addenda.writing import checkpoint
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 
 class Resumable(Protocol):

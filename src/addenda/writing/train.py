@@ -13,10 +13,10 @@ import torch
 
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import TrainingError
-from addenda.encoding import Encoder, first_ids
-from addenda.files import check_place
-from addenda.interrupts import Interrupts, Stopped
-from addenda.storage import MEMBERS
+from addenda.core.files import check_place
+from addenda.modulefile.storage import MEMBERS
+from addenda.telling.interrupts import Interrupts, Stopped
+from addenda.text.encoding import Encoder, first_ids
 from addenda.writing import checkpoint
 from addenda.writing.announce import announce, remarks_on
 from addenda.writing.distributed import Processes, processes_of
@@ -33,7 +33,7 @@ from addenda.writing.taking_up import take_up
 from addenda.writing.validation import is_forgetting
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: tokens from which a module that starts from text may take its start
 START_TOKENS = 2**14
@@ -66,7 +66,7 @@ def train(
     Args:
         base: as `addenda.attach` gives it, with a tokenizer.
         name: of a plugged module, or several names.
-        corpus: text to learn, whatever `addenda.texts.texts` reads: a file or folder of text, JSON lines or parquet, a
+        corpus: text to learn, whatever `addenda.text.texts.texts` reads: a file or folder of text, JSON lines or parquet, a
             `datasets` object, a hub name, a list. For several modules a mapping of names to texts.
         replay: text that stands for what the base knew before. Penalties are taken on it.
         replay_share: share of the tokens that are replay, from 0 up to 1, where there is replay.
@@ -222,7 +222,7 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
     module = base.modules[name]
     card = module.card
     record = TrainingRecord(
-        objective=plan.objective.name,
+        objective=plan.objective.called(),
         tokens=run.step * plan.tokens_per_step,
         steps=run.step,
         seed=plan.seed,

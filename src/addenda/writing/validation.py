@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from addenda.core.card import Measure
 from addenda.objectives.head import Head
-from addenda.scoring import Score, score
-from addenda.texts import Texts
+from addenda.plug.scoring import Score, score
+from addenda.text.texts import Texts
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
     from addenda.writing.settings import Settings
 
 

@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from addenda.core.call import Collector
 from addenda.core.errors import TrainingError
-from addenda.core.state import Collector
 from addenda.kinds.locas_mlp import LocasMLP, PlainSlotAdapter, closed_form
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
 from addenda.optimizers.adamw import adamw
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
-from addenda.scoring import cast
+from addenda.plug.scoring import cast
 from addenda.writing.memory_settings import MemorySettings
 from addenda.writing.packing import Feed, Row
 from addenda.writing.reading import Chunk
 
 if TYPE_CHECKING:
-    from addenda.plugging import Base
+    from addenda.plug.base import Base
 
 #: a chunk of each of some memories, all of one shape: they ride in one batch
 Rows = Sequence[tuple[str, Chunk]]

@@ -19,7 +19,7 @@ from addenda.combining.gguf.layout import layout_of, rope_factors
 from addenda.combining.gguf.vocabulary import vocabulary
 from addenda.combining.proof import TOLERANCE, apart, logits_of, loss_of
 from addenda.core.errors import AddendaError, UnsupportedError, known
-from addenda.progress import tick
+from addenda.telling.progress import tick
 
 #: numbers a file can be written in; q8_0: blocks of 32 whole numbers of 8 bits with a common scale
 TYPES = ("f32", "f16", "q8_0")

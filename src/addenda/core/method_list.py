@@ -1,0 +1,46 @@
+"""The list of methods: of every stage, what each is for, where it comes from and what it takes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, cast
+
+from addenda.core.method import Method
+from addenda.core.registry import FOLDERS, methods
+
+
+@dataclass(frozen=True)
+class ListedMethod:
+    """One method: its stage and name, what it is for in a line, its source, and its options with their defaults."""
+
+    stage: str
+    name: str
+    about: str
+    source: str
+    options: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+def list_methods(stage: str | None = None) -> list[ListedMethod]:
+    """Every method there is, of one stage or of all: those of this package, and those that other packages bring.
+
+    Raises:
+        AddendaError: there is no such stage; says which there are.
+    """
+    stages = FOLDERS if stage is None else (stage,)
+    return [_listed(method) for name in stages for method in methods(name).values()]
+
+
+def _listed(method: type[Method]) -> ListedMethod:
+    text = inspect.cleandoc(method.__doc__ or "")
+    about = " ".join(text.split("\n\n")[0].split())
+    found = re.search(r"^Source: (.*?)(?=\n\n|\Z| Differs:)", text, re.MULTILINE | re.DOTALL)
+    options = {
+        field.name: field.default if field.default is not MISSING else None for field in fields(cast("Any", method))
+    }
+    return ListedMethod(method.stage, method.called(), about, " ".join(found[1].split()) if found else "", options)

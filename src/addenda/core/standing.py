@@ -1,0 +1,57 @@
+"""Standing: the adapters of a kind in a base, and the gate that the whole module stands behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from addenda.core.contracts import Adapter, Kind
+from addenda.core.errors import AddendaError
+from addenda.core.gate import Gate, GateMethod, behind
+from addenda.core.registry import asked_for, build
+from addenda.core.site import Anatomy
+
+
+def gate_named(name: str, options: Mapping[str, Any] | None = None) -> GateMethod:
+    """A gate by its name, with options, checked.
+
+    Raises:
+        AddendaError: no such gate, an unknown option, or a value of the wrong type.
+    """
+    return cast("GateMethod", build("gate", name, options or {}))
+
+
+def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | None:
+    """The gate of a module of a kind: the one asked for, else the one that the kind's options ask for; None: none.
+
+    Raises:
+        AddendaError: both are asked for and differ, or the kind cannot stand behind one.
+    """
+    own = None if kind.module_gate is None else gate_named(*kind.module_gate)
+    if asked is None:
+        return own
+    called = type(kind).__name__
+    given = asked_for(GateMethod, asked)
+    if own is not None and given != own and asked != own.called():
+        raise AddendaError(f"two different gates: {own} in {called}, and {given} for the module; give one")
+    if kind.gates_itself:
+        raise AddendaError(
+            f"{kind} decides for each token by itself; choose another gate in {called}, or none for the module"
+        )
+    if kind.shared_softmax:
+        raise AddendaError(
+            f"{kind} shares the tokens' softmax, which no gate can leave; choose a softmax of its own in {called}"
+        )
+    return own or given
+
+
+def adapters_of(kind: Kind, anatomy: Anatomy, gate: GateMethod | None) -> tuple[Mapping[str, Adapter], Gate | None]:
+    """Fresh adapters by site key, and the module's gate: behind one, at the sites alone that run once it is known.
+
+    Raises:
+        AddendaError: the kind's options do not fit the anatomy, or it has no layer where the gate is to read.
+    """
+    if gate is None:
+        return kind.adapters(anatomy), None
+    site = gate.site(anatomy, kind.seam)
+    return kind.adapters(behind(anatomy, site)), gate.module(site)

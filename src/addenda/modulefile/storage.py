@@ -1,0 +1,400 @@
+"""A module's folder: saved whole or not at all, loaded without trust, every mistake in one error."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from addenda.core.card import SCHEMA, BaseRecord, Card
+from addenda.core.contracts import Kind
+from addenda.core.errors import AddendaError, FileError, UnsupportedError, known
+from addenda.core.files import MAX_JSON, read_json, refuse, replace_folder, several, sha256_of, shown, write_text
+from addenda.core.gate import GateMethod
+from addenda.core.module import KnowledgeModule, check_name
+from addenda.core.registry import build_kind, kind_named, options_of
+from addenda.core.site import Anatomy, Seam
+from addenda.core.standing import adapters_of, gate_for, gate_named
+from addenda.modulefile.modelcard import render
+from addenda.modulefile.other_base import difference
+from addenda.modulefile.tensorfile import Header, Spec, finite, read_header, read_tensors, write_tensors
+
+TENSORS, CARD, README = "module.safetensors", "card.json", "README.md"
+MEMBERS = (CARD, TENSORS, README)
+#: the values of a file that is wrong already are looked at only up to this size
+_LOOK_ANYWAY = 256 << 20
+
+__all__ = [
+    "CARD",
+    "MEMBERS",
+    "README",
+    "TENSORS",
+    "build_module",
+    "check_base",
+    "described",
+    "load_folder",
+    "load_module",
+    "read_card",
+    "save_module",
+]
+
+
+class Place(Protocol):
+    """What a folder's reader asks of the base that its module is for."""
+
+    name: str
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Sizes and sites."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """As cards have it."""
+        ...
+
+    def record(self) -> BaseRecord:
+        """What a card says of it."""
+        ...
+
+    def submodules(self) -> Mapping[str, nn.Module]:
+        """The model's submodules by path."""
+        ...
+
+    def refusal(self, seam: Seam) -> str | None:
+        """Why it cannot host what stands at a seam; None where it can."""
+        ...
+
+
+# --- saving ----------------------------------------------------------------------------------------------------------
+
+
+def save_module(module: KnowledgeModule, folder: str | Path, source: str | None = None) -> Path:
+    """Write a module's folder, whole or not at all: `module.safetensors`, `card.json`, `README.md`.
+
+    Replaces an existing module folder, accepts an empty one. `source` is what the README tells readers to plug.
+
+    Raises:
+        FileError: the folder holds something else, there is no space, or a tensor holds NaN; nothing is changed then.
+    """
+    folder = Path(folder)
+    tensors = module.tensors()
+    broken = [name for name, tensor in tensors.items() if not finite(tensor)]
+    if broken:
+        raise FileError(f"module '{module.name}' is not written: NaN or infinite values in {several(broken)}")
+    size = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
+
+    def fill(new: Path) -> None:
+        digest = write_tensors(new / TENSORS, tensors, {"format": "addenda", "schema": str(SCHEMA)})
+        card = described(module, sha256=digest)
+        write_text(new / CARD, _card_text(card))
+        write_text(new / README, render(card, source or _told_path(folder)))
+
+    replace_folder(folder, MEMBERS, fill, size + (1 << 20))
+    return folder
+
+
+def _told_path(folder: Path) -> str | None:
+    """A folder as its README may tell it: under the working folder, for any other path is nobody else's business."""
+    return folder.as_posix() if not folder.is_absolute() and ".." not in folder.parts else None
+
+
+def described(module: KnowledgeModule, **more: Any) -> Card:
+    """The module's card with what the module itself knows better: kind, options, size, probe, versions."""
+    return module.card.model_copy(
+        update={
+            "schema_version": SCHEMA,
+            "name": module.name,
+            "kind": type(module.kind).__name__,
+            "config": options_of(module.kind),
+            "parameters": module.size(),
+            "probe": module.probe,
+            "awaits_text": module.awaits_text,
+            "versions": {name: _version(name) for name in ("addenda", "safetensors", "torch", "transformers")},
+            **more,
+        }
+    )
+
+
+def _card_text(card: Card) -> str:
+    try:
+        text = card.model_dump_json(indent=2) + "\n"
+    except ValueError as error:
+        raise FileError(f"the card of '{card.name}' cannot be written as JSON: {error}") from error
+    size = len(text.encode())
+    if size > MAX_JSON:
+        raise FileError(f"the card of '{card.name}' has {size:,} bytes; the limit is {MAX_JSON:,}")
+    return text
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from its source
+        return "unknown"
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+def load_module(folder: Path, base: Place, *, name: str | None = None, check: str = "error") -> KnowledgeModule:
+    """The module in a folder, built for `base`, on the CPU and in the dtype of the file.
+
+    Nothing is allocated before names, shapes and dtypes are known to be those of the card's kind on this base.
+
+    Args:
+        folder: a module's folder.
+        base: the base it is to be plugged into.
+        name: what it is called; default: the card's name.
+        check: what to do where the card's base is another: "error", "warn" or "off".
+
+    Raises:
+        FileError: lists everything wrong: the folder, the header, the card, the base, tensors missing, extra or
+            mis-shaped, values that are not finite.
+        UnsupportedError: the base cannot host the kind.
+    """
+    if name is not None:
+        check_name(name)
+    problems: list[str] = []
+    card = _read_card(folder, problems)
+    header = _read_header(folder, problems)
+    module = None
+    if card is not None:
+        other = check != "off" and _check_base(card, base.fingerprint, check, problems, base.record)
+        kind = _kind(card, problems)
+        if other and check == "error":
+            header = None  # on a base of another shape nothing can fit: that is one thing wrong, not seventy
+        elif kind is not None:
+            refusal = base.refusal(kind.seam)
+            if refusal is None:
+                module = _skeleton(kind, card, base.anatomy, name, problems)
+            elif problems:
+                problems.append(f"{card.kind} on {base.name}: {refusal}")
+            else:
+                raise UnsupportedError(f"{card.kind} on {base.name}: {refusal}")
+    wanted = list(header.specs) if header is not None else []
+    if module is not None and header is not None:
+        expected = _specs(module.tensors())
+        _compare(header.specs, expected, problems)
+        wanted = [
+            key for key in wanted if expected.get(key) is not None and header.specs[key].shape == expected[key].shape
+        ]
+    tensors = _read_values(folder, card, wanted, problems) if header is not None else {}
+    if problems:
+        refuse(f"cannot load '{folder}'", problems)
+    assert module is not None
+    return _filled(module, tensors)
+
+
+def read_card(folder: Path) -> Card:
+    """The card in a module's folder, and nothing else of it.
+
+    Raises:
+        FileError: lists everything wrong with it.
+    """
+    problems: list[str] = []
+    card = _read_card(folder, problems)
+    if problems or card is None:
+        refuse(f"cannot read the card of '{folder}'", problems)
+    return card
+
+
+def load_folder(folder: Path) -> tuple[Card, dict[str, Tensor]]:
+    """Card and tensors of a module's folder, checked as far as they can be without a base.
+
+    Raises:
+        FileError: lists everything wrong.
+    """
+    problems: list[str] = []
+    card = _read_card(folder, problems)
+    header = _read_header(folder, problems)
+    if card is not None:
+        _kind(card, problems)
+    tensors = _read_values(folder, card, list(header.specs), problems) if header is not None else {}
+    if problems or card is None:
+        refuse(f"cannot load '{folder}'", problems)
+    return card, tensors
+
+
+def build_module(
+    card: Card, tensors: Mapping[str, Tensor], anatomy: Anatomy, name: str | None = None
+) -> KnowledgeModule:
+    """The module that a card describes, for a base of this anatomy, made of these tensors, dtype included.
+
+    Raises:
+        FileError: lists every unknown option, missing, extra or mis-shaped tensor.
+    """
+    problems: list[str] = []
+    kind = _kind(card, problems)
+    module = _skeleton(kind, card, anatomy, name, problems) if kind is not None else None
+    if module is not None:
+        _compare(_specs(tensors), _specs(module.tensors()), problems)
+    if problems or module is None:
+        refuse(f"cannot build module '{name or card.name}'", problems)
+    return _filled(module, tensors)
+
+
+def check_base(card: Card, fingerprint: str, how: str = "error") -> None:
+    """Compare the base a card was made for with the one at hand; `how` is "error", "warn" or "off".
+
+    Raises:
+        FileError: it is another, and `how` is "error".
+    """
+    problems: list[str] = []
+    _check_base(card, fingerprint, how, problems)
+    if problems:
+        refuse(f"module '{card.name}'", problems)
+
+
+def _check_base(
+    card: Card, fingerprint: str, how: str, problems: list[str], here: Callable[[], BaseRecord] | None = None
+) -> bool:
+    """Note, or warn, that the base is another; whether it is one of another shape. `here` describes the one at hand."""
+    if how not in ("error", "warn", "off"):
+        raise AddendaError(f"check is 'error', 'warn' or 'off'; got {how!r}")
+    if how == "off" or card.base.fingerprint == fingerprint:
+        return False
+    # without a record of its own: as if nothing but the weights were known to differ
+    ours = here() if here is not None else card.base.model_copy(update={"fingerprint": fingerprint, "body": None})
+    differing = difference(card.base, ours)
+    problem = (
+        f"wrong base: it was made for {shown(card.base.name)} (fingerprint {_short(card.base.fingerprint)}), and this "
+        f"is {shown(ours.name)} ({_short(fingerprint)}): {differing.words}"
+    )
+    if how == "error":
+        problems.append(problem)
+    else:
+        warnings.warn(f"module '{card.name}': {problem}", UserWarning, stacklevel=4)
+    return differing.architecture
+
+
+def _short(fingerprint: str) -> str:
+    return ascii(fingerprint)[1:-1][:16] + "..."
+
+
+def _read_card(folder: Path, problems: list[str]) -> Card | None:
+    raw = read_json(folder, CARD, problems)
+    if raw is None:
+        return None
+    schema = raw.get("schema_version")
+    if type(schema) is not int or schema < 1:
+        problems.append(f"{CARD}: schema_version is {shown(schema)}; it is a whole number from 1")
+        raw["schema_version"] = SCHEMA
+    elif schema > SCHEMA:
+        problems.append(f"{CARD} has schema {schema}, and this version reads schemas up to {SCHEMA}; upgrade addenda")
+    try:
+        return Card.model_validate(raw)
+    except ValidationError as error:
+        for wrong in error.errors(include_url=False, include_input=False)[:20]:
+            where = ".".join(shown(part)[1:-1] if isinstance(part, str) else str(part) for part in wrong["loc"])
+            problems.append(f"{CARD}: {where}: {wrong['msg']}")
+        return None
+
+
+def _read_header(folder: Path, problems: list[str]) -> Header | None:
+    header = read_header(folder, TENSORS, problems)
+    if header is None:
+        return None
+    written, schema = header.metadata.get("format"), header.metadata.get("schema", "")
+    if written != "addenda":
+        problems.append(f"{TENSORS} is not a module's: its metadata says format {shown(written)}, not 'addenda'")
+    elif not schema.isdecimal() or len(schema) > 9:
+        problems.append(f"{TENSORS}: its metadata says schema {shown(schema)}; it is a whole number")
+    elif int(schema) > SCHEMA:
+        problems.append(f"{TENSORS} has schema {int(schema)}, and this version reads up to {SCHEMA}; upgrade addenda")
+    return header
+
+
+def _read_values(folder: Path, card: Card | None, wanted: list[str], problems: list[str]) -> dict[str, Tensor]:
+    """Tensors whose spec is sound; compares the file's hash with the card's."""
+    path = folder / TENSORS
+    if problems and path.stat().st_size > _LOOK_ANYWAY:
+        return {}
+    if card is not None and card.sha256 is not None:
+        digest = sha256_of(path)
+        if digest != card.sha256:
+            problems.append(
+                f"{TENSORS} is not the file that {CARD} describes: its sha256 is {_short(digest)}, "
+                f"the card says {_short(card.sha256)}"
+            )
+    return read_tensors(folder, TENSORS, wanted, problems)
+
+
+def _kind(card: Card, problems: list[str]) -> Kind | None:
+    """The card's kind; None, with every unknown option noted, where there is none."""
+    try:
+        cls = kind_named(card.kind)
+        assert is_dataclass(cls)
+        allowed = {field.name for field in fields(cls)}
+        problems.extend(
+            f"{cls.__name__} has no option {shown(option)}; its options are {known(option, allowed)}"
+            for option in card.config
+            if option not in allowed
+        )
+        return build_kind(card.kind, {key: value for key, value in card.config.items() if key in allowed})
+    except AddendaError as error:
+        problems.append(str(error))
+        return None
+
+
+def _skeleton(
+    kind: Kind, card: Card, anatomy: Anatomy, name: str | None, problems: list[str]
+) -> KnowledgeModule | None:
+    """The module without memory, so that a card's sizes cost nothing; None, with the reason noted, if it cannot be."""
+    try:
+        with torch.device("meta"):
+            asked = None if card.gate is None else _gate(card.gate)
+            adapters, gate = adapters_of(kind, anatomy, gate_for(kind, asked))
+            module = KnowledgeModule(name or card.name, kind, adapters, card, gate)
+    except (AddendaError, RuntimeError, TypeError, OverflowError, ArithmeticError) as error:
+        problems.append(f"{card.kind} does not fit this base: {str(error).splitlines()[0] if str(error) else error!r}")
+        return None
+    module.probe = card.probe
+    module.awaits_text = card.awaits_text
+    return module
+
+
+def _gate(told: Mapping[str, Any]) -> GateMethod:
+    if not isinstance(told.get("name"), str):
+        raise AddendaError(f"{CARD}: the gate has no name; it is {shown(told)}")
+    return gate_named(told["name"], {option: value for option, value in told.items() if option != "name"})
+
+
+def _specs(tensors: Mapping[str, Tensor]) -> dict[str, Spec]:
+    return {name: Spec.of(tensor) for name, tensor in tensors.items()}
+
+
+def _compare(stored: Mapping[str, Spec], expected: Mapping[str, Spec], problems: list[str]) -> None:
+    """Note tensors that are missing, extra, of another shape or of a dtype that does not fit."""
+    if missing := expected.keys() - stored.keys():
+        problems.append(f"missing {several(missing)}")
+    if extra := stored.keys() - expected.keys():
+        problems.append(f"not known to this kind on this base: {several(extra)}")
+    shapes, dtypes = [], []
+    for name in sorted(expected.keys() & stored.keys()):
+        have, want = stored[name], expected[name]
+        if have.shape != want.shape:
+            shapes.append(f"{name} is {list(have.shape)} and should be {list(want.shape)}")
+        same = have.dtype == want.dtype or (have.dtype.is_floating_point and want.dtype.is_floating_point)
+        if not same:
+            dtypes.append(f"{name} is {have.dtype} and should be {want.dtype}".replace("torch.", ""))
+    if shapes:
+        problems.append(f"wrong shape of {several(shapes)}")
+    if dtypes:
+        problems.append(f"wrong dtype of {several(dtypes)}")
+
+
+def _filled(module: KnowledgeModule, tensors: Mapping[str, Tensor]) -> KnowledgeModule:
+    module.adopt(tensors)
+    left = [name for name, tensor in [*module.named_parameters(), *module.named_buffers()] if tensor.is_meta]
+    assert not left, f"{type(module.kind).__name__} keeps tensors outside its file: {left}"
+    module.writer = save_module
+    return module

@@ -1,0 +1,159 @@
+"""A frozen model as training, measuring and prompts see it: its sizes and sites, its fingerprint, its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from addenda.bases.fingerprint import Identity, identity
+from addenda.bases.host import Host, check_its_own
+from addenda.bases.reading import BaseReader
+from addenda.bases.wrappers import plain_name, unwrapped
+from addenda.core.call import Collector, Watch
+from addenda.core.card import BaseRecord
+from addenda.core.errors import AddendaError
+from addenda.core.site import Anatomy, Seam
+from addenda.plug.choosing import Choosing
+from addenda.plug.freeze import Freeze
+from addenda.plug.machinery import watching
+from addenda.text.prompting import check_ids, prepared
+
+
+class Frozen(Choosing):
+    """What a base is, but for plugging: everything that reads a base, and changes nothing of it, asks this of it."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any = None, name: str | None = None) -> None:
+        self.tokenizer = tokenizer
+        if isinstance(model, nn.Module):
+            check_its_own(unwrapped(model))
+        self.host = Host(model)
+        # DDP hands nothing on that transformers' models can do; torch.compile and FSDP do
+        self.model: Any = model if hasattr(model, "config") else self.host.model
+        loaded_from = getattr(self.host.config, "_name_or_path", "")
+        # a local path is nobody else's business: its last part will do
+        loaded_from = Path(loaded_from).name if Path(loaded_from).is_dir() else loaded_from
+        self.name = name or loaded_from or self.anatomy.model_type
+        self.reader = BaseReader(self.host)
+        super().__init__()
+        #: the version of the base's weights, and what they are
+        self._identity: tuple[int, Identity] | None = None
+        self._first: str | None = None
+        self._freeze = Freeze(self.host.model)
+
+    def frozen(self) -> Any:
+        """No base parameter wants a gradient inside the block; every flag is put back after the last such block."""
+        return self._freeze
+
+    def watching(
+        self, collector: Collector | None = None, documents: Tensor | None = None, observer: Any = None
+    ) -> Any:
+        """For a block of forwards: collect penalties, give document ids [B, T], or observe what runs at each site."""
+        return watching(Watch(collector, documents, observer))
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go in."""
+        return self.host.device()
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids the model has embeddings for."""
+        return self.host.vocabulary()
+
+    @property
+    def context(self) -> int | None:
+        """The longest text in tokens that the model has positions for, as its configuration says; None: nothing."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Sizes and sites, as kinds may know them."""
+        return self.host.anatomy
+
+    @property
+    def fingerprint(self) -> str:
+        """The base's fingerprint, computed once, and anew after its weights were written to or its embeddings resized."""
+        return self._known().fingerprint
+
+    def _known(self) -> Identity:
+        version = self.host.version()
+        if self.host.resized() or self._identity is None or self._identity[0] != version:
+            self._identity = version, identity(self.model)
+            self._first = self._first or self._identity[1].fingerprint
+        return self._identity[1]
+
+    @property
+    def first_fingerprint(self) -> str:
+        """The fingerprint that the base had when it was asked for first: at its first module, at the latest."""
+        return self._first or self.fingerprint
+
+    def record(self) -> BaseRecord:
+        """What a card says of this base."""
+        known = self._known()
+        return BaseRecord(
+            name=self.name,
+            model_type=self.anatomy.model_type,
+            fingerprint=known.fingerprint,
+            parameters=self.anatomy.parameters,
+            architecture=known.fields,
+            body=known.body,
+        )
+
+    def tokenize(self, text: str, *, system: str | None = None, raw: bool | None = True) -> Tensor:
+        """Token ids [T] of a text that is to be gone on with: the tokenizer's bos if it wants one, and no closing token.
+
+        Args:
+            text: a text; or, in the chat's form, what the user asks.
+            system: in the chat's form, what the model is told first.
+            raw: the text as it stands; False: in the chat's form; None: as the base was trained.
+
+        Raises:
+            AddendaError: the base was attached without a tokenizer, or its chat template refuses the text.
+            DataError: the model has no embedding for a token.
+        """
+        ids = torch.tensor(prepared(self._reads(), text, system=system, raw=raw)[0], dtype=torch.long)
+        check_ids(ids, self.vocabulary)
+        return ids
+
+    def prompts(self, texts: Sequence[str], *, system: str | None = None, raw: bool | None = None) -> dict[str, Tensor]:
+        """Prompts for `base.model.generate(**base.prompts([...]))`: `input_ids` and `attention_mask`, both [B, T].
+
+        In the chat's form where the model has learned one; padded on the left, whatever the tokenizer's own side is, so that
+        every answer begins at column T.
+
+        Args:
+            texts: B prompts.
+            system: what the model is told first, in the chat's form.
+            raw: True: the texts as they stand; False: in the chat's form; None: as the base was trained.
+
+        Raises:
+            AddendaError: as `tokenize`; or there is no text, or one has no token.
+        """
+        if isinstance(texts, str) or not texts:
+            raise AddendaError("prompts takes a list of texts, at least one")
+        rows = [self.tokenize(text, system=system, raw=raw) for text in texts]
+        if not all(map(len, rows)):
+            raise AddendaError("a prompt has no token; give a text to continue")
+        ids = pad_sequence(rows, batch_first=True, padding_side="left")
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+        pad = self.tokenizer.pad_token_id
+        ids = ids.masked_fill(mask == 0, 0 if pad is None or pad >= self.vocabulary else pad)
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+
+    def submodules(self) -> dict[str, nn.Module]:
+        """The model's submodules by path, without the names that wrappers add."""
+        return {plain_name(path): module for path, module in self.host.model.named_modules()}
+
+    def refusal(self, seam: Seam) -> str | None:
+        """Why the model cannot host what stands at a seam; None where it can."""
+        return self.host.refusal(seam)
+
+    def _reads(self) -> Any:
+        if self.tokenizer is None:
+            raise AddendaError("this call takes text, and the base has no tokenizer: addenda.attach(model, tokenizer)")
+        return self.tokenizer

@@ -1,0 +1,255 @@
+"""Scoring: the loss of a base, as selected, on the documents of a text, with what paired comparisons need."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from addenda.core.errors import AddendaError, DataError
+from addenda.core.modes import evaluating
+from addenda.objectives.head import Head
+from addenda.objectives.lm import LanguageModelling
+from addenda.telling.intervals import of_ratio
+from addenda.telling.progress import tick
+from addenda.text.encoding import Encoded, Encoder
+from addenda.text.texts import texts
+
+if TYPE_CHECKING:
+    from addenda.plug.frozen import Frozen
+
+#: windows sorted by length at a time, so that few tokens are padding
+WINDOWS = 512
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One score minus another on the same documents: nats per token, with its 95% interval."""
+
+    nats: float
+    low: float
+    high: float
+    documents: int
+
+    def __float__(self) -> float:
+        return self.nats
+
+
+@dataclass(frozen=True)
+class Score:
+    """Held-out loss in nats per token; `low` and `high` bound the 95% interval over documents (equal below two).
+
+    `sums`, `counts` and `sizes` [documents] are each document's nats, scored tokens and bytes, in the text's order.
+    """
+
+    nats: float
+    low: float
+    high: float
+    tokens: int
+    bytes: int
+    documents: int
+    on: str
+    sums: np.ndarray = field(repr=False)
+    counts: np.ndarray = field(repr=False)
+    sizes: np.ndarray = field(repr=False)
+
+    def __float__(self) -> float:
+        return self.nats
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the nats per token."""
+        return math.exp(self.nats)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of text: comparable across tokenizers."""
+        return float(self.sums.sum()) / math.log(2) / max(1, self.bytes)
+
+    def minus(self, other: Score) -> Difference:
+        """This score minus another on the same documents, paired: far tighter than the difference of two intervals.
+
+        Raises:
+            AddendaError: the two were not taken on the same documents.
+        """
+        if len(self.counts) != len(other.counts) or not (self.counts == other.counts).all():
+            raise AddendaError(f"scores on different documents cannot be paired: '{self.on}' and '{other.on}'")
+        ratio = of_ratio(self.sums - other.sums, self.counts)
+        return Difference(ratio.value, ratio.low, ratio.high, self.documents)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        plain = {name: getattr(self, name) for name in ("nats", "low", "high", "tokens", "bytes", "documents", "on")}
+        return plain | {"perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
+
+
+def score(
+    base: Frozen,
+    source: Any,
+    *,
+    length: int | None = None,
+    stride: int | None = None,
+    tokens: int | None = None,
+    batch_tokens: int = 4096,
+    precision: str = "fp32",
+    head: Head | None = None,
+    before: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Score:
+    """Score a base, with its current selection, on texts; see `measuring.perplexity` for the settings.
+
+    `before`, for whom text in the window stands in place of modules, is given the token ids [n] of a document that precede a
+    window, and returns ids to read, unscored, ahead of the window.
+
+    Between two batches it tells how far it is, and may be stopped (`addenda.telling.progress.tick`).
+
+    Raises:
+        DataError: the text cannot be read, or holds no token to score.
+        AddendaError: a setting is out of range. `Stopped` after a signal, where whoever calls waits for it.
+    """
+    opened = texts(source)
+    length = length or default_length(base)
+    stride = stride or length
+    if not length >= 2 or not 1 <= stride <= length:
+        raise AddendaError(f"scoring needs 1 <= stride <= length and length >= 2; got stride {stride}, length {length}")
+    head = head or Head(base.model)
+    encoder = Encoder(base.tokenizer, head.vocabulary)
+    sums: dict[int, float] = {}
+    counts, sizes, waiting = [], [], []
+    for number, document in enumerate(encoded_documents(encoder, opened, tokens)):
+        windows = _windows(document, length, stride, before)
+        counts.append(int(sum(w[1].sum() for w in windows)))
+        sizes.append(document.bytes)
+        waiting += [(number, *window) for window in windows]
+        if len(waiting) >= WINDOWS:
+            _run(base, head, waiting, sums, batch_tokens, precision)
+            waiting = []
+    _run(base, head, waiting, sums, batch_tokens, precision)
+    if not sum(counts):
+        raise DataError(f"'{opened.name}' holds no token to score")
+    each = np.array([sums.get(number, 0.0) for number in range(len(counts))])
+    total, whole = np.array(counts), np.array(sizes)
+    mean = of_ratio(each, total)
+    numbers = (mean.value, mean.low, mean.high, int(total.sum()), int(whole.sum()), len(counts))
+    return Score(*numbers, opened.name, each, total, whole)
+
+
+def default_length(base: Frozen) -> int:
+    """512 tokens, or the base's context where that is shorter."""
+    return min(512, base.context or 512)
+
+
+def encoded_documents(encoder: Encoder, records: Any, limit: int | None) -> Iterator[Encoded]:
+    """Documents, each opened by the tokenizer's bos (else eos) so that its first token is scored too, up to a limit."""
+    opener = opener_of(encoder.tokenizer)
+    seen = 0
+    for document in encoder.documents(records):
+        ids, weights, size = document.ids, document.weights, document.bytes
+        if opener is not None and (not len(ids) or ids[0] != opener):
+            ids = np.concatenate([[np.int32(opener)], ids])
+            weights = np.concatenate([[np.uint8(0)], weights])
+        if limit is not None and seen + len(ids) - 1 > limit:
+            kept = limit - seen + 1
+            size = round(size * (kept - 1) / max(1, len(ids) - 1))
+            ids, weights = ids[:kept], weights[:kept]
+        if len(ids) > 1:
+            yield Encoded(ids, weights, size)
+        seen += max(0, len(ids) - 1)
+        if limit is not None and seen >= limit:
+            return
+
+
+@torch.no_grad()
+def pace_of(base: Frozen) -> float:
+    """Tokens a second that the base reads and scores on this machine, from a second or two of random tokens."""
+    head, draw = Head(base.model), torch.Generator().manual_seed(0)
+    length, rows, pace = min(64, base.context or 64), 1, 0.0
+    with base.off(), evaluating(base.model):
+        for _ in range(3):  # the first warms up, and each tells how much the next can afford
+            ids = torch.randint(head.vocabulary, (rows, length + 1), generator=draw).to(base.device)
+            began = time.perf_counter()
+            weights = torch.ones(rows * length, device=base.device)
+            _, costs = head.costs(
+                LanguageModelling(), head.hidden(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), weights
+            )
+            float(costs.sum())  # waits for a GPU
+            pace = max(pace, rows * length / (time.perf_counter() - began))  # something else may run beside one of them
+            rows = max(1, min(16, int(pace / length)))
+    return pace
+
+
+def opener_of(tokenizer: Any) -> int | None:
+    """The token before a text's first: the tokenizer's bos, else its eos, so that the first is predicted too."""
+    return tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+
+
+def _windows(
+    document: Encoded, length: int, stride: int, before: Callable[[np.ndarray], np.ndarray] | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Token ids [n + 1] and the loss weight of each prediction [n], n <= length and what is read ahead; each counts once."""
+    ids, weights = document.ids, document.weights
+    windows = []
+    for begin in range(0, len(ids) - 1, stride):
+        end, start = min(begin + stride, len(ids) - 1), max(0, begin - (length - stride))
+        counted = weights[start + 1 : end + 1].copy()
+        counted[: begin - start] = 0
+        if not counted.any():
+            continue
+        window = ids[start : end + 1]
+        if before is not None:
+            ahead = before(ids[:start]).astype(ids.dtype)
+            window, counted = (
+                np.concatenate([ahead, window]),
+                np.concatenate([np.zeros(len(ahead), counted.dtype), counted]),
+            )
+        windows.append((window, counted))
+    return windows
+
+
+def _run(
+    base: Frozen, head: Head, windows: list[Any], sums: dict[int, float], batch_tokens: int, precision: str
+) -> None:
+    """Add the nats of windows to their documents' sums, longest windows first, in batches of like length."""
+    windows = sorted(windows, key=lambda window: -len(window[1]))
+    while windows:
+        rows = max(1, batch_tokens // len(windows[0][1]))
+        batch, windows = windows[:rows], windows[rows:]
+        for (number, *_), nats in zip(batch, _nats(base, head, batch, precision), strict=True):
+            sums[number] = sums.get(number, 0.0) + nats
+        tick(sum(int((window[2] > 0).sum()) for window in batch))
+
+
+@torch.no_grad()
+def _nats(base: Frozen, head: Head, batch: list[Any], precision: str) -> list[float]:
+    device = base.device
+    width = len(batch[0][2])
+    ids = torch.zeros(len(batch), width + 1, dtype=torch.long)
+    weights = torch.zeros(len(batch), width)
+    for row, (_, tokens, counted) in enumerate(batch):
+        ids[row, : len(tokens)] = torch.from_numpy(tokens.astype(np.int64))
+        weights[row, : len(counted)] = torch.from_numpy(counted.astype(np.float32))
+    real = torch.tensor([len(counted) for _, _, counted in batch])
+    mask = None if bool((real == width).all()) else (torch.arange(width) < real[:, None]).long().to(device)
+    ids, weights = ids.to(device), weights.to(device)
+    with evaluating(base.model), cast(device, precision):
+        hidden = head.hidden(ids[:, :-1], attention_mask=mask)
+        _, costs = head.costs(LanguageModelling(), hidden.flatten(0, 1), ids[:, 1:].flatten(), weights.flatten())
+    return costs.view(weights.shape).double().sum(1).tolist()
+
+
+def cast(device: torch.device, precision: str) -> Any:
+    """Autocast to bfloat16 for "bf16"; none for "fp32", whatever the caller has set.
+
+    Raises:
+        AddendaError: another precision is asked for.
+    """
+    if precision not in ("fp32", "bf16"):
+        raise AddendaError(f"precision is 'fp32' or 'bf16'; got {precision!r}")
+    if precision == "fp32" and not torch.is_autocast_enabled(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

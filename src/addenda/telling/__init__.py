@@ -1,0 +1,1 @@
+"""Telling: how far long work is, how it is stopped, and how sure a figure is."""

@@ -1,0 +1,32 @@
+"""Files and folders: what a killed process left half written goes with the next write, what others write stays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from addenda.core import files
+
+
+@pytest.mark.skipif(os.name != "posix", reason="whether a process lives is asked of POSIX")
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f"{files._mine()}{dead.pid}-abc.tmp"
+    kept = [
+        tmp_path / f"{files._mine()}{os.getpid()}-abc.tmp",  # it lives
+        tmp_path / f".addenda-aaaaaaaaaaaa-{dead.pid}-abc.tmp",  # of another machine
+        tmp_path / f"{files._mine()}x-abc.tmp",
+        tmp_path / "mine.tmp",
+    ]
+    for folder in (left, *kept):
+        folder.mkdir()
+        (folder / "weights").write_text("half")
+    files.replace_folder(tmp_path / "new", {"a"}, lambda place: files.write_text(place / "a", "whole"))
+    assert (tmp_path / "new" / "a").read_text() == "whole"
+    assert not left.exists()
+    assert all((folder / "weights").exists() for folder in kept)

@@ -1,0 +1,177 @@
+"""The registry: methods are found by stage and name, in this package and in any other that names its module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import addenda
+from addenda.cli import app
+from addenda.core import registry
+from addenda.core.errors import AddendaError
+from pico import pico, pico_tokenizer
+
+#: one throw-away method of every stage, as somebody else would write them, all in one file here
+THROWAWAY = '''
+"""Methods of another package."""
+from dataclasses import dataclass
+from typing import ClassVar
+import torch
+from addenda.core.contracts import AddingAdapter, Kind
+from addenda.core.gate import Gate, GateMethod
+from addenda.core.site import Seam
+from addenda.objectives.objective import Objective
+from addenda.optimizers.optimizer import OptimizerMethod
+
+
+class Shift(AddingAdapter):
+    seam = Seam.FFN
+
+    def __init__(self, width):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(width))
+
+    def delta(self, x):
+        return self.shift.to(x.dtype).expand(x.shape)
+
+
+@dataclass(frozen=True)
+class Shifts(Kind):
+    """A learned vector added to each FFN's output."""
+
+    most: int = 3
+    seam: ClassVar[Seam] = Seam.FFN
+    default_lr: ClassVar[float] = 1e-2
+
+    def adapters(self, anatomy):
+        return {site.key: Shift(site.d_out) for site in anatomy.at(Seam.FFN)[: self.most]}
+
+
+class AlwaysGate(Gate):
+    taught, turns, fresh = False, False, False
+
+    def begin(self):
+        pass
+
+    def fit(self, rows, seed):
+        pass
+
+    def forward(self, x, state=None, mask=None, starts=None):
+        ones = torch.ones(x.shape[:2])
+        return ones, ones[:, -1:]
+
+    def amplitude(self, statistic):
+        return statistic
+
+
+@dataclass(frozen=True)
+class Always(GateMethod):
+    """Always open.
+
+    Source: nobody.
+    """
+
+    name: ClassVar[str] = "always"
+
+    def module(self, site):
+        return AlwaysGate(site)
+
+
+@dataclass(frozen=True)
+class Half(Objective):
+    """Half of what the token costs."""
+
+    name: ClassVar[str] = "half"
+
+    def cost(self, logits, targets, taught=()):
+        return 0.5 * torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+
+@dataclass(frozen=True)
+class Signs(OptimizerMethod):
+    """Steps of one size."""
+
+    pace: float = 1.0
+    name: ClassVar[str] = "signs"
+
+    def over(self, groups, lr):
+        return torch.optim.SGD(groups, lr=lr * self.pace)
+'''
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package that is installed and brings methods; no file of Addenda knows it."""
+    site = tmp_path / "site"
+    info = site / "throwaway-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "throwaway.py").write_text(THROWAWAY)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: throwaway\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[addenda.methods]\nthrowaway = throwaway\n")
+    monkeypatch.syspath_prepend(str(site))
+    registry.methods.cache_clear()
+    yield
+    monkeypatch.undo()
+    registry.methods.cache_clear()
+
+
+NAMES = {"kind": "Shifts", "gate": "always", "objective": "half", "optimizer": "signs"}
+
+
+def test_every_stage_has_a_throwaway() -> None:
+    assert NAMES.keys() == registry.FOLDERS.keys()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_methods_of_another_package_are_listed_and_act() -> None:
+    listed = {(method.stage, method.name): method for method in addenda.list_methods()}
+    assert set(NAMES.items()) <= listed.keys()
+    assert listed["gate", "always"].source == "nobody."
+    assert listed["optimizer", "signs"].options == {"pace": 1.0}
+    told = json.loads(CliRunner().invoke(app, ["methods", "--json"]).stdout)["methods"]
+    assert {"signs", "Shifts"} <= {method["name"] for method in told}
+    assert "A learned vector added to each FFN's output." in CliRunner().invoke(app, ["methods", "kind"]).stdout
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    module = base.new("m", registry.build_kind("shifts", {"most": 2}), gate="always")
+    texts = ["the patients were given insulin and the dose was raised twice. " * 6] * 8
+    addenda.train(
+        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="half", optimizer="signs(pace=2.0)"
+    )
+    assert bool(module.tensors()["layers.1.ffn.shift"].any())
+    assert module.card.training[-1].settings["optimizer"] == "signs(pace=2.0)"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_module_of_another_packages_kind_is_saved_and_loaded(tmp_path: Path) -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    module = base.new("m", registry.build_kind("Shifts", {}), gate="always")
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_()
+    folder = module.save(tmp_path / "m")
+    assert json.loads((folder / "card.json").read_text())["gate"] == {"name": "always", "read_at": "early"}
+    back = addenda.attach(pico("llama"), pico_tokenizer()).plug(folder)
+    assert all(torch.equal(tensor, back.tensors()[name]) for name, tensor in module.tensors().items())
+
+
+def test_without_the_package_its_methods_are_not_there() -> None:
+    for stage, name in NAMES.items():
+        with pytest.raises(AddendaError, match=f"no {stage} is called '{name}'; there are "):
+            registry.named(stage, name)
+    with pytest.raises(AddendaError, match="there is no stage 'gates'.*did you mean 'gate'"):
+        addenda.list_methods("gates")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_two_methods_of_one_name_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import throwaway
+
+    monkeypatch.setattr(throwaway.Signs, "name", "adamw")
+    registry.methods.cache_clear()
+    with pytest.raises(AddendaError, match="two methods of the stage 'optimizer' are called 'adamw'"):
+        registry.methods("optimizer")

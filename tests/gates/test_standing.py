@@ -1,0 +1,143 @@
+"""Standing behind a gate: any kind that adds may, at the sites that run once the gate is known; what cannot is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import addenda
+from addenda.core.errors import AddendaError
+from addenda.core.gate import behind
+from addenda.core.registry import methods
+from addenda.core.site import Seam
+from addenda.core.standing import gate_for, gate_named
+from addenda.gates.document import Document, DocumentGate
+from conformance.world import batch, logits
+from pico import ARCHS, pico, pico_tokenizer
+
+KINDS: dict[str, Any] = {
+    "lora": addenda.LoRA(2),
+    "parallel": addenda.ParallelAdapter(width=8),
+    "locas": addenda.LocasGLU(4),
+}
+
+
+def attached(arch: str = "llama", **more: Any) -> addenda.Base:
+    return addenda.attach(pico(arch, **more), pico_tokenizer())
+
+
+@pytest.mark.parametrize("read_at", [0, 1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_runs_before_the_gate_is_known_is_left_out(kind: str, read_at: int) -> None:
+    base = attached()
+    module = base.new("m", KINDS[kind], gate=Document(read_at=read_at))
+    assert isinstance(module.gate, DocumentGate)
+    assert module.gate.site == f"layers.{read_at}.ffn"
+    linear = KINDS[kind].seam is Seam.LINEAR
+    layers = {int(key.split(".")[1]) for key in module.sites()}
+    assert layers == set(range(read_at + linear, 3))
+
+
+def test_a_gate_without_a_layer_above_it_says_so() -> None:
+    with pytest.raises(AddendaError, match="read_at is a layer from 0 to 2; got 3"):
+        attached().new("m", addenda.LoRA(2), gate=Document(read_at=3))
+
+
+@pytest.mark.parametrize(
+    ("layers", "read_at", "layer"), [(30, "early", 3), (30, None, 10), (6, "early", 2), (6, None, 2)]
+)
+def test_where_a_gate_reads(layers: int, read_at: Any, layer: int) -> None:
+    anatomy = attached(num_hidden_layers=layers).anatomy
+    assert Document(read_at=read_at).site(anatomy, Seam.LINEAR).layer == layer
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_nothing_that_is_kept_runs_before_the_gate(arch: str) -> None:
+    """In the order in which the base calls its submodules, every site that is kept ends after the gate's input is there."""
+    base = attached(arch)
+    gate = Document(read_at=1).site(base.anatomy, Seam.LINEAR)
+    kept, order = behind(base.anatomy, gate).sites, list[tuple[str, str]]()
+    for site in (gate, *kept):
+        for path, what in ((site.entry, "in"), (site.path, "out")):
+            module = base.host.submodule(path)
+            if what == "in":
+                module.register_forward_pre_hook(lambda *_, key=site.key: order.append((key, "in")))
+            else:
+                module.register_forward_hook(lambda *_, key=site.key: order.append((key, "out")))
+    logits(base.model, *batch())
+    known = order.index((gate.key, "in"))
+    assert all(order.index((site.key, "in")) >= known for site in kept)
+    assert kept
+
+
+def test_the_card_says_what_a_module_stands_behind(tmp_path: Path) -> None:
+    base = attached()
+    module = base.new("m", addenda.LoRA(2), gate=Document(read_at=1))
+    folder = module.save(tmp_path / "m")
+    assert json.loads((folder / "card.json").read_text())["gate"] == {"name": "document", "read_at": 1}
+    back = attached().plug(folder)
+    assert isinstance(back.gate, DocumentGate)
+    assert all(torch.equal(tensor, back.tensors()[name]) for name, tensor in module.tensors().items())
+    other = base.new("n", addenda.NeutralResidues(width=8)).save(tmp_path / "n")
+    assert "gate" not in json.loads((other / "card.json").read_text())  # its options say it
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"name": "documents"}, "no gate is called 'documents'.*did you mean 'document'"),
+        ({"name": "document", "limits": 3}, "document has no option 'limits'"),
+        ({"name": "document", "read_at": "late"}, "document: read_at"),
+        ({"read_at": 1}, "the gate has no name"),
+        ({"name": "document", "read_at": 2}, "missing .*layers.2.self_attn"),
+    ],
+)
+def test_a_card_with_a_wrong_gate_is_refused(told: dict[str, Any], said: str, tmp_path: Path) -> None:
+    folder = attached().new("m", addenda.LoRA(2), gate=Document(read_at=1)).save(tmp_path / "m")
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"gate": told}))
+    with pytest.raises(AddendaError, match=said if "missing" not in said else "not known to this kind on this base"):
+        attached().plug(folder)
+
+
+REFUSED: dict[str, tuple[Any, Any, str]] = {
+    "two gates": (addenda.NeutralResidues(width=8, gate="context"), "document", "two different gates"),
+    "two layers": (addenda.NeutralResidues(width=8, read_at=1), Document(read_at=0), "two different gates"),
+    "a gate for each token": (addenda.NeutralResidues(width=8, gate="token"), "document", "for each token by itself"),
+    "registers with token gates": (addenda.Registers(2, gate="neutral"), "document", "for each token by itself"),
+    "one softmax": (addenda.Registers(2), "document", "shares the tokens' softmax"),
+    "a cartridge": (addenda.Cartridge(2), "context", "shares the tokens' softmax"),
+    "no gate of that name": (addenda.LoRA(2), "documents", "did you mean 'document'"),
+    "no gate": (addenda.LoRA(2), 3, "gate is a name .context, document."),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_stand_behind_a_gate_is_refused(case: str) -> None:
+    kind, gate, said = REFUSED[case]
+    base = attached()
+    with pytest.raises(AddendaError, match=said):
+        base.new("m", kind, gate=gate)
+    assert not base.modules
+
+
+def test_a_kind_that_asks_for_a_gate_may_be_asked_for_it_again() -> None:
+    kind = addenda.NeutralResidues(width=8)
+    assert gate_for(kind) == gate_for(kind, "document") == gate_for(kind, Document())
+    assert gate_for(addenda.LoRA(2)) is None
+    assert set(methods("gate")) == {"context", "document"}
+    assert gate_named("Document") == Document()
+
+
+def test_a_gated_lora_is_no_plain_weight_and_no_peft_adapter(tmp_path: Path) -> None:
+    base = attached()
+    base.new("m", addenda.LoRA(2), gate="document")
+    with pytest.raises(AddendaError, match="cannot be folded into plain weights: it has a gate"):
+        addenda.merge(base, "m", out=tmp_path / "out", probe=["the patients were given insulin"])
+    with pytest.raises(AddendaError, match="PEFT's format holds no gate"):
+        addenda.save_peft(base.modules["m"], tmp_path / "peft", base)
+    assert not list(tmp_path.iterdir())
