@@ -337,7 +337,8 @@ def _objective(base: Base, settings: Settings) -> Objective:
     if isinstance(settings.objective, str) and "(" not in settings.objective:
         reads = settings.context if settings.context is not None else min(256, (most or 512) // 2)
         made = replace(
-            made, **{option: {"top_k": settings.top_k, "context": reads}[name] for name, option in _taken(made)}
+            cast("Any", made),
+            **{option: {"top_k": settings.top_k, "context": reads}[name] for name, option in _taken(made)},
         )
     length = settings.length or 2
     if most and made.context + length > most:
