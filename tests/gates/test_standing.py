@@ -82,6 +82,9 @@ def test_the_card_says_what_a_module_stands_behind(tmp_path: Path) -> None:
     back = attached().plug(folder)
     assert isinstance(back.gate, DocumentGate)
     assert all(torch.equal(tensor, back.tensors()[name]) for name, tensor in module.tensors().items())
+    (listed,) = addenda.list_modules(tmp_path)
+    assert listed.gate == "document"
+    assert "The gate reads the document so far" in (folder / "README.md").read_text()
     other = base.new("n", addenda.NeutralResidues(width=8)).save(tmp_path / "n")
     assert "gate" not in json.loads((other / "card.json").read_text())  # its options say it
 

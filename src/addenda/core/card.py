@@ -106,6 +106,12 @@ class Card(_Record):
     versions: dict[str, str] = Field(default_factory=dict, description="library versions at saving")
     sha256: str | None = Field(default=None, description="hash of module.safetensors, filled at saving")
 
+    @property
+    def gate_name(self) -> str | None:
+        """What the gate is called that the card tells of, the module's or one among its kind's options; None: none."""
+        told = self.config.get("gate") if self.gate is None else self.gate.get("name")
+        return told if isinstance(told, str) else None
+
     @model_serializer(mode="wrap")
     def _without_blanks(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
         """Cards of the first version have no gate: written again they are the same bytes."""

@@ -173,7 +173,6 @@ def _listed(path: Path) -> ListedModule:
         card = read_card(path)
     except FileError as error:
         return ListedModule(path, size, wrong=str(error))
-    gate = card.config.get("gate")
     return ListedModule(
         path=path,
         bytes=size,
@@ -183,7 +182,7 @@ def _listed(path: Path) -> ListedModule:
         fingerprint=card.base.fingerprint,
         parameters=card.parameters,
         tokens=sum(run.tokens for run in card.training),
-        gate=gate if isinstance(gate, str) else None,
+        gate=card.gate_name,
         gain=_mean(card, "learning", "online gain"),
         forgot=max((measure.value for measure in card.measures if measure.name == "forgetting"), default=None),
         created=card.created,

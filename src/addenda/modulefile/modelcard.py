@@ -84,7 +84,7 @@ def _usage(card: Card, source: str) -> str:
             f"`{_code(_loadable(card.base.name))}` stands for where you keep the base, fingerprint "
             f"`{_code(card.base.fingerprint[:16])}`; any other is refused."
         )
-    if card.config.get("gate") in READS_ON:
+    if card.gate_name in READS_ON:
         notes.append(
             "The gate reads the document so far and opens for its subject: after a word or two the module may still be "
             "silent, and the base answers alone."
