@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,17 @@ from addenda.core.errors import AddendaError
 from recipes.common import keep_pages, place, precision
 
 
+#: metadata of a field that came later: it is part of a run's name only where it is given, so that older records keep theirs
+LATER = {"later": True}
+
+
 def name_of(run: Any, *front: str | int) -> str:
     """A short name of a run, a dataclass, that changes with every option."""
-    text = json.dumps(asdict(run), sort_keys=True)
+    facts = asdict(run)
+    for each in fields(run):
+        if each.metadata == LATER and facts[each.name] == each.default:
+            del facts[each.name]
+    text = json.dumps(facts, sort_keys=True)
     return "-".join(map(str, (*front, hashlib.sha256(text.encode()).hexdigest()[:8])))
 
 

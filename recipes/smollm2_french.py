@@ -52,6 +52,7 @@ WAYS: dict[str, Way] = {
     "context": Way("NeutralResidues", {"gate": "context", "init": "he"}, {}, GATED),
     "token": Way("NeutralResidues", {"gate": "token", "init": "he"}, {}, GATED),
     "lora": Way("LoRA", {}, {}, LORA),
+    "gated-lora": Way("LoRA", {}, {}, LORA, gate="document"),
 }
 #: tokens a second on two cores of a CPU with bf16 instructions: trained on, read, and of the chats
 TRAINED, READ = 250, 400
@@ -84,7 +85,7 @@ def cell(given: argparse.Namespace, method: str, **more: Any) -> Cell:
         options = plain_options(build_kind(way.kind, options))
     return Cell(
         STUDY, method=method, subject=SUBJECT, kind=way.kind, options=options,
-        settings=dict(way.settings) | {"batch_rows": given.rows}, held=given.held,
+        settings=dict(way.settings) | {"batch_rows": given.rows}, held=given.held, gate=way.gate,
         where=given.base, replay=given.replay, each=given.questions, chats=given.chats, **more,
     )  # fmt: skip
 
@@ -141,7 +142,7 @@ def bare(base: Base, run: Cell, kept: dict[Any, Bare]) -> Bare:
 def execute(run: Cell, base: Base, records: Path, kept: dict[Any, Bare]) -> None:
     """Train a cell's module, measure it, write the record."""
     before, facts = bare(base, run, kept), {"base": base.fingerprint, "device": device(), "torch": torch.__version__}
-    module = base.new("m", kind_of(run, base), seed=run.seed)
+    module = base.new("m", kind_of(run, base), seed=run.seed, gate=run.gate)
     try:
         replay = study_texts().replay if run.replay == "wikipedia" else run.replay
         report = learn(run, base, "m", corpus_of(run, base), replay, WORK / run.id / "m")

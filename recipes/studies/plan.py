@@ -15,12 +15,16 @@ SWEEP, SWEEP_TOKENS = "sweep", 400_000
 
 @dataclass(frozen=True)
 class Way:
-    """A method of a study: kind, options and settings, and the learning rates that its sweep tries."""
+    """A method of a study: kind, options and settings, and the learning rates that its sweep tries.
+
+    Its module stands behind `gate`, where its kind has none of its own.
+    """
 
     kind: str
     options: Mapping[str, Any]
     settings: Mapping[str, Any]
     rates: tuple[float, ...]
+    gate: str | None = None
 
 
 @dataclass(frozen=True)

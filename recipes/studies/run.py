@@ -17,12 +17,15 @@ import torch
 import addenda
 from addenda.comparing.cost import ratios
 from addenda.comparing.window import first_documents
+from addenda.core.gate import behind
+from addenda.core.site import Seam
+from addenda.core.standing import gate_named
 from addenda.measuring.recall import recall
 from addenda.plug.base import Base
 from addenda.plug.scoring import Score, score
 from addenda.writing.plain import PlainTraining
 from recipes.common import kind_as_recorded, load, precision, study_texts
-from recipes.records import device, name_of, write_record
+from recipes.records import LATER, device, name_of, write_record
 from recipes.studies.subjects import facts_of, short, subject
 
 #: rows of a step, and tokens of a row
@@ -45,7 +48,8 @@ FULL = "full"
 class Run:
     """One training run. `method` is what it is called in tables; `subject` may be several, joined by `+`.
 
-    `corpus_tokens` limits the corpus to so many tokens of it, read again and again; `held` are scored of each held-out text.
+    `corpus_tokens` limits the corpus to so many tokens of it, read again and again; `held` are scored of each held-out text;
+    the module stands behind `gate`, where its kind has none of its own.
     """
 
     study: str
@@ -61,6 +65,7 @@ class Run:
     replay_share: float = SHARE
     corpus_tokens: int | None = None
     held: int = 12_000
+    gate: str | None = field(default=None, metadata=LATER)
 
     @property
     def id(self) -> str:
@@ -134,7 +139,7 @@ def trained(run: Run, base: Base, work: Path) -> Iterator[Trained]:
         base.model.eval()
         yield Trained(base, nullcontext, sum(p.numel() for p in training.names), training.seconds)
         return
-    module = base.new("m", kind_of(run, base), seed=run.seed)
+    module = base.new("m", kind_of(run, base), seed=run.seed, gate=run.gate)
     try:
         report = learn(run, base, "m", corpus, replay, work / "m")
         yield Trained(base, lambda: base.using("m"), module.size(), report.seconds)
@@ -159,9 +164,11 @@ def learn(run: Run, base: Base, name: str, corpus: list[str], replay: Any, work:
 
 def kind_of(run: Run, base: Base) -> Any:
     """The kind of a run's module; a LoRA may be asked for by `extra`, its share of the base's parameters."""
-    options = dict(run.options)
+    options, anatomy = dict(run.options), base.anatomy
     if run.kind == "LoRA" and "extra" in options:
-        options["rank"] = addenda.LoRA.rank_for(round(options.pop("extra") * base.anatomy.parameters), base.anatomy)
+        if run.gate is not None:
+            anatomy = behind(anatomy, gate_named(run.gate).site(anatomy, Seam.LINEAR))
+        options["rank"] = addenda.LoRA.rank_for(round(options.pop("extra") * base.anatomy.parameters), anatomy)
     return kind_as_recorded(run.kind, options)
 
 
