@@ -112,7 +112,7 @@ def logits(model: Any, ids: Tensor, mask: Tensor | None = None, **more: Any) -> 
 
 def generate(model: Any, ids: Tensor, mask: Tensor | None = None, *, seed: int = 0, **more: Any) -> Any:
     """Six new tokens with their logits; the random state is set from `seed` first."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` notes where it was called for every kind of device
     settings: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
     mask = torch.ones_like(ids) if mask is None else mask
     extra = {"return_dict_in_generate": True, "output_logits": True, "output_scores": "num_beams" in more}
@@ -225,27 +225,19 @@ def cut_document_gate(gate: Any, rows: list[Tensor]) -> None:
     random = torch.Generator().manual_seed(0)
     gate.drift.fill_(0.1)
     gate.room.fill_(0.5)
-    best = 0.0
-    for _ in range(200):
-        up = (
-            torch.randn(gate.up.shape, generator=random) * gate.up.shape[1] ** -0.5
-        )  # a token says a few nats, as when fitted
-        down = torch.randn(gate.down.shape, generator=random) * 0.5
-        sums = [
-            page(
-                (torch.nn.functional.silu(x.float() @ up.T) @ down - 0.3)[None].clamp(-4.0, 4.0) - 0.1,
-                torch.tensor(torch.inf),
-                None,
-            )
-            for x in rows
-        ]
-        least, most = max(float(s.min()) for s in sums), min(float(s.max()) for s in sums)
-        if min(most - least, most) > best:
-            best = min(most - least, most)
-            for name, value in (("up", up), ("down", down), ("bias", torch.tensor(-0.3))):
-                getattr(gate, name).copy_(value)
-            gate.threshold.fill_(max((least + most) / 2, most / 2))
-    assert best > 0, "no gate crosses its threshold in every row"
+    draws, (hidden, width) = 200, gate.up.shape
+    up = torch.randn(draws, hidden, width, generator=random) * width**-0.5
+    down = torch.randn(draws, hidden, 1, generator=random) * 0.5  # a token says a few nats, as when fitted
+    least, most = torch.full((draws,), -torch.inf), torch.full((draws,), torch.inf)
+    for x in rows:
+        evidence = (torch.nn.functional.silu(x.float() @ up.mT) @ down)[..., 0] - 0.3
+        sums = page(evidence.clamp(-4.0, 4.0) - 0.1, torch.tensor(torch.inf), None)
+        least, most = torch.maximum(least, sums.amin(1)), torch.minimum(most, sums.amax(1))
+    best = int(torch.minimum(most - least, most).argmax())
+    assert most[best] > max(0.0, float(least[best])), "no gate crosses its threshold in every row"
+    for name, value in (("up", up[best]), ("down", down[best, :, 0]), ("bias", torch.tensor(-0.3))):
+        getattr(gate, name).copy_(value)
+    gate.threshold.fill_(max(float(least[best] + most[best]) / 2, float(most[best]) / 2))
 
 
 def cut_context_gate(gate: Any, rows: list[Tensor]) -> None:

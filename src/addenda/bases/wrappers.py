@@ -11,11 +11,13 @@ from torch import nn
 
 # what wrapped modules are called inside torch.compile, FSDP and checkpoint wrappers
 _PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+# and inside any wrapper: accelerate, which looks for DeepSpeed on disk at every call, need not be asked about other modules
+_INSIDE = _PARTS | {"module"}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The module inside `torch.compile`, DDP, DataParallel, FSDP, DeepSpeed and what accelerate prepares, however nested."""
-    while isinstance(model, nn.Module):
+    while isinstance(model, nn.Module) and not _INSIDE.isdisjoint(model._modules):
         inside = extract_model_from_parallel(model, keep_torch_compile=False)
         inside = next((inside._modules[part] for part in _PARTS & inside._modules.keys()), inside) or inside
         if inside is model:

@@ -119,7 +119,7 @@ class Base(Frozen):
             raise AddendaError(f"{kind} does not start from text; leave text out or choose init='text'")
         ids = None if text is None else self.tokenize(text)
         with own_modes(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # a GPU's random state is the caller's
             record = self.record()  # first: it notices embeddings that were resized
             told = None if method is None or kind.module_gate is not None else recorded(method)
             card = Card(name=name, kind=type(kind).__name__, config=options_of(kind), gate=told, base=record)
