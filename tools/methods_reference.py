@@ -19,26 +19,29 @@ HEAD = """\
 One file is one method. `addenda methods` lists them on the command line, those of other packages too.
 
 | stage | what it decides | how it is chosen |
-|---|---|---|
-| kind | what stands beside the base | `--kind LoRA`, `base.new(name, addenda.LoRA(rank=8))` |
-| gate | for which tokens the whole module acts | `--gate document`, `base.new(name, kind, gate="document")` |
-| objective | what a predicted token costs in training | `--objective distill` |
-| optimizer | how parameters follow their gradients | `--set optimizer=galore`, `train(..., optimizer="galore(rank=16)")` |
-"""
+|---|---|---|"""
 
 
 def page() -> str:
     """The whole of docs/methods.md."""
     from addenda.core.method_list import list_methods
-    from addenda.core.registry import FOLDERS
+    from addenda.core.registry import STAGES, methods
 
-    lines = [HEAD.rstrip()]
-    for stage in FOLDERS:
-        lines += ["", f"## {stage.capitalize()}", "", "| name | for what | options | source |", "|---|---|---|---|"]
+    there = {name: stage for name, stage in STAGES.items() if methods(name)}
+    lines = [HEAD, *(f"| {name} | {stage.decides} | {cell(stage.asked)} |" for name, stage in there.items())]
+    for stage in there:
+        lines += [
+            "",
+            f"## {stage.capitalize()}",
+            "",
+            "| name | for what | options | source | in our hands |",
+            "|---|---|---|---|---|",
+        ]
         for method in list_methods(stage):
             options = ", ".join(f"`{name}={value!r}`" for name, value in method.options.items()) or "none"
             lines.append(
-                f"| `{method.name}` | {cell(method.about)} | {cell(options)} | {cell(method.source) or 'ours'} |"
+                f"| `{method.name}` | {cell(method.about)} | {cell(options)} | {cell(method.source) or 'ours'} "
+                f"| {cell(method.measured) or 'not measured'} |"
             )
     return "\n".join(lines) + "\n"
 

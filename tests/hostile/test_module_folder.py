@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from addenda.core.errors import AddendaError, FileError
-from addenda.modulefile.storage import build_module, load_folder, load_module
+from addenda.modulefile.building import build_module
+from addenda.modulefile.storage import load_folder, load_module
 from hostile.forge import (
     CARD,
     TENSORS,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def methods(
     stage: Annotated[
         str | None,
-        typer.Argument(help="Of one stage alone: kind, gate, objective, optimizer.", show_default=False),
+        typer.Argument(help="Of one stage alone, such as kind or gate.", show_default=False),
     ] = None,
     json: o.Json = False,
 ) -> None:
@@ -45,5 +45,6 @@ def show(out: Console, listed: Sequence[ListedMethod]) -> None:
         if method.options:
             told = ", ".join(f"{name}={value!r}" for name, value in method.options.items())
             out.print(Text(f"  {told}", style="dim"))
-        if method.source:
-            out.print(Text(f"  {method.source}", style="dim"))
+        for line in (method.source, method.measured):
+            if line:
+                out.print(Text(f"  {line}", style="dim"))

@@ -105,6 +105,7 @@ class Card(_Record):
     awaits_text: bool = Field(default=False, description="still to be started from text by the first train call")
     versions: dict[str, str] = Field(default_factory=dict, description="library versions at saving")
     sha256: str | None = Field(default=None, description="hash of module.safetensors, filled at saving")
+    side_sha256: str | None = Field(default=None, description="hash of side.safetensors, where there is one")
 
     @property
     def gate_name(self) -> str | None:
@@ -114,8 +115,9 @@ class Card(_Record):
 
     @model_serializer(mode="wrap")
     def _without_blanks(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
-        """Cards of the first version have no gate: written again they are the same bytes."""
-        return {name: value for name, value in write(self).items() if name != "gate" or value is not None}
+        """Cards of the first version have neither a gate nor side tensors: written again they are the same bytes."""
+        blank = {name for name in ("gate", "side_sha256") if getattr(self, name) is None}
+        return {name: value for name, value in write(self).items() if name not in blank}
 
 
 def stated_licence(record: Any) -> str | None:

@@ -257,6 +257,10 @@ def _clear_killed(folder: Path) -> None:
             continue
 
 
+#: members that a whole folder may do without
+_SPARED = frozenset({"README.md", "side.safetensors"})
+
+
 def check_place(folder: Path, members: Collection[str], what: str = "module") -> Path:
     """Where `replace_folder` would put a folder, found before there is anything to put there.
 
@@ -279,7 +283,7 @@ def check_place(folder: Path, members: Collection[str], what: str = "module") ->
             f"'{folder}' holds what is not a {what}'s ({', '.join(foreign[:5])}{more}) and is left as it is; "
             "give a new or empty folder"
         )
-    needed = [name for name in members if name != "README.md"]
+    needed = [name for name in members if name not in _SPARED]
     if entries and not all(name in entries for name in needed):
         raise FileError(
             f"'{folder}' holds {', '.join(entries)} but no whole {what} ({', '.join(needed)}) and is left as it is; "

@@ -10,7 +10,7 @@ class Method(ABC):
     """Options of one method; a subclass is a frozen dataclass in a file of its own, in its stage's folder.
 
     Its fields are its options, its docstring is its help: the first line says what it is for, a paragraph that begins with
-    `Source:` where it comes from.
+    `Source:` where it comes from, one that begins with `Measured:` what it did in our hands.
     """
 
     #: what it is a method of; set by the stage's contract

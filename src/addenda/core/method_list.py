@@ -8,17 +8,18 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, cast
 
 from addenda.core.method import Method
-from addenda.core.registry import FOLDERS, methods
+from addenda.core.registry import STAGES, methods
 
 
 @dataclass(frozen=True)
 class ListedMethod:
-    """One method: its stage and name, what it is for in a line, its source, and its options with their defaults."""
+    """One method: stage and name, what it is for in a line, its source, what it did in our hands, options with defaults."""
 
     stage: str
     name: str
     about: str
     source: str
+    measured: str
     options: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
@@ -32,15 +33,21 @@ def list_methods(stage: str | None = None) -> list[ListedMethod]:
     Raises:
         AddendaError: there is no such stage; says which there are.
     """
-    stages = FOLDERS if stage is None else (stage,)
+    stages = STAGES if stage is None else (stage,)
     return [_listed(method) for name in stages for method in methods(name).values()]
 
 
 def _listed(method: type[Method]) -> ListedMethod:
     text = inspect.cleandoc(method.__doc__ or "")
     about = " ".join(text.split("\n\n")[0].split())
-    found = re.search(r"^Source: (.*?)(?=\n\n|\Z| Differs:)", text, re.MULTILINE | re.DOTALL)
     options = {
         field.name: field.default if field.default is not MISSING else None for field in fields(cast("Any", method))
     }
-    return ListedMethod(method.stage, method.called(), about, " ".join(found[1].split()) if found else "", options)
+    told = {name: _paragraph(text, name) for name in ("source", "measured")}
+    return ListedMethod(method.stage, method.called(), about, **told, options=options)
+
+
+def _paragraph(text: str, name: str) -> str:
+    """What a docstring says after `Source:` or `Measured:`, in one line; empty where it does not."""
+    found = re.search(rf"^{name.capitalize()}: (.*?)(?=\n\n|\Z| Differs:)", text, re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found else ""

@@ -94,6 +94,8 @@ class KnowledgeModule(nn.Module):
         # a ModuleDict refuses dots in its keys
         self.adapters = nn.ModuleDict({key.replace(".", "/"): adapter for key, adapter in adapters.items()})
         self.gate = gate
+        #: what methods keep beside it, under dotted names that begin with whose they are: `fisher.layers.3.ffn.down`; on the CPU
+        self.side: dict[str, Tensor] = {}
         #: whether something of it changes per row as the text is read
         self.stateful = gate is not None or any(isinstance(a, ReplacingAdapter) for a in adapters.values())
         #: whether training asks something of it to tell subject from replay, with the weight `gate_weight`
@@ -163,6 +165,15 @@ class KnowledgeModule(nn.Module):
         self.load_state_dict(state, assign=True)
         self.awaits_text = waits
 
+    def side_of(self, owner: str) -> dict[str, Tensor]:
+        """The side tensors of one owner, by the rest of their names."""
+        return {key[len(owner) + 1 :]: tensor for key, tensor in self.side.items() if key.startswith(f"{owner}.")}
+
+    def keep_beside(self, owner: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep an owner's side tensors, in place of those that it kept before."""
+        others = {key: tensor for key, tensor in self.side.items() if not key.startswith(f"{owner}.")}
+        self.side = others | {f"{owner}.{name}": tensor.detach().to("cpu") for name, tensor in tensors.items()}
+
     def constrain(self) -> None:
         """Bring every adapter's parameters back to where its kind allows them."""
         for key in self.sites():
@@ -178,7 +189,7 @@ class KnowledgeModule(nn.Module):
         return tuple((t._version, t.data_ptr(), t.dtype, t.device) for t in _tensors_in(self))
 
     def save(self, folder: str | Path) -> Path:
-        """Write the module's folder: `module.safetensors`, `card.json`, `README.md`, whole or not at all.
+        """Write the module's folder: `module.safetensors`, `card.json`, `README.md` and side tensors, whole or not at all.
 
         Replaces an existing module folder, accepts an empty one.
 

@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -27,8 +27,54 @@ from addenda.core.method import Method
 M = TypeVar("M", bound=Method)
 #: the entry point group by which other packages bring methods: each entry point is a module, or a class in one
 GROUP = "addenda.methods"
-#: folders of the package, by stage
-FOLDERS = {"kind": "kinds", "gate": "gates", "objective": "objectives", "optimizer": "optimizers"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where methods may stand: the folder of the package's own, what one of them decides, and how it is asked for."""
+
+    folder: str
+    decides: str
+    asked: str
+
+
+STAGES = {
+    "kind": Stage("kinds", "what stands beside the base", "`--kind LoRA`, `base.new(name, addenda.LoRA(rank=8))`"),
+    "gate": Stage(
+        "gates", "for which tokens the whole module acts", '`--gate document`, `base.new(name, kind, gate="document")`'
+    ),
+    "objective": Stage("objectives", "what a predicted token costs in training", "`--objective distill`"),
+    "penalty": Stage(
+        "penalties",
+        "what training pays for changing what was there before",
+        '`--set penalty=ewc`, `train(..., penalty="ewc(weight=10)")`',
+    ),
+    "optimizer": Stage(
+        "optimizers",
+        "how parameters follow their gradients",
+        '`--set optimizer=galore`, `train(..., optimizer="galore(rank=16)")`',
+    ),
+    "router": Stage(
+        "routers",
+        "which modules a prompt is answered with",
+        '`addenda route`, `addenda.route(base, prompts, "nearest")`',
+    ),
+    "combiner": Stage(
+        "combiners",
+        "how several modules become one",
+        '`addenda combine`, `addenda.combine(base, names, "ties", name=...)`',
+    ),
+    "compressor": Stage(
+        "compressors",
+        "how a module becomes smaller",
+        '`addenda compress`, `addenda.compress(base, name, "svd", text=...)`',
+    ),
+    "forgetter": Stage(
+        "forgetters",
+        "how a module loses what it should not know",
+        "`addenda forget`, `addenda.forget(base, name, ...)`",
+    ),
+}
 
 
 @cache
@@ -38,8 +84,8 @@ def methods(stage: str) -> dict[str, type[Method]]:
     Raises:
         AddendaError: there is no such stage, or two methods of it have one name.
     """
-    if stage not in FOLDERS:
-        raise AddendaError(f"there is no stage '{stage}'; stages are {known(stage, FOLDERS)}")
+    if stage not in STAGES:
+        raise AddendaError(f"there is no stage '{stage}'; stages are {known(stage, STAGES)}")
     found: dict[str, type[Method]] = {}
     for method in _all_of(stage):
         other = found.setdefault(method.called(), method)
@@ -50,7 +96,7 @@ def methods(stage: str) -> dict[str, type[Method]]:
 
 
 def _all_of(stage: str) -> Iterator[type[Method]]:
-    package = importlib.import_module(f"addenda.{FOLDERS[stage]}")
+    package = importlib.import_module(f"addenda.{STAGES[stage].folder}")
     for info in pkgutil.iter_modules(package.__path__):
         yield from _methods_of(importlib.import_module(f"{package.__name__}.{info.name}"), stage)
     for point in entry_points(group=GROUP):

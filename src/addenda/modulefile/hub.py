@@ -14,17 +14,25 @@ from addenda.core.card import Card
 from addenda.core.errors import AddendaError, FileError, meant, near
 from addenda.core.files import shown, write_text
 from addenda.modulefile.modelcard import render
+from addenda.modulefile.side import SIDE
 from addenda.modulefile.storage import CARD, MEMBERS, README, TENSORS, load_folder, save_module
 
 if TYPE_CHECKING:
     from addenda.core.module import KnowledgeModule
 
 # all that is ever fetched: a module's folder, or a PEFT one; never a pickle
-_WANTED = ("module.safetensors", "card.json", "README.md", "adapter_model.safetensors", "adapter_config.json")
+_WANTED = (
+    "module.safetensors",
+    "side.safetensors",
+    "card.json",
+    "README.md",
+    "adapter_model.safetensors",
+    "adapter_config.json",
+)
 _CLIENTS = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2")
 #: where the commands put what they make unless told otherwise
 RUNS = Path("runs")
-_OWN = frozenset(_WANTED[:3]) | {".gitattributes"}
+_OWN = frozenset(MEMBERS) | {".gitattributes"}
 
 
 def resolve(folder_or_repo: str | Path, revision: str | None = None) -> Path:
@@ -171,10 +179,11 @@ def publish(
     card, _ = load_folder(place)  # whole, and what its card says
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary)
-        for name in (CARD, TENSORS):
+        held = [name for name in (CARD, TENSORS, SIDE) if (place / name).exists()]
+        for name in held:
             shutil.copyfile(place / name, made / name)
         write_text(made / README, render(card, repo_id))
-        files = {name: (made / name).stat().st_size for name in (CARD, TENSORS, README)}
+        files = {name: (made / name).stat().st_size for name in (*held, README)}
         plan = Publication(place, repo_id, private, card, files)
         if tell is not None:
             tell(plan)

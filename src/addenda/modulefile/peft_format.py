@@ -16,7 +16,8 @@ from addenda.core.files import read_json, refuse, replace_folder, several, shown
 from addenda.core.module import NAME, RESERVED, KnowledgeModule
 from addenda.core.site import Anatomy, Seam, Site
 from addenda.kinds.lora import LoRA
-from addenda.modulefile.storage import Place, build_module
+from addenda.modulefile.building import build_module
+from addenda.modulefile.storage import Place
 from addenda.modulefile.tensorfile import finite, read_header, read_tensors, write_tensors
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from addenda.core.card import SCHEMA, BaseRecord, Card
-from addenda.core.contracts import Kind
-from addenda.core.errors import AddendaError, FileError, UnsupportedError, known
+from addenda.core.errors import AddendaError, FileError, UnsupportedError
 from addenda.core.files import MAX_JSON, read_json, refuse, replace_folder, several, sha256_of, shown, write_text
-from addenda.core.gate import GateMethod
 from addenda.core.module import KnowledgeModule, check_name
-from addenda.core.registry import build_kind, kind_named, options_of
+from addenda.core.registry import options_of
 from addenda.core.site import Anatomy, Seam
-from addenda.core.standing import adapters_of, gate_for, gate_named
+from addenda.modulefile.building import compare_specs, filled, kind_of, skeleton, specs_of
 from addenda.modulefile.modelcard import render
 from addenda.modulefile.other_base import difference
-from addenda.modulefile.tensorfile import Header, Spec, finite, read_header, read_tensors, write_tensors
+from addenda.modulefile.side import SIDE, read_side, write_side
+from addenda.modulefile.tensorfile import Header, finite, read_header, read_tensors, write_tensors
 
 TENSORS, CARD, README = "module.safetensors", "card.json", "README.md"
-MEMBERS = (CARD, TENSORS, README)
+MEMBERS = (CARD, TENSORS, SIDE, README)
 #: the values of a file that is wrong already are looked at only up to this size
 _LOOK_ANYWAY = 256 << 20
 
@@ -36,7 +33,6 @@ __all__ = [
     "MEMBERS",
     "README",
     "TENSORS",
-    "build_module",
     "check_base",
     "described",
     "load_folder",
@@ -78,7 +74,7 @@ class Place(Protocol):
 
 
 def save_module(module: KnowledgeModule, folder: str | Path, source: str | None = None) -> Path:
-    """Write a module's folder, whole or not at all: `module.safetensors`, `card.json`, `README.md`.
+    """Write a module's folder, whole or not at all: `module.safetensors`, `card.json`, `README.md`, and side tensors.
 
     Replaces an existing module folder, accepts an empty one. `source` is what the README tells readers to plug.
 
@@ -87,14 +83,14 @@ def save_module(module: KnowledgeModule, folder: str | Path, source: str | None 
     """
     folder = Path(folder)
     tensors = module.tensors()
-    broken = [name for name, tensor in tensors.items() if not finite(tensor)]
+    broken = [name for name, tensor in [*tensors.items(), *module.side.items()] if not finite(tensor)]
     if broken:
         raise FileError(f"module '{module.name}' is not written: NaN or infinite values in {several(broken)}")
-    size = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
+    size = sum(tensor.numel() * tensor.itemsize for tensor in [*tensors.values(), *module.side.values()])
 
     def fill(new: Path) -> None:
         digest = write_tensors(new / TENSORS, tensors, {"format": "addenda", "schema": str(SCHEMA)})
-        card = described(module, sha256=digest)
+        card = described(module, sha256=digest, side_sha256=write_side(new, module.side, SCHEMA))
         write_text(new / CARD, _card_text(card))
         write_text(new / README, render(card, source or _told_path(folder)))
 
@@ -169,29 +165,31 @@ def load_module(folder: Path, base: Place, *, name: str | None = None, check: st
     module = None
     if card is not None:
         other = check != "off" and _check_base(card, base.fingerprint, check, problems, base.record)
-        kind = _kind(card, problems)
+        kind = kind_of(card, problems)
         if other and check == "error":
             header = None  # on a base of another shape nothing can fit: that is one thing wrong, not seventy
         elif kind is not None:
             refusal = base.refusal(kind.seam)
             if refusal is None:
-                module = _skeleton(kind, card, base.anatomy, name, problems)
+                module = skeleton(kind, card, base.anatomy, name, problems)
             elif problems:
                 problems.append(f"{card.kind} on {base.name}: {refusal}")
             else:
                 raise UnsupportedError(f"{card.kind} on {base.name}: {refusal}")
     wanted = list(header.specs) if header is not None else []
     if module is not None and header is not None:
-        expected = _specs(module.tensors())
-        _compare(header.specs, expected, problems)
+        expected = specs_of(module.tensors())
+        compare_specs(header.specs, expected, problems)
         wanted = [
             key for key in wanted if expected.get(key) is not None and header.specs[key].shape == expected[key].shape
         ]
     tensors = _read_values(folder, card, wanted, problems) if header is not None else {}
+    side = read_side(folder, card.side_sha256 if card is not None else None, problems)
     if problems:
         refuse(f"cannot load '{folder}'", problems)
     assert module is not None
-    return _filled(module, tensors)
+    module.side, module.writer = side, save_module
+    return filled(module, tensors)
 
 
 def read_card(folder: Path) -> Card:
@@ -217,29 +215,11 @@ def load_folder(folder: Path) -> tuple[Card, dict[str, Tensor]]:
     card = _read_card(folder, problems)
     header = _read_header(folder, problems)
     if card is not None:
-        _kind(card, problems)
+        kind_of(card, problems)
     tensors = _read_values(folder, card, list(header.specs), problems) if header is not None else {}
     if problems or card is None:
         refuse(f"cannot load '{folder}'", problems)
     return card, tensors
-
-
-def build_module(
-    card: Card, tensors: Mapping[str, Tensor], anatomy: Anatomy, name: str | None = None
-) -> KnowledgeModule:
-    """The module that a card describes, for a base of this anatomy, made of these tensors, dtype included.
-
-    Raises:
-        FileError: lists every unknown option, missing, extra or mis-shaped tensor.
-    """
-    problems: list[str] = []
-    kind = _kind(card, problems)
-    module = _skeleton(kind, card, anatomy, name, problems) if kind is not None else None
-    if module is not None:
-        _compare(_specs(tensors), _specs(module.tensors()), problems)
-    if problems or module is None:
-        refuse(f"cannot build module '{name or card.name}'", problems)
-    return _filled(module, tensors)
 
 
 def check_base(card: Card, fingerprint: str, how: str = "error") -> None:
@@ -326,75 +306,3 @@ def _read_values(folder: Path, card: Card | None, wanted: list[str], problems: l
                 f"the card says {_short(card.sha256)}"
             )
     return read_tensors(folder, TENSORS, wanted, problems)
-
-
-def _kind(card: Card, problems: list[str]) -> Kind | None:
-    """The card's kind; None, with every unknown option noted, where there is none."""
-    try:
-        cls = kind_named(card.kind)
-        assert is_dataclass(cls)
-        allowed = {field.name for field in fields(cls)}
-        problems.extend(
-            f"{cls.__name__} has no option {shown(option)}; its options are {known(option, allowed)}"
-            for option in card.config
-            if option not in allowed
-        )
-        return build_kind(card.kind, {key: value for key, value in card.config.items() if key in allowed})
-    except AddendaError as error:
-        problems.append(str(error))
-        return None
-
-
-def _skeleton(
-    kind: Kind, card: Card, anatomy: Anatomy, name: str | None, problems: list[str]
-) -> KnowledgeModule | None:
-    """The module without memory, so that a card's sizes cost nothing; None, with the reason noted, if it cannot be."""
-    try:
-        with torch.device("meta"):
-            asked = None if card.gate is None else _gate(card.gate)
-            adapters, gate = adapters_of(kind, anatomy, gate_for(kind, asked))
-            module = KnowledgeModule(name or card.name, kind, adapters, card, gate)
-    except (AddendaError, RuntimeError, TypeError, OverflowError, ArithmeticError) as error:
-        problems.append(f"{card.kind} does not fit this base: {str(error).splitlines()[0] if str(error) else error!r}")
-        return None
-    module.probe = card.probe
-    module.awaits_text = card.awaits_text
-    return module
-
-
-def _gate(told: Mapping[str, Any]) -> GateMethod:
-    if not isinstance(told.get("name"), str):
-        raise AddendaError(f"{CARD}: the gate has no name; it is {shown(told)}")
-    return gate_named(told["name"], {option: value for option, value in told.items() if option != "name"})
-
-
-def _specs(tensors: Mapping[str, Tensor]) -> dict[str, Spec]:
-    return {name: Spec.of(tensor) for name, tensor in tensors.items()}
-
-
-def _compare(stored: Mapping[str, Spec], expected: Mapping[str, Spec], problems: list[str]) -> None:
-    """Note tensors that are missing, extra, of another shape or of a dtype that does not fit."""
-    if missing := expected.keys() - stored.keys():
-        problems.append(f"missing {several(missing)}")
-    if extra := stored.keys() - expected.keys():
-        problems.append(f"not known to this kind on this base: {several(extra)}")
-    shapes, dtypes = [], []
-    for name in sorted(expected.keys() & stored.keys()):
-        have, want = stored[name], expected[name]
-        if have.shape != want.shape:
-            shapes.append(f"{name} is {list(have.shape)} and should be {list(want.shape)}")
-        same = have.dtype == want.dtype or (have.dtype.is_floating_point and want.dtype.is_floating_point)
-        if not same:
-            dtypes.append(f"{name} is {have.dtype} and should be {want.dtype}".replace("torch.", ""))
-    if shapes:
-        problems.append(f"wrong shape of {several(shapes)}")
-    if dtypes:
-        problems.append(f"wrong dtype of {several(dtypes)}")
-
-
-def _filled(module: KnowledgeModule, tensors: Mapping[str, Tensor]) -> KnowledgeModule:
-    module.adopt(tensors)
-    left = [name for name, tensor in [*module.named_parameters(), *module.named_buffers()] if tensor.is_meta]
-    assert not left, f"{type(module.kind).__name__} keeps tensors outside its file: {left}"
-    module.writer = save_module
-    return module

@@ -1,0 +1,1 @@
+"""Combiners, one file each: how several modules become one."""

@@ -1,0 +1,1 @@
+"""Compressing: a smaller module, with what that lost."""

@@ -1,0 +1,1 @@
+"""Compressors, one file each: how a module becomes smaller."""

@@ -1,0 +1,1 @@
+"""Removing: what a module knows, or the module whole, with proof."""

@@ -1,0 +1,1 @@
+"""Routers, one file each: which modules a prompt is answered with."""

@@ -1,0 +1,1 @@
+"""Routing: prompts to selections."""
