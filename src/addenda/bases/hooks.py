@@ -238,7 +238,8 @@ def _replacing(call: Call, share: Share, site: Site, adapter: Any, x: Tensor, y:
             if isinstance(weight, Tensor):
                 scale = weight[[numbers.index(row) for row in rows]]
         part, entered = call.rows_of(y, narrow), call.rows_of(x, narrow)
-        new, state = adapter(entered, part, weight=scale, state=state, mask=call.mask_of(narrow))
+        told = {"mask": call.mask_of(narrow), "starts": call.starts_of(narrow)}
+        new, state = adapter(entered, part, weight=scale, state=state, **told)
         new = new.to(y.dtype)
         if isinstance(scale, Tensor):
             new = torch.where(scale != 0, new, part)

@@ -190,7 +190,14 @@ class ReplacingAdapter(Adapter):
 
     @abstractmethod
     def forward(
-        self, x: Tensor, y: Tensor, *, weight: float | Tensor = 1.0, state: Any = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        weight: float | Tensor = 1.0,
+        state: Any = None,
+        mask: Tensor | None = None,
+        starts: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         """Return the new output [R, T, D_out], and the state after the last token.
 
@@ -204,6 +211,8 @@ class ReplacingAdapter(Adapter):
                 object whose `select(rows)` gives the state of the rows in a LongTensor (on any device), in that order:
                 beams reorder, batches repeat. A tensor is kept without its graph; an object must do so itself.
             mask: [R, T], True where the token is real; None when all are. A pad must leave the state as it was.
+            starts: [R, T], True where a document of a packed row begins: what was read before is not its own. None where none
+                does, but at the beginning of a text.
         """
 
 
