@@ -19,6 +19,7 @@ from addenda.kinds.delta_product import DeltaProduct
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
+from addenda.kinds.mlp_memory import MLPMemory
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.kinds.parallel_adapter import ParallelAdapter
 from addenda.kinds.registers import Registers
@@ -97,6 +98,8 @@ EXTRA: dict[str, Case] = {
     "locas-mlp-document": _fixed(LocasMLP(rank=8, scale=8.0), gate="document", behind="document", text=True),
     "delta-product": _fixed(DeltaProduct(width=8, heads=2), hosts=3),
     "delta-product-document": _fixed(DeltaProduct(width=8, heads=1, steps=1), gate="document", behind="document"),
+    "mlp-memory": _fixed(MLPMemory(width=8), hosts=4),
+    "mlp-memory-document": _fixed(MLPMemory(width=8, blocks=1), gate="document", behind="document"),
     "neutral-he": _fixed(NeutralResidues(width=8, gate="token", init="he"), gate="token"),
     "neutral-sigmoid": _fixed(NeutralResidues(width=8, gate="sigmoid")),
 }

@@ -216,6 +216,30 @@ class ReplacingAdapter(Adapter):
         """
 
 
+class HeadAdapter(Adapter):
+    """An adapter that has a say in the next token: its own distribution is mixed with the base's, and the body is untouched.
+
+    p = (1 - s) p_base + s p_own, where p_own is what the base's own head makes of its last state plus `told(x)`. Several
+    modules' shares add up, to 1 at most.
+    """
+
+    seam = Seam.HEAD
+    #: key of the site whose input it reads
+    reads: str
+    #: s, the mixing share at weight 1: a number from 0 to 1, a buffer
+    share: Tensor
+
+    @abstractmethod
+    def told(self, x: Tensor) -> Tensor:
+        """What is added to the last state [R, T, D] for x [R, T, D]; a token where it is all zero is left to the base."""
+
+    def fold(self) -> Units | Tensor:
+        """Refused: plain weights have no place for a second distribution."""
+        raise UnsupportedError(
+            "it mixes a distribution of its own with the base's, for which plain weights have no place"
+        )
+
+
 class AttentionAdapter(Adapter):
     """An adapter that gives its attention site extra keys and values.
 
@@ -308,6 +332,11 @@ class Kind(Method):
     def shared_softmax(self) -> bool:
         """Whether its slots share the tokens' softmax; then weights must not be negative."""
         return False
+
+    @property
+    def least_weight(self) -> str | None:
+        """Why weights must not be negative, in words that follow "'m' "; None where they may."""
+        return "shares the tokens' softmax, where a weight w adds log w to its scores" if self.shared_softmax else None
 
     @abstractmethod
     def adapters(self, anatomy: Anatomy) -> Mapping[str, Adapter]:
