@@ -190,7 +190,14 @@ class ReplacingAdapter(Adapter):
 
     @abstractmethod
     def forward(
-        self, x: Tensor, y: Tensor, *, weight: float | Tensor = 1.0, state: Any = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        weight: float | Tensor = 1.0,
+        state: Any = None,
+        mask: Tensor | None = None,
+        starts: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         """Return the new output [R, T, D_out], and the state after the last token.
 
@@ -204,7 +211,33 @@ class ReplacingAdapter(Adapter):
                 object whose `select(rows)` gives the state of the rows in a LongTensor (on any device), in that order:
                 beams reorder, batches repeat. A tensor is kept without its graph; an object must do so itself.
             mask: [R, T], True where the token is real; None when all are. A pad must leave the state as it was.
+            starts: [R, T], True where a document of a packed row begins: what was read before is not its own. None where none
+                does, but at the beginning of a text.
         """
+
+
+class HeadAdapter(Adapter):
+    """An adapter that has a say in the next token: its own distribution is mixed with the base's, and the body is untouched.
+
+    p = (1 - s) p_base + s p_own, where p_own is what the base's own head makes of its last state plus `told(x)`. Several
+    modules' shares add up, to 1 at most.
+    """
+
+    seam = Seam.HEAD
+    #: key of the site whose input it reads
+    reads: str
+    #: s, the mixing share at weight 1: a number from 0 to 1, a buffer
+    share: Tensor
+
+    @abstractmethod
+    def told(self, x: Tensor) -> Tensor:
+        """What is added to the last state [R, T, D] for x [R, T, D]; a token where it is all zero is left to the base."""
+
+    def fold(self) -> Units | Tensor:
+        """Refused: plain weights have no place for a second distribution."""
+        raise UnsupportedError(
+            "it mixes a distribution of its own with the base's, for which plain weights have no place"
+        )
 
 
 class AttentionAdapter(Adapter):
@@ -299,6 +332,11 @@ class Kind(Method):
     def shared_softmax(self) -> bool:
         """Whether its slots share the tokens' softmax; then weights must not be negative."""
         return False
+
+    @property
+    def least_weight(self) -> str | None:
+        """Why weights must not be negative, in words that follow "'m' "; None where they may."""
+        return "shares the tokens' softmax, where a weight w adds log w to its scores" if self.shared_softmax else None
 
     @abstractmethod
     def adapters(self, anatomy: Anatomy) -> Mapping[str, Adapter]:
