@@ -15,6 +15,7 @@ import pytest
 from addenda.core.contracts import Kind
 from addenda.core.site import Anatomy, Seam
 from addenda.kinds.cartridge import Cartridge
+from addenda.kinds.ffa_lora import FFALoRA
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
@@ -95,6 +96,7 @@ EXTRA: dict[str, Case] = {
     "locas-mlp-document": _fixed(LocasMLP(rank=8, scale=8.0), gate="document", behind="document", text=True),
     "neutral-he": _fixed(NeutralResidues(width=8, gate="token", init="he"), gate="token"),
     "neutral-sigmoid": _fixed(NeutralResidues(width=8, gate="sigmoid")),
+    "ffa-lora": _fixed(FFALoRA(rank=2)),
 }
 
 CASES: dict[str, Case] = MAIN | EXTRA

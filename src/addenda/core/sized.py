@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
 
 from addenda.core.contracts import Kind
 from addenda.core.site import Anatomy
@@ -24,6 +28,10 @@ class SizedKind(Kind):
         )
         self.check(self.width is None or self.width > 0, f"width must be positive; got {self.width}")
 
+    def joined(self, count: int, anatomy: Anatomy) -> Kind:
+        """`count` times as many hidden units: those of each module side by side."""
+        return replace(self, extra=None, width=count * self.hidden(anatomy, 3 * anatomy.width))
+
     def hidden(self, anatomy: Anatomy, per_unit: float, multiple: int = 8) -> int:
         """Hidden units per layer, each of which costs `per_unit` parameters; of a share the nearest `multiple`."""
         if self.width is not None:
@@ -31,3 +39,11 @@ class SizedKind(Kind):
         assert self.extra is not None
         units = self.extra * anatomy.parameters / (len(anatomy.at(self.seam)) * per_unit)
         return max(multiple, round(units / multiple) * multiple)
+
+
+@torch.no_grad()
+def stack_units(up: Tensor, down: Tensor, parts: Sequence[tuple[float, Tensor, Tensor]]) -> None:
+    """Fill `up` [2F, D] (gates over what reads) and `down` [D, F] with the units of (weight, up, down), side by side."""
+    halves = [part.chunk(2) for _, part, _ in parts]
+    up.copy_(torch.cat([half[at] for at in (0, 1) for half in halves]))
+    down.copy_(torch.cat([weight * part.float() for weight, _, part in parts], 1))

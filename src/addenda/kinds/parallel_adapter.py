@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from addenda.core.contracts import AddingAdapter, into
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
-from addenda.core.sized import SizedKind
+from addenda.core.sized import SizedKind, stack_units
 from addenda.core.units import Units
 
 
@@ -35,6 +35,10 @@ class SideFFN(AddingAdapter):
     def fold(self) -> Units:
         """The adapter's units, activated by silu."""
         return Units.stacked(self.up, self.down.T, activation="silu")
+
+    def add_up(self, parts: Sequence[tuple[float, Self]]) -> None:
+        """All units side by side, weights in what they add."""
+        stack_units(self.up, self.down, [(weight, part.up, part.down) for weight, part in parts])
 
 
 @dataclass(frozen=True)
