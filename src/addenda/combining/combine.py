@@ -86,7 +86,8 @@ def combine(
         record = CombinedRecord(
             method=recorded(chosen),
             modules=[CombinedModule(name=m.name, weight=w, sha256=digest_of(m)) for m, w in modules.items()],
-            start=start,
+            start=None if began is None else began.card.name,
+            start_sha256=None if began is None else digest_of(began),
             lost=lost,
             gate=fitted,
         )

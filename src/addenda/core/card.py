@@ -98,6 +98,7 @@ class CombinedRecord(_Record):
     method: dict[str, Any] = Field(description="name and options of the combiner")
     modules: list[CombinedModule]
     start: str | None = Field(default=None, description="the module that all of them were trained on from")
+    start_sha256: str | None = Field(default=None, description="its hash, as those of the modules")
     lost: float = Field(default=0.0, ge=0, description="share of squares that the module's size left no room for")
     gate: list[DataRecord] = Field(
         default_factory=list[DataRecord], description="what its gate was fitted to anew: the subject's text, and other"

@@ -30,11 +30,10 @@ class SecondMoments:
     @torch.no_grad()
     def note(self) -> None:
         """Take in the gradients as they stand; a parameter without one counts as zero."""
-        squares = {
-            name: Moment.of((torch.zeros_like(p) if p.grad is None else p.grad).float().square())
-            for p, name in self.learning.items()
-        }
-        torch._foreach_lerp_(list(self.values.values()), list(named(squares).values()), 1 - BETA)
+        for p, name in self.learning.items():
+            squares = torch.zeros_like(p) if p.grad is None else p.grad.float().square()
+            for key, value in named({name: Moment.of(squares)}).items():
+                self.values[key].lerp_(value, 1 - BETA)
         self.steps += 1
 
     def kept(self) -> dict[str, Tensor]:
