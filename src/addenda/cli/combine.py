@@ -1,5 +1,6 @@
 """`addenda combine`: make one module of several."""
 
+# budget: the signature of `combine` is its command line
 from __future__ import annotations
 
 import math

@@ -1,5 +1,6 @@
 """Combine: several modules of one kind and base become one, which is measured beside its parents."""
 
+# budget: the docstring of `combine` is the reference of the whole call
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
