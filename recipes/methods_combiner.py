@@ -34,7 +34,7 @@ KINDS: dict[str, Any] = {"lora": addenda.LoRA(rank=8), "ffa": addenda.FFALoRA(ra
 WAYS = (
     "mean", "mean(normalise=False)", "ties(density=0.2)", "ties(density=0.53)", "ota(density=0.4)", "ota(density=1.0)",
 )  # fmt: skip
-LENGTH, ROWS, HELD = 256, 8, 6_000
+LENGTH, ROWS, HELD = 256, 8, 4_000
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--tokens", type=int, default=24_576)
+    parser.add_argument("--tokens", type=int, default=16_384)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--dry-run", action="store_true", help="list the cells that have no record yet")
     parser.add_argument("--report", action="store_true", help="train nothing")

@@ -50,6 +50,7 @@ def test_combine_saves_one_module_and_tells_what_it_gives(call: Any, place: Any,
     assert "ab: mean of a=0.3, b=1;" in told
     assert "learned of med, nats per token off the base alone: a +" in told
     assert f"saved in {parents / 'ab'}" in told
+    assert "mean of a=0.3 + b=1; what they were trained on:" in " ".join(call("inspect", parents / "ab").out.split())
 
 
 def test_mistakes_are_one_sentence(call: Any, place: Any, parents: Path) -> None:

@@ -116,6 +116,17 @@ def test_only_b_is_trained_and_a_is_in_the_file(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, back.tensors()[name]) for name, tensor in after.items())
 
 
+def test_it_is_written_as_peft_writes_a_lora(tmp_path: Path) -> None:
+    base = addenda.attach(pico("llama", num_hidden_layers=1), pico_tokenizer())
+    module = base.new("m", FFALoRA(rank=2, targets=("up_proj",)))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_()
+    back = base.plug(addenda.save_peft(module, tmp_path / "peft", base), name="back")
+    assert type(back.kind) is LoRA
+    assert all(torch.equal(tensor, back.tensors()[name]) for name, tensor in module.tensors().items())
+
+
 def test_the_mean_of_products_is_the_product_of_the_mean_where_a_is_shared() -> None:
     a = drawn(3, 7)
     parts = [FrozenA(a, 9, 2.0) for _ in range(3)]

@@ -73,6 +73,7 @@ def combine(
     modules = _checked(base, names, chosen)
     began = None if start is None else _plugged(base, start)
     check_alike(list(modules), began)
+    check_shared(list(modules), began)
     gate = CommonGate(list(modules), subject, replay)
     first = next(iter(modules))
     kind = first.kind if began is not None else _room_for(base, first.kind, len(modules), chosen)
@@ -80,7 +81,6 @@ def combine(
     _foretell(modules, chosen, name, sources)
     made = base.new(name, kind, gate=_gate_method(first))
     try:
-        check_shared(list(modules), began)
         lost = _made_of(made, modules, chosen, began)
         made.awaits_text = False
         fitted = gate.put_before(base, made)
@@ -165,7 +165,7 @@ def _made_of(
 
 def _describe(made: KnowledgeModule, modules: list[KnowledgeModule], record: CombinedRecord) -> None:
     """What the new module's card says of where it comes from."""
-    made.card.base = modules[0].card.base
+    made.card.base = modules[0].card.base.model_copy()
     made.card.training = [run for module in modules for run in module.card.training]
     made.card.licence = joined_licences({module.card.licence for module in modules})
     made.card.combined = record

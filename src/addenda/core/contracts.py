@@ -62,11 +62,11 @@ class Adapter(nn.Module, ABC):
 
     def set_task_vector(self, vector: Tensor) -> None:
         """Add what a task vector says, as nearly as its size allows; of an adapter that `Kind.joined` made room in."""
-        raise NotImplementedError
+        raise UnsupportedError("its kind does not say how an adapter is made from a task vector")
 
     def task_moments(self, moments: Mapping[str, Moment]) -> Tensor:
         """Mean squared gradient of the task vector, of its shape, from that of the parameters by name."""
-        raise NotImplementedError
+        raise UnsupportedError("its kind does not say what second moments its task vectors have")
 
     def shared(self) -> dict[str, Tensor]:
         """Tensors that nothing trains and that must be equal in adapters whose task vectors are to be combined."""
@@ -74,7 +74,7 @@ class Adapter(nn.Module, ABC):
 
     def add_up(self, parts: Sequence[tuple[float, Self]]) -> None:
         """Become what weighted adapters of this site add together, exactly; it was made by `Kind.joined`."""
-        raise NotImplementedError
+        raise UnsupportedError("its kind does not say how adapters are added up")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -351,7 +351,7 @@ class Kind(Method):
         Raises:
             UnsupportedError: no module of the kind adds what several add together; says why.
         """
-        raise UnsupportedError("no one module of that kind adds what several of them add together")
+        raise UnsupportedError("the kind does not say how one module adds what several add")
 
     def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:
         """Give new adapters what they take from the base's own weights; a loaded module has it in its file."""
