@@ -12,10 +12,11 @@ from torch import Tensor
 
 import addenda
 from addenda.combining import common_gate
-from addenda.core.errors import AddendaError, FileError
+from addenda.core.errors import AddendaError, FileError, UnsupportedError
 from addenda.core.files import sha256_of
 from addenda.gates import document
 from addenda.plug.scoring import score
+from conformance.kinds import CASES, TEXT, home
 from pico import pico, pico_tokenizer, random_ids
 
 MEDICAL = [f"the heart and the liver of patient {n} is treated with drug {n % 7}. " * 6 for n in range(30)]
@@ -74,6 +75,42 @@ def test_a_mean_is_what_its_modules_compute_together(base: addenda.Base, kind: A
     torch.testing.assert_close(logits(base, "ab"), together, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(logits(base, "a"), logits(base, "ab"), atol=0.01)
     assert b.size() == a.size()
+
+
+def perturbed(base: addenda.Base, case: str, name: str, seed: int) -> addenda.KnowledgeModule:
+    """A module of a case of the laws whose adapters are drawn from a seed, behind a gate that is open."""
+    made = CASES[case]
+    module = base.new(name, made.make(base.anatomy), gate=made.behind, text=TEXT if made.text else None)
+    module.awaits_text = False
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.adapters.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
+    module.constrain()
+    return module
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if home(case) == "llama"])
+def test_every_kind_adds_up_exactly_or_says_that_it_does_not(base: addenda.Base, case: str) -> None:
+    first = perturbed(base, case, "a", 0)
+    perturbed(base, case, "b", 1)
+    perturbed(base, case, "c", 0)
+    together = logits(base, {"a": 0.5, "b": 0.5})
+    try:
+        addenda.combine(base, ["a", "b"], name="ab")
+    except UnsupportedError as error:
+        assert str(error).startswith(f"{type(first.kind).__name__} modules cannot be combined: ")
+        return
+    finally:
+        assert set(base.modules) - {"ab"} == {"a", "b", "c"}
+    torch.testing.assert_close(logits(base, "ab"), together, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(together, logits(base))
+    try:  # of two copies every method by number makes the module itself
+        addenda.combine(base, ["a", "c"], "ties(density=1.0)", name="ac")
+    except UnsupportedError as error:
+        assert "Give start= (--start)" in str(error)
+        return
+    torch.testing.assert_close(logits(base, "ac"), logits(base, "a"), rtol=1e-4, atol=1e-4)
 
 
 def test_modules_are_added_and_taken_away_again(base: addenda.Base) -> None:

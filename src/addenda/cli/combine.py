@@ -3,7 +3,6 @@
 # budget: the signature of `combine` is its command line
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,12 +92,11 @@ def combine(
 
 def weighed(given: str) -> tuple[str, float]:
     """`FOLDER=0.7` in its two parts; the weight is 1 where there is none."""
-    folder, mark, number = given.rpartition("=")
+    folder, _, number = given.rpartition("=")
     try:
-        weight = float(number) if mark else math.nan
-    except ValueError:
-        weight = math.nan
-    return (given, 1.0) if math.isnan(weight) and number != "nan" else (folder, weight)
+        return (folder, float(number)) if folder else (given, 1.0)
+    except ValueError:  # no weight: a folder with a name before it, or with such a sign in its own
+        return given, 1.0
 
 
 def _free_name(base: Any) -> str:

@@ -167,7 +167,7 @@ def add_up(made: KnowledgeModule, modules: Sequence[KnowledgeModule], shares: Se
     """Make a module what a weighted sum of others adds, exactly."""
     for site in made.sites():
         made.adapter(site).add_up([(share, m.adapter(site)) for share, m in zip(shares, modules, strict=True)])
-        tick(1)
+        tick()
 
 
 @torch.no_grad()
@@ -183,7 +183,7 @@ def fill(made: KnowledgeModule, combined: Iterator[tuple[str, Tensor]], start: K
             whole += float(tensor.double().square().sum())
         else:
             parameters_of(made)[name].copy_(before[name] + tensor)
-        tick(1)
+        tick()
     return lost / whole if whole else 0.0
 
 
