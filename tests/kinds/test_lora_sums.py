@@ -37,7 +37,7 @@ def test_ranks_side_by_side_are_the_sum_of_products_and_averaged_factors_are_not
     made.add_up([(0.3, parts[0]), (0.7, parts[1])])
     torch.testing.assert_close(made.fold(), wanted, rtol=1e-5, atol=1e-5)
     apart = 2.0 * (0.3 * parts[0].b + 0.7 * parts[1].b) @ (0.3 * parts[0].a + 0.7 * parts[1].a)
-    assert float((apart - wanted).detach().abs().max()) > 1.0
+    assert bool((apart - wanted).abs().max() > 1.0)
 
 
 @pytest.mark.parametrize("kind", [LoRA(rank=3), LoRA(rank=3, alpha=5.0), LoRA(rank=4, rslora=True)])
@@ -141,7 +141,7 @@ def test_the_mean_of_products_is_the_product_of_the_mean_where_a_is_shared() -> 
         other.b.data.copy_(part.b)
     apart = torch.stack([other.fold() for other in others]).mean(0)
     product = 2.0 * made.b @ torch.stack([other.a for other in others]).mean(0)
-    assert float((apart - product).norm()) > 0.1 * float(apart.norm())
+    assert bool((apart - product).norm() > 0.1 * apart.norm())
 
 
 def test_the_gradient_of_b_is_that_of_the_product_through_a() -> None:

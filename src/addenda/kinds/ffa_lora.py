@@ -57,12 +57,15 @@ class FFALoRA(LoRA):
 
     Source: Sun et al. 2024, "Improving LoRA in Privacy-preserving Federated Learning", ICLR, arXiv:2403.12313. Differs: built
     from the definition; each site's A comes from the seed and the site's name, whatever `base.new(seed=)` says.
+
+    Measured: `tiny`, 16,384 tokens of French novels, one seed, 5,000 held-out tokens: rank 16 brings the loss from 5.39 nats
+    per token to 4.90 at lr 1e-2 (5.04 at 3e-3, 5.00 at 3e-2); a LoRA of as many parameters at its default rate to 5.16.
     """
 
     seed: int = 0
     orthonormal: bool = False
 
-    default_lr: ClassVar[float] = 3e-3
+    default_lr: ClassVar[float] = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()
