@@ -16,6 +16,7 @@ from addenda.core.contracts import Kind
 from addenda.core.site import Anatomy, Seam
 from addenda.kinds.cartridge import Cartridge
 from addenda.kinds.delta_product import DeltaProduct
+from addenda.kinds.ffa_lora import FFALoRA
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
@@ -102,6 +103,7 @@ EXTRA: dict[str, Case] = {
     "mlp-memory-document": _fixed(MLPMemory(width=8, blocks=1), gate="document", behind="document"),
     "neutral-he": _fixed(NeutralResidues(width=8, gate="token", init="he"), gate="token"),
     "neutral-sigmoid": _fixed(NeutralResidues(width=8, gate="sigmoid")),
+    "ffa-lora": _fixed(FFALoRA(rank=2)),
 }
 
 CASES: dict[str, Case] = MAIN | EXTRA

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from addenda.core.contribution import Contribution, both, is_single, on_live, ti
 from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.method import Method
 from addenda.core.modes import compiling
+from addenda.core.moments import Moment
 from addenda.core.site import Anatomy, Seam
 from addenda.core.state import KeyValues
 from addenda.core.units import Units
@@ -48,6 +49,32 @@ class Adapter(nn.Module, ABC):
         units = self.fold()
         assert isinstance(units, Units)
         return units
+
+    def task_vector(self) -> Tensor:
+        """What it adds, as numbers that stand for the same in every adapter of the kind at this site, and add up as it does.
+
+        Float32, of any one shape. Methods that combine modules number by number ask for it.
+
+        Raises:
+            UnsupportedError: there are no such numbers; says why.
+        """
+        raise UnsupportedError("the numbers of one module do not stand for the same as those of another")
+
+    def set_task_vector(self, vector: Tensor) -> None:
+        """Add what a task vector says, as nearly as its size allows; of an adapter that `Kind.joined` made room in."""
+        raise UnsupportedError("its kind does not say how an adapter is made from a task vector")
+
+    def task_moments(self, moments: Mapping[str, Moment]) -> Tensor:
+        """Mean squared gradient of the task vector, of its shape, from that of the parameters by name."""
+        raise UnsupportedError("its kind does not say what second moments its task vectors have")
+
+    def shared(self) -> dict[str, Tensor]:
+        """Tensors that nothing trains and that must be equal in adapters whose task vectors are to be combined."""
+        return {}
+
+    def add_up(self, parts: Sequence[tuple[float, Self]]) -> None:
+        """Become what weighted adapters of this site add together, exactly; it was made by `Kind.joined`."""
+        raise UnsupportedError("its kind does not say how adapters are added up")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -355,6 +382,14 @@ class Kind(Method):
     def gates_itself(self) -> bool:
         """Whether its adapters decide for each token by themselves; then no module's gate stands before them."""
         return False
+
+    def joined(self, count: int, anatomy: Anatomy) -> Kind:
+        """The kind of a module that has room for what `count` of this kind add together; itself where that takes no more room.
+
+        Raises:
+            UnsupportedError: no module of the kind adds what several add together; says why.
+        """
+        raise UnsupportedError("the kind does not say how one module adds what several add")
 
     def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:
         """Give new adapters what they take from the base's own weights; a loaded module has it in its file."""
