@@ -9,8 +9,11 @@ import torch
 
 import addenda
 from addenda.core import registry
-
-from .knowing import FORGET, RETAIN, known
+from addenda.core.errors import UnsupportedError
+from conformance.kinds import CASES
+from conformance.world import IDS, logits, made, perturbed
+from knowing import FORGET, RETAIN, known
+from pico import pico_tokenizer
 
 METHODS = list(registry.methods("forgetter"))
 RUN: dict[str, Any] = {"length": 32, "batch_rows": 4, "log": False}
@@ -52,3 +55,25 @@ def test_all_that_its_rule_keeps_is_tensors_of_its_parameters(method: str) -> No
         assert set(optimizer.state) <= set(named.values())
         assert all(isinstance(value, torch.Tensor) for state in optimizer.state.values() for value in state.values())
         assert all(group["lr"] > 0 for group in optimizer.param_groups)
+
+
+def test_a_kind_that_says_it_vanishes_does() -> None:
+    base = addenda.attach(made("llama"), pico_tokenizer())
+    with base.off():
+        bare = logits(base.model, IDS)
+    kinds: set[str] = set()
+    for case in CASES:
+        try:
+            module = perturbed(base, "m", case)
+        except UnsupportedError:  # this architecture has no place for it
+            continue
+        if all(module.adapter(site).vanishes for site in module.sites()):
+            kinds.add(type(module.kind).__name__)
+            with base.using("m"):
+                assert not torch.equal(logits(base.model, IDS), bare)
+                with torch.no_grad():
+                    for parameter in module.adapters.parameters():
+                        parameter.zero_()
+                assert torch.equal(logits(base.model, IDS), bare), case
+        base.unplug("m")
+    assert kinds >= {"LoRA", "NeutralResidues", "ParallelAdapter"}

@@ -15,8 +15,7 @@ from addenda.removing.plan import ForgetSettings, make_plan
 from addenda.removing.run import Run
 from addenda.writing.prepare import prepared
 from addenda.writing.run_log import RunLog
-
-from .knowing import FORGET, RETAIN, known
+from knowing import FORGET, RETAIN, known
 
 
 def drawn(seed: int, *shape: int) -> Tensor:

@@ -12,9 +12,8 @@ import addenda
 from addenda.core.errors import AddendaError
 from addenda.core.registry import build
 from addenda.forgetters.group_sparse import GroupSparse
+from knowing import FORGET, RETAIN, fresh, known
 from pico import random_ids
-
-from .knowing import FORGET, RETAIN, fresh, known
 
 
 def forgotten(alpha: float, **more: Any) -> tuple[addenda.Base, addenda.ForgetReport]:

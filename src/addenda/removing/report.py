@@ -74,7 +74,7 @@ class ForgetReport:
 def remarks_on(forget: Look) -> tuple[str, ...]:
     """What to know of what is left."""
     bare, before, after = forget.loss.bare.value, forget.loss.before.value, forget.loss.after.value
-    if after > bare + 0.1 * max(0.1, bare - before):
+    if after > bare + max(0.1, 0.1 * (bare - before)):
         return (
             "remark: it now predicts what is to go worse than the bare base does. That is suppression: with the module off "
             "the base still knows what it knew",

@@ -113,10 +113,9 @@ class Run:
         with cast(self.base.device, self.plan.settings.precision):
             with self.base.using({self.name: 1.0}), self.base.watching(documents=batch.seen_documents):
                 hidden = self.head.hidden(**batch.student()).flatten(0, 1)
-            losses: Tensor | None = None
             slopes = torch.ones(len(rows), device=weights.device)
-            if cost is not None:
-                losses = self._losses(hidden.detach(), batch, weights)
+            losses = None if cost is None else self._losses(hidden.detach(), batch, weights)
+            if cost is not None and losses is not None:
                 slopes = _slopes(cost, losses, self._bare(batch, weights))
             asked = (weights * slopes[:, None] / len(rows)).flatten()
             total, costs = self.head.costs(self.lm, hidden, batch.targets.flatten(), asked)
