@@ -190,6 +190,8 @@ def _work(base: Base, plan: Plan, run: Run, interrupts: Interrupts, *, finish: b
         if plan.settings.log:
             _announce(base, plan, run)
     except Stopped as stopped:
+        if run.resumed_from is not None:
+            raise TrainingStopped.after(run.at, stopped.signal, run.folder) from None
         raise TrainingStopped.after("the first step", stopped.signal, run.folder, begun=False) from None
     if not finish:
         run.go(interrupts)
