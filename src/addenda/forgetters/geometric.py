@@ -29,6 +29,11 @@ class GeometricUnlearning(Forgetter):
     gradients, the step d becomes the nearest d' in the norm of H with R^T d' = 0: d - H^-1 R (R^T H^-1 R)^-1 R^T d. With Adam's
     beta1 = 0 it is the paper's: whiten by H^-1/2, project, map back. Differs: the step is projected and not the gradient, so it
     holds for any beta1; the forget cost is a hinge at the bare base's loss; all layers learn, where the paper trains the last.
+
+    Measured: one seed on tiny, no more than a first look: a LoRA that had memorized 32 PubMed pieces forgot 8 of them in 32,768
+    tokens at rate 3e-4. Loss on these rose by 2.66 nats per token, on 16 retain pieces by 0.48, on 8 learned pieces that it was
+    not shown by 1.02 [0.86, 1.19]. `graddiff` with as many tokens, so twice the steps: 2.72, 0.36 and 0.91 [0.79, 1.05]. No
+    better than the plain way there.
     """
 
     batches: int = 3  # pyright: ignore[reportIncompatibleMethodOverride]

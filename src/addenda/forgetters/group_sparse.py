@@ -19,7 +19,8 @@ class GroupSparse(Forgetter):
     """Forget a text, and remove whole layers of the module for good that only it needed.
 
     A group is all that the module has in a `layer`, or at a `site`. Groups that the retain text does not hold up shrink, and
-    those that reach zero stay there. The larger `alpha`, the fewer are left; with a large one all go, and the base is alone.
+    those that reach zero stay there. In a step a group's root mean square shrinks by rate * `alpha`: the larger, the fewer are
+    left; with a large one all go, and the base is alone.
     `forget` weighs the forget text's cost. A row is pushed no further than `bound` nats per token, by default the bare base's
     own loss on it. With a `bound` above that, a fresh LoRA learns to suppress what the base itself knows: only as long as it is
     on.
@@ -29,9 +30,11 @@ class GroupSparse(Forgetter):
     proximal step after Adam's, p * max(0, 1 - lr * alpha * sqrt(n) / ||group||) with n the group's parameters, so zeros are
     exact; it prunes the module that knows, beside the published way, a fresh one over a model that does; no prototypes, which a
     language model has no classes for.
+
+    Measured: not yet on real text. On pico models alpha from 0 to 100 leaves ever fewer groups, at 100 none.
     """
 
-    alpha: float = 0.1
+    alpha: float = 1.0
     forget: float = 1.0
     bound: float | None = None
     group: Literal["layer", "site"] = "layer"
