@@ -39,6 +39,9 @@ _WHERE = {
     "combine": "combining.combine",
     "subtract": "combining.subtract",
     "SubtractReport": "combining.subtract",
+    "forget": "removing.forget",
+    "ForgetReport": "removing.report",
+    "WholeReport": "removing.report",
     "perplexity": "measuring.perplexity",
     "Score": "measuring.perplexity",
     "calibrate": "measuring.neutrality",
@@ -108,6 +111,9 @@ if TYPE_CHECKING:
     from addenda.plug.cost import cost_of as cost_of
     from addenda.plug.foreign import PlugCost as PlugCost
     from addenda.plug.foreign import plug_cost as plug_cost
+    from addenda.removing.forget import forget as forget
+    from addenda.removing.report import ForgetReport as ForgetReport
+    from addenda.removing.report import WholeReport as WholeReport
     from addenda.writing.memorize import memorize as memorize
     from addenda.writing.memory_report import MemorizeReport as MemorizeReport
     from addenda.writing.report import TrainReport as TrainReport

@@ -26,6 +26,7 @@ from addenda.combiners.combiner import Combiner
 from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
+from addenda.forgetters.forgetter import Forgetter, Rule, hinge
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
 
@@ -113,6 +114,27 @@ class Largest(Combiner):
     def combine(self, parts):
         for name in parts[0].vectors:
             yield name, torch.stack([part.vectors[name] for part in parts]).amax(0)
+
+
+class Ascent(Rule):
+    def __init__(self, parameters, lr):
+        self.parameters, self.optimizers = parameters, {"up": torch.optim.SGD(parameters.values(), lr=lr)}
+
+    def step(self, forget, retain):
+        self.apply("up", forget)
+
+
+@dataclass(frozen=True)
+class Up(Forgetter):
+    """Up the forget text's loss, whatever becomes of the rest."""
+
+    name: ClassVar[str] = "up"
+
+    def cost(self, losses, bare):
+        return hinge(losses, bare, None)
+
+    def over(self, module, parameters, lr):
+        return Ascent(parameters, lr)
 '''
 
 
@@ -132,7 +154,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     registry.methods.cache_clear()
 
 
-NAMES = {"kind": "Shifts", "gate": "always", "objective": "half", "optimizer": "signs", "combiner": "largest"}
+NAMES = {
+    "kind": "Shifts",
+    "gate": "always",
+    "objective": "half",
+    "optimizer": "signs",
+    "combiner": "largest",
+    "forgetter": "up",
+}
 
 
 def test_every_stage_has_a_throwaway() -> None:
@@ -156,6 +185,11 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
     )
     assert bool(module.tensors()["layers.1.ffn.shift"].any())
     assert module.card.training[-1].settings["optimizer"] == "signs(pace=2.0)"
+    other = ["the river ran past the old mill and the children sang as they walked home. " * 6] * 8
+    report = addenda.forget(
+        base, "m", forget=texts, retain=other, method="up", tokens=512, length=32, lr=0.1, log=False
+    )
+    assert (report.method, module.card.training[-1].objective) == ("up", "forget: up")
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -30,6 +30,8 @@ class Adapter(nn.Module, ABC):
     """What a module puts at one site."""
 
     seam: ClassVar[Seam]
+    #: whether it adds exactly nothing with all its parameters at zero, so that it can be removed by making them so
+    vanishes: ClassVar[bool] = False
 
     def constrain(self) -> None:
         """Bring parameters back to where the kind allows them; called after every step of any optimizer."""

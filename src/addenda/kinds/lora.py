@@ -21,6 +21,7 @@ class LoRAAdapter(AddingAdapter):
     """delta(x) = scale * B A x; A [r, D_in] uniform as Kaiming's with a = sqrt(5), B [D_out, r] zero."""
 
     seam = Seam.LINEAR
+    vanishes = True
 
     def __init__(self, d_in: int, d_out: int, rank: int, scale: float) -> None:
         super().__init__()

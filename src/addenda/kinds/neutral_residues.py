@@ -26,6 +26,7 @@ class NeutralAdapter(GatedAdapter):
     """
 
     seam = Seam.FFN
+    vanishes = True
 
     def __init__(self, width: int, hidden: int, layers: int, token_gate: bool, he: bool = False) -> None:
         super().__init__()
