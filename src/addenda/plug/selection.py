@@ -18,6 +18,7 @@ from torch import Tensor
 from addenda.core.call import Share
 from addenda.core.errors import SelectionError, known
 from addenda.core.module import KnowledgeModule
+from addenda.core.state import rows_on
 
 Weights = Mapping[str, float]
 Names = str | Iterable[str] | Weights
@@ -132,8 +133,8 @@ class Selection:
             values = list(by_row.values())
             weight: float | Tensor = values[0]
             if any(value != weight for value in values):
-                weight = torch.tensor(values, device=device).view(-1, 1, 1)
-            shares.append(Share(name, modules[name], torch.tensor(list(by_row), device=device), weight, by_row))
+                weight = torch.tensor(values).to(device, non_blocking=True).view(-1, 1, 1)
+            shares.append(Share(name, modules[name], rows_on(list(by_row), device), weight, by_row))
         return shares
 
     def _by_index(
@@ -143,7 +144,7 @@ class Selection:
         if times > 1:
             index = index.repeat_interleave(times)
         return [
-            Share(name, modules[name], None, weights.to(index.device)[index].view(-1, 1, 1))
+            Share(name, modules[name], None, weights.to(index.device, non_blocking=True)[index].view(-1, 1, 1))
             for name, weights in self.table
         ]
 
