@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import math
 import sys
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from addenda.bases.joining import Kernel, Read, join, kernel_for, read_slots, read_tokens
+from addenda.bases.joining import Kernel, Read, join, kernel_for, read_slots, read_tokens, stacked
 from addenda.core.call import RUNTIME, Call, Share
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.contribution import SPARSE_BELOW
@@ -156,7 +155,7 @@ class _Mixed:
         if self.kernel is None:
             return self._concatenated(rows, query, keys, values, slots)
         parts = [self._tokens(part) for part in ([slice(None)] if rows is None else _runs(rows))]
-        tokens = parts[0] if len(parts) == 1 else Read(*(_stacked(part) for part in zip(*parts, strict=True)))
+        tokens = parts[0] if len(parts) == 1 else stacked(parts)
         read = read_slots(self.kernel, query, keys, values, _biases(slots, query), self.kwargs)
         out, weights = join(tokens, read)
         return out.transpose(1, 2), weights
@@ -266,11 +265,6 @@ def _runs(rows: Rows) -> list[slice]:
     """Rows as runs of neighbours: a slice of a cache is no copy of it."""
     starts = [at for at in range(len(rows)) if at == 0 or rows[at] != rows[at - 1] + 1]
     return [slice(rows[a], rows[b - 1] + 1) for a, b in pairwise([*starts, len(rows)])]
-
-
-def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
-    found = [part for part in parts if part is not None]
-    return torch.cat(found) if found else None
 
 
 def _chosen(shares: list[Share], like: Tensor) -> Tensor:

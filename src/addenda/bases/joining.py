@@ -47,7 +47,8 @@ def kernel_for(
     query, key, value = tensors[:3]
     unknown = any(options.get(name) is not None for name in _UNKNOWN) or bool(options.get("dropout"))
     wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    mixed = not query.dtype == key.dtype == value.dtype or torch.is_autocast_enabled(query.device.type)
+    device = query.device.type
+    mixed = not query.dtype == key.dtype == value.dtype or (device != "meta" and torch.is_autocast_enabled(device))
     if module.training or unknown or wanted or mixed:
         return None
     if implementation == "eager":
@@ -55,10 +56,10 @@ def kernel_for(
     plain = options.get("softcap") is None and query.shape[-1] == key.shape[-1] == value.shape[-1]
     if implementation != "sdpa" or not plain or any(tensor.stride(-1) != 1 for tensor in (query, key, value)):
         return None
-    if query.device.type == "cpu":
+    if device == "cpu":
         return flash_on_cpu
     # compiled code cannot ask which kernels a GPU has
-    return on_cuda if query.device.type == "cuda" and not compiling() and on_cuda_there(query) else None
+    return on_cuda if device == "cuda" and not compiling() and on_cuda_there(query) else None
 
 
 def read_tokens(
@@ -87,6 +88,13 @@ def read_slots(
     rows = query.shape[0]
     keys, values = (slots.to(query.dtype).expand(rows, -1, -1, -1) for slots in (keys, values))
     return kernel(query, keys, values, bias, False, _scale(query, options))
+
+
+def stacked(parts: list[Read]) -> Read:
+    """What rows read, from parts of them in order."""
+    weights = [part.weights for part in parts if part.weights is not None]
+    out, lse = torch.cat([part.out for part in parts]), torch.cat([part.lse for part in parts])
+    return Read(out, lse, torch.cat(weights) if weights else None)
 
 
 def join(tokens: Read, slots: Read) -> tuple[Tensor, Tensor | None]:
