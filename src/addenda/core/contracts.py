@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from addenda.core.contribution import Contribution, both, is_single, on_live, times
 from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.method import Method
-from addenda.core.modes import compiling
 from addenda.core.moments import Moment
 from addenda.core.site import Anatomy, Seam
 from addenda.core.state import KeyValues
@@ -111,10 +110,6 @@ class AddingAdapter(Adapter):
         `weight` is a number, [R, 1, 1] or [R, T, 1]; `mask` [R, T] is True where a token may be touched.
         None means that no token is live.
         """
-        if compiling():
-            live = both(mask, None if not isinstance(weight, Tensor) else (weight != 0).squeeze(-1))
-            delta = self.delta(x) * weight
-            return Contribution(delta, live=None if live is None else live.expand(x.shape[:-1]).unsqueeze(-1))
         if isinstance(weight, Tensor) and is_single(x):
             weight = weight.item()
             if weight == 0.0:
@@ -183,7 +178,7 @@ class GatedAdapter(AddingAdapter):
         self, x: Tensor, *, weight: float | Tensor = 1.0, mask: Tensor | None = None
     ) -> Contribution | None:
         """As for every adding adapter."""
-        if self.threshold is None or compiling():
+        if self.threshold is None:
             return super().contribution(x, weight=weight, mask=mask)
         if mask is None and is_single(x):
             return self._single(x, weight)
