@@ -1,4 +1,4 @@
-"""What every penalty keeps to: its state is tensors, it resumes to the bit, it lets learn, it leaves the base and others alone."""
+"""What every penalty keeps to: its state is tensors, it resumes to the bit, it lets learn, it acts on its own module."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ def test_it_learns_the_second_subject_and_says_so_on_the_card(first: Path, name:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_resumes_to_the_same_bits(
-    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_it_resumes_to_the_same_bits(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     whole = make_base()
     whole.plug(first, name="m")
     addenda.train(whole, "m", **second(name))

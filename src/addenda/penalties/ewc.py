@@ -106,10 +106,9 @@ def _dot(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> Tensor:
 
 def _along(module: KnowledgeModule, state: State, number: int) -> Tensor:
     """mu . theta for the parameters as they stand."""
-    front = f"{number}.mu."
-    own = module.learning()
-    mu = {key.removeprefix(front): tensor for key, tensor in state.items() if key.startswith(front)}
-    return _dot({name: part for name, part in mu.items() if name in own}, own)
+    # in the module's order: a checkpoint gives tensors back in another, and a sum in that has other bits
+    mu = {name: state[key] for name in module.learning() if (key := f"{number}.mu.{name}") in state}
+    return _dot(mu, module.learning())
 
 
 def _trainings(state: State) -> int:

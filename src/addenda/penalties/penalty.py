@@ -15,8 +15,8 @@ from addenda.core.method import Method
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import asked_for
 
-#: what a penalty keeps through a run, by name: tensors, changed in place or replaced; checkpoints hold them all. Where a name
-#: ends with a parameter's, the tensor lives where that parameter does, any other on the CPU.
+#: what a penalty keeps through a run: tensors by name, changed in place or replaced. Checkpoints hold them all, and give them
+#: back in another order. Where a name ends with a parameter's, the tensor lives where that does, any other on the CPU.
 State = dict[str, Tensor]
 
 
