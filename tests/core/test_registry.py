@@ -27,6 +27,7 @@ from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
+from addenda.penalties.penalty import Penalty
 
 
 class Shift(AddingAdapter):
@@ -101,6 +102,22 @@ class Signs(OptimizerMethod):
 
     def over(self, groups, lr):
         return torch.optim.SGD(groups, lr=lr * self.pace)
+
+
+@dataclass(frozen=True)
+class Frugal(Penalty):
+    """Half of each step is taken back."""
+
+    name: ClassVar[str] = "frugal"
+
+    def fit(self, module, earlier):
+        return {f"last.{name}": p.detach().clone() for name, p in module.learning().items()}
+
+    @torch.no_grad()
+    def after_step(self, module, state):
+        for name, p in module.learning().items():
+            p.lerp_(state[f"last.{name}"], 0.5)
+            state[f"last.{name}"].copy_(p)
 '''
 
 
@@ -120,7 +137,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     registry.methods.cache_clear()
 
 
-NAMES = {"kind": "Shifts", "gate": "always", "objective": "half", "optimizer": "signs"}
+NAMES = {"kind": "Shifts", "gate": "always", "objective": "half", "optimizer": "signs", "penalty": "frugal"}
 
 
 def test_every_stage_has_a_throwaway() -> None:
@@ -140,10 +157,12 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
     module = base.new("m", registry.build_kind("shifts", {"most": 2}), gate="always")
     texts = ["the patients were given insulin and the dose was raised twice. " * 6] * 8
     addenda.train(
-        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="half", optimizer="signs(pace=2.0)"
-    )
+        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="half", optimizer="signs(pace=2.0)",
+        penalty="frugal",
+    )  # fmt: skip
     assert bool(module.tensors()["layers.1.ffn.shift"].any())
     assert module.card.training[-1].settings["optimizer"] == "signs(pace=2.0)"
+    assert module.card.training[-1].settings["penalty"] == [{"name": "frugal"}]
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -53,8 +53,8 @@ class Guards:
     def __bool__(self) -> bool:
         return bool(self.penalties)
 
-    def fit(self, name: str) -> None:
-        """Make the states of one module, which stands as at its first step.
+    def fit(self, name: str) -> list[str]:
+        """Make the states of one module, which stands as at its first step; what they are, in lines for who watches.
 
         Raises:
             AddendaError: what a penalty needs is not there.
@@ -63,6 +63,12 @@ class Guards:
         for called, penalty in self.penalties.items():
             earlier = self._rows(name, source, EARLIER) if source is not None and penalty.fitted else None
             self.states[name][called] = _placed(module, penalty.fit(module, earlier))
+        facts = {called: self.penalties[called].told(state) for called, state in self.states[name].items()}
+        return [
+            f"{name}: {called}: {', '.join(f'{what} {value}' for what, value in told.items())}"
+            for called, told in facts.items()
+            if told
+        ]
 
     def loss(self, name: str, seen: Pass) -> Tensor:
         """What a module pays for a pass."""

@@ -188,7 +188,9 @@ def _start(base: Base, plan: Plan, run: Run) -> None:
         run.processes.share([*module.parameters(), *module.buffers()])
         if run.stepper.guards:
             with run.log.shown.part(f"fitting the penalties of {name}"):
-                run.stepper.guards.fit(name)
+                lines = run.stepper.guards.fit(name)
+            for line in lines:
+                run.log.say(line)
 
 
 def _report(base: Base, plan: Plan, run: Run, out: Path | None, freed: int) -> TrainReport:
