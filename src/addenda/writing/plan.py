@@ -52,9 +52,12 @@ class Plan:
     asked: int
     #: the settings as they were given
     given: Settings
-    penalties: tuple[Penalty, ...] = ()
-    #: text of an earlier training of each module, for penalties that are fitted on it
-    earlier: Mapping[str, Texts] = field(default_factory=dict[str, Texts])
+    earlier: Mapping[str, Texts] = field(default_factory=dict[str, Texts])  # by module, for penalties fitted on it
+
+    @property
+    def penalties(self) -> tuple[Penalty, ...]:
+        """What its modules pay for changing what was there before."""
+        return asked_penalties(self.settings.penalty)
 
     @property
     def context(self) -> int:
@@ -155,8 +158,7 @@ def make_plan(
         DataError: a source is of no known form or empty, or corpus and replay are the same.
         AddendaError: a setting does not fit the base.
     """
-    names = (name,) if isinstance(name, str) else tuple(name)
-    _check_modules(base, names)
+    names = _names(base, name)
     corpora = _texts_of(names, corpus, "corpus")
     again = None if replay is None else texts(replay)
     share = _share(again, replay_share)
@@ -192,7 +194,6 @@ def make_plan(
         steps=steps,
         asked=tokens,
         given=settings,
-        penalties=asked_penalties(settings.penalty),
         earlier={} if settings.earlier is None else _texts_of(names, settings.earlier, "earlier"),
     )
 
@@ -256,7 +257,8 @@ def _validated(sized: Settings, steps: int, tokens: int, modules: int) -> Settin
     return replace(sized, validate_every=validations.every, validation_tokens=validations.tokens)
 
 
-def _check_modules(base: Base, names: tuple[str, ...]) -> None:
+def _names(base: Base, name: str | Iterable[str]) -> tuple[str, ...]:
+    names = (name,) if isinstance(name, str) else tuple(name)
     if not names or len(set(names)) < len(names):
         raise TrainingError(f"train takes one module, or several different ones; got {list(names)}")
     for name in names:
@@ -270,6 +272,7 @@ def _check_modules(base: Base, names: tuple[str, ...]) -> None:
                 f"module '{name}' is frozen: none of its parameters wants a gradient; "
                 f"base.modules['{name}'].requires_grad_(True) thaws it"
             )
+    return names
 
 
 def _texts_of(names: tuple[str, ...], corpus: Any, called: str) -> dict[str, Texts]:
