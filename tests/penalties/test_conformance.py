@@ -124,7 +124,7 @@ def test_two_modules_in_one_batch_pay_what_each_would_alone(first: Path, name: s
     both = make_base()
     for module in ("m", "n"):
         both.plug(first, name=module)
-    settings = second(name, clip=None) | {"corpus": {"m": SECOND[:3], "n": SECOND[3:6]}}
+    settings: dict[str, Any] = second(name, clip=None) | {"corpus": {"m": SECOND[:3], "n": SECOND[3:6]}}
     settings |= {"earlier": {"m": FIRST[:2], "n": FIRST[:2]}} if "earlier" in settings else {}
     addenda.train(both, ["m", "n"], **settings)
     for key, tensor in values(alone).items():

@@ -26,6 +26,10 @@ class ILoRA(Penalty):
     once (what the text means is near 0.99; try both), min(1 - 1 / (steps + 1), decay) over all steps of the module's trainings,
     and `target="max"`, max(fast, slow) for each number. `target="slow"` is the text's. Differs: any kind; a later training starts
     fast from slow.
+
+    Measured: French, then 16,384 tokens of PubMed with a tenth of French replay, into one LoRA of rank 8 on `tiny` (n=1 seed,
+    CPU): with the code's defaults no gain over replay alone, 0.258 nats of French forgotten at 1.020 of PubMed learned by both
+    (without replay 0.98 are forgotten). A slower copy was not measured.
     """
 
     decay: float = 0.25
