@@ -29,6 +29,7 @@ from addenda.core.site import Seam
 from addenda.forgetters.forgetter import Forgetter, Rule, hinge
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
+from addenda.penalties.penalty import Penalty
 
 
 class Shift(AddingAdapter):
@@ -135,6 +136,21 @@ class Up(Forgetter):
 
     def over(self, module, parameters, lr):
         return Ascent(parameters, lr)
+
+
+class Frugal(Penalty):
+    """Half of each step is taken back."""
+
+    name: ClassVar[str] = "frugal"
+
+    def fit(self, module, earlier):
+        return {f"last.{name}": p.detach().clone() for name, p in module.learning().items()}
+
+    @torch.no_grad()
+    def after_step(self, module, state):
+        for name, p in module.learning().items():
+            p.lerp_(state[f"last.{name}"], 0.5)
+            state[f"last.{name}"].copy_(p)
 '''
 
 
@@ -161,6 +177,7 @@ NAMES = {
     "optimizer": "signs",
     "combiner": "largest",
     "forgetter": "up",
+    "penalty": "frugal",
 }
 
 
@@ -181,8 +198,9 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
     module = base.new("m", registry.build_kind("shifts", {"most": 2}), gate="always")
     texts = ["the patients were given insulin and the dose was raised twice. " * 6] * 8
     addenda.train(
-        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="half", optimizer="signs(pace=2.0)"
-    )
+        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="half", optimizer="signs(pace=2.0)",
+        penalty="frugal",
+    )  # fmt: skip
     assert bool(module.tensors()["layers.1.ffn.shift"].any())
     assert module.card.training[-1].settings["optimizer"] == "signs(pace=2.0)"
     other = ["the river ran past the old mill and the children sang as they walked home. " * 6] * 8
@@ -190,6 +208,8 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
         base, "m", forget=texts, retain=other, method="up", tokens=512, length=32, lr=0.1, log=False
     )
     assert (report.method, module.card.training[-1].objective) == ("up", "forget: up")
+
+    assert module.card.training[-1].settings["penalty"] == [{"name": "frugal"}]
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -44,7 +44,9 @@ class DataRecord(_Record):
     """One text source of a training run."""
 
     name: str = Field(description="file name, data set name or 'texts'; never a private path")
-    role: Literal["corpus", "replay", "alongside", "start", "validation", "calibration", "forget", "retain"] = "corpus"
+    role: Literal[
+        "corpus", "replay", "earlier", "alongside", "start", "validation", "calibration", "forget", "retain"
+    ] = "corpus"
     sha256: str | None = Field(default=None, description="hash of the file's bytes, or of the texts in order")
     documents: int | None = None
     licence: str | None = Field(default=None, description="what its records state, joined by '; '")
