@@ -46,8 +46,25 @@ class Adapter(nn.Module, ABC):
     def units(self) -> Units:
         """The hidden units that this adapter beside an FFN is made of, whatever gate stands before them; refused as `fold` is."""
         units = self.fold()
-        assert isinstance(units, Units)
+        if not isinstance(units, Units):
+            raise UnsupportedError("it is no block of hidden units beside an FFN")
         return units
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """B [D_out, r] and A [r, D_in], float32, of an adapter beside a linear layer that adds B A x.
+
+        Raises:
+            UnsupportedError: it adds no such product.
+        """
+        raise UnsupportedError("it is no product of two matrices beside a linear layer")
+
+    def gate_row(self) -> tuple[Tensor, Tensor] | None:
+        """w [D] and threshold [] of its gate per token, relu(w . x - threshold); None where it has no gate of its own.
+
+        Raises:
+            UnsupportedError: its gate has another form.
+        """
+        return None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -124,6 +141,12 @@ class GatedAdapter(AddingAdapter):
     def fold(self) -> Units | Tensor:
         """Refused: a gate that opens and shuts by token has no place in plain weights."""
         raise UnsupportedError("it has a gate that opens and shuts by token, which plain weights cannot do")
+
+    def gate_row(self) -> tuple[Tensor, Tensor] | None:
+        """Refused where there is a gate; a subclass whose gate has that form gives it."""
+        if self.threshold is None:
+            return None
+        raise UnsupportedError("its gate per token has a form of its own, which cannot be taken over")
 
     @abstractmethod
     def score(self, x: Tensor) -> Tensor | None:
@@ -324,6 +347,29 @@ class Kind(Method):
     def start(self, adapters: Mapping[str, Adapter], ids: Tensor, reader: Reader) -> None:
         """Start the adapters from text, for kinds where `starts_from_text` holds; `ids` is a LongTensor [T]."""
         raise NotImplementedError
+
+    def of_units(
+        self, anatomy: Anatomy, units: Mapping[str, Units], like: Mapping[str, Adapter]
+    ) -> tuple[Kind, Mapping[str, Adapter]]:
+        """The inverse of `Adapter.units`: this kind with options that fit, and adapters made of these units.
+
+        Args:
+            anatomy: the base's, with the sites alone that the module may touch.
+            units: by site key, as many at each site.
+            like: the adapters they come from, by site key; what is no unit (a gate per token, a scale) is taken from them.
+
+        Raises:
+            UnsupportedError: adapters of this kind are made of something else, or not of such units.
+        """
+        raise UnsupportedError(f"{type(self).__name__} cannot be made of hidden units that are given")
+
+    def of_factors(self, factors: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Kind, Mapping[str, Adapter]]:
+        """The inverse of `Adapter.factors`: this kind with options that fit, and adapters that add B A x, by site key.
+
+        Raises:
+            UnsupportedError: adapters of this kind are no such products.
+        """
+        raise UnsupportedError(f"{type(self).__name__} cannot be made of two matrices that are given")
 
     def check(self, holds: bool, message: str) -> None:
         """Raise a clear error unless `holds`; for `__post_init__`."""

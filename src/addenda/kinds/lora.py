@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -35,6 +35,10 @@ class LoRAAdapter(AddingAdapter):
     def fold(self) -> Tensor:
         """scale * B A, [D_out, D_in]."""
         return self.b.float() @ self.a.float() * self.scale
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """scale * B and A."""
+        return self.b.detach().float() * self.scale, self.a.detach().float()
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,17 @@ class LoRA(Kind):
                 f"no linear layer is called '{target}'; there are {known(target, names)}",
             )
         return {site.key: LoRAAdapter(site.d_in, site.d_out, self.rank, self.scale) for site in sites}
+
+    @torch.no_grad()
+    def of_factors(self, factors: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[LoRA, Mapping[str, LoRAAdapter]]:
+        """A LoRA of the factors' rank, at scale 1."""
+        rank = len(next(iter(factors.values()))[1])
+        made: dict[str, LoRAAdapter] = {}
+        for key, (b, a) in factors.items():
+            made[key] = LoRAAdapter(a.shape[1], len(b), rank, 1.0)
+            made[key].a.copy_(a)
+            made[key].b.copy_(b)
+        return replace(self, rank=rank, alpha=float(rank), rslora=False), made
 
     @staticmethod
     def rank_for(parameters: int, anatomy: Anatomy, targets: tuple[str, ...] | None = None) -> int:
