@@ -22,6 +22,7 @@ THROWAWAY = '''
 from dataclasses import dataclass
 from typing import ClassVar
 import torch
+from addenda.compressors.compressor import Compressor
 from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
@@ -101,6 +102,18 @@ class Signs(OptimizerMethod):
 
     def over(self, groups, lr):
         return torch.optim.SGD(groups, lr=lr * self.pace)
+
+
+@dataclass(frozen=True)
+class First(Compressor):
+    """The first of a LoRA's ranks."""
+
+    keep: int = 1
+    name: ClassVar[str] = "first"
+
+    def compress(self, whole):
+        both = {key: adapter.factors() for key, adapter in whole.adapters.items()}
+        return whole.kind.of_factors({key: (b[:, : self.keep], a[: self.keep]) for key, (b, a) in both.items()})
 '''
 
 
@@ -120,7 +133,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     registry.methods.cache_clear()
 
 
-NAMES = {"kind": "Shifts", "gate": "always", "objective": "half", "optimizer": "signs"}
+NAMES = {"kind": "Shifts", "gate": "always", "objective": "half", "optimizer": "signs", "compressor": "first"}
 
 
 def test_every_stage_has_a_throwaway() -> None:
@@ -144,6 +157,14 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
     )
     assert bool(module.tensors()["layers.1.ffn.shift"].any())
     assert module.card.training[-1].settings["optimizer"] == "signs(pace=2.0)"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_compressor_of_another_package_compresses() -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    base.new("m", addenda.LoRA(rank=4))
+    small = addenda.compress(base, "m", "first(keep=2)", text=["the dose was raised twice"])
+    assert (small.name, small.kind) == ("m-first", addenda.LoRA(rank=2, alpha=2.0))
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -32,7 +32,9 @@ def compress(
     calibration: Annotated[
         str | None,
         typer.Option(
-            "--calibration", help="Text to fit to.", show_default="every second document of --text, which is not measured on"
+            "--calibration",
+            help="Text to fit to.",
+            show_default="every second document of --text, which is not measured on",
         ),
     ] = None,
     tokens: Annotated[int, tokens_option("--tokens", "Tokens measured on at most.")] = 20_000,
@@ -53,7 +55,9 @@ def compress(
         from addenda.modulefile.storage import MEMBERS
 
         if Path(module).is_dir() and out.resolve() == Path(module).resolve():
-            raise addenda.AddendaError(f"--out is the module's own folder '{out}', and the whole module would be lost; give another")
+            raise addenda.AddendaError(
+                f"--out is the module's own folder '{out}', and the whole module would be lost; give another"
+            )
         check_place(out, MEMBERS)
         loaded = o.load_base(base, dtype, device)
         name = o.plug_one(loaded, module)

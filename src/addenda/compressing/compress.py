@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from addenda.compressing.texts import Reading, inputs, read
 from addenda.compressors.compressor import Compressor, Whole

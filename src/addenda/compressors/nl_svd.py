@@ -60,7 +60,9 @@ class NLSVD(Compressor):
         made: dict[str, Units] = {}
         for key, each in units.items():
             if each.gate is not None:
-                raise UnsupportedError("nl_svd is for plain units (LocasMLP), and those of this module are gated: take ternary or svd")
+                raise UnsupportedError(
+                    "nl_svd is for plain units (LocasMLP), and those of this module are gated: take ternary or svd"
+                )
             used = each.values.norm(dim=-1) > 0
             keys, values = each.up[used], each.values[used]
             keep = max(1, len(keys) // 2) if self.keep is None else self.keep

@@ -87,4 +87,3 @@ class Ternary(Compressor):
             optimizer.step()
             whole.tick()
         return replace(units, **{name: rows.detach() for name, rows in free.items()})
-

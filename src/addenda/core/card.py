@@ -100,7 +100,8 @@ class Card(_Record):
     training: list[TrainingRecord] = Field(default_factory=list[TrainingRecord])
     measures: list[Measure] = Field(default_factory=list[Measure])
     compressed: list[dict[str, Any]] | None = Field(
-        default=None, description="name and options of what it was compressed with, the first first; measures are of the result"
+        default=None,
+        description="name and options of what it was compressed with, the first first; measures are of the result",
     )
     probe: list[Annotated[int, Field(ge=0)]] | None = Field(
         default=None, max_length=4096, description="token ids on which a written module changes the logits"

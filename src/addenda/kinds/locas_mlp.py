@@ -20,6 +20,7 @@ from addenda.core.site import Anatomy, Seam
 from addenda.core.units import FewerUnits, Units
 from addenda.kinds.locas_glu import Slots, Slotted
 
+
 class PlainSlotAdapter(Slotted):
     """delta(x) = tau * V^T phi(K x), K and V being `keys` and `values` [r, D].
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addenda.core.contracts import into
@@ -21,7 +20,9 @@ TILE = 512
 
 
 class LowRankAdapter(FormedAdapter):
-    """What reads is `read_out` [2F, r] `read_in` [r, D], gates first ([F, r] in plain units); values `value_out` [D, r] `value_in` [r, F].
+    """What reads is `read_out` [2F, r] times `read_in` [r, D], gates first; the values `value_out` [D, r] times `value_in` [r, F].
+
+    In plain units `read_out` is [F, r].
 
     Tokens go to rank space [..., r] once; units are expanded, activated and contracted with the next factor tile by tile.
     """

@@ -72,7 +72,9 @@ class SigmoidAdapter(NeutralAdapter, ClassifyingAdapter):
 
     def gate_row(self) -> tuple[Tensor, Tensor] | None:
         """Refused."""
-        raise UnsupportedError("its gate is a sigmoid, which is never shut, and only gates with a threshold are taken over")
+        raise UnsupportedError(
+            "its gate is a sigmoid, which is never shut, and only gates with a threshold are taken over"
+        )
 
     def classified(self, x: Tensor) -> Tensor:
         """w . x + b [R, T]."""
