@@ -62,7 +62,7 @@ def module_of(kind: Kind, on: Anatomy, name: str = "note") -> KnowledgeModule:
     module = KnowledgeModule(name, kind, adapters, card, gate)
     with torch.no_grad():
         for tensor in module.state_dict().values():
-            tensor.normal_()
+            tensor.normal_() if tensor.is_floating_point() else tensor.random_(0, 127)
     return module
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 #: added to the inputs' covariance, in shares of its mean diagonal: what the text never shows is not thrown away for nothing
 RIDGE = 1e-3
+
+_linalg: Any = torch.linalg  # it has no types
 
 
 def factored(matrix: Tensor, rank: int, inputs: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -19,15 +22,15 @@ def factored(matrix: Tensor, rank: int, inputs: Tensor | None = None) -> tuple[T
     """
     root = None if inputs is None else _root(inputs)
     whole = matrix.double() if root is None else matrix.double() @ root
-    svd = torch.linalg.svd(whole, full_matrices=False)
-    kept = min(rank, len(svd.S))
-    sizes = svd.S[:kept].sqrt()
+    parts: tuple[Tensor, Tensor, Tensor] = _linalg.svd(whole, full_matrices=False)
+    kept = min(rank, len(parts[1]))
+    u, sizes, low = parts[0][:, :kept], parts[1][:kept].sqrt(), parts[2][:kept]
     left = matrix.new_zeros(len(matrix), rank, dtype=torch.float32)
     right = matrix.new_zeros(rank, matrix.shape[1], dtype=torch.float32)
-    low = svd.Vh[:kept]
     if root is not None:  # back from the metric of the inputs: solve A root = Vh
-        low = torch.linalg.solve_triangular(root, low, upper=False, left=False)
-    left[:, :kept] = (svd.U[:, :kept] * sizes).float()
+        solved: Tensor = _linalg.solve_triangular(root, low, upper=False, left=False)
+        low = solved
+    left[:, :kept] = (u * sizes).float()
     right[:kept] = (sizes[:, None] * low).float()
     return left, right
 
@@ -35,7 +38,8 @@ def factored(matrix: Tensor, rank: int, inputs: Tensor | None = None) -> tuple[T
 def strengths(matrix: Tensor, inputs: Tensor | None = None) -> Tensor:
     """Singular values, largest first, of a matrix [n, m] in the plain metric or in that of inputs [T, m]; float64."""
     whole = matrix.double() if inputs is None else matrix.double() @ _root(inputs)
-    return torch.linalg.svdvals(whole)
+    values: Tensor = _linalg.svdvals(whole)
+    return values
 
 
 def rank_for(energy: float, spectra: Iterable[Tensor]) -> int:
@@ -53,4 +57,5 @@ def _root(inputs: Tensor) -> Tensor:
     x = inputs.double()
     square = x.T @ x / len(x)
     ridge = RIDGE * square.diagonal().mean().clamp(min=1e-12)
-    return torch.linalg.cholesky(square + ridge * torch.eye(len(square), dtype=square.dtype, device=square.device))
+    root: Tensor = _linalg.cholesky(square + ridge * torch.eye(len(square), dtype=square.dtype, device=square.device))
+    return root

@@ -49,10 +49,10 @@ def pack(signs: Tensor) -> Tensor:
     """Signs {-1, 0, 1} [F, D] as uint8 [F, ceil(D/5)], the first of five the lowest digit."""
     missing = packed_width(signs.shape[-1]) * FIVE - signs.shape[-1]
     digits = F.pad(signs, (0, missing)).to(torch.int16).unflatten(-1, (-1, FIVE)) + 1
-    return sum(digits[..., place] * 3**place for place in range(FIVE)).to(torch.uint8)  # type: ignore[union-attr]
+    return torch.stack([digits[..., place] * 3**place for place in range(FIVE)]).sum(0).to(torch.uint8)
 
 
 def unpack(codes: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     """Signs [F, width] in `dtype`, of codes [F, ceil(width/5)]; any byte gives some: nothing needs checking."""
-    digits = [torch.div(codes, 3**place, rounding_mode="floor") % 3 for place in range(FIVE)]
+    digits = [codes // 3**place % 3 for place in range(FIVE)]
     return torch.stack(digits, dim=-1).flatten(-2)[..., :width].to(dtype) - 1
