@@ -14,8 +14,8 @@ from addenda.core.errors import AddendaError, UnsupportedError, known
 from addenda.core.gate import GateMethod, behind
 from addenda.core.modes import own_modes
 from addenda.core.module import KnowledgeModule, check_name
-from addenda.core.registry import asked_for, build, options_of, recorded, written
-from addenda.core.standing import gate_for
+from addenda.core.registry import asked_for, options_of, recorded, written
+from addenda.core.standing import gate_for, gate_named
 from addenda.plug.scoring import Score, pace_of, score_documents
 from addenda.telling.progress import about, megabytes, shown, tick
 
@@ -143,8 +143,8 @@ def _as_before(
     asked = module.card.gate
     told: GateMethod | None = None
     if module.gate is not None:
-        options = {} if asked is None else {key: value for key, value in asked.items() if key != "name"}
-        told = gate_for(module.kind, None if asked is None else _gate(asked["name"], options))
+        options = {key: value for key, value in (asked or {}).items() if key != "name"}
+        told = gate_for(module.kind, None if asked is None else gate_named(asked["name"], options))
     card = module.card.model_copy(
         deep=True,
         update={
@@ -161,12 +161,6 @@ def _as_before(
     own = tuple(f".{tensor}" for tensor in module.tensors())
     made.side = {key: tensor for key, tensor in module.side.items() if not key.endswith(own)}
     return made
-
-
-def _gate(name: str, options: Mapping[str, Any]) -> GateMethod:
-    found = build("gate", name, options)
-    assert isinstance(found, GateMethod)
-    return found
 
 
 def _measured(

@@ -48,8 +48,9 @@ def packed_width(width: int) -> int:
 def pack(signs: Tensor) -> Tensor:
     """Signs {-1, 0, 1} [F, D] as uint8 [F, ceil(D/5)], the first of five the lowest digit."""
     missing = packed_width(signs.shape[-1]) * FIVE - signs.shape[-1]
-    digits = F.pad(signs, (0, missing)).to(torch.int16).unflatten(-1, (-1, FIVE)) + 1
-    return torch.stack([digits[..., place] * 3**place for place in range(FIVE)]).sum(0).to(torch.uint8)
+    digits = F.pad(signs, (0, missing)).to(torch.int16).view(len(signs), -1, FIVE) + 1
+    places = torch.tensor([3**place for place in range(FIVE)], dtype=torch.int16, device=signs.device)
+    return (digits * places).sum(-1).to(torch.uint8)
 
 
 def unpack(codes: Tensor, width: int, dtype: torch.dtype) -> Tensor:

@@ -22,7 +22,8 @@ TILE = 512
 class LowRankAdapter(FormedAdapter):
     """Units whose rows that read are `read_out` [2F, r] times `read_in` [r, D], gates first ([F, r] in plain ones).
 
-    Values [D, F] are `value_out` [D, r] times `value_in` [r, F]. Tokens go to rank space [..., r] once; units are expanded, activated and contracted with the next factor tile by tile.
+    Values [D, F] are `value_out` [D, r] times `value_in` [r, F]. Tokens go to rank space [..., r] once; units are expanded,
+    activated and contracted with the next factor tile by tile.
     """
 
     def __init__(self, shape: UnitsShape, rank: int) -> None:
