@@ -27,11 +27,11 @@ from recipes.studies.subjects import subject
 
 FOLDER = Path("docs/results/methods")
 SUBJECTS, SEEDS = ("french", "pubmed"), (0, 1, 2)
-TOKENS, LENGTH, ROWS, HELD = 65_536, 256, 8, 8_000
+TOKENS, LENGTH, ROWS, HELD = 32_768, 256, 8, 4_000
 #: by module: its kind, the compressors tried on it, and plain modules of about the sizes that come out
 MODULES: dict[str, tuple[Any, tuple[str, ...], dict[str, Any]]] = {
     "ffn": (
-        lambda: addenda.NeutralResidues(extra=0.1),
+        lambda: addenda.NeutralResidues(extra=0.05),
         (
             "ternary(steps=0, rounds=0)",
             "ternary(steps=0)",
@@ -39,7 +39,7 @@ MODULES: dict[str, tuple[Any, tuple[str, ...], dict[str, Any]]] = {
             "svd(rank=16, by='weights')",
             "svd(rank=16)",
         ),
-        {"plain-width-8": lambda: addenda.NeutralResidues(width=8)},
+        {"plain-width-4": lambda: addenda.NeutralResidues(width=4)},
     ),
     "lora": (
         lambda: addenda.LoRA(rank=16),
