@@ -15,7 +15,7 @@ import addenda
 from addenda.bases import attention
 from addenda.bases.host import Host
 from addenda.bases.reading import BaseReader
-from addenda.core import contracts
+from addenda.core import adapter as adapters
 from addenda.core.call import Call, Collector, Share
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
@@ -86,7 +86,7 @@ def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(BaseReader, "_layer_arguments", moved)
     monkeypatch.setattr(Host, "device_at", lambda self, path: next(self.submodule(path).parameters()).device)
-    monkeypatch.setattr(contracts, "compiling", lambda: True)
+    monkeypatch.setattr(adapters, "compiling", lambda: True)
     monkeypatch.setattr(attention, "compiling", lambda: True)
 
 

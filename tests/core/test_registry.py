@@ -22,6 +22,7 @@ THROWAWAY = '''
 from dataclasses import dataclass
 from typing import ClassVar
 import torch
+from addenda.combiners.combiner import Combiner
 from addenda.compressors.compressor import Compressor
 from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
@@ -114,6 +115,17 @@ class First(Compressor):
     def compress(self, whole):
         both = {key: adapter.factors() for key, adapter in whole.adapters.items()}
         return whole.kind.of_factors({key: (b[:, : self.keep], a[: self.keep]) for key, (b, a) in both.items()})
+
+
+@dataclass(frozen=True)
+class Largest(Combiner):
+    """At each place the largest number."""
+
+    name: ClassVar[str] = "largest"
+
+    def combine(self, parts):
+        for name in parts[0].vectors:
+            yield name, torch.stack([part.vectors[name] for part in parts]).amax(0)
 '''
 
 
@@ -133,7 +145,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     registry.methods.cache_clear()
 
 
-NAMES = {"kind": "Shifts", "gate": "always", "objective": "half", "optimizer": "signs", "compressor": "first"}
+NAMES = {
+    "kind": "Shifts",
+    "gate": "always",
+    "objective": "half",
+    "optimizer": "signs",
+    "combiner": "largest",
+    "compressor": "first",
+}
 
 
 def test_every_stage_has_a_throwaway() -> None:

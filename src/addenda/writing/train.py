@@ -14,6 +14,7 @@ import torch
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import TrainingError
 from addenda.core.files import check_place
+from addenda.core.moments import OWNER
 from addenda.modulefile.storage import MEMBERS
 from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.text.encoding import Encoder, first_ids
@@ -218,8 +219,9 @@ def _report(base: Base, plan: Plan, run: Run, out: Path | None, freed: int) -> T
 
 
 def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
-    """Write the run into the module's card, and keep a probe."""
+    """Write the run into the module's card, and keep second moments and a probe."""
     module = base.modules[name]
+    module.keep_beside(OWNER, run.stepper.moments[name].kept())
     card = module.card
     record = TrainingRecord(
         objective=plan.objective.called(),
