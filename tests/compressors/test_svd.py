@@ -13,6 +13,7 @@ from addenda.compressors.compressor import Whole
 from addenda.compressors.svd import SVD
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
+from addenda.kinds.lora import LoRAAdapter
 from pico import pico, pico_tokenizer
 
 
@@ -103,3 +104,10 @@ def test_energy_is_one_rank_for_all_sites() -> None:
 def test_mistakes(options: dict[str, object], said: str) -> None:
     with pytest.raises(AddendaError, match=said):
         SVD(**options)  # type: ignore[arg-type]
+
+
+def test_a_lora_whose_a_is_shared_becomes_a_plain_one() -> None:
+    before = whole(addenda.FFALoRA(rank=4, targets=("q_proj",)))
+    kind, made = WEIGHTS.compress(before)
+    assert kind == addenda.LoRA(rank=2, alpha=2.0, targets=("q_proj",))
+    assert all(type(adapter) is LoRAAdapter for adapter in made.values())

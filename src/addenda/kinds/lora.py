@@ -130,14 +130,14 @@ class LoRA(Kind):
 
     @torch.no_grad()
     def of_factors(self, factors: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[LoRA, Mapping[str, LoRAAdapter]]:
-        """A LoRA of the factors' rank, at scale 1."""
+        """A LoRA of the factors' rank, at scale 1; a plain one, whatever subclass this is."""
         rank = len(next(iter(factors.values()))[1])
         made: dict[str, LoRAAdapter] = {}
         for key, (b, a) in factors.items():
             made[key] = LoRAAdapter(a.shape[1], len(b), rank, 1.0)
             made[key].a.copy_(a)
             made[key].b.copy_(b)
-        return replace(self, rank=rank, alpha=float(rank), rslora=False), made
+        return LoRA(rank, alpha=float(rank), targets=self.targets), made
 
     @staticmethod
     def rank_for(parameters: int, anatomy: Anatomy, targets: tuple[str, ...] | None = None) -> int:
