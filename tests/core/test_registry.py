@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 import torch
 from addenda.combiners.combiner import Combiner
+from addenda.compressors.compressor import Compressor
 from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
@@ -107,6 +108,18 @@ class Signs(OptimizerMethod):
 
 
 @dataclass(frozen=True)
+class First(Compressor):
+    """The first of a LoRA's ranks."""
+
+    keep: int = 1
+    name: ClassVar[str] = "first"
+
+    def compress(self, whole):
+        both = {key: adapter.factors() for key, adapter in whole.adapters.items()}
+        return whole.kind.of_factors({key: (b[:, : self.keep], a[: self.keep]) for key, (b, a) in both.items()})
+
+
+@dataclass(frozen=True)
 class Largest(Combiner):
     """At each place the largest number."""
 
@@ -138,6 +151,7 @@ class Up(Forgetter):
         return Ascent(parameters, lr)
 
 
+@dataclass(frozen=True)
 class Frugal(Penalty):
     """Half of each step is taken back."""
 
@@ -178,6 +192,7 @@ NAMES = {
     "combiner": "largest",
     "forgetter": "up",
     "penalty": "frugal",
+    "compressor": "first",
 }
 
 
@@ -203,13 +218,20 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
     )  # fmt: skip
     assert bool(module.tensors()["layers.1.ffn.shift"].any())
     assert module.card.training[-1].settings["optimizer"] == "signs(pace=2.0)"
+    assert module.card.training[-1].settings["penalty"] == [{"name": "frugal"}]
     other = ["the river ran past the old mill and the children sang as they walked home. " * 6] * 8
     report = addenda.forget(
         base, "m", forget=texts, retain=other, method="up", tokens=512, length=32, lr=0.1, log=False
     )
     assert (report.method, module.card.training[-1].objective) == ("up", "forget: up")
 
-    assert module.card.training[-1].settings["penalty"] == [{"name": "frugal"}]
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_compressor_of_another_package_compresses() -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    base.new("m", addenda.LoRA(rank=4))
+    small = addenda.compress(base, "m", "first(keep=2)", text=["the dose was raised twice"])
+    assert (small.name, small.kind) == ("m-first", addenda.LoRA(rank=2, alpha=2.0))
 
 
 @pytest.mark.usefixtures("elsewhere")

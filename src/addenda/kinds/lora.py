@@ -38,6 +38,10 @@ class LoRAAdapter(AddingAdapter):
         """scale * B A, [D_out, D_in]."""
         return self.b.float() @ self.a.float() * self.scale
 
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """scale * B and A."""
+        return self.b.detach().float() * self.scale, self.a.detach().float()
+
     @torch.no_grad()
     def add_up(self, parts: Sequence[tuple[float, Self]]) -> None:
         """All ranks side by side, weights in B: the sum of the products, and not the product of sums of A and of B."""
@@ -124,6 +128,17 @@ class LoRA(Kind):
                 f"no linear layer is called '{target}'; there are {known(target, names)}",
             )
         return {site.key: LoRAAdapter(site.d_in, site.d_out, self.rank, self.scale) for site in sites}
+
+    @torch.no_grad()
+    def of_factors(self, factors: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[LoRA, Mapping[str, LoRAAdapter]]:
+        """A LoRA of the factors' rank, at scale 1; a plain one, whatever subclass this is."""
+        rank = len(next(iter(factors.values()))[1])
+        made: dict[str, LoRAAdapter] = {}
+        for key, (b, a) in factors.items():
+            made[key] = LoRAAdapter(a.shape[1], len(b), rank, 1.0)
+            made[key].a.copy_(a)
+            made[key].b.copy_(b)
+        return LoRA(rank, alpha=float(rank), targets=self.targets), made
 
     @staticmethod
     def rank_for(parameters: int, anatomy: Anatomy, targets: tuple[str, ...] | None = None) -> int:
