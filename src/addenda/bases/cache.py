@@ -10,7 +10,7 @@ from transformers import Cache
 from transformers.cache_utils import DummyLayer
 
 from addenda.core.errors import UnsupportedError
-from addenda.core.state import RowStates, select_rows
+from addenda.core.state import RowStates, extend_states, extract_states
 
 
 class StateLayer(DummyLayer):
@@ -25,8 +25,13 @@ class StateLayer(DummyLayer):
         self.batch = 0
 
     def _select(self, rows: Tensor) -> None:
-        self.states = {key: select_rows(state, rows) for key, state in self.states.items()}
+        self.states = extract_states(self.states, rows)
         self.batch = len(rows)
+
+    def extend(self, other: StateLayer) -> None:
+        """Put the rows of another cache behind these."""
+        self.states = extend_states(self.states, self.batch, other.states, other.batch)
+        self.batch += other.batch
 
     def reset(self) -> None:
         """Forget every state."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +45,11 @@ class RowStates:
         order: list[int] = rows.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return RowStates(self._taken(list(enumerate(order))))
 
+    def extend(self, other: RowStates, batch: int) -> RowStates:
+        """The states of a batch of `batch` rows with those of another behind it."""
+        behind = [(tuple(batch + row for row in held), state) for held, state in other.pieces]
+        return RowStates([*self.pieces, *behind])
+
     def others(self, rows: tuple[int, ...]) -> list[Piece]:
         """The pieces of all rows but these."""
         return self._taken([(row, row) for held, _ in self.pieces for row in held if row not in rows])
@@ -62,3 +67,30 @@ class RowStates:
                 state = select_rows(state, rows)
             pieces.append((tuple(new for new, _ in mine), state))
         return pieces
+
+
+def extract_states(states: Mapping[Any, Any], rows: Tensor) -> dict[Any, Any]:
+    """The states of some rows of a batch, by whose they are, as a batch of their own in the order given."""
+    return {key: select_rows(state, rows) for key, state in states.items()}
+
+
+def extend_states(states: Mapping[Any, Any], batch: int, others: Mapping[Any, Any], more: int) -> dict[Any, Any]:
+    """The states of a batch with those of another behind it, so that rows may join a batch at any step.
+
+    Args:
+        states: of the batch, by whose they are: tensors [batch, ...] or `RowStates`.
+        batch: how many rows it has.
+        others: those of the other; what only one of the two has begins at zero, or with nothing, in the other.
+        more: how many rows that has.
+    """
+    joined: dict[Any, Any] = {}
+    for key in [*states, *(key for key in others if key not in states)]:
+        first, second = states.get(key), others.get(key)
+        known = first if first is not None else second
+        if isinstance(known, Tensor):
+            one = known.new_zeros(batch, *known.shape[1:]) if first is None else first
+            two = known.new_zeros(more, *known.shape[1:]) if second is None else second.to(one)
+            joined[key] = torch.cat([one, two])
+        else:
+            joined[key] = (first or RowStates([])).extend(second or RowStates([]), batch)
+    return joined
