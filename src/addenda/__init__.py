@@ -39,6 +39,10 @@ _WHERE = {
     "merge": "combining.merge",
     "MergeReport": "combining.merge",
     "combine": "combining.combine",
+    "route": "routing.route",
+    "Routes": "routing.route",
+    "learn_route": "routing.learn",
+    "LearnedRoute": "routing.learn",
     "subtract": "combining.subtract",
     "SubtractReport": "combining.subtract",
     "forget": "removing.forget",
@@ -120,6 +124,10 @@ if TYPE_CHECKING:
     from addenda.removing.forget import forget as forget
     from addenda.removing.report import ForgetReport as ForgetReport
     from addenda.removing.report import WholeReport as WholeReport
+    from addenda.routing.learn import LearnedRoute as LearnedRoute
+    from addenda.routing.learn import learn_route as learn_route
+    from addenda.routing.route import Routes as Routes
+    from addenda.routing.route import route as route
     from addenda.writing.memorize import memorize as memorize
     from addenda.writing.memory_report import MemorizeReport as MemorizeReport
     from addenda.writing.report import TrainReport as TrainReport

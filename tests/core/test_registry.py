@@ -30,6 +30,7 @@ from addenda.core.site import Seam
 from addenda.forgetters.forgetter import Forgetter, Rule, hinge
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
+from addenda.routers.router import Router
 from addenda.penalties.penalty import Penalty
 
 
@@ -165,6 +166,26 @@ class Frugal(Penalty):
         for name, p in module.learning().items():
             p.lerp_(state[f"last.{name}"], 0.5)
             state[f"last.{name}"].copy_(p)
+
+
+@dataclass(frozen=True)
+class Loudest(Router):
+    """Prompts whose first layer is as loud as the subject's."""
+
+    name: ClassVar[str] = "loudest"
+
+    def sites(self, module, anatomy):
+        return [anatomy.at(Seam.FFN)[0].key]
+
+    def features(self, module, inputs, mask):
+        (x,) = inputs.values()
+        return ((x.norm(dim=-1) * mask).sum(1) / mask.sum(1)).unsqueeze(-1)
+
+    def learn(self, subject, general):
+        return {"loudness": subject.mean()}
+
+    def distances(self, keys, features):
+        return (features[:, 0] - keys["loudness"]).abs()
 '''
 
 
@@ -193,6 +214,7 @@ NAMES = {
     "forgetter": "up",
     "penalty": "frugal",
     "compressor": "first",
+    "router": "loudest",
 }
 
 
@@ -224,6 +246,16 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
         base, "m", forget=texts, retain=other, method="up", tokens=512, length=32, lr=0.1, log=False
     )
     assert (report.method, module.card.training[-1].objective) == ("up", "forget: up")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_router_of_another_package_routes() -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    base.new("m", addenda.LoRA(rank=2))
+    texts = ["the patients were given insulin and the dose was raised twice. " * 6] * 8
+    other = ["an old mill by the river, and a lane. " * 9] * 8
+    addenda.learn_route(base, "m", corpus=texts, general=other, router="loudest")
+    assert addenda.route(base, texts[:2], "loudest", at_most=1).selections == [{"m": 1.0}] * 2
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from addenda.routing.route import Routes
     from addenda.showing.generating import Continuation
 
 
@@ -40,6 +41,10 @@ def generate(
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="Show what the bare base writes beside it.")
     ] = False,
+    route: Annotated[
+        bool, typer.Option("--route", help="Answer each prompt with the module that is chosen for it, or with none.")
+    ] = False,
+    router: o.Router = "nearest",
     raw: o.Raw = None,
     system: o.System = None,
     modules: o.Modules = None,
@@ -60,18 +65,19 @@ def generate(
     Where the base has learned a chat template, prompts are asked in the chat's form; --raw goes on with them as they stand, as
     it is done where there is none.
 
+    With --route each prompt is given to one of the modules, or to none: their keys come from `addenda route --learn`.
+
     Example: `addenda generate "The patients were" --plug runs/pubmed --modules pubmed=0.8 --side-by-side`
     """
     with answering(json) as answer:
+        from addenda.core.errors import AddendaError
         from addenda.showing.generating import side_by_side as write
         from addenda.text.prompting import chats
 
+        if router != "nearest" and not route:
+            raise AddendaError("--router is for --route")
         texts = read_prompts(prompts, file)
         loaded = o.load(base, dtype, device, plug, modules)
-        label = o.selection_text(loaded.selected)
-        columns: dict[str, Any] = {label: loaded.selected} if loaded.selected else {}
-        if side_by_side or not columns:
-            columns = {"base": {}, **columns}
         sampling = {
             "max_tokens": max_tokens,
             "temperature": temperature,
@@ -80,7 +86,12 @@ def generate(
             "repetition_penalty": repetition_penalty,
             "seed": seed,
         }
-        rows = write(loaded.base, texts, columns, system=system, raw=raw, **sampling)
+        chosen = _routed(loaded, texts, router) if route else None
+        selections = [loaded.selected] * len(texts) if chosen is None else list(chosen)
+        rows = [
+            write(loaded.base, [text], _columns(weights, side_by_side), system=system, raw=raw, **sampling)[0]
+            for text, weights in zip(texts, selections, strict=True)
+        ]
         chat = chats(loaded.base.tokenizer) if raw is None else not raw
         data = {
             "base": loaded.base.name,
@@ -90,12 +101,37 @@ def generate(
             "system": system,
             "prompts": [as_dict(text, row) for text, row in zip(texts, rows, strict=True)],
         }
-        gated = [name for name in loaded.selected if loaded.base.modules[name].gate is not None]
+        if chosen is not None:
+            data["route"] = {"router": chosen.router, "at_most": chosen.at_most, "thresholds": chosen.thresholds}
+            for row, told in zip(data["prompts"], chosen.as_dict()["prompts"], strict=True):
+                row["route"] = {name: value for name, value in told.items() if name != "prompt"}
+        selected = {} if route else loaded.selected  # a route says itself why nothing changed
+        gated = [name for name in selected if loaded.base.modules[name].gate is not None]
         where = {"base": base, "dtype": dtype, "device": device}
         hints = {name: command("inspect", loaded.sources[name], "--text", texts[0], **where) for name in gated[:1]}
         answer.give(data, lambda out: show(out, data["prompts"], gated, hints, chat))
         if any(given.full for row in rows for given in row.values()):
             note(FULL.format(max_tokens))
+
+
+def _columns(weights: dict[str, float], side_by_side: bool) -> dict[str, dict[str, float]]:
+    """What writes, by how it is called; the bare base beside modules, or where there are none."""
+    columns = {o.selection_text(weights): weights} if weights else {}
+    return {"base": {}, **columns} if side_by_side or not columns else columns
+
+
+def _routed(loaded: o.Loaded, texts: list[str], router: str) -> Routes:
+    """The module that each prompt is given to.
+
+    Raises:
+        AddendaError: there is none to choose among, or one has no keys.
+    """
+    from addenda.core.errors import AddendaError
+    from addenda.routing.route import route
+
+    if not loaded.selected:
+        raise AddendaError("--route chooses among modules, and there are none; give their folders with --plug")
+    return route(loaded.base, texts, router, loaded.selected)
 
 
 def as_dict(prompt: str, row: dict[str, Continuation]) -> dict[str, Any]:
@@ -107,8 +143,10 @@ def as_dict(prompt: str, row: dict[str, Continuation]) -> dict[str, Any]:
     return {"prompt": prompt, "continuations": written}
 
 
-def read_prompts(prompts: list[str] | None, file: Path | None) -> list[str]:
-    """Prompts from the command line, standard input and a file.
+def read_prompts(
+    prompts: list[str] | None, file: Path | None, example: str = 'addenda generate "The patients were"'
+) -> list[str]:
+    """Prompts from the command line, standard input and a file; `example` shows how one is given.
 
     Raises:
         AddendaError: there is none.
@@ -122,7 +160,7 @@ def read_prompts(prompts: list[str] | None, file: Path | None) -> list[str]:
         except UnicodeDecodeError as error:
             raise AddendaError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
     if not any(text.strip() for text in texts):
-        raise AddendaError('there is no prompt; write e.g. addenda generate "The patients were"')
+        raise AddendaError(f"there is no prompt; write e.g. {example}")
     return texts
 
 
@@ -142,6 +180,8 @@ def show(
 
     for row in rows:
         written = row["continuations"]
+        if "route" in row:
+            out.print(Text(f"routed to {row['route']['why']}", style="dim"), soft_wrap=True)
         if len(written) == 1:
             between = "\n" if chat else ""
             out.print(Text.assemble((row["prompt"], "dim"), between, _text(written[0])), soft_wrap=True)

@@ -68,6 +68,10 @@ Modules = Annotated[
         metavar="NAMES",
     ),
 ]
+Router = Annotated[
+    str,
+    typer.Option("--router", help="How modules are chosen: one of `addenda methods router`.", metavar="ROUTER"),
+]
 Raw = Annotated[
     bool | None,
     typer.Option(
