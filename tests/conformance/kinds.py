@@ -25,6 +25,7 @@ from addenda.kinds.mlp_memory import MLPMemory
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.kinds.parallel_adapter import ParallelAdapter
 from addenda.kinds.registers import Registers
+from addenda.kinds.soft_tokens import SoftTokens
 from addenda.kinds.ternary_units import TernaryUnits
 from pico import ARCHS
 
@@ -99,6 +100,8 @@ EXTRA: dict[str, Case] = {
     "parallel-document": _fixed(ParallelAdapter(width=8), gate="document", behind="document"),
     "locas-glu-document": _fixed(LocasGLU(rank=8, scale=8.0), gate="document", behind="document", text=True),
     "locas-mlp-document": _fixed(LocasMLP(rank=8, scale=8.0), gate="document", behind="document", text=True),
+    "soft-tokens": _fixed(SoftTokens(count=3), joint=True, text=True, hosts=3),
+    "soft-tokens-random": _fixed(SoftTokens(count=3, init="random"), joint=True),
     "delta-product": _fixed(DeltaProduct(width=8, heads=2), hosts=3),
     "delta-product-document": _fixed(DeltaProduct(width=8, heads=1, steps=1), gate="document", behind="document"),
     "mlp-memory": _fixed(MLPMemory(width=8), hosts=4),

@@ -37,6 +37,7 @@ from addenda.kinds.mlp_memory import MLPMemory
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.kinds.parallel_adapter import ParallelAdapter
 from addenda.kinds.registers import Registers
+from addenda.kinds.soft_tokens import SoftTokens
 from addenda.kinds.ternary_units import TernaryUnits
 from addenda.modulefile import storage
 from addenda.modulefile.side import SIDE
@@ -61,6 +62,7 @@ KINDS: list[Kind] = [
     LowRankUnits(width=6, rank=2),
     DeltaProduct(width=4, heads=2, steps=1),
     MLPMemory(width=4, blocks=1, share=0.5),
+    SoftTokens(count=3),
     LoRA(rank=2),
     LoRA(rank=3, alpha=1.5, targets=("q_proj",), rslora=True),
     FFALoRA(rank=2, seed=3),
