@@ -48,6 +48,7 @@ def test_one_that_is_a_words_embedding_is_read_as_that_word() -> None:
         torch.testing.assert_close(values, layer.values[0], msg=key)
 
 
+@pytest.mark.slow
 def test_a_texts_own_soft_tokens_help_more_than_anothers() -> None:
     base = addenda.load_base("tiny")
     documents = {
