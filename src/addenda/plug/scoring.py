@@ -7,13 +7,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.core.modes import evaluating
+from addenda.core.modes import evaluating, own_modes
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
 from addenda.telling.intervals import of_ratio
@@ -89,6 +90,7 @@ class Score:
         return plain | {"perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
 
 
+@own_modes()
 def score(
     base: Frozen,
     source: Any,
@@ -113,8 +115,12 @@ def score(
         AddendaError: a setting is out of range. `Stopped` after a signal, where whoever calls waits for it.
     """
     opened = texts(source)
-    length = length or default_length(base)
-    stride = stride or length
+    length = default_length(base) if length is None else length
+    stride = length if stride is None else stride
+    whole = {"length": length, "stride": stride, "tokens": tokens, "batch_tokens": batch_tokens}
+    for name, number in whole.items():
+        if number is not None and (not isinstance(number, Integral) or isinstance(number, bool) or number < 1):
+            raise AddendaError(f"{name} must be a whole number from 1; got {number!r}")
     if not length >= 2 or not 1 <= stride <= length:
         raise AddendaError(f"scoring needs 1 <= stride <= length and length >= 2; got stride {stride}, length {length}")
     head = head or Head(base.model)
@@ -133,10 +139,10 @@ def score(
     if not sum(counts):
         raise DataError(f"'{opened.name}' holds no token to score")
     each = np.array([sums.get(number, 0.0) for number in range(len(counts))])
-    total, whole = np.array(counts), np.array(sizes)
+    total, size = np.array(counts), np.array(sizes)
     mean = of_ratio(each, total)
-    numbers = (mean.value, mean.low, mean.high, int(total.sum()), int(whole.sum()), len(counts))
-    return Score(*numbers, opened.name, each, total, whole)
+    numbers = (mean.value, mean.low, mean.high, int(total.sum()), int(size.sum()), len(counts))
+    return Score(*numbers, opened.name, each, total, size)
 
 
 def default_length(base: Frozen) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
+import sys
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +21,8 @@ from addenda.core.module import KnowledgeModule
 
 Weights = Mapping[str, float]
 Names = str | Iterable[str] | Weights
+#: a whole number may be larger than any float
+_LARGEST = sys.float_info.max
 
 
 def parse(text: str) -> dict[str, float]:
@@ -55,8 +57,9 @@ def weights_of(*names: Names, **named: float) -> dict[str, float]:
         for name, weight in _pairs(part).items():
             if name in merged:
                 raise SelectionError(f"module '{name}' is selected twice")
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-                raise SelectionError(f"the weight of '{name}' must be a finite number; got {weight!r}")
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not -_LARGEST <= weight <= _LARGEST:
+                got = "one too large" if isinstance(weight, int) and abs(weight) > _LARGEST else repr(weight)
+                raise SelectionError(f"the weight of '{name}' must be a finite number; got {got}")
             merged[name] = float(weight)
     return merged
 
@@ -132,7 +135,7 @@ class Selection:
             values = list(by_row.values())
             weight: float | Tensor = values[0]
             if any(value != weight for value in values):
-                weight = torch.tensor(values, device=device).view(-1, 1, 1)
+                weight = torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
             shares.append(Share(name, modules[name], torch.tensor(list(by_row), device=device), weight, by_row))
         return shares
 
@@ -189,7 +192,8 @@ def by_index(index: Tensor, table: Sequence[Names]) -> Selection:
     entries = [weights_of(entry) for entry in table]
     names = sorted({name for entry in entries for name in _nonzero(entry)})
     columns = tuple(
-        (name, torch.tensor([entry.get(name, 0.0) for entry in entries], device=index.device)) for name in names
+        (name, torch.tensor([entry.get(name, 0.0) for entry in entries], dtype=torch.float32, device=index.device))
+        for name in names
     )
     return Selection(index=index, table=columns, entries=len(table), said=frozenset().union(*entries))
 
