@@ -149,7 +149,8 @@ def build(stage: str, name: str, options: Mapping[str, Any]) -> Method:
     try:
         made = TypeAdapter(method).validate_python(dict(options))
     except ValidationError as error:
-        raise AddendaError(f"{method.called()}: {'; '.join(map(_told, error.errors()))}") from None
+        wrong, whose = "; ".join(map(_told, error.errors())), f"{method.called()}: "
+        raise AddendaError(wrong if wrong.startswith(whose) else whose + wrong) from None
     check_flags(made, options, lambda option: f"{method.called()}: {option}")
     return made
 
