@@ -40,11 +40,11 @@ def test_a_run_is_not_resumed_under_another_gate(
     make_base: Make, quick: dict[str, Any], tmp_path: Path, case: str, finished: bool
 ) -> None:
     then, now = CHANGES[case]
-    trained(make_base(), then, quick, tmp_path / "a", keep_run=not finished)
-    base = make_base()
+    trained(make_base(num_hidden_layers=3), then, quick, tmp_path / "a", keep_run=not finished)
+    base = make_base(num_hidden_layers=3)
     with pytest.raises(TrainingError, match="cannot be resumed with other settings.*: gate: .* then, .* now"):
         trained(base, now, quick, tmp_path / "a", resume=True)
-    again = trained(make_base(), then, quick, tmp_path / "a", resume=True)
+    again = trained(make_base(num_hidden_layers=3), then, quick, tmp_path / "a", resume=True)
     assert again.resumed_from == again.steps
 
 
