@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.contracts import ClassifyingAdapter, GatedAdapter, into
+from addenda.core.contracts import ClassifyingAdapter, GatedAdapter, Kind, into
+from addenda.core.errors import UnsupportedError
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
-from addenda.core.sized import SizedKind
+from addenda.core.sized import SizedKind, stack_units, wider
 from addenda.core.units import Units
 
 
@@ -25,6 +26,7 @@ class NeutralAdapter(GatedAdapter):
     """
 
     seam = Seam.FFN
+    vanishes = True
 
     def __init__(self, width: int, hidden: int, layers: int, token_gate: bool, he: bool = False) -> None:
         super().__init__()
@@ -45,9 +47,17 @@ class NeutralAdapter(GatedAdapter):
         gate, value = product(into(x, self.up), self.up).chunk(2, dim=-1)
         return product(F.silu(gate) * value, self.down)
 
+    def gate_row(self) -> tuple[Tensor, Tensor] | None:
+        """w and the threshold."""
+        return None if self.router is None or self.threshold is None else (self.router.detach(), self.threshold)
+
     def units(self) -> Units:
         """The adapter's units without their gate, activated by silu."""
         return Units.stacked(self.up, self.down.T, activation="silu")
+
+    def add_up(self, parts: Sequence[tuple[float, Self]]) -> None:
+        """All units side by side, weights in what they add."""
+        stack_units(self.up, self.down, [(weight, part.up, part.down) for weight, part in parts])
 
 
 class SigmoidAdapter(NeutralAdapter, ClassifyingAdapter):
@@ -64,6 +74,12 @@ class SigmoidAdapter(NeutralAdapter, ClassifyingAdapter):
     def score(self, x: Tensor) -> Tensor:
         """w . x + b [...]."""
         return into(x, self.router) @ self.router + self.bias
+
+    def gate_row(self) -> tuple[Tensor, Tensor] | None:
+        """Refused."""
+        raise UnsupportedError(
+            "its gate is a sigmoid, which is never shut, and only gates with a threshold are taken over"
+        )
 
     def classified(self, x: Tensor) -> Tensor:
         """w . x + b [R, T]."""
@@ -129,6 +145,16 @@ class NeutralResidues(SizedKind):
         if self.gate == "sigmoid":
             return {site.key: SigmoidAdapter(*sizes, he=he) for site in sites}
         return {site.key: NeutralAdapter(*sizes, token_gate=self.gate == "token", he=he) for site in sites}
+
+    def joined(self, count: int, anatomy: Anatomy) -> Kind:
+        """More hidden units, where none of them stands behind a gate of its own layer.
+
+        Raises:
+            UnsupportedError: with `gate="token"` and `gate="sigmoid"`.
+        """
+        if self.gates_itself:
+            raise UnsupportedError(f"gate={self.gate!r} is one for all units of a layer, and each module has its own")
+        return wider(self, count, anatomy)
 
     @property
     def module_gate(self) -> tuple[str, dict[str, Any]] | None:

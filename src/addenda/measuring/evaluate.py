@@ -190,7 +190,7 @@ def _trained_on(base: Base, weights: Mapping[str, float], texts: Mapping[str, Te
         for name in weights
         for training in base.modules[name].card.training
         for source in training.data
-        if source.role in ("corpus", "replay", "alongside", "validation", "calibration")
+        if source.role in ("corpus", "replay", "alongside", "validation", "calibration", "forget", "retain")
     } - {None}
     return tuple(name for name, text in texts.items() if read and text is not None and text.sha256() in read)
 

@@ -49,8 +49,7 @@ class LowRankAdam(torch.optim.Optimizer):
         low = gradient.dim() == 2 and min(gradient.shape) > method.rank
         wide = low and gradient.shape[1] > gradient.shape[0]
         gradient = gradient.T if wide else gradient
-        if not state:
-            state["step"] = torch.zeros((), device=parameter.device)
+        state["step"] = state["step"].cpu() if state else torch.zeros(())  # counted where nothing has to be waited for
         if low and ("basis" not in state or _due(int(state["step"]), method.every)):
             basis = _basis(gradient, method.rank)
             state |= {} if basis is None else {"basis": basis}

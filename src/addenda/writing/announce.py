@@ -105,6 +105,10 @@ def _data(base: Base, plan: Plan) -> list[str]:
             "" if plan.replay is None else f"; {plan.replay_share:.0%} of the rows are replay of {plan.replay.name}"
         )
         lines.append(f"  corpus: {corpus.name}, {passes}{replay}")
+    if plan.penalties:
+        fitted = {source.name for source in plan.earlier.values()}
+        on = f", fitted on {', '.join(sorted(fitted))}" if fitted else ""
+        lines.append(f"  penalty: {', '.join(penalty.called() for penalty in plan.penalties)}{on}")
     return lines
 
 

@@ -70,5 +70,5 @@ def _read(base: Base, name: str, place: Path) -> None:
             f"the module in {place} is another by now ({type(kept.kind).__name__}) than the run made of '{name}': train it anew"
         )
     module.load_tensors(kept.tensors())
-    module.card, module.probe = kept.card, kept.probe
+    module.card, module.probe, module.side = kept.card, kept.probe, kept.side
     module.awaits_text = False

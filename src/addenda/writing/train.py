@@ -14,6 +14,7 @@ import torch
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import TrainingError
 from addenda.core.files import check_place
+from addenda.core.moments import OWNER
 from addenda.modulefile.storage import MEMBERS
 from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.text.encoding import Encoder, first_ids
@@ -186,6 +187,11 @@ def _start(base: Base, plan: Plan, run: Run) -> None:
                 with run.log.shown.part(f"fitting the gate of {name}"):
                     fit_from_plan(base, plan, name)
         run.processes.share([*module.parameters(), *module.buffers()])
+        if run.stepper.guards:
+            with run.log.shown.part(f"fitting the penalties of {name}"):
+                lines = run.stepper.guards.fit(name)
+            for line in lines:
+                run.log.say(line)
 
 
 def _report(base: Base, plan: Plan, run: Run, out: Path | None, freed: int) -> TrainReport:
@@ -218,8 +224,9 @@ def _report(base: Base, plan: Plan, run: Run, out: Path | None, freed: int) -> T
 
 
 def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
-    """Write the run into the module's card, and keep a probe."""
+    """Write the run into the module's card, and keep second moments and a probe."""
     module = base.modules[name]
+    module.keep_beside(OWNER, run.stepper.moments[name].kept())
     card = module.card
     record = TrainingRecord(
         objective=plan.objective.called(),
@@ -229,6 +236,7 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
         lr=plan.lr[name],
         settings=plan.settings.plain()
         | {"length": plan.length, "local": plan.local[name], "replay_share": plan.replay_share}
+        | ({"kept": kept} if (kept := run.stepper.guards.kept[name]) else {})
         | ({} if run.step == plan.steps else {"ended": run.ended}),
         data=plan.data(name),
     )
