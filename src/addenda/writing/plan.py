@@ -232,17 +232,15 @@ def _steps(tokens: int, sized: Settings) -> int:
 
 def _sized(base: Base, settings: Settings, context: int, tokens: Any, read: list[Texts], processes: int) -> Settings:
     """The settings with the rows and the length that fit the tokens, the texts and the base."""
-    if not _whole(tokens):
-        raise TrainingError(f"tokens is a whole number, both streams counted; got {tokens!r}")
-    if tokens < 1:
-        raise TrainingError(f"tokens must make at least one step; got {tokens}")
+    if not _whole(tokens) or tokens < 1:
+        wanted = "must make at least one step" if _whole(tokens) else "is a whole number, both streams counted"
+        raise TrainingError(f"tokens {wanted}; got {tokens!r}")
     encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
     enough = 1 if settings.length else ROWS_OF_A_TEXT * SIZES[0][1]
-    smallest = min(tokens_in(source, encoder, enough) for source in read)
     longest = SIZES[0][1] if base.context is None else base.context - context
     rows, length = rows_for(
-        tokens, longest=longest, smallest=smallest, accumulate=settings.accumulate, rows=settings.batch_rows,
-        length=settings.length, processes=processes,
+        tokens, longest=longest, smallest=min(tokens_in(source, encoder, enough) for source in read),
+        accumulate=settings.accumulate, rows=settings.batch_rows, length=settings.length, processes=processes,
     )  # fmt: skip
     shuffled = settings.shuffle_tokens or shuffled_among(tokens)
     return replace(settings, batch_rows=rows, length=length, shuffle_tokens=shuffled)
