@@ -93,10 +93,11 @@ def test_parameters_that_are_no_numbers_after_the_last_step_are_not_kept(
         return out
 
     monkeypatch.setattr(torch.optim.AdamW, "step", last)
+    asked: dict[str, Any] = {**quick, "tokens": 256}
     for out in (None, tmp_path / "a"):
         base = make_base()
         base.new("a", addenda.LoRA(rank=2))
         with pytest.raises(TrainingError, match="the parameters of 'a' are not finite after step 2 of 2 .*smaller lr"):
-            addenda.train(base, "a", out=out, **(quick | {"tokens": 256}))
+            addenda.train(base, "a", out=out, **asked)
     assert not (tmp_path / "a" / "card.json").exists()
     assert [folder.name for folder in checkpoint.folders(tmp_path / "a.run")] == ["step-00000001"]
