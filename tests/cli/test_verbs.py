@@ -80,6 +80,16 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
     assert (parts / "module.safetensors").read_bytes() == (whole / "module.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(("then", "now"), [("document", "context"), ("context", "document")])
+def test_a_run_is_not_resumed_under_another_gate(call: Any, place: Any, tmp_path: Path, then: str, now: str) -> None:
+    words = train_words(place, tmp_path / "m", "--kind", "ParallelAdapter")
+    assert call(*words, "--gate", then).code == 0
+    refused = call(*words, "--gate", now, "--resume", "--json")
+    assert refused.code == 2
+    assert f"gate: {{'m': {{'name': '{then}', 'read_at': 'early'}}}} then, " in refused.json["error"]
+    assert call(*words, "--gate", then, "--resume").code == 0
+
+
 def test_a_plugged_module_is_trained_on(call: Any, place: Any, trained: Path, tmp_path: Path) -> None:
     words = [
         w for w in train_words(place, tmp_path / "more", "--plug", f"m={trained}") if w not in ("--set", "width=8")

@@ -262,3 +262,26 @@ def test_a_mutant_is_caught(
         check_learning(subject)
     if error is Exception:
         assert isinstance(caught.value, AssertionError | RuntimeError | torch.utils.checkpoint.CheckpointError)
+
+
+@pytest.mark.parametrize("case", ["registers", "registers-neutral", "registers-context"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_what_stands_alongside_and_was_read_before_keeps_no_graph(case: str, mode: Any) -> None:
+    """Keys and values that were computed under a caller's mode are kept, and serve one training step after the other."""
+    subject = throwaway("llama", "lora")
+    subject.plug("n", case=case)
+    wanted = [step(subject, alongside=True) for _ in range(2)]
+    subject.base.unplug("n")
+    subject.plug("n", case=case)
+    subject.base.modules["n"].requires_grad_(False)
+    with mode(), subject.base.using("n"):
+        subject.model(batch()[0])
+    with torch.enable_grad():
+        kept = subject.base._machinery._key_values(subject.base.modules["n"])
+    held = [tensor for pair in kept.values() for tensor in pair]
+    assert held
+    assert not any(tensor.requires_grad or tensor.is_inference() for tensor in held)
+    for loss, grads, _ in wanted:
+        again = step(subject, alongside=True)
+        assert torch.equal(again[0], loss)
+        assert all(torch.equal(again[1][name], grad) for name, grad in grads.items())

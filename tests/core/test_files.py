@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from addenda.core import files
+from addenda.core.errors import FileError
 
 
 @pytest.mark.skipif(os.name != "posix", reason="whether a process lives is asked of POSIX")
@@ -30,3 +31,14 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     assert (tmp_path / "new" / "a").read_text() == "whole"
     assert not left.exists()
     assert all((folder / "weights").exists() for folder in kept)
+
+
+@pytest.mark.parametrize("place", ["loop", "loop/inside", "one"])
+def test_a_link_that_leads_back_to_itself_is_found_beforehand(tmp_path: Path, place: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+    with pytest.raises(FileError, match="cannot write '.*': '.*' is a link that leads back to itself"):
+        files.check_place(tmp_path / place, ["a"])
+    (tmp_path / "to come").symlink_to("there")  # leads to nothing yet
+    assert files.check_place(tmp_path / "to come", ["a"]) == tmp_path / "there"

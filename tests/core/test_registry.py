@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import addenda
 from addenda.cli import app
 from addenda.core import registry
 from addenda.core.errors import AddendaError
+from addenda.core.registry import asked_for
+from addenda.optimizers.adamw import AdamW
+from addenda.optimizers.optimizer import OptimizerMethod
 from pico import pico, pico_tokenizer
 
 #: one throw-away method of every stage, as somebody else would write them, all in one file here
@@ -293,5 +297,137 @@ def test_two_methods_of_one_name_are_told(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(throwaway.Signs, "name", "adamw")
     registry.methods.cache_clear()
-    with pytest.raises(AddendaError, match="two methods of the stage 'optimizer' are called 'adamw'"):
-        registry.methods("optimizer")
+    told = "two methods of the stage 'optimizer' are called 'adamw': in addenda.optimizers.adamw and throwaway"
+    with pytest.warns(UserWarning, match=f"{told}, by the entry point 'throwaway'.*; the second is left out"):
+        assert registry.methods("optimizer")["adamw"] is AdamW
+    assert registry.named("optimizer", "galore")  # others are not touched
+    with pytest.raises(AddendaError, match=f"{told}.*remove one of them"):
+        registry.named("optimizer", "AdamW")
+
+
+#: what other packages do wrong: the file, the entry point's value after its name, and what is said of it
+BROKEN = {
+    "raises": ("raise RuntimeError('boom')", "", "cannot be loaded .RuntimeError: boom."),
+    "a name that is gone": ("from addenda.core.contracts import NoSuchName", "", "cannot be loaded .ImportError"),
+    "no such package": ("import nonexistent_thing", "", "needs the module 'nonexistent_thing', which is not installed"),
+    "ends the program": ("import sys\nsys.exit(3)", "", "cannot be loaded .SystemExit: 3"),
+    "no such class": ("", ":Gone", "cannot be loaded .AttributeError"),
+    "malformed": ("", " is not a name!", "cannot be loaded"),
+    "a plain value": ("thing = 5", ":thing", "is neither a method's class nor a module that defines one"),
+    "nothing": ("x = 1", "", "is neither a method's class nor a module that defines one"),
+    "a class of its own": ("class Other: pass", ":Other", "Other stands at none of the stages kind, gate"),
+    "no dataclass": ("class Opt(OptimizerMethod):\n  def over(self, groups, lr): pass", "", "Opt is no frozen dataclass"),
+    "half": ("@dataclass(frozen=True)\nclass Half(OptimizerMethod):\n  rank: int = 3", "", "Half lacks over"),
+    "an odd default": (
+        "@dataclass(frozen=True)\nclass Odd(AdamW):\n  kept: object = torch.float32\n  name = 'odd'", "",
+        "Odd has an option 'kept' whose default is no plain value",
+    ),
+    "an odd factory": (
+        "@dataclass(frozen=True)\nclass Odd(AdamW):\n  n: object = field(default_factory=set)\n  name = 'odd'", "",
+        "Odd has an option 'n' whose default is no plain value",
+    ),
+}  # fmt: skip
+IMPORTS = """
+import torch
+from dataclasses import dataclass, field
+from addenda.optimizers.adamw import AdamW
+from addenda.optimizers.optimizer import OptimizerMethod
+"""
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, site: Path, name: str, code: str, value: str = "") -> None:
+    """A package that is installed, whose entry point `mine` is its module, or what `value` adds to that."""
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / f"{name}.py").write_text(IMPORTS + code)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[addenda.methods]\nmine = {name}{value}\n")
+    monkeypatch.syspath_prepend(str(site))
+    registry.methods.cache_clear()
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_a_package_breaks_is_told_and_left_out(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    code, value, said = BROKEN[case]
+    name = f"broken_{list(BROKEN).index(case)}"
+    request.addfinalizer(registry.methods.cache_clear)
+    installed(monkeypatch, tmp_path, name, code, value)
+    told = f"the entry point 'mine' .group addenda.methods. of the package '{name}': .*{said}"
+    with pytest.warns(UserWarning, match=f"{told}.*it is left out") as warned:
+        assert {"adamw", "galore"} <= registry.methods("optimizer").keys()
+    assert len(warned) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # told once
+        assert set(registry.methods("gate")) == {"context", "document"}
+        assert asked_for(OptimizerMethod, "galore(rank=2)").called() == "galore"
+        json.dumps([method.as_dict() for method in addenda.list_methods()], allow_nan=False)
+    with pytest.raises(AddendaError, match=f"no optimizer is called 'half'; there are adamw.*; {told}"):
+        registry.named("optimizer", "half")
+    monkeypatch.undo()
+
+
+def test_what_is_whole_beside_what_is_broken_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(registry.methods.cache_clear)
+    code = """
+@dataclass(frozen=True)
+class Shared(OptimizerMethod):
+    names: list = field(default_factory=list)
+    most: float = float("inf")
+class One(Shared):
+    name = "one"
+    def over(self, groups, lr): return torch.optim.SGD(groups, lr=lr)
+@dataclass(frozen=True)
+class Half(OptimizerMethod):
+    name = "half"
+"""
+    installed(monkeypatch, tmp_path, "half_whole", code)
+    with pytest.warns(UserWarning, match="Half lacks over") as warned:
+        assert "one" in registry.methods("optimizer")
+    assert len(warned) == 1
+    listed = next(method for method in addenda.list_methods("optimizer") if method.name == "one")
+    assert listed.options == {"names": [], "most": float("inf")}
+    monkeypatch.undo()
+
+
+def test_a_list_of_entry_points_that_cannot_be_read_takes_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(registry.methods.cache_clear)
+    installed(monkeypatch, tmp_path / "bad", "unreadable", "")
+    (tmp_path / "bad" / "unreadable-1.0.dist-info" / "entry_points.txt").write_text("[addenda.methods]\nno value\n")
+    good = "@dataclass(frozen=True)\nclass Fine(AdamW):\n  name = 'fine'"
+    installed(monkeypatch, tmp_path / "good", "readable", good)
+    with pytest.warns(UserWarning, match="the entry points of the package 'unreadable' cannot be read"):
+        assert "fine" in registry.methods("optimizer")
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "galore(rank=16)()", "galore(rank=4)(rank=8)", "galore(rank=1, rank=2)", "galore(rank=4).x", "galore(rank=4)[0]",
+        "galore(**{'rank': 4})", "galore(rank=4) # or 8", "galore(rank=4) if 1 else 2", "galore(rank=4, *[1])",
+        "galore(rank=4), galore(rank=8)", "galore(rank=2+2)",
+    ],
+)  # fmt: skip
+def test_options_in_words_drop_nothing(words: str) -> None:
+    with pytest.raises(AddendaError, match=r"options of optimizer are written as in x\(rank=16\), each once; got"):
+        asked_for(OptimizerMethod, words)
+
+
+def test_true_is_no_number() -> None:
+    for words, said in (
+        ("galore(rank=True)", "galore: rank is a number, and not True"),
+        ("galore(scale=True)", "galore: scale is a number, and not True"),
+        ("adamw(beta2=False)", "adamw: beta2 is a number, and not False"),
+    ):
+        with pytest.raises(AddendaError, match=said):
+            asked_for(OptimizerMethod, words)
+    with pytest.raises(AddendaError, match="LoRA: rank is a number, and not True"):
+        registry.build_kind("LoRA", {"rank": True})
+    assert registry.build_kind("LoRA", {"rank": 2, "rslora": True}) == addenda.LoRA(rank=2, rslora=True)
+    assert asked_for(OptimizerMethod, "galore( rank = 16, )") == asked_for(OptimizerMethod, "galore(rank=16)")

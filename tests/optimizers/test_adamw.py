@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from addenda.core.errors import AddendaError
 from addenda.optimizers.adamw import adamw
 from addenda.optimizers.optimizer import load_optimizer_tensors, optimizer_tensors, rate
+from addenda.writing.settings import settings_from
 
 
 def parameters() -> dict[str, nn.Parameter]:
@@ -87,3 +89,21 @@ def test_slower_parameters_take_a_share_of_the_rate() -> None:
     assert (one / two).tolist() == pytest.approx([4.0, 4.0])
     assert torch.equal(one, three)
     assert [(len(g["params"]), g["share"]) for g in optimizer.param_groups] == [(2, 1.0), (1, 0.25)]
+
+
+@pytest.mark.parametrize("words", ["adamw", "galore"])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("beta1=1.0", "beta1 is a share from 0 up to, not including, 1; got 1.0"),
+        ("beta1=1.5", "beta1 is a share"),
+        ("beta2=-0.1", "beta2 is a share"),
+        ("eps=-1", "eps is positive and finite; got -1"),
+        ("eps=0", "eps is positive"),
+        ("eps=1e999", "eps is positive and finite; got inf"),
+    ],
+)
+def test_options_with_which_a_step_is_no_number_are_refused_at_once(words: str, option: str, said: str) -> None:
+    with pytest.raises(AddendaError, match=f"{words}: {said}") as told:
+        settings_from({"optimizer": f"{words}({option})"})
+    assert str(told.value).count(f"{words}: ") == 1

@@ -14,7 +14,7 @@ import addenda
 from addenda.core.errors import AddendaError
 from addenda.core.registry import asked_for, recorded
 from addenda.optimizers.adamw import AdamW
-from addenda.optimizers.galore import GaLore
+from addenda.optimizers.galore import SOON, GaLore
 from addenda.optimizers.optimizer import OptimizerMethod, load_optimizer_tensors, optimizer_tensors
 from pico import pico, pico_tokenizer
 
@@ -156,3 +156,83 @@ def test_train_takes_it_by_name(tmp_path: Any) -> None:
 def test_mistakes(words: Any, said: str) -> None:
     with pytest.raises(AddendaError, match=said):
         asked_for(OptimizerMethod, words)
+
+
+def test_no_subspace_is_taken_from_a_gradient_that_says_nothing() -> None:
+    """A LoRA's first matrix has none at its first step; so has every matrix behind a gate that is shut."""
+    for nothing in (torch.zeros(12, 5), torch.full((12, 5), float("nan")), torch.full((12, 5), float("inf"))):
+        parameter = nn.Parameter(torch.ones(12, 5))
+        optimizer = GaLore(rank=2).make([parameter], lr=0.1)
+        for gradient in (nothing, nothing, drawn(12, 5)):
+            assert "basis" not in optimizer.state[parameter]
+            assert bool((parameter == 1).all())
+            parameter.grad = gradient.clone()
+            optimizer.step()
+        right = torch.linalg.svd(drawn(12, 5))[2][:2].T
+        basis = optimizer.state[parameter]["basis"]
+        torch.testing.assert_close(basis @ basis.T, right @ right.T, rtol=1e-4, atol=1e-5)
+        assert bool((parameter != 1).all())
+
+
+def test_a_subspace_is_kept_where_a_new_one_cannot_be_taken() -> None:
+    parameter = nn.Parameter(torch.zeros(5, 12))
+    optimizer = GaLore(rank=2, every=1).make([parameter], lr=0.1)
+    for gradient in (drawn(5, 12), torch.zeros(5, 12)):
+        parameter.grad = gradient
+        optimizer.step()
+    first = nn.Parameter(torch.zeros(5, 12))
+    other = GaLore(rank=2, every=1).make([first], lr=0.1)
+    first.grad = drawn(5, 12)
+    other.step()
+    assert torch.equal(optimizer.state[parameter]["basis"], other.state[first]["basis"])
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_a_subspace_does_not_depend_on_the_gradients_size(size: float) -> None:
+    bases = []
+    for scale in (1.0, size):
+        parameter = nn.Parameter(torch.zeros(12, 5))
+        _, optimizer = stepped(parameter, drawn(12, 5) * scale, GaLore(rank=2))
+        basis = optimizer.state[parameter]["basis"]
+        bases.append(basis @ basis.T)
+    torch.testing.assert_close(*bases, rtol=1e-4, atol=1e-5)
+
+
+def test_a_subspace_is_taken_anew_soon_after_the_first() -> None:
+    parameter, kept = nn.Parameter(torch.zeros(12, 5)), list[Tensor]()
+    optimizer = GaLore(rank=2).make([parameter], lr=0.1)
+    for step in range(SOON + 3):
+        parameter.grad = drawn(12, 5, seed=step)
+        optimizer.step()
+        kept.append(optimizer.state[parameter]["basis"])
+    assert [torch.equal(a, b) for a, b in pairwise(kept)] == [True] * (SOON - 1) + [False, True, True]
+
+
+def test_every_row_of_a_lora_moves_at_default_settings() -> None:
+    """Its `a` has more rows than the subspace has directions, and no gradient at the first step."""
+    texts = ["the patients were given insulin and the dose was raised twice a week. " * 6] * 8
+    base = addenda.attach(pico("llama", num_hidden_layers=2), pico_tokenizer())
+    module = base.new("m", addenda.LoRA(rank=48))
+    before = {name: tensor.clone() for name, tensor in module.tensors().items()}
+    addenda.train(base, "m", corpus=texts, tokens=12 * 64, length=32, batch_rows=2, log=False, optimizer="galore")
+    for name, tensor in module.tensors().items():
+        assert bool((tensor != before[name]).any(1).all()), name
+
+
+def test_a_run_that_was_interrupted_before_there_was_a_subspace_resumes() -> None:
+    gradients = [torch.zeros(12, 5), *(drawn(12, 5, seed=step) for step in range(4))]
+
+    def run(parameter: nn.Parameter, optimizer: Any, steps: list[Tensor]) -> None:
+        for gradient in steps:
+            parameter.grad = gradient.clone()
+            optimizer.step()
+
+    whole, part = nn.Parameter(drawn(12, 5, seed=9)), nn.Parameter(drawn(12, 5, seed=9))
+    run(whole, GaLore(rank=2).make([whole], lr=0.1), gradients)
+    optimizer = GaLore(rank=2).make([part], lr=0.1)
+    run(part, optimizer, gradients[:1])
+    kept = {key: tensor.clone() for key, tensor in optimizer_tensors(optimizer, {part: "a"}).items()}
+    optimizer = GaLore(rank=2).make([part], lr=0.1)
+    load_optimizer_tensors(optimizer, kept, {part: "a"})
+    run(part, optimizer, gradients[1:])
+    assert torch.equal(part, whole)

@@ -142,3 +142,14 @@ def test_nothing_to_score(base: addenda.Base) -> None:
 
 def test_bf16_is_near(base: addenda.Base) -> None:
     assert score(base, TEXTS, precision="bf16").nats == pytest.approx(score(base, TEXTS).nats, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"stride": 2.5}, {"length": 8.0}, {"tokens": 1.5}, {"batch_tokens": "many"}, {"length": True}, {"tokens": 0}],
+)
+def test_sizes_are_whole_numbers(asked: dict[str, Any]) -> None:
+    base = addenda.attach(pico("llama", num_hidden_layers=2), pico_tokenizer())
+    ((name, _),) = asked.items()
+    with pytest.raises(AddendaError, match=f"{name} must be a whole number from 1; got "):
+        addenda.perplexity(base, ["the heart and the liver"], **asked)

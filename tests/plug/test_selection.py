@@ -210,3 +210,12 @@ def test_a_block_that_is_left_in_another_context_is_not_open_any_more() -> None:
     block.__exit__(None, None, None)
     assert not base._anyones
     assert base.selection.empty
+
+
+@pytest.mark.parametrize("weight", [10**400, -(10**400), 10**5000, float("inf"), float("nan"), True, "1"], ids=range(7))
+def test_a_weight_that_is_no_finite_number_is_refused(weight: Any) -> None:
+    made = addenda.attach(pico("llama", num_hidden_layers=2), pico_tokenizer())
+    perturbed(made, "m", "lora")
+    for choose in (made.use, made.using, lambda chosen: made.rows([chosen])):
+        with pytest.raises(SelectionError, match="the weight of 'm' must be a finite number; got "):
+            choose({"m": weight})

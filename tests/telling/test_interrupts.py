@@ -117,3 +117,50 @@ def make_scored() -> Callable[[], object]:
             assert len(passes) == 5  # the batch that it came in was finished, and no other begun
 
     return work
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_every_signal_stops_between_two_batches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+
+    def work() -> None:
+        with Interrupts("stopping after this"):
+            os.kill(os.getpid(), number)
+            check()
+
+    with pytest.raises(Stopped, match=f"stopped by {name}") as e:
+        work()
+    assert e.value.signal == name
+    assert capsys.readouterr().err.startswith(f"{name}: stopping after this")
+    assert signal.getsignal(number) is before
+
+
+def test_who_is_to_outlive_the_terminal_does() -> None:
+    """As `nohup` asks: a hangup that was ignored before stays so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts():
+            os.kill(os.getpid(), signal.SIGHUP)
+            check()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    def work() -> None:
+        with Interrupts():
+            os.kill(os.getpid(), signal.SIGHUP)
+            check()
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    with pytest.raises(Stopped):
+        work()

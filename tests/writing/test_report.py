@@ -58,3 +58,10 @@ def test_in_words() -> None:
         "corpus",
         "  learning of a on pubmed: +0.250 [+0.200, +0.300] nats per token",
     ]
+
+
+def test_a_report_without_a_token_of_the_corpus_says_so() -> None:
+    report = TrainReport(**(FIELDS | {"losses": {"a": None, "b": None}}))
+    assert report.loss is None
+    assert "; no token of the corpus counted" in str(report)
+    assert TrainReport(**(FIELDS | {"losses": {"a": None, "b": 3.0}})).loss == 3.0

@@ -391,3 +391,53 @@ def test_a_tokenizer_of_another_base(make_base: Make, quick: dict[str, Any]) -> 
     base.new("a", KINDS["lora"])
     with pytest.raises(DataError, match="the tokenizer does not match the base"):
         addenda.train(base, "a", **quick)
+
+
+def test_losses_are_of_tokens_of_the_corpus(base: addenda.Base, texts: dict[str, Any]) -> None:
+    """A step without a row of the corpus has no loss, and above all not zero."""
+    asked: dict[str, Any] = {
+        "corpus": texts["corpus"], "replay": texts["replay"], "replay_share": 0.5, "length": 32, "batch_rows": 1, "log": False
+    }  # fmt: skip
+    for steps, name in ((2, "a"), (6, "b")):
+        base.new(name, addenda.ParallelAdapter(width=4))
+        report = addenda.train(base, name, tokens=32 * steps, **asked)
+        losses = [record[name]["loss"] for record in report.history]
+        assert losses[1::2] == [None] * (steps // 2)
+        assert min(losses[0::2]) > 2
+        assert report.losses == {name: losses[-2]}
+        assert report.loss == losses[-2]
+        assert any(f"{steps // 2} of {steps} rows are of the corpus" in remark for remark in report.remarks)
+        json.dumps(report.as_dict(), allow_nan=False)
+    base.new("c", addenda.ParallelAdapter(width=4))
+    report = addenda.train(base, "c", tokens=512, **(asked | {"replay_share": 0.999}))
+    assert report.losses["c"] == report.history[0]["c"]["loss"]
+    assert any("1 of 16 rows are of the corpus" in remark for remark in report.remarks)
+
+
+@pytest.mark.parametrize("tokens", [0, -1, -4096])
+def test_no_tokens_are_no_step(base: addenda.Base, quick: dict[str, Any], tokens: int) -> None:
+    base.new("a", addenda.LoRA(rank=2))
+    with pytest.raises(TrainingError, match=f"^tokens must make at least one step; got {tokens}$"):
+        addenda.train(base, "a", **(quick | {"tokens": tokens}))
+
+
+@pytest.mark.parametrize("source", [[], [""], [3], "no/such/file.txt"])
+def test_a_validation_that_cannot_be_read_is_named_before_the_first_step(
+    base: addenda.Base, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch, source: Any
+) -> None:
+    base.new("a", addenda.LoRA(rank=2))
+    monkeypatch.setattr(Stepper, "take", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(DataError, match="^validation 'here': "):
+        addenda.train(base, "a", **quick, validation={"there": ["fine"], "here": source})
+
+
+def test_an_out_that_leads_nowhere_is_refused_before_the_first_step(
+    base: addenda.Base, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base.new("a", addenda.LoRA(rank=2))
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setattr(Stepper, "take", lambda *_: pytest.fail("it has begun"))
+    for out in (tmp_path / "loop", tmp_path / "loop" / "a"):
+        with pytest.raises(FileError, match="is a link that leads back to itself"):
+            addenda.train(base, "a", out=out, **quick)
+    assert not (tmp_path / "loop.run").exists()

@@ -6,6 +6,7 @@ it, so that help is quick.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import pkgutil
@@ -79,7 +80,7 @@ def guarded(run: Callable[[], Any], words: list[str]) -> int:
         page = f"addenda {verb} --help" if verb in verbs() else "addenda --help"
         return _told(words, f"{_sentence(error.format_message())} See `{page}`.", 2)  # type: ignore[attr-defined]
     except AddendaError as error:
-        stopped = {"SIGINT": _INTERRUPTED, "SIGTERM": 143}.get(getattr(error, "signal", ""))
+        stopped = {"SIGINT": _INTERRUPTED, "SIGTERM": 143, "SIGHUP": 129}.get(getattr(error, "signal", ""))
         return _told(words, f"{error}{_meant(error)}", stopped or 2)
     except BrokenPipeError:
         # whoever read us has gone: nothing more can be said, not even at exit
@@ -114,7 +115,8 @@ def _meant(error: BaseException) -> str:
 
 
 def _told(words: list[str], message: str, code: int) -> int:
-    print_error(message)
+    with contextlib.suppress(OSError):  # a terminal that was closed
+        print_error(message)
     if "--json" in words:
         print_json({"error": message, "exit": code})
     return code

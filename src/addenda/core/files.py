@@ -265,9 +265,13 @@ def check_place(folder: Path, members: Collection[str], what: str = "module") ->
     """Where `replace_folder` would put a folder, found before there is anything to put there.
 
     Raises:
-        FileError: it is a file or lies in one, or is a folder that holds something else than the `members`.
+        FileError: it is a file or lies in one, is a link without an end, or a folder that holds something else than the
+            `members`.
     """
     place = Path(os.path.realpath(folder.expanduser()))  # through a link, not over it
+    loop = next((part for part in (place, *place.parents) if part.is_symlink()), None)  # a link that has no end
+    if loop is not None:
+        raise FileError(f"cannot write '{folder}': '{loop}' is a link that leads back to itself")
     above = next((parent for parent in place.parents if parent.exists()), None)
     if above is not None and not above.is_dir():
         raise FileError(f"cannot write '{folder}': '{above}' is a file; what stood there is untouched")

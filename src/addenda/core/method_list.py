@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, cast
 
+from addenda.core.brought import default_of
 from addenda.core.method import Method
 from addenda.core.registry import STAGES, methods
 
@@ -40,9 +41,7 @@ def list_methods(stage: str | None = None) -> list[ListedMethod]:
 def _listed(method: type[Method]) -> ListedMethod:
     text = inspect.cleandoc(method.__doc__ or "")
     about = " ".join(text.split("\n\n")[0].split())
-    options = {
-        field.name: field.default if field.default is not MISSING else None for field in fields(cast("Any", method))
-    }
+    options = {field.name: default_of(field) for field in fields(cast("Any", method))}
     told = {name: _paragraph(text, name) for name in ("source", "measured")}
     return ListedMethod(method.stage, method.called(), about, **told, options=options)
 

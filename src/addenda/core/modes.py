@@ -23,16 +23,28 @@ def readable(x: Tensor) -> bool:
 
 
 @contextmanager
-def own_modes() -> Generator[None]:
+def own_modes(*, device: bool = True) -> Generator[None]:
     """For what outlives the call that needs it first: computed and moved as if the caller had set no mode.
 
-    Under a caller's inference mode a tensor could never be trained through; under its autocast it would stay rounded.
+    Under a caller's inference mode a tensor could never be trained through; under its autocast it would stay rounded; under
+    its default dtype or device it would be of another precision, or nowhere. Whether gradients are recorded stays the caller's.
+    torch keeps one default dtype for all threads: where it is not float32, others see float32 until the block ends.
+
+    Args:
+        device: False: new tensors go where the caller's default device says.
     """
+    recording, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
-        for device in ("cpu", "cuda", "xpu", "mps"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(torch.set_grad_enabled(recording))  # leaving inference mode would switch it on
+        for kind in ("cpu", "cuda", "xpu", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if dtype is not torch.float32:
+            stack.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(torch.float32)
+        if device and torch.get_default_device().type != "cpu":  # a default device slows every call into torch
+            stack.enter_context(torch.device("cpu"))
         yield
 
 

@@ -2,31 +2,30 @@
 
 A method is a frozen dataclass of options, below its stage's contract, in a file of its own: in `addenda/kinds`,
 `addenda/objectives` and so on, or in a package of somebody else's that names its module in the entry point group
-`addenda.methods`.
+`addenda.methods`. What such a package breaks is left out with a warning, and an error only where it is asked for.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from importlib.metadata import entry_points
-from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from addenda.core.brought import brought
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, known
 from addenda.core.method import Method
 
 M = TypeVar("M", bound=Method)
-#: the entry point group by which other packages bring methods: each entry point is a module, or a class in one
-GROUP = "addenda.methods"
 
 
 @dataclass(frozen=True)
@@ -77,55 +76,63 @@ STAGES = {
 }
 
 
+class Methods(dict[str, type[Method]]):
+    """Methods by name; and in words what other packages failed to bring, and which names they brought a second time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken: list[str] = []
+        self.twice: dict[str, str] = {}
+
+
 @cache
-def methods(stage: str) -> dict[str, type[Method]]:
-    """Every method of a stage by its name, sorted.
+def methods(stage: str) -> Methods:
+    """Every method of a stage by its name, sorted; without what other packages bring wrongly, or under a name that is taken.
 
     Raises:
-        AddendaError: there is no such stage, or two methods of it have one name.
+        AddendaError: there is no such stage.
     """
     if stage not in STAGES:
         raise AddendaError(f"there is no stage '{stage}'; stages are {known(stage, STAGES)}")
-    found: dict[str, type[Method]] = {}
-    for method in _all_of(stage):
-        other = found.setdefault(method.called(), method)
-        if other is not method:
-            places = f"{other.__module__} and {method.__module__}"
-            raise AddendaError(f"two methods of the stage '{stage}' are called '{method.called()}': in {places}")
-    return dict(sorted(found.items()))
+    found, all_of = Methods(), {method.called(): method for method in _own(stage)}
+    for one in brought(STAGES):
+        found.broken += [f"{one.whose}: {wrong}; it is left out" for wrong in one.wrong]
+        for method in (method for method in one.methods if method.stage == stage):
+            other = all_of.setdefault(method.called(), method)
+            if other is not method:
+                places = f"{other.__module__} and {method.__module__}"
+                said = f"two methods of the stage '{stage}' are called '{method.called()}': in {places}"
+                found.twice[method.called()] = f"{said}, by {one.whose}"
+                warnings.warn(f"{found.twice[method.called()]}; the second is left out", UserWarning, stacklevel=2)
+    found.update(sorted(all_of.items()))
+    return found
 
 
-def _all_of(stage: str) -> Iterator[type[Method]]:
+def _own(stage: str) -> Iterator[type[Method]]:
+    """This package's own methods of a stage: no contract, and nothing that a file imports."""
     package = importlib.import_module(f"addenda.{STAGES[stage].folder}")
     for info in pkgutil.iter_modules(package.__path__):
-        yield from _methods_of(importlib.import_module(f"{package.__name__}.{info.name}"), stage)
-    for point in entry_points(group=GROUP):
-        given: Any = point.load()
-        if not isinstance(given, type):
-            yield from _methods_of(given, stage)
-        elif issubclass(given, Method) and given.stage == stage:
-            yield given
-
-
-def _methods_of(module: ModuleType, stage: str) -> Iterator[type[Method]]:
-    """The methods of a stage that a module defines: no contract, and nothing that it imports."""
-    for value in vars(module).values():
-        own = isinstance(value, type) and value.__module__ == module.__name__
-        if own and issubclass(value, Method) and is_dataclass(value) and value.stage == stage:
-            yield value
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for value in vars(module).values():
+            own = isinstance(value, type) and value.__module__ == module.__name__ and not inspect.isabstract(value)
+            if own and issubclass(value, Method) and is_dataclass(value) and value.stage == stage:
+                yield value
 
 
 def named(stage: str, name: str) -> type[Method]:
     """The method of a stage under a name, however it is spelled: `NeutralResidues`, `neutral_residues`, `neutral-residues`.
 
     Raises:
-        AddendaError: no such method; the message lists those there are.
+        AddendaError: no such method, or two; the message lists those there are, and what packages failed to bring.
     """
-    plain = re.sub(r"[-_]", "", name).lower()
-    for called, method in methods(stage).items():
+    plain, found = re.sub(r"[-_]", "", name).lower(), methods(stage)
+    for called, method in found.items():
         if re.sub(r"[-_]", "", called).lower() == plain:
+            if called in found.twice:
+                raise AddendaError(f"{found.twice[called]}; remove one of them")
             return method
-    raise AddendaError(f"no {stage} is called '{name}'; there are {known(name, methods(stage))}")
+    broken = "".join(f"; {said}" for said in found.broken)
+    raise AddendaError(f"no {stage} is called '{name}'; there are {known(name, found)}{broken}")
 
 
 def build(stage: str, name: str, options: Mapping[str, Any]) -> Method:
@@ -140,17 +147,36 @@ def build(stage: str, name: str, options: Mapping[str, Any]) -> Method:
         if option not in allowed:
             raise AddendaError(f"{method.called()} has no option '{option}'; its options are {known(option, allowed)}")
     try:
-        return TypeAdapter(method).validate_python(dict(options))
+        made = TypeAdapter(method).validate_python(dict(options))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
-        raise AddendaError(f"{method.called()}: {wrong}") from None
+        wrong, whose = "; ".join(map(_told, error.errors())), f"{method.called()}: "
+        raise AddendaError(wrong if wrong.startswith(whose) else whose + wrong) from None
+    check_flags(made, options, lambda option: f"{method.called()}: {option}")
+    return made
+
+
+def _told(error: Any) -> str:
+    """What pydantic found wrong, in words; what a method says of itself, as it says it."""
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, error['loc']))}: {said}" if error["loc"] else said
+
+
+def check_flags(made: Any, given: Mapping[str, Any], called: Callable[[str], str]) -> None:
+    """Refuse True or False where it was read as a number, as `rank=True` for a rank of 1.
+
+    Raises:
+        AddendaError: names the field, as `called` calls it.
+    """
+    for name, value in given.items():
+        if isinstance(value, bool) and not isinstance(getattr(made, name), bool):
+            raise AddendaError(f"{called(name)} is a number, and not {value}")
 
 
 def asked_for(contract: type[M], words: Any) -> M:
     """A stage's method from how people write it: itself, a name, or a name with options in Python's form: `galore(rank=16)`.
 
     Raises:
-        AddendaError: it is neither; no such method, an unknown option, or a value of the wrong type.
+        AddendaError: it is neither; no such method, an unknown option or one given twice, or a value of the wrong type.
     """
     stage = contract.stage
     if isinstance(words, contract):
@@ -159,16 +185,24 @@ def asked_for(contract: type[M], words: Any) -> M:
         there = ", ".join(methods(stage))
         raise AddendaError(f"{stage} is a name ({there}), with options if need be, such as x(rank=16); got {words!r}")
     name, paren, rest = words.partition("(")
-    options: dict[str, Any] = {}
-    if paren:
-        try:
-            call = ast.parse(f"f({rest}", mode="eval").body
-            assert isinstance(call, ast.Call)
-            assert not call.args
-            options = {word.arg or "": ast.literal_eval(word.value) for word in call.keywords}
-        except (SyntaxError, ValueError, AssertionError):
-            raise AddendaError(f"options of {stage} are written as in x(rank=16); got '{words}'") from None
+    options = _options_in(f"f({rest}") if paren else {}
+    if options is None:
+        raise AddendaError(f"options of {stage} are written as in x(rank=16), each once; got '{words}'")
     return cast("M", build(stage, name.strip(), options))
+
+
+def _options_in(call: str) -> dict[str, Any] | None:
+    """The keywords of one plain call, written in Python; None where it is anything else, so that nothing is passed over."""
+    try:
+        told = ast.parse(call.strip(), mode="eval").body
+        if not isinstance(told, ast.Call) or not isinstance(told.func, ast.Name) or told.args:
+            return None
+        if ast.get_source_segment(call, told) != call.strip():  # a comment after it
+            return None
+        options = {word.arg: ast.literal_eval(word.value) for word in told.keywords if word.arg is not None}
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return None
+    return options if len(options) == len(told.keywords) else None
 
 
 def kinds() -> dict[str, type[Kind]]:

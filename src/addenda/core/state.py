@@ -17,7 +17,7 @@ Piece = tuple[tuple[int, ...], Any]
 
 def rows_on(rows: Sequence[int], device: torch.device) -> Tensor:
     """Row numbers on a device [R], without waiting for it."""
-    return torch.tensor(rows).to(device, non_blocking=True)
+    return torch.tensor(rows, device="cpu").to(device, non_blocking=True)
 
 
 def select_rows(state: Any, rows: Tensor) -> Any:

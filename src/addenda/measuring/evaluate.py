@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.errors import AddendaError
+from addenda.core.modes import own_modes
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.certificate import UNTOLD, loss_added
 from addenda.measuring.chats import OnChats, on_chats
@@ -97,6 +98,7 @@ class Evaluation:
         return plain
 
 
+@own_modes()
 def evaluate(
     base: Base,
     texts: Mapping[str, Any] | None = None,

@@ -20,7 +20,7 @@ from addenda.core.call import Share
 from addenda.core.card import Measure
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.errors import AddendaError, known
-from addenda.core.modes import evaluating
+from addenda.core.modes import evaluating, own_modes
 from addenda.measuring.pieces import documents_of, foretell_calibration
 from addenda.objectives.head import Head
 from addenda.text.texts import Texts, texts
@@ -106,6 +106,7 @@ def neutral_share(
     return NeutralShare(float(np.mean(list(by_length.values()))), by_length, seen.shares(), count, source.name)
 
 
+@own_modes()
 def calibrate(
     base: Base,
     name: str,

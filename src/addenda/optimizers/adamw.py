@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from addenda.optimizers.optimizer import Group, OptimizerMethod
+from addenda.optimizers.optimizer import Group, OptimizerMethod, check_moments
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class AdamW(OptimizerMethod):
     eps: float = 1e-8
 
     name: ClassVar[str] = "adamw"
+
+    def __post_init__(self) -> None:
+        check_moments(self.name, self.beta1, self.beta2, self.eps)
 
     def over(self, groups: list[Group], lr: float) -> torch.optim.AdamW:
         """torch's own, fused where it can be; keeps `exp_avg`, `exp_avg_sq` and `step`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,13 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from addenda.core.errors import AddendaError
-from addenda.optimizers.optimizer import Group, OptimizerMethod
+from addenda.optimizers.optimizer import Group, OptimizerMethod, check_moments
+
+#: steps after which the first subspace is taken anew
+SOON = 10
 
 
 class LowRankAdam(torch.optim.Optimizer):
     """For a gradient G [m, n], n <= m: R = G Q, N is Adam's step on R, W <- W - lr * scale * N Q^T; for n > m the same of G^T.
 
     Q [n, r] holds the first right singular vectors of G, taken anew every so many steps; the moments stay as they are then.
+    The first is of the first G that is not zero (at a LoRA's start one of its matrices has none), and one is taken soon after:
+    the first gradients are those of a module that does next to nothing. Until there is a Q nothing moves.
     Matrices whose shorter side is at most r, and vectors, take Adam's own step. Decay comes after the step.
     """
 
@@ -44,8 +50,13 @@ class LowRankAdam(torch.optim.Optimizer):
         wide = low and gradient.shape[1] > gradient.shape[0]
         gradient = gradient.T if wide else gradient
         state["step"] = state["step"].cpu() if state else torch.zeros(())  # counted where nothing has to be waited for
-        if low and int(state["step"]) % method.every == 0:
-            state["basis"] = _basis(gradient, method.rank)
+        if low and ("basis" not in state or _due(int(state["step"]), method.every)):
+            basis = _basis(gradient, method.rank)
+            state |= {} if basis is None else {"basis": basis}
+        if low and "basis" not in state:
+            state["step"] += 1
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            return
         seen = gradient @ state["basis"] if low else gradient
         if "exp_avg" not in state:
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(seen), torch.zeros_like(seen)
@@ -57,9 +68,21 @@ class LowRankAdam(torch.optim.Optimizer):
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
 
 
-def _basis(gradient: Tensor, rank: int) -> Tensor:
-    """The first right singular vectors [n, r] of a gradient [m, n], n <= m: eigenvectors of the smaller product."""
-    _, vectors = torch.linalg.eigh((gradient.T @ gradient).float())
+def _due(step: int, every: int) -> bool:
+    """Whether the subspace is taken anew at a step: every so many, and once soon after the first."""
+    return step % every == 0 or step == SOON < every
+
+
+def _basis(gradient: Tensor, rank: int) -> Tensor | None:
+    """The first right singular vectors [n, r] of a gradient [m, n], n <= m: eigenvectors of the smaller product.
+
+    None where there is nothing to take them from: all is zero, or some of it is no number.
+    """
+    most = float(gradient.abs().max())
+    if not 0 < most < math.inf:
+        return None
+    even = gradient.float() / most  # its square neither vanishes nor overflows
+    _, vectors = torch.linalg.eigh(even.T @ even)
     return vectors[:, -rank:].to(gradient.dtype).contiguous()
 
 
@@ -80,7 +103,8 @@ class GaLore(OptimizerMethod):
     rank: Adam depends on the coordinates.
 
     Source: Zhao et al. 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", ICML, arXiv:2403.03507;
-    defaults are the paper's but for `rank`. Differs: the subspace comes from the smaller product's eigenvectors.
+    defaults are the paper's but for `rank`. Differs: the subspace comes from the smaller product's eigenvectors, the first
+    of them from the first gradient that is not zero, and is taken anew after 10 steps too.
     """
 
     rank: int = 32
@@ -96,8 +120,9 @@ class GaLore(OptimizerMethod):
         for name in ("rank", "every"):
             if getattr(self, name) < 1:
                 raise AddendaError(f"galore: {name} is at least 1; got {getattr(self, name)}")
-        if not 0 < self.scale < float("inf"):
-            raise AddendaError(f"galore: scale is positive; got {self.scale}")
+        if not 0 < self.scale < math.inf:
+            raise AddendaError(f"galore: scale is positive and finite; got {self.scale}")
+        check_moments(self.name, self.beta1, self.beta2, self.eps)
 
     def over(self, groups: list[Group], lr: float) -> LowRankAdam:
         """Keeps `exp_avg`, `exp_avg_sq`, `step`, and of each matrix that is projected its `basis`."""

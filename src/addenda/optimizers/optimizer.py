@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from addenda.core.errors import AddendaError
 from addenda.core.method import Method
 
 #: a group of a torch optimizer
@@ -25,7 +26,7 @@ class OptimizerMethod(Method):
     def over(self, groups: list[Group], lr: float) -> torch.optim.Optimizer:
         """A torch optimizer over groups, each with its `lr` and `weight_decay`.
 
-        What it keeps of a parameter between steps is tensors under names of its own, all made at the first step.
+        What it keeps of a parameter between steps is tensors under names of its own, from the first step on.
         """
 
     def make(
@@ -54,6 +55,19 @@ class OptimizerMethod(Method):
             for matrices in (True, False)
         ]
         return self.over([group for group in groups if group["params"]], lr)
+
+
+def check_moments(name: str, beta1: float, beta2: float, eps: float) -> None:
+    """Refuse decays and an offset of Adam's moments with which a step is no number.
+
+    Raises:
+        AddendaError: names the optimizer and the option.
+    """
+    for option, beta in (("beta1", beta1), ("beta2", beta2)):
+        if not 0 <= beta < 1:
+            raise AddendaError(f"{name}: {option} is a share from 0 up to, not including, 1; got {beta}")
+    if not 0 < eps < math.inf:
+        raise AddendaError(f"{name}: eps is positive and finite; got {eps}")
 
 
 def rate(step: int, steps: int, warmup: float, floor: float) -> float:

@@ -67,7 +67,7 @@ def load_base(name: str | Path = "tiny", dtype: torch.dtype | str | None = None,
     Raises:
         AddendaError: nothing can be loaded under that name.
     """
-    with own_modes():
+    with own_modes(device=False):
         model, tokenizer, label = load_model(name, dtype, **options)
     return attach(model, tokenizer, label)
 

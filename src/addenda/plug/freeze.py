@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from torch import nn
 
+from addenda.core.errors import TrainingError
+
 
 class Freeze:
-    """Freezes a model's parameters, counted: flags are noted at the first, put back at the last, whichever ends first."""
+    """Freezes a model's parameters, counted: flags are noted at the first, put back at the last, whichever ends first.
+
+    Raises:
+        TrainingError: on entering, where weights were made inside torch.inference_mode: nothing is trained through them.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -14,6 +20,12 @@ class Freeze:
         self._flags: dict[str, bool] = {}
 
     def __enter__(self) -> None:
+        for name, tensor in (*self._model.named_parameters(), *self._model.named_buffers()):
+            if tensor.is_inference():
+                raise TrainingError(
+                    f"'{name}' was made inside torch.inference_mode, and nothing can be trained through such weights: load the "
+                    "model outside of it"
+                )
         if not self._count:
             self._flags = {name: parameter.requires_grad for name, parameter in self._model.named_parameters()}
         self._count += 1

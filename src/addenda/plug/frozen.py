@@ -17,6 +17,7 @@ from addenda.bases.wrappers import plain_name, unwrapped
 from addenda.core.call import Collector, Watch
 from addenda.core.card import BaseRecord
 from addenda.core.errors import AddendaError
+from addenda.core.modes import own_modes
 from addenda.core.site import Anatomy, Seam
 from addenda.plug.choosing import Choosing
 from addenda.plug.freeze import Freeze
@@ -116,10 +117,12 @@ class Frozen(Choosing):
             AddendaError: the base was attached without a tokenizer, or its chat template refuses the text.
             DataError: the model has no embedding for a token.
         """
-        ids = torch.tensor(prepared(self._reads(), text, system=system, raw=raw)[0], dtype=torch.long)
+        told = prepared(self._reads(), text, system=system, raw=raw)[0]
+        ids = torch.tensor(told, dtype=torch.long, device="cpu")  # whatever the caller's default device
         check_ids(ids, self.vocabulary)
         return ids
 
+    @own_modes()
     def prompts(self, texts: Sequence[str], *, system: str | None = None, raw: bool | None = None) -> dict[str, Tensor]:
         """Prompts for `base.model.generate(**base.prompts([...]))`: `input_ids` and `attention_mask`, both [B, T].
 

@@ -7,13 +7,14 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.core.modes import evaluating
+from addenda.core.modes import evaluating, own_modes
 from addenda.objectives.head import Head
 from addenda.objectives.lm import LanguageModelling
 from addenda.telling.intervals import of_ratio
@@ -89,6 +90,7 @@ class Score:
         return plain | {"perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
 
 
+@own_modes()
 def score(
     base: Frozen,
     source: Any,
@@ -113,12 +115,20 @@ def score(
         AddendaError: a setting is out of range. `Stopped` after a signal, where whoever calls waits for it.
     """
     opened = texts(source)
+    _check_sizes(length=length, stride=stride, tokens=tokens, batch_tokens=batch_tokens)
     head = head or Head(base.model)
     documents = encoded_documents(Encoder(base.tokenizer, head.vocabulary), opened, tokens)
     more: dict[str, Any] = {"batch_tokens": batch_tokens, "precision": precision, "head": head, "before": before}
     return score_documents(base, documents, opened.name, length=length, stride=stride, **more)
 
 
+def _check_sizes(**sizes: Any) -> None:
+    for name, size in sizes.items():
+        if size is not None and (not isinstance(size, Integral) or isinstance(size, bool) or int(size) < 1):
+            raise AddendaError(f"{name} must be a whole number from 1; got {size!r}")
+
+
+@own_modes()
 def score_documents(
     base: Frozen,
     documents: Iterable[Encoded],
@@ -132,6 +142,7 @@ def score_documents(
     before: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Score:
     """As `score`, of documents as `encoded_documents` gives them; `on` is what the text is called."""
+    _check_sizes(length=length, stride=stride, batch_tokens=batch_tokens)
     length = length or default_length(base)
     stride = stride or length
     if not length >= 2 or not 1 <= stride <= length:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
+import sys
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +22,8 @@ from addenda.core.state import rows_on
 
 Weights = Mapping[str, float]
 Names = str | Iterable[str] | Weights
+#: a whole number may be larger than any float
+_LARGEST = sys.float_info.max
 
 
 def parse(text: str) -> dict[str, float]:
@@ -56,8 +58,9 @@ def weights_of(*names: Names, **named: float) -> dict[str, float]:
         for name, weight in _pairs(part).items():
             if name in merged:
                 raise SelectionError(f"module '{name}' is selected twice")
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-                raise SelectionError(f"the weight of '{name}' must be a finite number; got {weight!r}")
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not -_LARGEST <= weight <= _LARGEST:
+                got = "one too large" if isinstance(weight, int) and abs(weight) > _LARGEST else repr(weight)
+                raise SelectionError(f"the weight of '{name}' must be a finite number; got {got}")
             merged[name] = float(weight)
     return merged
 
@@ -135,7 +138,8 @@ class Selection:
             values = list(by_row.values())
             weight: float | Tensor = values[0]
             if any(value != weight for value in values):
-                weight = torch.tensor(values).to(device, non_blocking=True).view(-1, 1, 1)
+                weight = torch.tensor(values, dtype=torch.float32, device="cpu")
+                weight = weight.to(device, non_blocking=True).view(-1, 1, 1)
             shares.append(Share(name, modules[name], rows_on(list(by_row), device), weight, by_row))
         return shares
 
@@ -192,7 +196,8 @@ def by_index(index: Tensor, table: Sequence[Names]) -> Selection:
     entries = [weights_of(entry) for entry in table]
     names = sorted({name for entry in entries for name in _nonzero(entry)})
     columns = tuple(
-        (name, torch.tensor([entry.get(name, 0.0) for entry in entries], device=index.device)) for name in names
+        (name, torch.tensor([entry.get(name, 0.0) for entry in entries], dtype=torch.float32, device=index.device))
+        for name in names
     )
     least = {name: min(entry.get(name, 0.0) for entry in entries) for name in names}
     said = frozenset().union(*entries)

@@ -76,7 +76,7 @@ def demo(
 
     Raises:
         AddendaError: `out` cannot be used, holds an unfinished demo of other settings or modules that no demo left; the tokens
-            do not make a step, there is no such scene, or `base` has modules of these names. `Stopped` after SIGINT or SIGTERM.
+            do not make a step, there is no such scene, or `base` has modules of these names. `Stopped` after a signal.
     """
     began = time.perf_counter()
     drawing = None if picture is None else Path(picture)

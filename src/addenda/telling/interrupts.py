@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Any
@@ -17,6 +17,10 @@ from addenda.core.errors import AddendaError
 #: what happens after a signal, where nothing is kept
 NOTHING_KEPT = "stopping after this batch"
 AGAIN = "press Ctrl-C again to stop at once"
+#: a terminal that is closed; Windows has no such signal
+_HANGUP = getattr(signal, "SIGHUP", None)
+#: what asks long work to stop
+SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANGUP) if number is not None)
 
 
 class Stopped(AddendaError):
@@ -28,7 +32,7 @@ class Stopped(AddendaError):
 
 
 class Interrupts:
-    """While active, the first SIGINT or SIGTERM is answered in words and noted in `seen`; a second SIGINT stops at once.
+    """While active, the first of the SIGNALS is answered in words and noted in `seen`; a second SIGINT stops at once.
 
     Long work asks `check` between two batches. Blocks may stand in one another: the inner one answers, and what it saw the
     outer one knows too. What came too late to stop anything is raised again when the outermost block ends without an error.
@@ -53,8 +57,9 @@ class Interrupts:
         if self._outer is not None:
             self.seen = self._outer.seen
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for number in SIGNALS:
+                if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -119,5 +124,6 @@ def _answer(text: str) -> None:
         shown = sys.stderr.isatty()
         sys.stderr.write(("\r\x1b[2K" if shown else "") + text + "\n")  # in the place of a bar's line
         sys.stderr.flush()
-    except (RuntimeError, ValueError):  # it was being written to just now, or is closed
-        os.write(2, text.encode() + b"\n")
+    except (RuntimeError, ValueError, OSError):  # it was being written to just now, or is closed
+        with suppress(OSError):  # nobody is there any more
+            os.write(2, text.encode() + b"\n")

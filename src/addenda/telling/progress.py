@@ -283,8 +283,10 @@ class _Bar:
         self.lines.update(self.task, completed=self.of.whole.done, total=self.of.whole.total)
 
     def say(self, text: str) -> None:
-        self.lines.console.print(text, markup=False, highlight=False)
+        with contextlib.suppress(ValueError, OSError):  # the terminal was closed
+            self.lines.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
         self.moved()
-        self.lines.stop()
+        with contextlib.suppress(ValueError, OSError):
+            self.lines.stop()

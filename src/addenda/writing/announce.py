@@ -171,6 +171,13 @@ def remarks_on(base: Base, plan: Plan) -> tuple[str, ...]:
                 f"{steps} only, of {plan.rows} rows x {plan.length} tokens: try {rows} rows (--batch-rows) of {length} tokens "
                 "(--length)"
             )
+    rows = plan.steps * plan.rows * given.accumulate
+    learned = rows - int(rows * plan.replay_share + 1e-9)  # as `is_replay` deals them out
+    if learned < plan.steps:
+        lines.append(
+            f"{learned:,} of {rows:,} rows are of the corpus, and most of {plan.steps:,} steps have none: a smaller replay share "
+            "or more rows a step (--batch-rows) give them some"
+        )
     gated = [name for name in plan.names if base.modules[name].gates() or base.modules[name].classifies]
     if plan.replay is None and gated:
         whose = "the gate" if len(plan.names) == 1 else f"the gate of {', '.join(gated)}"

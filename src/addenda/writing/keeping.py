@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from addenda.core.errors import TrainingError
+from addenda.core.registry import plain_options
 from addenda.optimizers.optimizer import load_optimizer_tensors, optimizer_tensors
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
+
+
+def identity_of(base: Base, names: Sequence[str]) -> dict[str, Any]:
+    """What a resumption must find again of the modules `names`, as plain data: kinds with their options, gates, the base."""
+    modules = {name: base.modules[name] for name in names}
+    gates = {name: module.card.gate for name, module in modules.items() if module.card.gate is not None}
+    return {
+        "modules": {name: [type(m.kind).__name__, plain_options(m.kind)] for name, m in modules.items()},
+        "gate": gates or None,  # where a kind's own options say it, they are compared
+        "base": base.fingerprint,
+    }
+
+
+def check_numbers(base: Base, names: Sequence[str], where: str) -> None:
+    """Refuse to keep modules that an optimizer's step has made no numbers of.
+
+    Raises:
+        TrainingError: a parameter of one is not finite.
+    """
+    for name in names:
+        for key, parameter in base.modules[name].named_parameters():
+            if not bool(parameter.isfinite().all()):
+                raise TrainingError(
+                    f"the parameters of '{name}' are not finite after {where} ({key}), and were not kept. A smaller lr, or other "
+                    "options of its optimizer, may help"
+                )
 
 
 def kept_tensors(

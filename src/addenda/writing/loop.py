@@ -14,8 +14,9 @@ from addenda.objectives.head import Head
 from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.writing import checkpoint
 from addenda.writing.distributed import Processes
-from addenda.writing.keeping import kept_tensors, part, put_back
+from addenda.writing.keeping import check_numbers, kept_tensors, part, put_back
 from addenda.writing.plan import Plan
+from addenda.writing.report import mean_of
 from addenda.writing.run_log import RunLog
 from addenda.writing.settings import compare
 from addenda.writing.signals import TrainingStopped
@@ -92,8 +93,10 @@ class Run:
             elapsed = time.perf_counter() - began - (self.validating - validating)
             self.seconds, self.seconds_here = before + elapsed, elapsed
             speed = (self.step - first) * self.plan.tokens_per_step * len(self.plan.names) / elapsed
-            loss = sum(sums.loss for sums in self.recent.values()) / len(self.recent)
-            shown.update(self.step, rate=f"{speed:,.0f} tokens/s", note=f"training loss {loss:.3f}")
+            loss = mean_of(sums.loss for sums in self.recent.values())
+            shown.update(
+                self.step, rate=f"{speed:,.0f} tokens/s", note="" if loss is None else f"training loss {loss:.3f}"
+            )
             self._after(speed)
             stop = self.processes.any(interrupts.seen is not None, self.stepper.device)
             if stop and self.step < self.plan.steps and not self.stopped_early:
@@ -129,13 +132,16 @@ class Run:
             self.save()
 
     @property
-    def losses(self) -> dict[str, float]:
-        """Each module's mean loss on corpus rows over the last tenth of the run, or since or in the last record of the log."""
-        losses: dict[str, float] = {}
+    def losses(self) -> dict[str, float | None]:
+        """Each module's mean loss on corpus rows over the last tenth of the run.
+
+        Where that had none, since the last record of the log, or in the last record that had some; None: no token counted yet.
+        """
+        losses: dict[str, float | None] = {}
         for name in self.plan.names:
-            sums = self.tail[name] if self.tail[name].steps else self.recent[name]
             logged = (record[name]["loss"] for record in reversed(self.log.history) if name in record)
-            losses[name] = sums.loss if sums.steps else next(logged, 0.0)
+            found = (loss for loss in (self.tail[name].loss, self.recent[name].loss, *logged) if loss is not None)
+            losses[name] = next(found, None)
         return losses
 
     def _log(self, speed: float) -> None:
@@ -194,7 +200,15 @@ class Run:
     # -- checkpoints -------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write a checkpoint, once for each step, from the first process."""
+        """Write a checkpoint, once for each step, from the first process.
+
+        Raises:
+            TrainingError: the modules are not finite, or it cannot be written.
+        """
+        try:
+            check_numbers(self.base, self.plan.names, self.at)
+        except TrainingError as error:
+            raise TrainingError(f"{error}{checkpoint.last_good(self.folder)}") from None
         if self.folder is None or self.saved == self.step:
             return
         self.saved = self.step

@@ -97,7 +97,7 @@ def memorize(
     Raises:
         TrainingError: a module is frozen; loss not finite; resumed with other settings; nothing to finish; a checkpoint cannot
             be written.
-            `TrainingStopped` after SIGINT or SIGTERM, with a checkpoint and how to go on.
+            `TrainingStopped` after SIGINT, SIGTERM or SIGHUP, with a checkpoint and how to go on.
         FileError: `out` holds something else than a module.
         DataError: a text cannot be read or is empty, or the tokenizer does not match the base.
         AddendaError: an unknown setting, or one out of range; `out` is no path.

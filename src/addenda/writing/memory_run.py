@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from addenda.core.errors import TrainingError
-from addenda.core.registry import plain_options
 from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.writing import checkpoint
 from addenda.writing.curve import Curve
-from addenda.writing.keeping import kept_tensors, put_back
+from addenda.writing.keeping import check_numbers, identity_of, kept_tensors, put_back
 from addenda.writing.memory_settings import MemorySettings
 from addenda.writing.packing import Feed
 from addenda.writing.reading import Chunk, Reading
@@ -151,7 +150,12 @@ class MemoryRun:
     # -- checkpoints -------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write a checkpoint, once for each chunk."""
+        """Write a checkpoint, once for each chunk.
+
+        Raises:
+            TrainingError: the memories are not finite, or it cannot be written.
+        """
+        check_numbers(self.base, self.writer.names, self.at)
         if self.folder is None or self.saved == self.step:
             return
         self.saved = self.step
@@ -202,12 +206,10 @@ class MemoryRun:
 
     def _identity(self) -> dict[str, Any]:
         """What a resumption must agree with, as plain data."""
-        kinds = {name: self.base.modules[name].kind for name in self.readings}
         replay = self.writer.replay
         return {
             "names": list(self.readings),
-            "modules": {name: [type(kind).__name__, plain_options(kind)] for name, kind in kinds.items()},
-            "base": self.base.fingerprint,
+            **identity_of(self.base, list(self.readings)),
             "text": {name: reading.source.identity() for name, reading in self.readings.items()},
             "replay": None if replay is None else replay.stream.source.identity(),
             "lr": self.writer.lr,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from addenda.core.card import DataRecord
 from addenda.core.errors import AddendaError, DataError, TrainingError, known
 from addenda.core.files import shown
-from addenda.core.registry import asked_for, plain_options
+from addenda.core.registry import asked_for
 from addenda.objectives.objective import Objective
 from addenda.penalties.penalty import Penalty, asked_penalties
 from addenda.plug.selection import weights_of
@@ -20,8 +20,10 @@ from addenda.text.encoding import Encoder
 from addenda.text.texts import Texts, texts
 from addenda.writing.batches import Mixture
 from addenda.writing.budget import ROWS_OF_A_TEXT, SIZES, rows_for, validations_for
+from addenda.writing.keeping import identity_of
 from addenda.writing.packing import SHUFFLE, Feed, Stream, shuffled_among, tokens_in
 from addenda.writing.settings import Settings
+from addenda.writing.validation import opened
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -106,10 +108,8 @@ class Plan:
 
     def identity(self, base: Base, processes: int) -> dict[str, Any]:
         """What a resumption must agree with, as plain data."""
-        modules = {name: base.modules[name].kind for name in self.names}
         return {
-            "modules": {name: [type(kind).__name__, plain_options(kind)] for name, kind in modules.items()},
-            "base": base.fingerprint,
+            **identity_of(base, self.names),
             "corpus": {name: source.identity() for name, source in self.corpora.items()},
             "replay": None if self.replay is None else self.replay.identity(),
             "replay_share": self.replay_share,
@@ -183,7 +183,7 @@ def make_plan(
         corpora=corpora,
         replay=again if share > 0 else None,
         replay_share=share,
-        validation={n: texts(source) for n, source in (settings.validation or {}).items()},
+        validation=opened(base, settings.validation or {}),
         alongside=others,
         lr=_rates(kinds, lr),
         local=_local(kinds, settings, share > 0),
@@ -232,15 +232,15 @@ def _steps(tokens: int, sized: Settings) -> int:
 
 def _sized(base: Base, settings: Settings, context: int, tokens: Any, read: list[Texts], processes: int) -> Settings:
     """The settings with the rows and the length that fit the tokens, the texts and the base."""
-    if not _whole(tokens):
-        raise TrainingError(f"tokens is a whole number, both streams counted; got {tokens!r}")
+    if not _whole(tokens) or tokens < 1:
+        wanted = "must make at least one step" if _whole(tokens) else "is a whole number, both streams counted"
+        raise TrainingError(f"tokens {wanted}; got {tokens!r}")
     encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
     enough = 1 if settings.length else ROWS_OF_A_TEXT * SIZES[0][1]
-    smallest = min(tokens_in(source, encoder, enough) for source in read)
     longest = SIZES[0][1] if base.context is None else base.context - context
     rows, length = rows_for(
-        tokens, longest=longest, smallest=smallest, accumulate=settings.accumulate, rows=settings.batch_rows,
-        length=settings.length, processes=processes,
+        tokens, longest=longest, smallest=min(tokens_in(source, encoder, enough) for source in read),
+        accumulate=settings.accumulate, rows=settings.batch_rows, length=settings.length, processes=processes,
     )  # fmt: skip
     shuffled = settings.shuffle_tokens or shuffled_among(tokens)
     return replace(settings, batch_rows=rows, length=length, shuffle_tokens=shuffled)
@@ -377,7 +377,7 @@ def _rates(kinds: Mapping[str, Any], lr: Any) -> dict[str, float]:
         )
     rates: dict[str, Any] = dict(lr) if isinstance(lr, Mapping) else dict.fromkeys(kinds, lr)
     for rate in rates.values():
-        if not _number(rate) or not 0 < rate < math.inf:
+        if not _number(rate) or not 0 < rate <= sys.float_info.max:
             raise TrainingError(f"lr is a positive number, or one for each name; got {lr!r}")
     return {name: float(rate) for name, rate in rates.items()}
 

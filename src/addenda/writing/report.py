@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,18 @@ from typing import Any
 from addenda.telling.progress import megabytes
 
 
+def mean_of(losses: Iterable[float | None]) -> float | None:
+    """The mean of the losses that there are; None where there is none."""
+    there = [loss for loss in losses if loss is not None]
+    return sum(there) / len(there) if there else None
+
+
 @dataclass(frozen=True)
 class TrainReport:
     """What a run did.
 
-    `losses` are each module's mean corpus loss over the last tenth of the run; `learning` and `forgetting` map a
+    `losses` are each module's mean corpus loss over the last tenth of the run, or over the last steps that had tokens of the
+    corpus; `learning` and `forgetting` map a
     module's name to its changes by validation text, in nats per token with 95% intervals; `history` is the log.
     `planned_steps` are more than `steps` where the run ended early. `run` is where its log is, `freed` the bytes of checkpoints
     that were removed from there. `seconds` are those of all calls of a resumed run, `seconds_here` those of this one, both
@@ -24,7 +32,7 @@ class TrainReport:
     steps: int
     tokens: int
     seconds: float
-    losses: dict[str, float]
+    losses: dict[str, float | None]
     learning: dict[str, dict[str, dict[str, Any]]]
     forgetting: dict[str, dict[str, dict[str, Any]]]
     parameters: dict[str, int]
@@ -41,9 +49,9 @@ class TrainReport:
     freed: int = 0
 
     @property
-    def loss(self) -> float:
-        """Mean over modules of their last training loss, nats per token."""
-        return sum(self.losses.values()) / len(self.losses)
+    def loss(self) -> float | None:
+        """Mean over modules of their last training loss, nats per token; None where no token of a corpus counted."""
+        return mean_of(self.losses.values())
 
     @property
     def tokens_per_second(self) -> float:
@@ -63,9 +71,11 @@ class TrainReport:
         early = self.planned_steps is not None and self.steps < self.planned_steps
         steps = f"{self.steps:,} of {self.planned_steps:,} steps (ended early)" if early else f"{self.steps:,} steps"
         speed = f" ({self.tokens_per_second:,.0f} tokens/s)" if self.tokens_per_second else ""
+        told = "no token of the corpus counted"
+        if self.loss is not None:
+            told = f"training loss at the end {self.loss:.3f} nats per token of the corpus"
         lines = [
-            f"{', '.join(self.names)}: trained on {self.tokens:,} tokens in {steps}, {self.seconds:,.0f} s{speed}; training "
-            f"loss at the end {self.loss:.3f} nats per token of the corpus"
+            f"{', '.join(self.names)}: trained on {self.tokens:,} tokens in {steps}, {self.seconds:,.0f} s{speed}; {told}"
         ]
         for word, table in (("learning", self.learning), ("forgetting", self.forgetting)):
             for name, texts in table.items():

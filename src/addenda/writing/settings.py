@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from addenda.core.errors import AddendaError, TrainingError, known
-from addenda.core.registry import asked_for, recorded
+from addenda.core.registry import asked_for, check_flags, recorded
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
 from addenda.penalties.penalty import asked_penalties
@@ -159,13 +159,15 @@ def checked(record: type[T], verb: str, given: Mapping[str, Any]) -> T:
     if unknown:
         raise AddendaError(f"{verb} has no setting '{unknown[0]}'; its settings are {known(unknown[0], names)}")
     try:
-        return TypeAdapter(record).validate_python(dict(given))
+        made = TypeAdapter(record).validate_python(dict(given))
     except ValidationError as error:
         wrong = "; ".join(
             (f"'{'.'.join(map(str, e['loc']))}': " if e["loc"] else "") + e["msg"].removeprefix("Value error, ")
             for e in error.errors()
         )
         raise AddendaError(f"settings of {verb}: {wrong}") from None
+    check_flags(made, given, lambda name: f"setting '{name}'")
+    return made
 
 
 def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -51,7 +51,7 @@ class Sums:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, float | None]:
         """Means, for the log."""
         steps = max(1, self.steps)
         means = {"loss": self.loss, "local": self.local / steps, "gate": self.gate / steps, "norm": self.norm / steps}
@@ -62,9 +62,9 @@ class Sums:
         return means
 
     @property
-    def loss(self) -> float:
-        """Mean nats per corpus token."""
-        return self.corpus / self.corpus_tokens if self.corpus_tokens else 0.0
+    def loss(self) -> float | None:
+        """Mean nats per corpus token; None where there was none."""
+        return self.corpus / self.corpus_tokens if self.corpus_tokens else None
 
 
 @dataclass

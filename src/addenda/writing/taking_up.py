@@ -59,8 +59,16 @@ def take_up(run: Resumable, places: Mapping[str, Path], *, finish: bool) -> bool
 
 
 def _read(base: Base, name: str, place: Path) -> None:
-    """Give a module what stands in its folder."""
+    """Give a module what stands in its folder.
+
+    Raises:
+        TrainingError: another kind of module stands there.
+    """
     module, kept = base.modules[name], load_module(place, base, name=name)
+    if (kept.kind, kept.card.gate) != (module.kind, module.card.gate):
+        raise TrainingError(
+            f"the module in {place} is another by now ({type(kept.kind).__name__}) than the run made of '{name}': train it anew"
+        )
     module.load_tensors(kept.tensors())
     module.card, module.probe, module.side = kept.card, kept.probe, kept.side
     module.awaits_text = False

@@ -90,8 +90,8 @@ def train(
     Raises:
         TrainingError: a module is not plugged or is frozen; a rate, share or seed is none; too few tokens for one step;
             loss not finite; resumed with other settings; nothing to finish; a checkpoint cannot be written. `TrainingStopped`
-            after SIGINT or SIGTERM, with a checkpoint and how to go on. Also where something was asked that would be ignored: a
-            share of no replay, validations without a text, a gate's settings for modules that have none.
+            after SIGINT, SIGTERM or SIGHUP, with a checkpoint and how to go on. Also where something was asked that would be
+            ignored: a share of no replay, validations without a text, a gate's settings for modules that have none.
         FileError: `out` holds something else than a module.
         DataError: a source cannot be read (which file, which line), is empty, shorter than a row, the same as the
             other stream, or the tokenizer does not match the base.

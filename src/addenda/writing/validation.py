@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.card import Measure
+from addenda.core.errors import DataError
 from addenda.objectives.head import Head
-from addenda.plug.scoring import Score, score
-from addenda.text.texts import Texts
+from addenda.plug.scoring import Score, encoded_documents, score
+from addenda.text.encoding import Encoder
+from addenda.text.texts import Texts, texts
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -18,6 +20,24 @@ if TYPE_CHECKING:
 def is_forgetting(name: str) -> bool:
     """Whether a validation text reports forgetting (its name begins so) rather than learning."""
     return name.startswith("forgetting")
+
+
+def opened(base: Base, sources: Mapping[str, Any]) -> dict[str, Texts]:
+    """Validation texts by name, each with something to score: it would be missed after the first steps else.
+
+    Raises:
+        DataError: one cannot be read, or holds nothing; says which.
+    """
+    found: dict[str, Texts] = {}
+    encoder = Encoder(base.tokenizer, base.vocabulary)
+    for name, source in sources.items():
+        try:
+            found[name] = texts(source)
+            if next(encoded_documents(encoder, found[name], 1), None) is None:
+                raise DataError(f"'{found[name].name}' holds no token to score")
+        except DataError as error:
+            raise DataError(f"validation '{name}': {error}") from None
+    return found
 
 
 class Validation:
@@ -51,10 +71,10 @@ class Validation:
         for on, source in self.sources.items():
             if on not in self.bare:
                 with self.base.off():
-                    self.bare[on] = score(self.base, source, head=self.head, **self.options)
+                    self.bare[on] = self._score(on, source)
             for name in names:
                 with self.base.using({name: 1.0}):
-                    now = score(self.base, source, head=self.head, **self.options)
+                    now = self._score(on, source)
                 change = now.minus(self.bare[on]) if is_forgetting(on) else self.bare[on].minus(now)
                 changes[name][on] = {
                     "value": change.nats,
@@ -64,6 +84,12 @@ class Validation:
                     "documents": change.documents,
                 }
         return changes
+
+    def _score(self, on: str, source: Texts) -> Score:
+        try:
+            return score(self.base, source, head=self.head, **self.options)
+        except DataError as error:
+            raise DataError(f"validation '{on}': {error}") from None
 
     def improved(self, changes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:
         """Whether this validation is the best so far; counts those that are not."""
