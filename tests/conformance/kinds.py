@@ -1,7 +1,7 @@
 """Every kind in small configurations, by name. A new kind adds its lines here, and every law runs over it.
 
 The first configurations are those that the default tests run on every architecture; `EXTRA` ones run on one or two
-architectures by default and on all of them among the slow tests.
+architectures by default, on more of them among the slow tests, and on all in `make long`.
 """
 
 from __future__ import annotations
@@ -148,7 +148,11 @@ def home(case: str) -> str:
 
 
 def pairs(extra_each: int = 1) -> list[Any]:
-    """(arch, case) parameters: main cases everywhere, each extra one on a few architectures, the others slow."""
+    """(arch, case) parameters: main cases everywhere, each extra one on a few architectures.
+
+    Of the others slow tests run a kind that is no main case everywhere, and configurations of main ones on the usual
+    architectures; `make long` runs the rest.
+    """
     found = []
     for number, case in enumerate(CASES):
         hosts = [arch for arch in ARCHS if (arch, case) not in REFUSED]
@@ -157,7 +161,8 @@ def pairs(extra_each: int = 1) -> list[Any]:
         for arch in hosts:
             # no main case, for what runs over main cases runs on a Llama too; on plain FFNs it is one
             default = case in MAIN or case == "locas-mlp" or arch in chosen
-            marks = () if default else (pytest.mark.slow,)
+            slow = CASES[case].hosts > 1 or arch in USUAL
+            marks = () if default else (pytest.mark.slow,) if slow else (pytest.mark.long,)
             found.append(pytest.param(arch, case, id=f"{arch}-{case}", marks=marks))
     return found
 
