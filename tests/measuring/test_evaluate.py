@@ -200,6 +200,31 @@ def test_text_that_a_module_was_trained_on_is_told(base: Any) -> None:
     base.unplug("gated")
 
 
+def test_a_file_that_stood_in_a_folder_of_the_corpus_is_not_held_out(
+    base: addenda.Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "french"
+    folder.mkdir()
+    lines = [json.dumps({"text": f"the miller and cat {n} sang by the river all day. " * 6}) for n in range(8)]
+    for name in ("train.jsonl", "valid.jsonl"):
+        (folder / name).write_text("\n".join(line.replace("cat", name[:5]) for line in lines))
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join(line.replace("cat", "dog") for line in lines))
+    base.new("own", addenda.LoRA(rank=2))
+    report = addenda.train(base, "own", corpus=folder, tokens=64, length=8, batch_rows=2)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "french (2 files: train.jsonl, valid.jsonl), read in part (" in told
+    assert any("trained on valid.jsonl, held-out text by name" in remark for remark in report.remarks)
+    (data,) = base.modules["own"].card.training[0].data
+    assert data.files is not None
+    assert len(data.files) == 2
+    assert data.documents == 16
+    assert data.read is not None
+    assert 1 <= data.read <= 8  # eight rows of eight tokens
+    found = evaluate(base, {"valid": folder / "valid.jsonl", "other": other}, "own", tokens=100)
+    assert found.trained_on == ("valid",)
+
+
 def test_one_document_has_no_interval_in_a_card(base: Any) -> None:
     found = evaluate(base, {"one": ["the patients were given insulin"], "two": TEXTS["a"]}, "m")
     kept = {(one.name, one.on): one for one in addenda.record(base, found)}

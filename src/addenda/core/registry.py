@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -107,6 +107,14 @@ def _all_of(stage: str) -> Iterator[type[Method]]:
             yield given
 
 
+def brought_by(method: type[Method]) -> str | None:
+    """The package, with its version, that brings a method; None for this one's own, and where no entry point names it."""
+    for point in entry_points(group=GROUP):
+        if point.value.partition(":")[0] == method.__module__ and point.dist is not None:
+            return f"{point.dist.name} {point.dist.version}"
+    return None
+
+
 def _methods_of(module: ModuleType, stage: str) -> Iterator[type[Method]]:
     """The methods of a stage that a module defines: no contract, and nothing that it imports."""
     for value in vars(module).values():
@@ -125,7 +133,22 @@ def named(stage: str, name: str) -> type[Method]:
     for called, method in methods(stage).items():
         if re.sub(r"[-_]", "", called).lower() == plain:
             return method
-    raise AddendaError(f"no {stage} is called '{name}'; there are {known(name, methods(stage))}")
+    hint = _option_of_another(stage, name)
+    raise AddendaError(f"no {stage} is called '{name}'; there are {known(name, methods(stage))}{hint}")
+
+
+def _option_of_another(stage: str, name: str) -> str:
+    """Whose option a name is, where a method of another stage has an option called as the stage: a kind's own gate."""
+    whose: list[str] = []
+    for other in STAGES if stage in STAGES else ():
+        for called, method in methods(other).items() if other != stage else ():
+            hints = get_type_hints(method) if stage in {field.name for field in fields(cast("Any", method))} else {}
+            if name in get_args(hints.get(stage)):
+                whose.append(called)
+    if not whose:
+        return ""
+    first = f"{whose[0]}({stage}={name!r})"
+    return f"; '{name}' is an option of {' and '.join(whose)} itself: {first}, or --set {stage}={name}"
 
 
 def build(stage: str, name: str, options: Mapping[str, Any]) -> Method:

@@ -31,6 +31,8 @@ class Record(dict[str, Any]):
 
 #: records that tell a stream from another where nothing else does
 HEAD = 16
+#: files of a folder whose hashes a card keeps
+FILES = 1000
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.+-]+){0,2}")
 
 
@@ -82,12 +84,21 @@ class Texts(ABC):
         """Number of documents, found by reading all of them once; None for a stream."""
         return None if self.endless else sum(1 for _ in self)
 
+    def places(self) -> list[str]:
+        """The names of the files that are read, in order, below their folder; none where it is not one of files."""
+        return []
+
+    def file_hashes(self) -> list[str] | None:
+        """The hashes of the files of a folder, in order; None where it is none, or has more than `FILES`."""
+        return None
+
     def record(self, role: Any, licence: str | None = None) -> DataRecord:
         """What the card keeps of this source; the licence is the one its records state, unless another is given."""
         documents, stated = self._survey()
         return DataRecord(
-            name=self.name, role=role, sha256=self.sha256(), documents=documents, licence=licence or stated
-        )
+            name=self.name, role=role, sha256=self.sha256(), documents=documents, licence=licence or stated,
+            files=self.file_hashes(),
+        )  # fmt: skip
 
     def _survey(self) -> tuple[int | None, str | None]:
         """Number of documents and their licences, from one reading; None and None for a stream."""
@@ -199,6 +210,16 @@ class _Files(Texts):
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.resolve().name
         self._sha: str | None = None
+        self._sums: list[tuple[str, str]] = []
+
+    def places(self) -> list[str]:
+        """The files below their folder."""
+        return [p.relative_to(self.path).as_posix() if p != self.path else p.name for p in self.files()]
+
+    def file_hashes(self) -> list[str] | None:
+        """The hashes of a folder's files."""
+        self.sha256()
+        return [digest for _, digest in self._sums] if self.path.is_dir() and len(self._sums) <= FILES else None
 
     def files(self) -> list[Path]:
         """The files read, in order.
@@ -233,6 +254,7 @@ class _Files(Texts):
                 sums = [(p.relative_to(self.path).as_posix(), sha256_of(p)) for p in self.files()]
             except OSError as error:
                 raise DataError(f"{error.filename or self.path}: cannot be read ({error.strerror or error})") from None
+            self._sums = sums
             whole = sums[0][1] if not self.path.is_dir() else None
             self._sha = whole or hashlib.sha256(json.dumps(sums).encode()).hexdigest()
         return self._sha
