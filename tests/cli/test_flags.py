@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from addenda.cli import app, application, options
+from addenda.cli import app, application
 from addenda.cli.application import verbs
-from addenda.core.registry import kind_named, kinds
 
 BASE = ["--base"]
 WHERE = ["--dtype", "--device"]

@@ -170,14 +170,17 @@ def _shapes(parts: Sequence[PartSize]) -> str:
     """The tensors of one of some like parts: `20 x ffn.down 144x576, ffn.up 576x288`; counted where they are many."""
     shapes = parts[0].shapes
     each = ", ".join(f"{name} {'x'.join(map(str, shape)) or '1'}" for name, shape in shapes.items())
-    each = each if len(shapes) <= MOST_TENSORS else f"{len(shapes)} tensors at {parts[0].sites} sites"
+    if len(shapes) > MOST_TENSORS:
+        names = list(shapes)
+        each = f"{len(shapes)} tensors at {parts[0].sites} sites, {names[0]} to {names[-1]}"
+        return each if len(parts) == 1 else f"in each of {len(parts)} layers: {each}"
     return each if len(parts) == 1 else f"{len(parts)} x {each}"
 
 
 def _card(out: Console, card: Card, dtype: str, verbose: bool) -> None:
     config = ", ".join(f"{key}={value}" for key, value in card.config.items() if value is not None)
     facts = {
-        "kind": f"{card.kind}({config})",
+        "kind": f"{card.kind}({config})" + (f", behind the {card.gate_name} gate" if card.gate is not None else ""),
         "parameters": f"{card.parameters:,} ({dtype})",
         "base": f"{card.base.name}, {card.base.model_type}, {card.base.parameters:,} parameters, "
         f"{card.base.fingerprint[:16]}…",

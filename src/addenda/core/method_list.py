@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, cast
 
+from addenda.core.errors import AddendaError
 from addenda.core.method import Method
-from addenda.core.registry import STAGES, methods
+from addenda.core.registry import STAGES, methods, options_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def _listed(method: type[Method]) -> ListedMethod:
     options = {
         field.name: field.default if field.default is not MISSING else None for field in fields(cast("Any", method))
     }
+    with suppress(TypeError, ValueError, AddendaError):  # what the default stands for, where it is worked out
+        options |= options_of(method())
     told = {name: _paragraph(text, name) for name in ("source", "measured")}
     return ListedMethod(method.stage, method.called(), about, **told, options=options)
 

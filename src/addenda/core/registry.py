@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -142,9 +143,11 @@ def _option_of_another(stage: str, name: str) -> str:
     whose: list[str] = []
     for other in STAGES if stage in STAGES else ():
         for called, method in methods(other).items() if other != stage else ():
-            hints = get_type_hints(method) if stage in {field.name for field in fields(cast("Any", method))} else {}
-            if name in get_args(hints.get(stage)):
-                whose.append(called)
+            if stage not in {field.name for field in fields(cast("Any", method))}:
+                continue
+            with suppress(NameError, TypeError):  # annotations of another package's that cannot be read
+                if name in get_args(get_type_hints(method).get(stage)):
+                    whose.append(called)
     if not whose:
         return ""
     first = f"{whose[0]}({stage}={name!r})"

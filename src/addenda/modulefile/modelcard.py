@@ -67,13 +67,21 @@ def _front_matter(card: Card) -> str:
 
 
 def _usage(card: Card, source: str) -> str:
+    plugged = f"base.plug({json.dumps(source)}, name={json.dumps(card.name)})"
+    # on a few words that are of no subject a gate may well stay shut
+    words = [plugged, 'prompt = base.prompts(["The"])']
+    if card.probe:
+        comment = "  # some words that it acts on; put yours here"
+        words = [
+            f"module = {plugged}",
+            f"prompt = base.prompts([base.tokenizer.decode(module.probe)], raw=True){comment}",
+        ]
     lines = [
         "```python",
         "import addenda",
         "",
         f"base = addenda.load_base({json.dumps(_loadable(card.base.name))})",
-        f"base.plug({json.dumps(source)}, name={json.dumps(card.name)})",
-        'prompt = base.prompts(["The"])',
+        *words,
         f"with base.using({json.dumps(card.name)}):  # outside the block it is the bare base",
         "    print(base.tokenizer.batch_decode(base.model.generate(**prompt, max_new_tokens=40)))",
         "```",
