@@ -225,8 +225,11 @@ def test_a_file_that_stood_in_a_folder_of_the_corpus_is_not_held_out(
     assert found.trained_on == ("valid",)
 
 
-def test_one_document_has_no_interval_in_a_card(base: Any) -> None:
-    found = evaluate(base, {"one": ["the patients were given insulin"], "two": TEXTS["a"]}, "m")
+def test_few_documents_have_no_interval_in_a_card(base: Any) -> None:
+    five = [f"the river ran past mill {n}" for n in range(5)]
+    found = evaluate(base, {"one": ["the patients were given insulin"], "two": TEXTS["a"], "five": five}, "m")
     kept = {(one.name, one.on): one for one in addenda.record(base, found)}
     assert kept["loss", "one"].low is kept["loss added", "one"].high is None
-    assert kept["loss", "two"].low is not None
+    assert kept["loss added", "two"].low is None
+    assert (kept["loss", "two"].n, kept["loss", "five"].n) == (2, 5)
+    assert kept["loss", "five"].low is not None

@@ -134,7 +134,8 @@ def check_deletable(folder: str | Path) -> DeletedModule:
         raise FileError(f"'{folder}' {what}, and a module is a folder{'' if path.exists() else meant(path)}")
     if path.is_symlink():
         raise FileError(f"'{folder}' is a link to '{os.path.realpath(path)}'; name that folder itself")
-    if path.suffix == ".run" and not (path / CARD).exists():
+    beside = path.with_name(path.name.removesuffix(".run"))
+    if path.suffix == ".run" and not (path / CARD).exists() and not (beside / CARD).exists():
         run = _checked_run(path.resolve())
         return DeletedModule(path, {}, run, _size(run))
     if not (path / CARD).is_file() or not (path / TENSORS).is_file():

@@ -95,7 +95,7 @@ def unfinished(place: Path) -> str | None:
     """What is to be done about the run beside a module's folder that was not finished; None where there is none."""
     run = place.with_name(f"{place.name}.run") if place.name else place
     steps = sorted(int(entry.name[5:]) for entry in run.glob("step-*") if entry.name[5:].isdigit())
-    if not steps or (run / "finished.json").exists():
+    if not steps or (run / "finished.json").exists() or (place / CARD).exists():
         return None
     return (
         f"{run} was interrupted after step {steps[-1]:,}: the same command with --resume goes on, with --finish keeps the "
