@@ -18,7 +18,6 @@ import torch
 from addenda.core.errors import AddendaError
 from recipes.common import keep_pages, place, precision
 
-
 #: metadata of a field that came later: it is part of a run's name only where it is given, so that older records keep theirs
 LATER = {"later": True}
 

@@ -27,6 +27,7 @@ _WHERE = {
     "NeutralResidues": "kinds.neutral_residues",
     "ParallelAdapter": "kinds.parallel_adapter",
     "LoRA": "kinds.lora",
+    "FFALoRA": "kinds.ffa_lora",
     "LocasGLU": "kinds.locas_glu",
     "LocasMLP": "kinds.locas_mlp",
     "train": "writing.train",
@@ -35,6 +36,7 @@ _WHERE = {
     "MemorizeReport": "writing.memory_report",
     "merge": "combining.merge",
     "MergeReport": "combining.merge",
+    "combine": "combining.combine",
     "subtract": "combining.subtract",
     "SubtractReport": "combining.subtract",
     "perplexity": "measuring.perplexity",
@@ -62,6 +64,7 @@ __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
     from addenda.bases.fingerprint import fingerprint as fingerprint
+    from addenda.combining.combine import combine as combine
     from addenda.combining.merge import MergeReport as MergeReport
     from addenda.combining.merge import merge as merge
     from addenda.combining.subtract import SubtractReport as SubtractReport
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     from addenda.core.method_list import list_methods as list_methods
     from addenda.core.module import KnowledgeModule as KnowledgeModule
     from addenda.kinds.cartridge import Cartridge as Cartridge
+    from addenda.kinds.ffa_lora import FFALoRA as FFALoRA
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
     from addenda.kinds.locas_mlp import LocasMLP as LocasMLP
     from addenda.kinds.lora import LoRA as LoRA

@@ -15,9 +15,12 @@ import pytest
 from addenda.core.contracts import Kind
 from addenda.core.site import Anatomy, Seam
 from addenda.kinds.cartridge import Cartridge
+from addenda.kinds.delta_product import DeltaProduct
+from addenda.kinds.ffa_lora import FFALoRA
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
+from addenda.kinds.mlp_memory import MLPMemory
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.kinds.parallel_adapter import ParallelAdapter
 from addenda.kinds.registers import Registers
@@ -35,6 +38,7 @@ class Case:
     text: bool = False
     joint: bool = False
     behind: str | None = None  # the gate that the module is given; else what the kind's options say
+    hosts: int = 1  # of an extra case: architectures that the default tests run it on
 
 
 def _fixed(kind: Kind, **more: Any) -> Case:
@@ -93,8 +97,13 @@ EXTRA: dict[str, Case] = {
     "parallel-document": _fixed(ParallelAdapter(width=8), gate="document", behind="document"),
     "locas-glu-document": _fixed(LocasGLU(rank=8, scale=8.0), gate="document", behind="document", text=True),
     "locas-mlp-document": _fixed(LocasMLP(rank=8, scale=8.0), gate="document", behind="document", text=True),
+    "delta-product": _fixed(DeltaProduct(width=8, heads=2), hosts=3),
+    "delta-product-document": _fixed(DeltaProduct(width=8, heads=1, steps=1), gate="document", behind="document"),
+    "mlp-memory": _fixed(MLPMemory(width=8), hosts=4),
+    "mlp-memory-document": _fixed(MLPMemory(width=8, blocks=1), gate="document", behind="document"),
     "neutral-he": _fixed(NeutralResidues(width=8, gate="token", init="he"), gate="token"),
     "neutral-sigmoid": _fixed(NeutralResidues(width=8, gate="sigmoid")),
+    "ffa-lora": _fixed(FFALoRA(rank=2)),
 }
 
 CASES: dict[str, Case] = MAIN | EXTRA
@@ -102,7 +111,7 @@ CASES: dict[str, Case] = MAIN | EXTRA
 #: what Qwen3-MoE cannot host, its experts being no one FFN, and what plain FFNs cannot
 PLAIN = ("gpt2", "gpt_neox", "opt")
 REFUSED: frozenset[tuple[str, str]] = frozenset(
-    [("qwen3_moe", case) for case in CASES if case.startswith(("neutral", "parallel", "locas"))]
+    [("qwen3_moe", case) for case in CASES if case.startswith(("neutral", "parallel", "locas", "delta"))]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-glu") and arch in PLAIN]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-mlp") and arch not in PLAIN]
 )
@@ -127,7 +136,8 @@ def pairs(extra_each: int = 1) -> list[Any]:
     found = []
     for number, case in enumerate(CASES):
         hosts = [arch for arch in ARCHS if (arch, case) not in REFUSED]
-        chosen = {hosts[(number * 5 + 4 * n) % len(hosts)] for n in range(extra_each)}
+        each = max(extra_each, CASES[case].hosts)
+        chosen = {hosts[(number * 5 + 4 * n) % len(hosts)] for n in range(each)}
         for arch in hosts:
             # no main case, for what runs over main cases runs on a Llama too; on plain FFNs it is one
             default = case in MAIN or case == "locas-mlp" or arch in chosen

@@ -82,8 +82,31 @@ def check_weights(subject: Subject) -> None:
     """What a weight does, by its definition."""
     if subject.joint:
         check_joint(subject)
+    elif subject.base.modules["m"].kind.seam is Seam.HEAD:
+        check_mixed(subject)
     else:
         check_scaled(subject)
+
+
+def check_mixed(subject: Subject) -> None:
+    """A share of the mixture: probabilities move by the weighted sum of what each module adds alone, up to a share of 1."""
+
+    def probabilities(weights: dict[str, float]) -> Tensor:
+        with subject.base.using(weights):
+            return logits(subject.model, *batch()).softmax(-1)
+
+    off = subject.bare().softmax(-1)
+    m, n = (probabilities({name: 1.0}) - off for name in "mn")
+    assert min(float(m.abs().max()), float(n.abs().max())) > 1e-3
+    for a, b in ((0.5, 0.0), (2.0, 1.0), (0.7, 0.3)):
+        for found in (probabilities({"m": a, "n": b}), probabilities({"n": b, "m": a})):
+            assert float((found - off - (a * m + b * n)).abs().max()) < 1e-5, f"weights {a}, {b}"
+            assert float((found.sum(-1) - 1).abs().max()) < 1e-5
+    full = probabilities({"m": 1e6})
+    assert float((probabilities({"m": 2e6}) - full).abs().max()) < 1e-6, "a share is at most 1"
+    for refused in ({"m": -0.5}, {"n": -1e-9}):
+        with pytest.raises(SelectionError, match="negative"):
+            subject.base.use(refused)
 
 
 def check_joint(subject: Subject) -> None:

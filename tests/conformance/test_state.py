@@ -51,7 +51,14 @@ class MemoryAdapter(ReplacingAdapter):
         self.down = nn.Parameter(torch.zeros(width, width))
 
     def forward(
-        self, x: Tensor, y: Tensor, *, weight: float | Tensor = 1.0, state: Any = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        weight: float | Tensor = 1.0,
+        state: Any = None,
+        mask: Tensor | None = None,
+        starts: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         real = torch.ones(x.shape[:2], device=x.device) if mask is None else mask.float()
         total, count = (x * real.unsqueeze(-1)).cumsum(1), real.cumsum(1)

@@ -22,6 +22,7 @@ THROWAWAY = '''
 from dataclasses import dataclass
 from typing import ClassVar
 import torch
+from addenda.combiners.combiner import Combiner
 from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
@@ -101,6 +102,17 @@ class Signs(OptimizerMethod):
 
     def over(self, groups, lr):
         return torch.optim.SGD(groups, lr=lr * self.pace)
+
+
+@dataclass(frozen=True)
+class Largest(Combiner):
+    """At each place the largest number."""
+
+    name: ClassVar[str] = "largest"
+
+    def combine(self, parts):
+        for name in parts[0].vectors:
+            yield name, torch.stack([part.vectors[name] for part in parts]).amax(0)
 '''
 
 
@@ -120,7 +132,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     registry.methods.cache_clear()
 
 
-NAMES = {"kind": "Shifts", "gate": "always", "objective": "half", "optimizer": "signs"}
+NAMES = {"kind": "Shifts", "gate": "always", "objective": "half", "optimizer": "signs", "combiner": "largest"}
 
 
 def test_every_stage_has_a_throwaway() -> None:

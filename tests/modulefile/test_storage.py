@@ -27,6 +27,7 @@ from addenda.core.errors import AddendaError, FileError, UnsupportedError
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import kinds
 from addenda.kinds.cartridge import Cartridge
+from addenda.kinds.ffa_lora import FFALoRA
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
@@ -53,6 +54,7 @@ KINDS: list[Kind] = [
     LocasMLP(rank=2, activation="relu", layers=(1,)),
     LoRA(rank=2),
     LoRA(rank=3, alpha=1.5, targets=("q_proj",), rslora=True),
+    FFALoRA(rank=2, seed=3),
 ]
 
 

@@ -76,7 +76,8 @@ class Replaced:
             setattr(self.module, self.name, self.before)
 
 
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def first_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What a submodule was given first."""
     return args[0] if args else next(iter(kwargs.values()))
 
 
@@ -90,7 +91,7 @@ def hook_output(module: nn.Module, sites: list[Site]) -> Replaced:
             if call is None or not me.live:
                 return y
             for site in sites:
-                x = call.entry.pop(site.key) if site.entry != site.path else _first(args, kwargs)
+                x = call.entry.pop(site.key) if site.entry != site.path else first_of(args, kwargs)
                 y = apply_adding(call, site, x, y)
             return y
 
@@ -107,7 +108,7 @@ def hook_entry(module: nn.Module, sites: list[Site]) -> Replaced:
             call = RUNTIME.call
             if call is not None and me.live:
                 for site in sites:
-                    call.entry[site.key] = _first(args, kwargs)
+                    call.entry[site.key] = first_of(args, kwargs)
             return original(*args, **kwargs)
 
         return forward
@@ -140,7 +141,7 @@ def hook_norm(module: nn.Module) -> Replaced:
     def make(original: Forward, me: Replaced) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:
             if RUNTIME.passing is module and me.live:
-                return _first(args, kwargs)
+                return first_of(args, kwargs)
             return original(*args, **kwargs)
 
         return forward
@@ -238,7 +239,8 @@ def _replacing(call: Call, share: Share, site: Site, adapter: Any, x: Tensor, y:
             if isinstance(weight, Tensor):
                 scale = weight[[numbers.index(row) for row in rows]]
         part, entered = call.rows_of(y, narrow), call.rows_of(x, narrow)
-        new, state = adapter(entered, part, weight=scale, state=state, mask=call.mask_of(narrow))
+        told = {"mask": call.mask_of(narrow), "starts": call.starts_of(narrow)}
+        new, state = adapter(entered, part, weight=scale, state=state, **told)
         new = new.to(y.dtype)
         if isinstance(scale, Tensor):
             new = torch.where(scale != 0, new, part)

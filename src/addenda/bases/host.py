@@ -100,6 +100,8 @@ class Host:
         """Why this base cannot host a seam, or None."""
         if seam in self.table.refuses:
             return self.table.refuses[seam]
+        if seam is Seam.HEAD and not self.anatomy.at(seam):
+            return "it has no output embedding that logits come from"
         if seam is not Seam.ATTENTION:
             return None
         implementation = self.config._attn_implementation
@@ -182,7 +184,14 @@ class Host:
                     name = plain_name(name)
                     path = f"{here}.{name}"
                     sites.append(Site(f"{key}.{name}", Seam.LINEAR, number, path, path, *sizes))
+        if (head := self._head()) is not None:
+            sites.append(Site("head", Seam.HEAD, len(self.layers), head, head, width, width))
         return sites
+
+    def _head(self) -> str | None:
+        """The path of the output embedding."""
+        output: Any = self.model.get_output_embeddings()  # type: ignore[operator]
+        return next((plain_name(name) for name, module in self.model.named_modules() if module is output), None)
 
 
 def check_its_own(model: nn.Module) -> None:

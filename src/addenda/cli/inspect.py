@@ -187,6 +187,9 @@ def _card(out: Console, card: Card, dtype: str, verbose: bool) -> None:
         "created": card.created,
         "licence": card.licence or "not stated",
     }
+    if card.combined is not None:
+        parents = " + ".join(f"{part.name}={part.weight:g}" for part in card.combined.modules)
+        facts["combined"] = f"{card.combined.method.get('name')} of {parents}; what they were trained on:"
     for number, run in enumerate(card.training, 1):
         again = "trained" if number == 1 else f"trained, run {number}"
         facts[again] = f"{run.objective}, {run.tokens:,} tokens, {run.steps:,} steps, seed {run.seed}, lr {run.lr}"

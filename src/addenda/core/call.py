@@ -116,6 +116,8 @@ class Call:
         self.next_states: dict[Any, Any] = {}
         self.gates: dict[str, Tensor] = {}
         self.entry: dict[str, Tensor] = {}
+        #: by module what head adapters tell the head: what is added to the last state [B, T, D], and the mixing share [B, T, 1]
+        self.notes: dict[str, tuple[Tensor, Tensor]] = {}
         self.collector = watch.collector
         self.observer = watch.observer
         self.recomputing = False

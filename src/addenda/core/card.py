@@ -91,6 +91,30 @@ class Measure(_Record):
         return cls(name=name, value=value, n=n, **interval, **more)
 
 
+class CombinedModule(_Record):
+    """One of the modules that a module was made from."""
+
+    name: str
+    weight: float
+    sha256: str = Field(description="hash of the module.safetensors that it would be saved as")
+    measures: list[Measure] = Field(
+        default_factory=list[Measure], description="what it gave alone, where that was measured"
+    )
+
+
+class CombinedRecord(_Record):
+    """How a module was made from others; what they were trained on stands in `training`."""
+
+    method: dict[str, Any] = Field(description="name and options of the combiner")
+    modules: list[CombinedModule]
+    start: str | None = Field(default=None, description="the module that all of them were trained on from")
+    start_sha256: str | None = Field(default=None, description="its hash, as those of the modules")
+    lost: float = Field(default=0.0, ge=0, description="share of squares that the module's size left no room for")
+    gate: list[DataRecord] = Field(
+        default_factory=list[DataRecord], description="what its gate was fitted to anew: the subject's text, and other"
+    )
+
+
 class Card(_Record):
     """Everything worth knowing of a module without opening its tensors."""
 
@@ -116,6 +140,7 @@ class Card(_Record):
     versions: dict[str, str] = Field(default_factory=dict, description="library versions at saving")
     sha256: str | None = Field(default=None, description="hash of module.safetensors, filled at saving")
     side_sha256: str | None = Field(default=None, description="hash of side.safetensors, where there is one")
+    combined: CombinedRecord | None = Field(default=None, description="what it was made from, where `combine` made it")
 
     @property
     def gate_name(self) -> str | None:
@@ -125,8 +150,8 @@ class Card(_Record):
 
     @model_serializer(mode="wrap")
     def _without_blanks(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
-        """Cards of the first version have neither a gate nor side tensors: written again they are the same bytes."""
-        blank = {name for name in ("gate", "side_sha256") if getattr(self, name) is None}
+        """Cards of the first version have no gate, no side tensors, no parents: written again they are the same bytes."""
+        blank = {name for name in ("gate", "side_sha256", "combined") if getattr(self, name) is None}
         return {name: value for name, value in write(self).items() if name not in blank}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from addenda.core.contribution import Contribution, both, is_single, on_live, ti
 from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.method import Method
 from addenda.core.modes import compiling
+from addenda.core.moments import Moment
 from addenda.core.site import Anatomy, Seam
 from addenda.core.state import KeyValues
 from addenda.core.units import Units
@@ -48,6 +49,32 @@ class Adapter(nn.Module, ABC):
         units = self.fold()
         assert isinstance(units, Units)
         return units
+
+    def task_vector(self) -> Tensor:
+        """What it adds, as numbers that stand for the same in every adapter of the kind at this site, and add up as it does.
+
+        Float32, of any one shape. Methods that combine modules number by number ask for it.
+
+        Raises:
+            UnsupportedError: there are no such numbers; says why.
+        """
+        raise UnsupportedError("the numbers of one module do not stand for the same as those of another")
+
+    def set_task_vector(self, vector: Tensor) -> None:
+        """Add what a task vector says, as nearly as its size allows; of an adapter that `Kind.joined` made room in."""
+        raise UnsupportedError("its kind does not say how an adapter is made from a task vector")
+
+    def task_moments(self, moments: Mapping[str, Moment]) -> Tensor:
+        """Mean squared gradient of the task vector, of its shape, from that of the parameters by name."""
+        raise UnsupportedError("its kind does not say what second moments its task vectors have")
+
+    def shared(self) -> dict[str, Tensor]:
+        """Tensors that nothing trains and that must be equal in adapters whose task vectors are to be combined."""
+        return {}
+
+    def add_up(self, parts: Sequence[tuple[float, Self]]) -> None:
+        """Become what weighted adapters of this site add together, exactly; it was made by `Kind.joined`."""
+        raise UnsupportedError("its kind does not say how adapters are added up")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -190,7 +217,14 @@ class ReplacingAdapter(Adapter):
 
     @abstractmethod
     def forward(
-        self, x: Tensor, y: Tensor, *, weight: float | Tensor = 1.0, state: Any = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        weight: float | Tensor = 1.0,
+        state: Any = None,
+        mask: Tensor | None = None,
+        starts: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         """Return the new output [R, T, D_out], and the state after the last token.
 
@@ -204,7 +238,33 @@ class ReplacingAdapter(Adapter):
                 object whose `select(rows)` gives the state of the rows in a LongTensor (on any device), in that order:
                 beams reorder, batches repeat. A tensor is kept without its graph; an object must do so itself.
             mask: [R, T], True where the token is real; None when all are. A pad must leave the state as it was.
+            starts: [R, T], True where a document of a packed row begins: what was read before is not its own. None where none
+                does, but at the beginning of a text.
         """
+
+
+class HeadAdapter(Adapter):
+    """An adapter that has a say in the next token: its own distribution is mixed with the base's, and the body is untouched.
+
+    p = (1 - s) p_base + s p_own, where p_own is what the base's own head makes of its last state plus `told(x)`. Several
+    modules' shares add up, to 1 at most.
+    """
+
+    seam = Seam.HEAD
+    #: key of the site whose input it reads
+    reads: str
+    #: s, the mixing share at weight 1: a number from 0 to 1, a buffer
+    share: Tensor
+
+    @abstractmethod
+    def told(self, x: Tensor) -> Tensor:
+        """What is added to the last state [R, T, D] for x [R, T, D]; a token where it is all zero is left to the base."""
+
+    def fold(self) -> Units | Tensor:
+        """Refused: plain weights have no place for a second distribution."""
+        raise UnsupportedError(
+            "it mixes a distribution of its own with the base's, for which plain weights have no place"
+        )
 
 
 class AttentionAdapter(Adapter):
@@ -300,6 +360,11 @@ class Kind(Method):
         """Whether its slots share the tokens' softmax; then weights must not be negative."""
         return False
 
+    @property
+    def least_weight(self) -> str | None:
+        """Why weights must not be negative, in words that follow "'m' "; None where they may."""
+        return "shares the tokens' softmax, where a weight w adds log w to its scores" if self.shared_softmax else None
+
     @abstractmethod
     def adapters(self, anatomy: Anatomy) -> Mapping[str, Adapter]:
         """Fresh adapters by site key.
@@ -317,6 +382,14 @@ class Kind(Method):
     def gates_itself(self) -> bool:
         """Whether its adapters decide for each token by themselves; then no module's gate stands before them."""
         return False
+
+    def joined(self, count: int, anatomy: Anatomy) -> Kind:
+        """The kind of a module that has room for what `count` of this kind add together; itself where that takes no more room.
+
+        Raises:
+            UnsupportedError: no module of the kind adds what several add together; says why.
+        """
+        raise UnsupportedError("the kind does not say how one module adds what several add")
 
     def prepare(self, adapters: Mapping[str, Adapter], reader: Reader) -> None:
         """Give new adapters what they take from the base's own weights; a loaded module has it in its file."""

@@ -12,6 +12,7 @@ class Seam(StrEnum):
     FFN = "ffn"
     ATTENTION = "attention"
     LINEAR = "linear"
+    HEAD = "head"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
 
 from addenda.core.contracts import Kind
 from addenda.core.site import Anatomy
@@ -31,3 +35,16 @@ class SizedKind(Kind):
         assert self.extra is not None
         units = self.extra * anatomy.parameters / (len(anatomy.at(self.seam)) * per_unit)
         return max(multiple, round(units / multiple) * multiple)
+
+
+def wider(kind: SizedKind, count: int, anatomy: Anatomy) -> SizedKind:
+    """`count` times as many hidden units of a gated FFN: those of each module side by side."""
+    return replace(kind, extra=None, width=count * kind.hidden(anatomy, 3 * anatomy.width))
+
+
+@torch.no_grad()
+def stack_units(up: Tensor, down: Tensor, parts: Sequence[tuple[float, Tensor, Tensor]]) -> None:
+    """Fill `up` [2F, D] (gates over what reads) and `down` [D, F] with the units of (weight, up, down), side by side."""
+    halves = [part.chunk(2) for _, part, _ in parts]
+    up.copy_(torch.cat([half[at] for at in (0, 1) for half in halves]))
+    down.copy_(torch.cat([weight * part.float() for weight, _, part in parts], 1))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from addenda.core.contracts import AddingAdapter, Kind, into
 from addenda.core.errors import known
+from addenda.core.moments import Moment
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam, Site
 
@@ -35,6 +36,41 @@ class LoRAAdapter(AddingAdapter):
     def fold(self) -> Tensor:
         """scale * B A, [D_out, D_in]."""
         return self.b.float() @ self.a.float() * self.scale
+
+    @torch.no_grad()
+    def add_up(self, parts: Sequence[tuple[float, Self]]) -> None:
+        """All ranks side by side, weights in B: the sum of the products, and not the product of sums of A and of B."""
+        self.a.copy_(torch.cat([part.a.float() for _, part in parts]))
+        self.b.copy_(torch.cat([weight * part.b.float() for weight, part in parts], 1))
+
+    @torch.no_grad()
+    def task_vector(self) -> Tensor:
+        """scale * B A, [D_out, D_in]."""
+        return self.fold()
+
+    @torch.no_grad()
+    def set_task_vector(self, vector: Tensor) -> None:
+        """The nearest product of this rank, by singular values, which A and B share alike."""
+        left, values, right = torch.linalg.svd(vector.float() / self.scale, full_matrices=False)
+        rank = min(len(self.a), len(values))
+        root = values[:rank].sqrt()
+        self.a.zero_()
+        self.b.zero_()
+        self.a[:rank].copy_(root[:, None] * right[:rank])
+        self.b[:, :rank].copy_(left[:, :rank] * root)
+
+    @torch.no_grad()
+    def task_moments(self, moments: Mapping[str, Moment]) -> Tensor:
+        """v of scale * B A, [D_out, D_in], from the rows of B's and the columns of A's.
+
+        Let a gradient G of the product have independent entries of variance r_i c_j. Then v of B = s G A^T has row means in
+        proportion to r, v of s B^T G column means in proportion to c; A's own size makes up for what is between them. Ours.
+        """
+        rows, columns = moments["b"].rows, moments["a"].columns
+        assert columns is not None
+        seen = self.scale**2 * (self.a.float().square() @ columns.to(self.a.device)).mean()
+        rows = rows.to(self.a.device) / torch.where(seen > 0, seen, 1.0)
+        return rows[:, None] * columns.to(self.a.device)
 
 
 @dataclass(frozen=True)
@@ -71,6 +107,11 @@ class LoRA(Kind):
         """alpha/r, or alpha/sqrt(r)."""
         assert self.alpha is not None
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+    def joined(self, count: int, anatomy: Anatomy) -> Kind:
+        """`count` times the rank, with alpha such that the scale stays."""
+        rank = count * self.rank
+        return replace(self, rank=rank, alpha=self.scale * (math.sqrt(rank) if self.rslora else rank))
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, LoRAAdapter]:
         """One adapter per target linear layer."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.contracts import ClassifyingAdapter, GatedAdapter, into
+from addenda.core.contracts import ClassifyingAdapter, GatedAdapter, Kind, into
+from addenda.core.errors import UnsupportedError
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
-from addenda.core.sized import SizedKind
+from addenda.core.sized import SizedKind, stack_units, wider
 from addenda.core.units import Units
 
 
@@ -48,6 +49,10 @@ class NeutralAdapter(GatedAdapter):
     def units(self) -> Units:
         """The adapter's units without their gate, activated by silu."""
         return Units.stacked(self.up, self.down.T, activation="silu")
+
+    def add_up(self, parts: Sequence[tuple[float, Self]]) -> None:
+        """All units side by side, weights in what they add."""
+        stack_units(self.up, self.down, [(weight, part.up, part.down) for weight, part in parts])
 
 
 class SigmoidAdapter(NeutralAdapter, ClassifyingAdapter):
@@ -129,6 +134,16 @@ class NeutralResidues(SizedKind):
         if self.gate == "sigmoid":
             return {site.key: SigmoidAdapter(*sizes, he=he) for site in sites}
         return {site.key: NeutralAdapter(*sizes, token_gate=self.gate == "token", he=he) for site in sites}
+
+    def joined(self, count: int, anatomy: Anatomy) -> Kind:
+        """More hidden units, where none of them stands behind a gate of its own layer.
+
+        Raises:
+            UnsupportedError: with `gate="token"` and `gate="sigmoid"`.
+        """
+        if self.gates_itself:
+            raise UnsupportedError(f"gate={self.gate!r} is one for all units of a layer, and each module has its own")
+        return wider(self, count, anatomy)
 
     @property
     def module_gate(self) -> tuple[str, dict[str, Any]] | None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.contracts import AddingAdapter, into
+from addenda.core.contracts import AddingAdapter, Kind, into
 from addenda.core.products import product
 from addenda.core.site import Anatomy, Seam
-from addenda.core.sized import SizedKind
+from addenda.core.sized import SizedKind, stack_units, wider
 from addenda.core.units import Units
 
 
@@ -36,6 +36,10 @@ class SideFFN(AddingAdapter):
         """The adapter's units, activated by silu."""
         return Units.stacked(self.up, self.down.T, activation="silu")
 
+    def add_up(self, parts: Sequence[tuple[float, Self]]) -> None:
+        """All units side by side, weights in what they add."""
+        stack_units(self.up, self.down, [(weight, part.up, part.down) for weight, part in parts])
+
 
 @dataclass(frozen=True)
 class ParallelAdapter(SizedKind):
@@ -49,6 +53,10 @@ class ParallelAdapter(SizedKind):
 
     seam: ClassVar[Seam] = Seam.FFN
     default_lr: ClassVar[float] = 1e-3
+
+    def joined(self, count: int, anatomy: Anatomy) -> Kind:
+        """More hidden units."""
+        return wider(self, count, anatomy)
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, SideFFN]:
         """One adapter beside the FFN of each layer."""

@@ -221,7 +221,10 @@ def _silent(base: Base, name: str, ids: list[int]) -> bool:
 def _same(head: Head, bare: Tensor, with_module: Tensor) -> Tensor:
     """Which tokens [B, T] have bit-equal logits, from their states [B, T, D]."""
     bare, with_module = bare.flatten(0, 1), with_module.flatten(0, 1)
-    same = (bare == with_module).all(-1)
+    if bare.shape == with_module.shape:
+        same = (bare == with_module).all(-1)
+    else:  # a module that has a say at the head sends its part along with the states
+        same = torch.zeros(len(bare), dtype=torch.bool, device=bare.device)
     for rest in (~same).nonzero().squeeze(-1).split(head.chunk):
         same[rest] = (head.logits(bare[rest]) == head.logits(with_module[rest])).all(-1)
     return same

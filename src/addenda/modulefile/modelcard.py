@@ -38,6 +38,7 @@ def render(card: Card, source: str | None = None) -> str:
         "## Measured",
         _measures([measure for measure in card.measures if not _of_mmlu(measure)]),
         *_mmlu([measure for measure in card.measures if _of_mmlu(measure)]),
+        *_combined(card),
         "## Trained on",
         _training(card),
         "The base stays frozen: unplugging the module gives it back bit for bit. `card.json` holds the full record.",
@@ -173,6 +174,17 @@ def _measures(measures: list[Measure]) -> str:
         for m in measures
     ]  # fmt: skip
     return _table(("measure", "value", "95% interval", "the base alone", "unit", "n", "on"), rows)
+
+
+def _combined(card: Card) -> list[str]:
+    """The modules it was made from, and how; nothing where none is told."""
+    record = card.combined
+    if record is None:
+        return []
+    method = ", ".join(f"{name} {value}" for name, value in record.method.items() if name != "name")
+    told = f"By `{_code(str(record.method.get('name')))}`" + (f" ({_code(method)})" if method else "") + ":"
+    rows = [(part.name, f"{part.weight:g}", part.sha256[:12]) for part in record.modules]
+    return ["## Combined from", told, _table(("module", "weight", "sha256"), rows)]
 
 
 def _training(card: Card) -> str:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -35,6 +36,7 @@ __all__ = [
     "TENSORS",
     "check_base",
     "described",
+    "digest_of",
     "load_folder",
     "load_module",
     "read_card",
@@ -96,6 +98,12 @@ def save_module(module: KnowledgeModule, folder: str | Path, source: str | None 
 
     replace_folder(folder, MEMBERS, fill, size + (1 << 20))
     return folder
+
+
+def digest_of(module: KnowledgeModule) -> str:
+    """The hash that `module.safetensors` would have, were the module saved as it is."""
+    with TemporaryDirectory() as folder:
+        return write_tensors(Path(folder) / TENSORS, module.tensors(), {"format": "addenda", "schema": str(SCHEMA)})
 
 
 def _told_path(folder: Path) -> str | None:

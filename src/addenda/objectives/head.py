@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from addenda.core.logits import Finish
 from addenda.objectives.objective import Objective, Taught
 
 #: logits of one chunk, in numbers: 16 MiB in float32; from 32 MiB on, glibc maps fresh pages for each tensor
@@ -26,7 +27,7 @@ class Head:
         self.model: Any = model
         self.decoder: Any = model.base_model
         self.output: Any = self.model.get_output_embeddings()
-        self.finish = _finish(model)
+        self.finish = Finish.of(self.model.config)
         self.whole = self.output is None or self.decoder is model or not self._holds()
         self.vocabulary: int = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
         self.chunk = chunk or max(16, CHUNK_NUMBERS // self.vocabulary)
@@ -132,20 +133,3 @@ class _Chunked(torch.autograd.Function):
         if ctx.gradient is None:
             return None, None, None, None
         return ctx.gradient * upstream[0].to(ctx.gradient.dtype), None, None, None
-
-
-def _finish(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What the model does to its output embedding's result, as its config says."""
-    config: Any = model.config
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    cap = getattr(config, "final_logit_softcapping", None)
-    times, over = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
-
-    def finish(logits: Tensor) -> Tensor:
-        if times is not None:
-            logits = logits * times
-        if over is not None:
-            logits = logits / over
-        return logits if cap is None else torch.tanh(logits / cap) * cap
-
-    return finish

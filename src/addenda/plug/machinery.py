@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -28,11 +28,13 @@ from addenda.bases.hooks import (
     keep_call_in_checkpoints,
 )
 from addenda.bases.host import Host
+from addenda.bases.mixing import hook_head, hook_notes, with_notes
 from addenda.bases.reading import BaseReader
 from addenda.core.call import RUNTIME, Call, Share, Watch
-from addenda.core.contracts import AttentionAdapter
+from addenda.core.contracts import AttentionAdapter, HeadAdapter
 from addenda.core.errors import UnsupportedError
 from addenda.core.gate import starts_of
+from addenda.core.logits import Finish
 from addenda.core.modes import compiling, own_modes
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
@@ -148,6 +150,12 @@ class Machinery:
             if site.key not in touched:
                 continue
             module = host.submodule(site.path)
+            if site.seam is Seam.HEAD:
+                wanted["head", site.key] = partial(hook_head, module, host.anatomy.width, Finish.of(host.config))
+                for key in sorted({adapter.reads for adapter in _at_head(modules, site)}):
+                    place = host.site(key)
+                    wanted["notes", key] = partial(hook_notes, host.submodule(place.entry), place, site)
+                continue
             if site.seam is Seam.ATTENTION:
                 wanted["input", site.key] = partial(hook_attention, module, site)
                 wanted["switch", site.key] = partial(AttentionSwitch, module, site)
@@ -199,7 +207,7 @@ class Machinery:
             try:
                 if self.host.inner.training and torch.is_grad_enabled():
                     keep_call_in_checkpoints(self.host.layers)
-                out = original(*args, **kwargs)
+                out = with_notes(call, original(*args, **kwargs))
             finally:
                 RUNTIME.call = None
             if call.next_states:
@@ -278,6 +286,14 @@ class Machinery:
             return original(*args, **kwargs)
 
         return batching
+
+
+def _at_head(modules: Iterable[KnowledgeModule], site: Site) -> Iterator[HeadAdapter]:
+    """What modules have at the head."""
+    for module in modules:
+        adapter = module.adapters._modules.get(site.key)
+        if isinstance(adapter, HeadAdapter):
+            yield adapter
 
 
 def _enters_unnormalised(module: KnowledgeModule, site: Site) -> bool:

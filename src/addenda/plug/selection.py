@@ -208,10 +208,9 @@ def check(selection: Selection, modules: Mapping[str, KnowledgeModule]) -> Selec
     for name in sorted(names | selection.said):
         if name not in modules:
             raise SelectionError(f"no module '{name}' is plugged; plugged are {known(name, modules)}")
-        if name in names and modules[name].kind.shared_softmax and _least(selection, name) < 0:
-            raise SelectionError(
-                f"'{name}' shares the tokens' softmax, where a weight w adds log w to its scores: it must not be negative"
-            )
+        why = modules[name].kind.least_weight if name in names else None
+        if why is not None and _least(selection, name) < 0:
+            raise SelectionError(f"'{name}' {why}: it must not be negative")
     return selection
 
 

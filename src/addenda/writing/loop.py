@@ -245,12 +245,14 @@ class Run:
     def _tensors(self) -> dict[str, Tensor]:
         tensors = kept_tensors(self.base, self.plan.names, self.stepper.optimizers)
         for number, name in enumerate(self.plan.names):
+            tensors |= {f"moments.{number}.{key}": t for key, t in self.stepper.moments[name].state().items()}
             tensors |= {f"best.{number}.{key}": tensor for key, tensor in self.best.get(name, {}).items()}
         return tensors
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         put_back(self.base, self.plan.names, self.stepper.optimizers, tensors)
         for number, name in enumerate(self.plan.names):
+            self.stepper.moments[name].load(part(tensors, f"moments.{number}."))
             best = part(tensors, f"best.{number}.")
             if best:
                 self.best[name] = {key: tensor.to(self.stepper.device) for key, tensor in best.items()}

@@ -21,6 +21,8 @@ from addenda.plug.scoring import cast
 from addenda.writing.batches import Batch, Item, stack
 from addenda.writing.distributed import Processes
 from addenda.writing.isolation import Way, way_of
+from addenda.writing.keeping import learning
+from addenda.writing.moments import SecondMoments
 from addenda.writing.plan import Plan
 
 if TYPE_CHECKING:
@@ -78,9 +80,11 @@ class Stepper:
     processes: Processes
     device: torch.device
     optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
+    moments: dict[str, SecondMoments] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.plan.names:
+            self.moments[name] = SecondMoments(learning(self.base, name))
             gate, settings = self.base.modules[name].gate, self.plan.settings
             self.optimizers[name] = asked_for(OptimizerMethod, settings.optimizer).make(
                 self.parameters(name),
@@ -228,6 +232,7 @@ class Stepper:
 
     def _update(self, name: str, step: int) -> None:
         settings, optimizer = self.plan.settings, self.optimizers[name]
+        self.moments[name].note()
         for group in optimizer.param_groups:
             group["lr"] = (
                 group["share"] * self.plan.lr[name] * rate(step, self.plan.steps, settings.warmup, settings.floor)

@@ -62,5 +62,5 @@ def _read(base: Base, name: str, place: Path) -> None:
     """Give a module what stands in its folder."""
     module, kept = base.modules[name], load_module(place, base, name=name)
     module.load_tensors(kept.tensors())
-    module.card, module.probe = kept.card, kept.probe
+    module.card, module.probe, module.side = kept.card, kept.probe, kept.side
     module.awaits_text = False

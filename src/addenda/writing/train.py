@@ -14,6 +14,7 @@ import torch
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import DataError, TrainingError
 from addenda.core.files import check_place
+from addenda.core.moments import OWNER
 from addenda.modulefile.storage import MEMBERS
 from addenda.plug.scoring import score
 from addenda.telling.interrupts import Interrupts, Stopped
@@ -241,8 +242,9 @@ def _report(
 
 
 def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
-    """Write the run into the module's card, and keep a probe."""
+    """Write the run into the module's card, and keep second moments and a probe."""
     module = base.modules[name]
+    module.keep_beside(OWNER, run.stepper.moments[name].kept())
     card, data = module.card, plan.data(name)
     epoch, rows = run.mixture.corpora[name].position
     read = documents_read(base, plan, name, rows) if not epoch else None
