@@ -104,6 +104,7 @@ FLAGS: dict[str, list[str]] = {
             "--probe",
             "--approximate",
             "--drop-gate",
+            "--tokens",
             "--subtract",
             *BASE,
             *WHERE,

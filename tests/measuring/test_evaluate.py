@@ -233,3 +233,26 @@ def test_few_documents_have_no_interval_in_a_card(base: Any) -> None:
     assert kept["loss added", "two"].low is None
     assert (kept["loss", "two"].n, kept["loss", "five"].n) == (2, 5)
     assert kept["loss", "five"].low is not None
+
+
+def test_what_is_foretold_counts_chats_questions_and_each_text(base: Any) -> None:
+    from addenda.measuring.foretold import foretold
+
+    long = ["the river ran past the mill and the children sang as they walked home. " * 20] * 3
+    options: dict[str, Any] = dict.fromkeys(("facts", "snapshot", "edits", "spectrum"))
+    weights = {"m": 1.0}
+    totals = []
+    for neutrality, chats, questions in (
+        (long, None, False),
+        ((long, long), None, False),
+        ((long, long), "general", True),
+    ):
+        given = inputs.open_inputs(
+            base, {}, weights, tasks=(), neutrality=neutrality, chats=chats, questions=questions, limit=3, **options
+        )
+        total, words = foretold(base, given, weights, (), 3, 300, questions)
+        totals.append(total)
+    assert totals[0] == 600  # off and on
+    assert totals[1] == 1200
+    assert totals[2] > 1200 + 2 * 3 * 32
+    assert all(word in words for word in ("neutrality on texts", "general chats", "questions"))

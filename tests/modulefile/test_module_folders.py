@@ -13,6 +13,7 @@ from filelock import FileLock
 import addenda
 from addenda.core.card import Measure, TrainingRecord
 from addenda.core.errors import FileError, meant, near
+from addenda.measuring.inspection import inspect
 from addenda.modulefile.folders import check_deletable, delete, list_modules
 from pico import pico, pico_tokenizer
 
@@ -210,7 +211,7 @@ def test_an_interrupted_run_is_listed_and_says_how_to_go_on(runs: Path) -> None:
     assert not any(module.name == "done" for module in list_modules())
     for name in ("runs/stopped", "runs/stopped.run"):
         with pytest.raises(FileError, match=r"interrupted after step 26.*--finish keeps the module"):
-            addenda.inspect(name)
+            inspect(name)
     gone = delete(run)
     assert (gone.files, gone.run_bytes > 0, run.exists()) == ({}, True, False)
     assert not any(module.interrupted for module in list_modules("runs/deeper"))
