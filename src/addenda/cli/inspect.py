@@ -125,6 +125,8 @@ def show_base(out: Console, inspection: BaseInspection) -> None:
 
 def _cost(out: Console, cost: BaseCost) -> None:
     """Memory, speed, and how long that makes a run."""
+    from addenda.telling.changes import counted
+
     size, minutes = f"{cost.length} tokens", cost.seconds_to_train(100_000) / 60
     facts = {
         "weights": f"{cost.weight_bytes / 1e6:,.0f} MB in {cost.dtype}",
@@ -133,7 +135,11 @@ def _cost(out: Console, cost: BaseCost) -> None:
         "reading": f"{cost.reading:,.0f} tokens a second",
         "learning": f"{cost.training:,.0f} tokens a second: 100,000 tokens in about {minutes:,.0f} minutes",
     }
-    _facts(out, f"What it costs here ({cost.device}, {cost.threads} threads; a probe of {cost.seconds:.0f} s)", facts)
+    _facts(
+        out,
+        f"What it costs here ({cost.device}, {counted(cost.threads, 'thread')}; a probe of {cost.seconds:.0f} s)",
+        facts,
+    )
 
 
 def show_module(out: Console, inspection: ModuleInspection, verbose: bool = False) -> None:
