@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 #: windows sorted by length at a time, so that few tokens are padding
 WINDOWS = 512
-#: where some tokens of a text are scored: documents at least, as long as each gives so many tokens; characters of a token at most
-DOCUMENTS, TOKENS_OF_EACH, CHARACTERS = 8, 128, 16
+#: where some tokens of a text are scored: windows of each document, most of which then have text before them; documents at least,
+#: as long as each gives so many tokens; characters of a token at most
+STRETCH, DOCUMENTS, TOKENS_OF_EACH, CHARACTERS = 4, 8, 128, 16
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def default_length(base: Frozen) -> int:
 def encoded_documents(encoder: Encoder, records: Any, limit: int | None, length: int = 512) -> Iterator[Encoded]:
     """Documents, each opened by the tokenizer's bos (else eos) so that its first token is scored too, up to a limit.
 
-    A limit is shared out evenly over the beginnings of the first documents: as many as it has windows of `length` tokens, and
+    A limit is shared out evenly over the beginnings of the first documents: as many as get four windows of `length` tokens, and
     eight at least, where that leaves 128 tokens to each. What short ones leave goes to longer ones, then to those that follow.
     """
     if limit is None:
@@ -158,7 +159,7 @@ def encoded_documents(encoder: Encoder, records: Any, limit: int | None, length:
         return
     documents = _opened(encoder, (_beginning(record, CHARACTERS * limit) for record in records))
     documents = (_cut(document, limit) for document in documents if len(document.ids) > 1)
-    first = list(islice(documents, max(limit // length, min(DOCUMENTS, limit // TOKENS_OF_EACH), 1)))
+    first = list(islice(documents, max(limit // (STRETCH * length), min(DOCUMENTS, limit // TOKENS_OF_EACH), 1)))
     shares = _shared_out([len(document.ids) - 1 for document in first], limit)
     yield from map(_cut, first, shares)
     left = limit - sum(shares)
