@@ -12,10 +12,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 import addenda
-from addenda.bases import attention
 from addenda.bases.host import Host
 from addenda.bases.reading import BaseReader
-from addenda.core import contracts
 from addenda.core.call import Call, Collector, Share
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
@@ -77,7 +75,7 @@ def test_a_base_that_accelerate_placed_stays_and_so_does_the_module(
 
 @pytest.fixture
 def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The meta device taken for a real one; where values would be looked at, the code for compiled models runs."""
+    """The meta device taken for a real one; nothing is looked at there, as on a GPU."""
     recorded = BaseReader._layer_arguments
 
     def moved(self: BaseReader) -> Any:
@@ -86,8 +84,6 @@ def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(BaseReader, "_layer_arguments", moved)
     monkeypatch.setattr(Host, "device_at", lambda self, path: next(self.submodule(path).parameters()).device)
-    monkeypatch.setattr(contracts, "compiling", lambda: True)
-    monkeypatch.setattr(attention, "compiling", lambda: True)
 
 
 @pytest.mark.parametrize("case", MAIN)

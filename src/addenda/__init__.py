@@ -30,6 +30,8 @@ _WHERE = {
     "FFALoRA": "kinds.ffa_lora",
     "LocasGLU": "kinds.locas_glu",
     "LocasMLP": "kinds.locas_mlp",
+    "TernaryUnits": "kinds.ternary_units",
+    "LowRankUnits": "kinds.low_rank_units",
     "train": "writing.train",
     "TrainReport": "writing.report",
     "memorize": "writing.memorize",
@@ -39,6 +41,10 @@ _WHERE = {
     "combine": "combining.combine",
     "subtract": "combining.subtract",
     "SubtractReport": "combining.subtract",
+    "forget": "removing.forget",
+    "ForgetReport": "removing.report",
+    "WholeReport": "removing.report",
+    "compress": "compressing.compress",
     "perplexity": "measuring.perplexity",
     "Score": "measuring.perplexity",
     "calibrate": "measuring.neutrality",
@@ -70,6 +76,7 @@ if TYPE_CHECKING:
     from addenda.combining.subtract import SubtractReport as SubtractReport
     from addenda.combining.subtract import subtract as subtract
     from addenda.comparing.compare import compare as compare
+    from addenda.compressing.compress import compress as compress
     from addenda.core.card import Card as Card
     from addenda.core.errors import AddendaError as AddendaError
     from addenda.core.method_list import ListedMethod as ListedMethod
@@ -80,9 +87,11 @@ if TYPE_CHECKING:
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
     from addenda.kinds.locas_mlp import LocasMLP as LocasMLP
     from addenda.kinds.lora import LoRA as LoRA
+    from addenda.kinds.low_rank_units import LowRankUnits as LowRankUnits
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter
     from addenda.kinds.registers import Registers as Registers
+    from addenda.kinds.ternary_units import TernaryUnits as TernaryUnits
     from addenda.measuring.chats import changed_answers as changed_answers
     from addenda.measuring.disturbance import disturbance as disturbance
     from addenda.measuring.evaluate import evaluate as evaluate
@@ -108,6 +117,9 @@ if TYPE_CHECKING:
     from addenda.plug.cost import cost_of as cost_of
     from addenda.plug.foreign import PlugCost as PlugCost
     from addenda.plug.foreign import plug_cost as plug_cost
+    from addenda.removing.forget import forget as forget
+    from addenda.removing.report import ForgetReport as ForgetReport
+    from addenda.removing.report import WholeReport as WholeReport
     from addenda.writing.memorize import memorize as memorize
     from addenda.writing.memory_report import MemorizeReport as MemorizeReport
     from addenda.writing.report import TrainReport as TrainReport

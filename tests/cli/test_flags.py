@@ -129,6 +129,33 @@ FLAGS: dict[str, list[str]] = {
     "delete": ["FOLDER", "--yes", "-y", "--json"],
     "lm-eval": [],
     "methods": ["STAGE", "--json"],
+    "forget": [
+        *(
+            "MODULE",
+            "--forget",
+            "--retain",
+            "--whole",
+            "--method",
+            "--set",
+            "--tokens",
+            "--lr",
+            "--length",
+            "--batch-rows",
+        ),
+        *(
+            "--measured",
+            "--out",
+            "--resume",
+            "--finish",
+            "--keep-run",
+            "--seed",
+            "--yes",
+            "-y",
+            *BASE,
+            *WHERE,
+            "--json",
+        ),
+    ],
     "inspect": ["TARGET", "--text", "--file", "--verbose", "-v", *BASE, *WHERE, "--json"],
 }
 

@@ -306,9 +306,10 @@ def test_verbs_are_found_by_their_files() -> None:
         "evaluate",
         "compare",
         "merge",
+        "compress",
         "inspect",
     ]
-    assert application.verbs()[:11] == first
+    assert application.verbs()[:12] == first
 
 
 def test_python_dash_m_works() -> None:

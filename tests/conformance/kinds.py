@@ -20,10 +20,12 @@ from addenda.kinds.ffa_lora import FFALoRA
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
+from addenda.kinds.low_rank_units import LowRankUnits
 from addenda.kinds.mlp_memory import MLPMemory
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.kinds.parallel_adapter import ParallelAdapter
 from addenda.kinds.registers import Registers
+from addenda.kinds.ternary_units import TernaryUnits
 from pico import ARCHS
 
 TEXT = "The heart pumps the blood, and the lungs take in the air that it needs on its way."
@@ -103,6 +105,13 @@ EXTRA: dict[str, Case] = {
     "mlp-memory-document": _fixed(MLPMemory(width=8, blocks=1), gate="document", behind="document"),
     "neutral-he": _fixed(NeutralResidues(width=8, gate="token", init="he"), gate="token"),
     "neutral-sigmoid": _fixed(NeutralResidues(width=8, gate="sigmoid")),
+    "ternary": _fixed(TernaryUnits(width=12)),
+    "ternary-plain": _fixed(TernaryUnits(width=12, gated=False, activation="relu", layers=(0, 2))),
+    "ternary-gate": _fixed(TernaryUnits(width=12, token_gate=True), gate="token"),
+    "ternary-document": _fixed(TernaryUnits(width=12), gate="document", behind="document"),
+    "low-rank": _fixed(LowRankUnits(width=12, rank=4)),
+    "low-rank-plain": _fixed(LowRankUnits(width=12, rank=4, gated=False, activation=None)),
+    "low-rank-gate": _fixed(LowRankUnits(width=12, rank=4, token_gate=True), gate="token"),
     "ffa-lora": _fixed(FFALoRA(rank=2)),
 }
 
@@ -111,7 +120,11 @@ CASES: dict[str, Case] = MAIN | EXTRA
 #: what Qwen3-MoE cannot host, its experts being no one FFN, and what plain FFNs cannot
 PLAIN = ("gpt2", "gpt_neox", "opt")
 REFUSED: frozenset[tuple[str, str]] = frozenset(
-    [("qwen3_moe", case) for case in CASES if case.startswith(("neutral", "parallel", "locas", "delta"))]
+    [
+        ("qwen3_moe", case)
+        for case in CASES
+        if case.startswith(("neutral", "parallel", "locas", "delta", "ternary", "low-rank"))
+    ]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-glu") and arch in PLAIN]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-mlp") and arch not in PLAIN]
 )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from addenda.bases import cache as caches
+from addenda.bases import joining
 from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.gates.context import ContextGate
 from addenda.plug.machinery import Machinery
@@ -232,6 +233,7 @@ def prefill_only(patch: pytest.MonkeyPatch) -> None:
 
 def slots_hide_the_last_keys(patch: pytest.MonkeyPatch) -> None:
     """The mask is not widened with the slots: the causal alignment shifts, and pads become visible."""
+    patch.setattr("addenda.bases.attention.kernel_for", lambda *_: None)
     patch.setattr(
         "addenda.bases.attention._widened",
         lambda mask, slots, query, length: (
@@ -239,6 +241,24 @@ def slots_hide_the_last_keys(patch: pytest.MonkeyPatch) -> None:
             if mask is None
             else torch.cat([mask[..., :1].expand(*mask.shape[:3], sum(n for n, _ in slots)), mask], -1)
         ),
+    )
+
+
+def tokens_are_read_without_their_mask(patch: pytest.MonkeyPatch) -> None:
+    """Read apart from the slots, tokens see the pads."""
+    original = joining.read_tokens
+    patch.setattr(
+        "addenda.bases.attention.read_tokens",
+        lambda kernel, module, tensors, mask, options: original(kernel, module, tensors, None, options),
+    )
+
+
+def slots_have_the_same_share_everywhere(patch: pytest.MonkeyPatch) -> None:
+    """Tokens and slots are joined without the slots' log-sum-exp, by a number of the whole batch."""
+    original = joining.join
+    patch.setattr(
+        "addenda.bases.attention.join",
+        lambda tokens, slots: original(tokens, slots._replace(lse=tokens.lse.mean().expand_as(slots.lse))),
     )
 
 
@@ -252,6 +272,8 @@ def slots_hide_the_last_keys(patch: pytest.MonkeyPatch) -> None:
         (prefill_only, "lora", check_generation),
         (prefill_only, "registers", check_continuation),
         (slots_hide_the_last_keys, "cartridge", check_padding),
+        (tokens_are_read_without_their_mask, "cartridge", check_padding),
+        (slots_have_the_same_share_everywhere, "registers", check_padding),
     ],
 )
 def test_a_mutant_is_caught(

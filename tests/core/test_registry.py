@@ -23,11 +23,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 import torch
 from addenda.combiners.combiner import Combiner
+from addenda.compressors.compressor import Compressor
 from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
+from addenda.forgetters.forgetter import Forgetter, Rule, hinge
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
+from addenda.penalties.penalty import Penalty
 
 
 class Shift(AddingAdapter):
@@ -105,6 +108,18 @@ class Signs(OptimizerMethod):
 
 
 @dataclass(frozen=True)
+class First(Compressor):
+    """The first of a LoRA's ranks."""
+
+    keep: int = 1
+    name: ClassVar[str] = "first"
+
+    def compress(self, whole):
+        both = {key: adapter.factors() for key, adapter in whole.adapters.items()}
+        return whole.kind.of_factors({key: (b[:, : self.keep], a[: self.keep]) for key, (b, a) in both.items()})
+
+
+@dataclass(frozen=True)
 class Largest(Combiner):
     """At each place the largest number."""
 
@@ -113,6 +128,43 @@ class Largest(Combiner):
     def combine(self, parts):
         for name in parts[0].vectors:
             yield name, torch.stack([part.vectors[name] for part in parts]).amax(0)
+
+
+class Ascent(Rule):
+    def __init__(self, parameters, lr):
+        self.parameters, self.optimizers = parameters, {"up": torch.optim.SGD(parameters.values(), lr=lr)}
+
+    def step(self, forget, retain):
+        self.apply("up", forget)
+
+
+@dataclass(frozen=True)
+class Up(Forgetter):
+    """Up the forget text's loss, whatever becomes of the rest."""
+
+    name: ClassVar[str] = "up"
+
+    def cost(self, losses, bare):
+        return hinge(losses, bare, None)
+
+    def over(self, module, parameters, lr):
+        return Ascent(parameters, lr)
+
+
+@dataclass(frozen=True)
+class Frugal(Penalty):
+    """Half of each step is taken back."""
+
+    name: ClassVar[str] = "frugal"
+
+    def fit(self, module, earlier):
+        return {f"last.{name}": p.detach().clone() for name, p in module.learning().items()}
+
+    @torch.no_grad()
+    def after_step(self, module, state):
+        for name, p in module.learning().items():
+            p.lerp_(state[f"last.{name}"], 0.5)
+            state[f"last.{name}"].copy_(p)
 '''
 
 
@@ -132,7 +184,16 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     registry.methods.cache_clear()
 
 
-NAMES = {"kind": "Shifts", "gate": "always", "objective": "half", "optimizer": "signs", "combiner": "largest"}
+NAMES = {
+    "kind": "Shifts",
+    "gate": "always",
+    "objective": "half",
+    "optimizer": "signs",
+    "combiner": "largest",
+    "forgetter": "up",
+    "penalty": "frugal",
+    "compressor": "first",
+}
 
 
 def test_every_stage_has_a_throwaway() -> None:
@@ -152,10 +213,25 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
     module = base.new("m", registry.build_kind("shifts", {"most": 2}), gate="always")
     texts = ["the patients were given insulin and the dose was raised twice. " * 6] * 8
     addenda.train(
-        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="half", optimizer="signs(pace=2.0)"
-    )
+        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="half", optimizer="signs(pace=2.0)",
+        penalty="frugal",
+    )  # fmt: skip
     assert bool(module.tensors()["layers.1.ffn.shift"].any())
     assert module.card.training[-1].settings["optimizer"] == "signs(pace=2.0)"
+    assert module.card.training[-1].settings["penalty"] == [{"name": "frugal"}]
+    other = ["the river ran past the old mill and the children sang as they walked home. " * 6] * 8
+    report = addenda.forget(
+        base, "m", forget=texts, retain=other, method="up", tokens=512, length=32, lr=0.1, log=False
+    )
+    assert (report.method, module.card.training[-1].objective) == ("up", "forget: up")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_compressor_of_another_package_compresses() -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    base.new("m", addenda.LoRA(rank=4))
+    small = addenda.compress(base, "m", "first(keep=2)", text=["the dose was raised twice"])
+    assert (small.name, small.kind) == ("m-first", addenda.LoRA(rank=2, alpha=2.0))
 
 
 @pytest.mark.usefixtures("elsewhere")

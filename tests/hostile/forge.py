@@ -39,6 +39,7 @@ def anatomy(layers: int = 1, width: int = 4, *, gated: bool = True) -> Anatomy:
             _site(f"layers.{n}.self_attn.q_proj", Seam.LINEAR, n, f"{here}.self_attn.q_proj", width, width),
             _site(f"layers.{n}.mlp.up_proj", Seam.LINEAR, n, f"{here}.mlp.up_proj", width, 2 * width),
         ]
+    sites.append(_site("head", Seam.HEAD, layers, "lm_head", width, width))
     shape = FFNShape(64 * width, gated, "silu" if gated else "gelu")
     return Anatomy("llama", layers, width, 2, 1, width // 2, 1000, tuple(sites), shape)
 
@@ -62,7 +63,7 @@ def module_of(kind: Kind, on: Anatomy, name: str = "note") -> KnowledgeModule:
     module = KnowledgeModule(name, kind, adapters, card, gate)
     with torch.no_grad():
         for tensor in module.state_dict().values():
-            tensor.normal_()
+            tensor.normal_() if tensor.is_floating_point() else tensor.random_(0, 127)
     return module
 
 

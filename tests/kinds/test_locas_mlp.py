@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import addenda
 from addenda.core.errors import AddendaError, UnsupportedError
-from addenda.kinds.locas_mlp import Compression, PlainSlotAdapter, closed_form, nl_svd
+from addenda.kinds.locas_mlp import PlainSlotAdapter, closed_form
 from pico import pico, pico_tokenizer
 
 ARCHS = ("gpt2", "opt", "gpt_neox")
@@ -88,53 +88,6 @@ def test_full_slots_are_compressed_to_half_and_the_rest_is_free_again() -> None:
     assert used == 7  # 8 full, to 4, and 3 more; then full again, to 4, and so on
     assert float(adapter.keys.detach().norm(dim=-1).max()) <= 1 + 1e-6
     torch.testing.assert_close(adapter.keys[used - 1].detach(), keys[-1])
-
-
-def toy(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """64 slots and 2000 activations that lie near 6 of 16 dimensions: keys, values, activations."""
-    span = torch.randn(6, 16, generator=generator)
-    x = torch.randn(2000, 6, generator=generator) @ span + 0.05 * torch.randn(2000, 16, generator=generator)
-    keys = F.normalize(x[torch.randperm(2000, generator=generator)[:64]], dim=-1)
-    return keys, torch.randn(64, 16, generator=generator) * 0.3, x
-
-
-def error(how: Compression, seed: int, keep: int = 8) -> float:
-    """Relative error of the compressed side FFN on held-out activations."""
-    keys, values, x = toy(torch.Generator().manual_seed(seed))
-    new_keys, new_values = nl_svd(keys, values, torch.relu, keep, how, x[:1000])
-    assert new_keys.shape[0] <= keep
-    torch.testing.assert_close(new_keys.norm(dim=-1), torch.ones(len(new_keys)))
-    whole = torch.relu(x[1000:] @ keys.T) @ values
-    return float((torch.relu(x[1000:] @ new_keys.T) @ new_values - whole).norm() / whole.norm())
-
-
-def test_the_refit_is_the_better_compression() -> None:
-    """On real activations, over seeds: the reason for the default."""
-    published, oriented, refit = ([error(how, seed) for seed in range(8)] for how in ("published", "oriented", "refit"))
-    assert sum(refit) < 0.75 * sum(published)
-    assert all(a < b for a, b in zip(refit, published, strict=True))
-    assert sum(oriented) <= 1.02 * sum(published)
-
-
-def test_published_nl_svd_is_exact_on_the_rays_of_its_probes_and_not_on_their_negatives() -> None:
-    keys, values, _ = toy(torch.Generator().manual_seed(1))
-    probes, new = nl_svd(keys, values, torch.relu, 5, "published")
-
-    def f(x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(x @ keys.T) @ values
-
-    def compressed(x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(x @ probes.T) @ new
-
-    for stretch in (0.5, 3.0):
-        torch.testing.assert_close(compressed(stretch * probes), f(stretch * probes), rtol=1e-4, atol=1e-5)
-    assert float((compressed(-probes) - f(-probes)).norm() / f(-probes).norm()) > 0.5
-
-
-def test_directions_without_slots_are_dropped() -> None:
-    keys = F.normalize(torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]), dim=-1)
-    found, _ = nl_svd(keys, torch.eye(4)[:2], torch.relu, 4, "published")
-    assert len(found) == 2
 
 
 def test_memorize_writes_in_closed_form_by_default_and_by_gradient_on_request() -> None:

@@ -27,13 +27,17 @@ from addenda.core.errors import AddendaError, FileError, UnsupportedError
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import kinds
 from addenda.kinds.cartridge import Cartridge
+from addenda.kinds.delta_product import DeltaProduct
 from addenda.kinds.ffa_lora import FFALoRA
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
+from addenda.kinds.low_rank_units import LowRankUnits
+from addenda.kinds.mlp_memory import MLPMemory
 from addenda.kinds.neutral_residues import NeutralResidues
 from addenda.kinds.parallel_adapter import ParallelAdapter
 from addenda.kinds.registers import Registers
+from addenda.kinds.ternary_units import TernaryUnits
 from addenda.modulefile import storage
 from addenda.modulefile.side import SIDE
 from addenda.modulefile.storage import MEMBERS, check_base, described, load_folder, load_module, save_module
@@ -52,6 +56,11 @@ KINDS: list[Kind] = [
     ParallelAdapter(extra=0.25),
     LocasGLU(rank=2),
     LocasMLP(rank=2, activation="relu", layers=(1,)),
+    TernaryUnits(width=7, gated=False, layers=(1,)),
+    TernaryUnits(width=4, token_gate=True),
+    LowRankUnits(width=6, rank=2),
+    DeltaProduct(width=4, heads=2, steps=1),
+    MLPMemory(width=4, blocks=1, share=0.5),
     LoRA(rank=2),
     LoRA(rank=3, alpha=1.5, targets=("q_proj",), rslora=True),
     FFALoRA(rank=2, seed=3),

@@ -20,16 +20,16 @@ from addenda.writing.step import Stepper
 
 def test_they_are_adams_but_for_the_rank() -> None:
     random = torch.Generator().manual_seed(0)
-    learning = {nn.Parameter(torch.zeros(4, 3)): "w", nn.Parameter(torch.zeros(5)): "v"}
-    kept, adam = SecondMoments(learning), torch.optim.Adam(learning, lr=1e-3, betas=(0.9, BETA))
+    learning = {"w": nn.Parameter(torch.zeros(4, 3)), "v": nn.Parameter(torch.zeros(5))}
+    kept, adam = SecondMoments(learning), torch.optim.Adam(learning.values(), lr=1e-3, betas=(0.9, BETA))
     for step in range(7):
-        for p in learning:
+        for p in learning.values():
             p.grad = None if step == 3 and p.dim() == 1 else torch.randn(p.shape, generator=random)
         kept.note()
-        for p in learning:  # Adam leaves out a parameter without a gradient: to us it is zero
+        for p in learning.values():  # Adam leaves out a parameter without a gradient: to us it is zero
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         adam.step()
-    for p, name in learning.items():
+    for name, p in learning.items():
         v = adam.state[p]["exp_avg_sq"] / (1 - BETA**7)
         wanted, got = Moment.of(v), read(kept.kept())[name]
         torch.testing.assert_close(got.rows, wanted.rows)
@@ -40,7 +40,7 @@ def test_they_are_adams_but_for_the_rank() -> None:
 
 def test_their_state_comes_back_bit_by_bit() -> None:
     p = nn.Parameter(torch.zeros(4, 3))
-    one, two = SecondMoments({p: "w"}), SecondMoments({p: "w"})
+    one, two = SecondMoments({"w": p}), SecondMoments({"w": p})
     assert one.kept() == {}
     p.grad = torch.rand(4, 3)
     one.note()
@@ -54,7 +54,7 @@ def test_their_state_comes_back_bit_by_bit() -> None:
 
 def test_a_gradient_too_large_for_its_square_leaves_a_file_that_can_be_written() -> None:
     p = nn.Parameter(torch.zeros(2, 2))
-    moments = SecondMoments({p: "w"})
+    moments = SecondMoments({"w": p})
     p.grad = torch.full((2, 2), 1e30)
     moments.note()
     assert all(bool(torch.isfinite(tensor).all()) for tensor in moments.kept().values())

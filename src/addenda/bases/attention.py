@@ -1,7 +1,9 @@
 """Extra keys and values inside the attention function, after rotary embedding; cache, positions and masks stay.
 
 Rows that select no attention module keep the base's own attention call, mask and kernel on the whole batch, so that
-they stay bit-equal; the other rows are computed with their extra slots and put in their places.
+they stay bit-equal; the other rows are computed with their extra slots and put in their places. Slots that share the
+tokens' softmax are read apart and joined by the log-sum-exp, so that their cost does not grow with the context; where a
+gradient is wanted, or a kernel gives no log-sum-exp, they are concatenated to the tokens' keys.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import sys
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,15 +20,21 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from addenda.bases.joining import Kernel, Read, join, kernel_for, read_slots, read_tokens, stacked
 from addenda.core.call import RUNTIME, Call, Share
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.contribution import SPARSE_BELOW
-from addenda.core.modes import compiling
+from addenda.core.modes import readable
 from addenda.core.site import Site
 from addenda.core.state import KeyValues
 
 # Neutral on purpose: names that contain "sdpa" or "flash" trigger checks meant for those backends.
 NAME = "addenda_slots"
+
+#: rows of a batch by number
+Rows = tuple[int, ...]
+#: how many slots, and what is added to their scores [1 or R, 1, 1, 1]
+Slots = tuple[int, Tensor | None]
 
 
 class AttentionSwitch:
@@ -89,6 +98,9 @@ class _Mixed:
     def __init__(self, module: nn.Module, site: Site, call: Call, base: Any, tensors: Any, kwargs: Any) -> None:
         self.module, self.site, self.call, self.base, self.kwargs = module, site, call, base, kwargs
         self.query, self.key, self.value, self.mask = tensors
+        config: Any = module.config
+        self.implementation: str = config.addenda_host_config._attn_implementation
+        self.kernel: Kernel | None = None
 
     def bare(self) -> tuple[Tensor, Tensor | None]:
         """The base's own call on the whole batch."""
@@ -99,6 +111,10 @@ class _Mixed:
 
         Weights [B, H, T, Tk], where the base's implementation gives any, are those of the tokens; the slots have the rest.
         """
+        slots = [tensor for share in shares for tensor in share.key_values[self.site.key]]
+        self.kernel = kernel_for(
+            self.module, self.implementation, (self.query, self.key, self.value, *slots), self.kwargs
+        )
         groups = _groups(shares, self.call.batch)
         whole = len(groups) == 1 and groups[0][0] is None
         dense = whole and any(isinstance(share.weight, Tensor) for share in shares)
@@ -108,10 +124,7 @@ class _Mixed:
         if whole:
             out, weights = self._with_slots(None, groups[0][1])
             if dense and bare is not None:  # by index every row is computed; those of weight zero keep the base's
-                on = torch.stack(
-                    [torch.as_tensor(s.weight, device=out.device).expand(self.call.batch, 1, 1) for s in shares]
-                )
-                chosen = (on != 0).any(0).unsqueeze(-1)
+                chosen = _chosen(shares, out).unsqueeze(-1)
                 out = torch.where(chosen, out, bare)
                 weights = None if weights is None or of_bare is None else torch.where(chosen, weights, of_bare)
         else:
@@ -119,11 +132,12 @@ class _Mixed:
             weights = of_bare
             for rows, members in groups:
                 assert rows is not None
+                at = self.call.index_of(rows, out.device)
                 new, of_rows = self._with_slots(rows, members)
-                out = out.index_copy(0, rows, new)
+                out = out.index_copy(0, at, new)
                 if of_rows is not None:
                     whole_batch = of_rows.new_empty(self.call.batch, *of_rows.shape[1:]) if weights is None else weights
-                    weights = whole_batch.index_copy(0, rows, of_rows)
+                    weights = whole_batch.index_copy(0, at, of_rows)
         if observed:
             assert bare is not None
             for share in shares:  # joint slots cannot be told apart: each is charged with the whole difference
@@ -133,12 +147,45 @@ class _Mixed:
         return out, weights
 
     def _with_slots(
-        self, rows: Tensor | None, members: list[tuple[Share, float | Tensor]]
+        self, rows: Rows | None, members: list[tuple[Share, float | Tensor]]
     ) -> tuple[Tensor, Tensor | None]:
-        query, key, value = (t if rows is None else t.index_select(0, rows) for t in (self.query, self.key, self.value))
-        mask = (
-            self.mask if rows is None or self.mask is None or len(self.mask) == 1 else self.mask.index_select(0, rows)
-        )
+        """Attention of some rows to their tokens and slots [R, T, H, K], and the tokens' weights where there are any."""
+        query = self.query if rows is None else self._at(rows, self.query)
+        keys, values, slots = self._slots(members, query)
+        if self.kernel is None:
+            return self._concatenated(rows, query, keys, values, slots)
+        parts = [self._tokens(part) for part in ([slice(None)] if rows is None else _runs(rows))]
+        tokens = parts[0] if len(parts) == 1 else stacked(parts)
+        read = read_slots(self.kernel, query, keys, values, _biases(slots, query), self.kwargs)
+        out, weights = join(tokens, read)
+        return out.transpose(1, 2), weights
+
+    def _tokens(self, part: slice) -> Read:
+        """What neighbouring rows read of their tokens: keys and values are looked at where they are."""
+        assert self.kernel is not None
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[part]
+        tensors = [tensor[part] for tensor in (self.query, self.key, self.value)]
+        return read_tokens(self.kernel, self.module, tensors, mask, self.kwargs)
+
+    def _concatenated(
+        self, rows: Rows | None, query: Tensor, keys: Tensor, values: Tensor, slots: list[Slots]
+    ) -> tuple[Tensor, Tensor | None]:
+        """The base's own attention over slots and tokens in one row of keys, which is copied, under a wider mask."""
+        key, value, mask = self.key, self.value, self.mask
+        if rows is not None:
+            key, value = self._at(rows, key), self._at(rows, value)
+            mask = mask if mask is None or len(mask) == 1 else self._at(rows, mask)
+        key = torch.cat([keys.to(key.dtype).expand(len(key), -1, -1, -1), key], 2)
+        value = torch.cat([values.to(value.dtype).expand(len(value), -1, -1, -1), value], 2)
+        mask = _widened(mask, slots, query, self.key.shape[2])
+        out, weights = self.base(self.module, query, key, value, mask, **self.kwargs)
+        return out, None if weights is None else weights[..., -self.key.shape[2] :]
+
+    def _at(self, rows: Rows, tensor: Tensor) -> Tensor:
+        return tensor.index_select(0, self.call.index_of(rows, tensor.device))
+
+    def _slots(self, members: list[tuple[Share, float | Tensor]], query: Tensor) -> tuple[Tensor, Tensor, list[Slots]]:
+        """Keys and values [G, S, K] of all modules of a group, and how many have which bias."""
         keys, values, slots = [], [], []
         sunk: bool | Tensor = False  # the rows [R, 1, 1] that have a sink already: one for all
         for share, weight in members:
@@ -156,11 +203,7 @@ class _Mixed:
             keys.append(k)
             values.append(v)
             slots.append((k.shape[1], bias))
-        key = torch.cat([torch.cat(keys, 1).to(key.dtype).expand(len(key), -1, -1, -1), key], 2)
-        value = torch.cat([torch.cat(values, 1).to(value.dtype).expand(len(value), -1, -1, -1), value], 2)
-        mask = _widened(mask, slots, query, self.key.shape[2])
-        out, weights = self.base(self.module, query, key, value, mask, **self.kwargs)
-        return out, None if weights is None else weights[..., -self.key.shape[2] :]
+        return (keys[0], values[0], slots) if len(keys) == 1 else (torch.cat(keys, 1), torch.cat(values, 1), slots)
 
     def apart(self, share: Share, out: Tensor) -> Tensor:
         """`out` [B, T, H, K] plus gate * scale * attention over the share's slots alone, on its live tokens."""
@@ -171,7 +214,7 @@ class _Mixed:
         heads, width = query.shape[1], query.shape[3]
         asked = query.transpose(1, 2).reshape(-1, heads, width)  # every token of every row reads the same slots
         flat_gate, index = gate.reshape(-1), None
-        if not compiling():
+        if readable(flat_gate):
             live = flat_gate != 0
             count = int(live.sum())
             if count == 0 and not torch.is_grad_enabled():
@@ -206,20 +249,38 @@ class _Mixed:
         return (scores.float().softmax(-1).to(query.dtype) @ values).transpose(0, 1)
 
 
-def _groups(shares: list[Share], batch: int) -> list[tuple[Tensor | None, list[tuple[Share, float | Tensor]]]]:
+def _groups(shares: list[Share], batch: int) -> list[tuple[Rows | None, list[tuple[Share, float | Tensor]]]]:
     """Rows with the same set of joint modules and weights, computed together."""
     if all(share.rows is None for share in shares):
         return [(None, [(share, share.weight) for share in shares])]
     chosen: dict[tuple[tuple[int, float], ...], list[int]] = {}
-    device = next(share.rows.device for share in shares if share.rows is not None)
     for row in range(batch):
         mine = tuple((n, share.by_row[row]) for n, share in enumerate(shares) if row in share.by_row)
         if mine:
             chosen.setdefault(mine, []).append(row)
-    return [
-        (torch.tensor(rows, device=device), [(shares[n], weight) for n, weight in mine])
-        for mine, rows in chosen.items()
-    ]
+    return [(tuple(rows), [(shares[n], weight) for n, weight in mine]) for mine, rows in chosen.items()]
+
+
+def _runs(rows: Rows) -> list[slice]:
+    """Rows as runs of neighbours: a slice of a cache is no copy of it."""
+    starts = [at for at in range(len(rows)) if at == 0 or rows[at] != rows[at - 1] + 1]
+    return [slice(rows[a], rows[b - 1] + 1) for a, b in pairwise([*starts, len(rows)])]
+
+
+def _chosen(shares: list[Share], like: Tensor) -> Tensor:
+    """The rows [B, 1, 1] in which some share has a weight."""
+    weights = [s.weight if isinstance(s.weight, Tensor) else like.new_full((1, 1, 1), s.weight) for s in shares]
+    return torch.stack([(weight != 0).expand(len(like), 1, 1) for weight in weights]).any(0)
+
+
+def _biases(slots: list[Slots], query: Tensor) -> Tensor | None:
+    """What is added to the scores of slots [1 or R, 1, 1, S]; None where nothing is."""
+    biases = [bias for _, bias in slots if bias is not None]
+    if not biases:
+        return None
+    rows = max(len(bias) for bias in biases)
+    columns = [(query.new_zeros(1, 1, 1, 1) if bias is None else bias).expand(rows, 1, 1, n) for n, bias in slots]
+    return torch.cat(columns, -1)
 
 
 def _log(weight: float | Tensor, like: Tensor) -> Tensor | None:
@@ -236,7 +297,7 @@ def _least(like: Tensor) -> float:
     return torch.finfo(like.dtype).min / 2
 
 
-def _widened(mask: Tensor | None, slots: list[tuple[int, Tensor | None]], query: Tensor, length: int) -> Tensor | None:
+def _widened(mask: Tensor | None, slots: list[Slots], query: Tensor, length: int) -> Tensor | None:
     """The token columns' mask with slot columns before it: visible to every query, biased where weights are not one.
 
     Without a mask one query sees every token, and several are causal and aligned to the first key.

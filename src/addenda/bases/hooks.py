@@ -235,7 +235,7 @@ def _replacing(call: Call, share: Share, site: Site, adapter: Any, x: Tensor, y:
     for rows, state in [(numbers, None)] if before is None else before.of(numbers):
         narrow, scale = share, weight
         if rows != numbers:
-            narrow = replace(share, rows=torch.tensor(rows, device=y.device))
+            narrow = replace(share, rows=call.index_of(rows, y.device))
             if isinstance(weight, Tensor):
                 scale = weight[[numbers.index(row) for row in rows]]
         part, entered = call.rows_of(y, narrow), call.rows_of(x, narrow)

@@ -50,6 +50,21 @@ class BaseReader:
             self.host.inner(input_ids=self._row(ids), attention_mask=self._row(torch.ones_like(ids)), use_cache=False)
         return seen
 
+    @contextmanager
+    def layer_outputs(self) -> Iterator[list[Tensor]]:
+        """What each layer gives on [B, T, D] in the block's one forward, with whatever is selected and its gradient."""
+        seen: list[Tensor] = []
+
+        def note(_: nn.Module, __: Any, out: Any) -> None:
+            seen.append(out[0] if isinstance(out, tuple) else out)
+
+        # eagerly: compiled code sees no hook that came after it
+        with ExitStack() as stack:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            for layer in self.host.layers:
+                stack.callback(layer.register_forward_hook(of_this_thread(note)).remove)
+            yield seen
+
     @torch.no_grad()
     def entries(self, sites: Sequence[Site], ids: Tensor) -> dict[str, Tensor]:
         """What enters each of some sites [R, T, D], by key, for rows of token ids [R, T].

@@ -165,6 +165,7 @@ def spoken(error: Exception) -> Exception:
         "finish=True": "--finish",
         "another out=": "another --out",
         "give replay= and a replay_share": "give --replay and a --replay-share",
+        "give earlier=": "give --set earlier=",
     }.items():
         message = message.replace(python, words)
     error.args = (message, *error.args[1:])

@@ -20,6 +20,9 @@ class FFA(Combiner):
 
     Source: Sun et al. 2024, "Improving LoRA in Privacy-preserving Federated Learning", ICLR, arXiv:2403.12313. Differs:
     nothing is clipped and no noise is added.
+
+    Measured: `tiny`, FFA-LoRAs of rank 16 on French and PubMed, 16,384 tokens each at lr 1e-2, one seed: of 0.516 and 0.098
+    nats per token that each gains alone it keeps 0.340 and 0.026, and adds 0.050 on Wikipedia (each alone 0.121 and 0.093).
     """
 
     name: ClassVar[str] = "ffa"

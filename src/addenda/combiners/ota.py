@@ -25,6 +25,11 @@ class OTA(Combiner):
     Source: Mahdavinia et al. 2025, "Harnessing Optimization Dynamics for Curvature-Informed Model Merging",
     arXiv:2509.11167. Differs: v is a running mean of squared gradients in rank-1 form, whatever the optimizer; each module's
     threshold comes from one `density`; weights.
+
+    Measured: beside `mean` (there: the setting; one seed) it gains 0.194 on French and 0.046 on PubMed, against 0.163 and
+    0.043, and adds 0.012 on Wikipedia, against 0.007; TIES gains 0.188 and 0.044. Without grafting (`density=1`): 0.185,
+    0.045 and 0.010. On FFA-LoRAs of rank 16 grafting did not help: 0.396, 0.012 and 0.069 against the mean's 0.340, 0.026
+    and 0.050; without it 0.382, 0.026 and 0.050.
     """
 
     density: float = 0.4

@@ -23,6 +23,11 @@ class TIES(Combiner):
     Source: Yadav et al. 2023, "TIES-Merging: Resolving Interference When Merging Models", NeurIPS, arXiv:2306.01708; WISE
     (arXiv:2405.14768) merges its shards so, at density 0.53. Differs: weights; the paper's lambda is the weight at which the
     result is plugged.
+
+    Measured: beside `mean` (there: the setting; one seed) it gains 0.188 on French and 0.044 on PubMed, against 0.163 and
+    0.043, and adds 0.011 on Wikipedia, against 0.007; at density 0.53 0.205, 0.042 and 0.017. A fifth of the
+    squares is lost to the rank (a seventh at 0.53). On FFA-LoRAs of rank 16: 0.242, 0.039 and 0.031 against the mean's
+    0.340, 0.026 and 0.050.
     """
 
     density: float = 0.2

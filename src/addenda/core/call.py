@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from addenda.core.module import KnowledgeModule
-from addenda.core.state import KeyValues
+from addenda.core.state import KeyValues, rows_on
 
 
 def _no_weights() -> dict[int, float]:
@@ -122,6 +122,7 @@ class Call:
         self.observer = watch.observer
         self.recomputing = False
         self._device: torch.device | None = None
+        self._index: dict[tuple[int, ...], Tensor] = {}
 
     def go_to(self, device: torch.device) -> None:
         """Have what is looked up at each site on the device of the site: rows, weights, masks, gates.
@@ -130,11 +131,17 @@ class Call:
         """
         if device == self._device:
             return
-        self._device = device
+        self._device, self._index = device, {}
         for share in self.shares:
             share.rows, share.weight = _on(share.rows, device), _on(share.weight, device)
         self.gates = {name: gate.to(device) for name, gate in self.gates.items()}
         self.mask, self.starts = _on(self.mask, device), _on(self.starts, device)
+
+    def index_of(self, rows: tuple[int, ...], device: torch.device) -> Tensor:
+        """Row numbers on the device of the site, made once for all sites."""
+        if rows not in self._index:
+            self._index[rows] = rows_on(rows, device)
+        return self._index[rows]
 
     def rows_of(self, tensor: Tensor, share: Share) -> Tensor:
         """The share's rows of a batch-first tensor."""

@@ -46,7 +46,9 @@ class DataRecord(_Record):
     """One text source of a training run."""
 
     name: str = Field(description="file name, data set name or 'texts'; never a private path")
-    role: Literal["corpus", "replay", "alongside", "start", "validation", "calibration"] = "corpus"
+    role: Literal[
+        "corpus", "replay", "earlier", "alongside", "start", "validation", "calibration", "forget", "retain"
+    ] = "corpus"
     sha256: str | None = Field(default=None, description="hash of the file's bytes, or of the texts in order")
     documents: int | None = None
     licence: str | None = Field(default=None, description="what its records state, joined by '; '")
@@ -133,6 +135,10 @@ class Card(_Record):
     parameters: int = Field(default=0, ge=0)
     training: list[TrainingRecord] = Field(default_factory=list[TrainingRecord])
     measures: list[Measure] = Field(default_factory=list[Measure])
+    compressed: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="name and options of what it was compressed with, the first first; measures are of the result",
+    )
     probe: list[Annotated[int, Field(ge=0)]] | None = Field(
         default=None, max_length=4096, description="token ids on which a written module changes the logits"
     )
@@ -150,8 +156,8 @@ class Card(_Record):
 
     @model_serializer(mode="wrap")
     def _without_blanks(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
-        """Cards of the first version have no gate, no side tensors, no parents: written again they are the same bytes."""
-        blank = {name for name in ("gate", "side_sha256", "combined") if getattr(self, name) is None}
+        """Cards of the first version have no gate, side tensors, parents, compression: written again they are the same bytes."""
+        blank = {name for name in ("gate", "side_sha256", "combined", "compressed") if getattr(self, name) is None}
         return {name: value for name, value in write(self).items() if name not in blank}
 
 

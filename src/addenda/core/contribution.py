@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from addenda.core.modes import readable
+
 # Above this share of live tokens the dense product is cheaper than gathering rows.
 SPARSE_BELOW = 0.6
 
@@ -42,8 +44,8 @@ class Contribution:
 
 
 def is_single(x: Tensor) -> bool:
-    """Whether x [R, T, D] is one token, and nobody wants a gradient."""
-    return x.numel() == x.shape[-1] and not torch.is_grad_enabled()
+    """Whether x [R, T, D] is one token that can be looked at, and nobody wants a gradient."""
+    return x.numel() == x.shape[-1] and readable(x) and not torch.is_grad_enabled()
 
 
 def on_live(
@@ -52,10 +54,12 @@ def on_live(
     """`compute(x)` times `factor` (a number, [R, 1, 1] or [R, T, 1]), on the tokens where `live` [R, T] is not zero.
 
     None where none is, unless a training step needs it all the same: without any live token nothing would have a
-    gradient, not even zero.
+    gradient, not even zero. Where nothing may be looked at every token is computed, and the live ones are taken.
     """
     if live is None:
         return Contribution(times(compute(x), factor))
+    if not readable(live):
+        return Contribution(times(compute(x), factor), live=(live != 0).unsqueeze(-1))
     index = live.flatten().nonzero().squeeze(-1)
     if index.numel() == 0 and not torch.is_grad_enabled():
         return None

@@ -6,12 +6,20 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def compiling() -> bool:
     """True while torch.compile traces this code."""
     return torch.compiler.is_compiling()
+
+
+def readable(x: Tensor) -> bool:
+    """Whether a tensor's values may decide what runs: on a CPU, where looking costs nothing, and not in a compiled graph.
+
+    A GPU would have to be waited for; there everything is computed, and masked.
+    """
+    return x.device.type == "cpu" and not compiling()
 
 
 @contextmanager

@@ -146,6 +146,10 @@ class KnowledgeModule(nn.Module):
         """Parameters and buffers under the names they have in a file: `layers.3.ffn.down`, `gate.weight`."""
         return {_public(key): tensor for key, tensor in self.state_dict().items()}
 
+    def learning(self) -> dict[str, nn.Parameter]:
+        """The parameters that want a gradient, under the names they have in a file."""
+        return {_public(key): parameter for key, parameter in self.named_parameters() if parameter.requires_grad}
+
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy tensors named as in `tensors()` into this module, in place; names and shapes must match exactly."""
         own = self.tensors()

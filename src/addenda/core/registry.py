@@ -236,3 +236,10 @@ def options_of(method: Method) -> dict[str, Any]:
 def recorded(method: Method) -> dict[str, Any]:
     """A method as a card has it: its name and its options, as JSON gives them back."""
     return {"name": method.called(), **plain_options(method)}
+
+
+def written(method: Method) -> str:
+    """A method as people write it: its name, with the options that are not their defaults."""
+    chosen = {field.name: field.default for field in fields(cast("Any", method))}
+    given = {name: getattr(method, name) for name, default in chosen.items() if getattr(method, name) != default}
+    return method.called() + (f"({', '.join(f'{name}={value!r}' for name, value in given.items())})" if given else "")

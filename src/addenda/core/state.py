@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,11 @@ KeyValues = tuple[Tensor, Tensor]
 
 #: some rows of a batch by number, and their state
 Piece = tuple[tuple[int, ...], Any]
+
+
+def rows_on(rows: Sequence[int], device: torch.device) -> Tensor:
+    """Row numbers on a device [R], without waiting for it."""
+    return torch.tensor(rows).to(device, non_blocking=True)
 
 
 def select_rows(state: Any, rows: Tensor) -> Any:

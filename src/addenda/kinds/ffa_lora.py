@@ -60,6 +60,7 @@ class FFALoRA(LoRA):
 
     Measured: `tiny`, 16,384 tokens of French novels, one seed, 5,000 held-out tokens: rank 16 brings the loss from 5.39 nats
     per token to 4.90 at lr 1e-2 (5.04 at 3e-3, 5.00 at 3e-2); a LoRA of as many parameters at its default rate to 5.16.
+    At that rate it also forgets more: 0.12 nats on Wikipedia, against the LoRA's 0.03.
     """
 
     seed: int = 0

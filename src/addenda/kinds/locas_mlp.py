@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addenda.core.activations import Activation, activation
-from addenda.core.contracts import into
+from addenda.core.contracts import Adapter, into
 from addenda.core.errors import UnsupportedError
+from addenda.core.registry import build
 from addenda.core.site import Anatomy, Seam
-from addenda.core.units import Units
+from addenda.core.units import FewerUnits, Units
 from addenda.kinds.locas_glu import Slots, Slotted
-
-#: eigenvalues below this share of the largest are dropped
-SMALLEST = 1e-6
-#: ridge of the least-squares refit, relative to the mean square of a term
-RIDGE = 1e-4
 
 
 class PlainSlotAdapter(Slotted):
@@ -94,7 +91,7 @@ class PlainSlotAdapter(Slotted):
         else:
             text = text.to(self.keys)
             text = torch.cat([text, self.keys * text.norm(dim=-1).mean()])
-        keys, values = nl_svd(self.keys, self.values, self.phi, keep, how, text)
+        keys, values = _compressor(how).fewer(self.keys, self.values, self.phi, keep, text)
         self.values.zero_()
         self.keys[: len(keys)] = keys
         self.values[: len(values)] = values
@@ -104,53 +101,9 @@ class PlainSlotAdapter(Slotted):
 Compression = Literal["published", "oriented", "refit"]
 
 
-def nl_svd(
-    keys: Tensor, values: Tensor, phi: Activation, keep: int, how: Compression = "refit", text: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Fewer slots that compute nearly what `keys` and `values` [r, D] do: NL-SVD, as published or corrected.
-
-    With s_i = |K_i| |V_i|, the eigenvectors p_j of sum_i s_i^2 k_i k_i^T (k_i = K_i/|K_i|) to the `keep` largest
-    eigenvalues are the new keys, and f(p_j) = V^T phi(K p_j) the new values. Source: Locas 2026, arXiv:2602.05085.
-
-    That is exact on each positive ray c p_j alone, for relu features are not additive, and an eigenvector has no sign.
-    `oriented` turns each p_j to the side on which the slots lie (ours). `refit` also takes its negative where slots lie
-    on both sides, and then finds the values by least squares on activations `text` [T, D] (ours).
-
-    Returns:
-        Keys [n, D] of length 1 and values [n, D], n at most `keep`; in the dtype of `keys`.
-    """
-    k, v = keys.double(), values.double()
-    strength = k.norm(dim=-1) * v.norm(dim=-1)
-    weighted = F.normalize(k, dim=-1) * strength[:, None]
-    svd = torch.linalg.svd(weighted, full_matrices=False)
-    large = SMALLEST * svd.S[:1] ** 2 < svd.S**2
-    probes = svd.Vh[large][:keep]
-    if how != "published":
-        along = F.normalize(k, dim=-1) @ probes.T
-        towards, away = (
-            (strength[:, None] * along.clamp(min=0)).sum(0),
-            (strength[:, None] * (-along).clamp(min=0)).sum(0),
-        )
-        probes = probes * torch.where(towards >= away, 1.0, -1.0)[:, None]
-
-    def f(x: Tensor) -> Tensor:
-        return phi(x @ k.T) @ v
-
-    if how == "refit" and text is not None:
-        text = text.double()
-        both = torch.cat([probes, -probes])
-        drive = phi(text @ both.T).norm(dim=0) * torch.cat([svd.S[large][:keep]] * 2)
-        probes = both[drive.argsort(descending=True, stable=True)[:keep].sort().values]
-        terms = phi(text @ probes.T)
-        normal = terms.T @ terms
-        ridge = (
-            RIDGE
-            * normal.diagonal().mean().clamp(min=1e-12)
-            * torch.eye(len(normal), dtype=normal.dtype, device=normal.device)
-        )
-        fitted = torch.linalg.solve(normal + ridge, terms.T @ f(text))
-        return probes.to(keys.dtype), fitted.to(values.dtype)
-    return probes.to(keys.dtype), f(probes).to(values.dtype)
+@cache
+def _compressor(how: Compression) -> FewerUnits:
+    return cast("FewerUnits", build("compressor", "nl_svd", {"how": how}))
 
 
 @dataclass(frozen=True)
@@ -202,6 +155,23 @@ class LocasMLP(Slots):
         if phi is None:
             raise UnsupportedError(f"LocasMLP does not know the activation '{shape.activation}' of this base")
         return {site.key: PlainSlotAdapter(anatomy.width, self.rank, phi, own) for site in self.sites(anatomy)}
+
+    @torch.no_grad()
+    def of_units(
+        self, anatomy: Anatomy, units: Mapping[str, Units], like: Mapping[str, Adapter]
+    ) -> tuple[LocasMLP, Mapping[str, PlainSlotAdapter]]:
+        """Plain units as slots. tau grows where values would be longer than 1, so that no guard cuts them."""
+        kind = replace(self, rank=len(next(iter(units.values())).up), init="gaussian")
+        made = kind.adapters(anatomy)
+        for key, adapter in made.items():
+            before, given = like[key], units[key]
+            assert isinstance(before, PlainSlotAdapter)
+            values = given.values / before.tau.float()
+            longest = values.norm(dim=-1).max().clamp(min=1.0)
+            adapter.keys.copy_(given.up)
+            adapter.values.copy_(values / longest)
+            adapter.tau.copy_(before.tau.float() * longest)
+        return kind, made
 
 
 def closed_form(kind: LocasMLP, adapters: Sequence[PlainSlotAdapter], tapped: Sequence[tuple[Tensor, Tensor]]) -> None:

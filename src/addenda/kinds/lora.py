@@ -21,6 +21,7 @@ class LoRAAdapter(AddingAdapter):
     """delta(x) = scale * B A x; A [r, D_in] uniform as Kaiming's with a = sqrt(5), B [D_out, r] zero."""
 
     seam = Seam.LINEAR
+    vanishes = True
 
     def __init__(self, d_in: int, d_out: int, rank: int, scale: float) -> None:
         super().__init__()
@@ -36,6 +37,10 @@ class LoRAAdapter(AddingAdapter):
     def fold(self) -> Tensor:
         """scale * B A, [D_out, D_in]."""
         return self.b.float() @ self.a.float() * self.scale
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """scale * B and A."""
+        return self.b.detach().float() * self.scale, self.a.detach().float()
 
     @torch.no_grad()
     def add_up(self, parts: Sequence[tuple[float, Self]]) -> None:
@@ -123,6 +128,17 @@ class LoRA(Kind):
                 f"no linear layer is called '{target}'; there are {known(target, names)}",
             )
         return {site.key: LoRAAdapter(site.d_in, site.d_out, self.rank, self.scale) for site in sites}
+
+    @torch.no_grad()
+    def of_factors(self, factors: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[LoRA, Mapping[str, LoRAAdapter]]:
+        """A LoRA of the factors' rank, at scale 1; a plain one, whatever subclass this is."""
+        rank = len(next(iter(factors.values()))[1])
+        made: dict[str, LoRAAdapter] = {}
+        for key, (b, a) in factors.items():
+            made[key] = LoRAAdapter(a.shape[1], len(b), rank, 1.0)
+            made[key].a.copy_(a)
+            made[key].b.copy_(b)
+        return LoRA(rank, alpha=float(rank), targets=self.targets), made
 
     @staticmethod
     def rank_for(parameters: int, anatomy: Anatomy, targets: tuple[str, ...] | None = None) -> int:

@@ -26,6 +26,7 @@ class NeutralAdapter(GatedAdapter):
     """
 
     seam = Seam.FFN
+    vanishes = True
 
     def __init__(self, width: int, hidden: int, layers: int, token_gate: bool, he: bool = False) -> None:
         super().__init__()
@@ -45,6 +46,10 @@ class NeutralAdapter(GatedAdapter):
         """W_o( silu(W_g x) * (W_i x) ) [..., D]."""
         gate, value = product(into(x, self.up), self.up).chunk(2, dim=-1)
         return product(F.silu(gate) * value, self.down)
+
+    def gate_row(self) -> tuple[Tensor, Tensor] | None:
+        """w and the threshold."""
+        return None if self.router is None or self.threshold is None else (self.router.detach(), self.threshold)
 
     def units(self) -> Units:
         """The adapter's units without their gate, activated by silu."""
@@ -69,6 +74,12 @@ class SigmoidAdapter(NeutralAdapter, ClassifyingAdapter):
     def score(self, x: Tensor) -> Tensor:
         """w . x + b [...]."""
         return into(x, self.router) @ self.router + self.bias
+
+    def gate_row(self) -> tuple[Tensor, Tensor] | None:
+        """Refused."""
+        raise UnsupportedError(
+            "its gate is a sigmoid, which is never shut, and only gates with a threshold are taken over"
+        )
 
     def classified(self, x: Tensor) -> Tensor:
         """w . x + b [R, T]."""

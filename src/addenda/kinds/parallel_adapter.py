@@ -21,6 +21,7 @@ class SideFFN(AddingAdapter):
     """delta(x) = W_o( silu(W_g x) * (W_i x) ), W_o starting at zero."""
 
     seam = Seam.FFN
+    vanishes = True
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()

@@ -159,11 +159,11 @@ def rolled_back(base: Base) -> dict[str, Any]:
     modules = list(base.modules.values())
     expected = base.first_fingerprint
     with base.off():
-        off = _logits(base)
+        off = logits_hash(base)
         for module in modules:
             base.unplug(module.name)
         try:
-            digest, bare = fingerprint(base.model), _logits(base)
+            digest, bare = fingerprint(base.model), logits_hash(base)
         finally:
             for module in modules:
                 base._insert(module)
@@ -177,8 +177,8 @@ def rolled_back(base: Base) -> dict[str, Any]:
     }
 
 
-def _logits(base: Base) -> str:
-    """sha256 of the bytes of the logits on a fixed probe."""
+def logits_hash(base: Base) -> str:
+    """sha256 of the bytes of the logits, as selected, on a fixed probe of 16 ids."""
     probe = (torch.arange(16) * 7919 % base.vocabulary)[None].to(base.device)
     with evaluating(base.model):
         logits = base.model(input_ids=probe, use_cache=False).logits

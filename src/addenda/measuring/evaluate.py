@@ -191,7 +191,7 @@ def _trained_on(base: Base, weights: Mapping[str, float], texts: Mapping[str, Te
         for name in weights
         for training in base.modules[name].card.training
         for source in training.data
-        if source.role in ("corpus", "replay", "alongside", "validation", "calibration")
+        if source.role in ("corpus", "replay", "alongside", "validation", "calibration", "forget", "retain")
         for digest in (source.sha256, *(source.files or ()))
     } - {None}
 

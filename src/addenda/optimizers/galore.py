@@ -43,8 +43,7 @@ class LowRankAdam(torch.optim.Optimizer):
         low = gradient.dim() == 2 and min(gradient.shape) > method.rank
         wide = low and gradient.shape[1] > gradient.shape[0]
         gradient = gradient.T if wide else gradient
-        if not state:
-            state["step"] = torch.zeros((), device=parameter.device)
+        state["step"] = state["step"].cpu() if state else torch.zeros(())  # counted where nothing has to be waited for
         if low and int(state["step"]) % method.every == 0:
             state["basis"] = _basis(gradient, method.rank)
         seen = gradient @ state["basis"] if low else gradient

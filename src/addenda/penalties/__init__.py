@@ -1,1 +1,1 @@
-"""Penalties, one file each: what a module pays for disturbing tokens that it should leave alone."""
+"""Penalties, one file each: what training pays for changing what should stay as it was."""

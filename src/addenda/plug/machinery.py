@@ -337,7 +337,9 @@ def _real(attention_mask: Any, length: int, cache: Any) -> Tensor | None:
     if attention_mask.dim() == 2:
         return attention_mask[:, -length:].bool()
     # [B, 1, T, Tk]: a token is real where it may see itself
-    start = 0 if cache is None else int(cache.get_seq_length())
     at = torch.arange(length, device=attention_mask.device)
+    start: int | Tensor = 0 if cache is None else cache.get_seq_length()
+    if isinstance(start, Tensor):  # of a static cache: not to be waited for
+        start = start.to(at.device, non_blocking=True)
     seen = attention_mask[:, 0, at, (start + at).clamp(max=attention_mask.shape[-1] - 1)]
     return seen if seen.dtype == torch.bool else seen == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -117,15 +117,34 @@ def score(
         AddendaError: a setting is out of range. `Stopped` after a signal, where whoever calls waits for it.
     """
     opened = texts(source)
+    head = head or Head(base.model)
+    encoder = Encoder(base.tokenizer, head.vocabulary)
+    documents = encoded_documents(encoder, opened, tokens, length or default_length(base))
+    more: dict[str, Any] = {"batch_tokens": batch_tokens, "precision": precision, "head": head, "before": before}
+    return score_documents(base, documents, opened.name, length=length, stride=stride, **more)
+
+
+def score_documents(
+    base: Frozen,
+    documents: Iterable[Encoded],
+    on: str,
+    *,
+    length: int | None = None,
+    stride: int | None = None,
+    batch_tokens: int = 4096,
+    precision: str = "fp32",
+    head: Head | None = None,
+    before: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Score:
+    """As `score`, of documents as `encoded_documents` gives them; `on` is what the text is called."""
     length = length or default_length(base)
     stride = stride or length
     if not length >= 2 or not 1 <= stride <= length:
         raise AddendaError(f"scoring needs 1 <= stride <= length and length >= 2; got stride {stride}, length {length}")
     head = head or Head(base.model)
-    encoder = Encoder(base.tokenizer, head.vocabulary)
     sums: dict[int, float] = {}
     counts, sizes, waiting = [], [], []
-    for number, document in enumerate(encoded_documents(encoder, opened, tokens, length)):
+    for number, document in enumerate(documents):
         windows = _windows(document, length, stride, before)
         counts.append(int(sum(w[1].sum() for w in windows)))
         sizes.append(document.bytes)
@@ -135,12 +154,12 @@ def score(
             waiting = []
     _run(base, head, waiting, sums, batch_tokens, precision)
     if not sum(counts):
-        raise DataError(f"'{opened.name}' holds no token to score")
+        raise DataError(f"'{on}' holds no token to score")
     each = np.array([sums.get(number, 0.0) for number in range(len(counts))])
     total, whole = np.array(counts), np.array(sizes)
     mean = of_ratio(each, total, within=(0.0, math.inf))
     numbers = (mean.value, mean.low, mean.high, int(total.sum()), int(whole.sum()), len(counts))
-    return Score(*numbers, opened.name, each, total, whole)
+    return Score(*numbers, on, each, total, whole)
 
 
 def default_length(base: Frozen) -> int:

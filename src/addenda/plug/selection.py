@@ -18,6 +18,7 @@ from torch import Tensor
 from addenda.core.call import Share
 from addenda.core.errors import SelectionError, known
 from addenda.core.module import KnowledgeModule
+from addenda.core.state import rows_on
 
 Weights = Mapping[str, float]
 Names = str | Iterable[str] | Weights
@@ -86,6 +87,8 @@ class Selection:
     table: tuple[tuple[str, Tensor], ...] = ()
     entries: int = 0
     said: frozenset[str] = frozenset()
+    #: of each module of a table its least weight, as a number: the table is on the index's device
+    least: dict[str, float] = field(default_factory=dict)
 
     #: True where nothing is selected and no rows are to be counted; a plain field, because compiled code guards on it
     empty: bool = field(init=False)
@@ -104,7 +107,7 @@ class Selection:
         keep = {n: w for n, w in self.everyone.items() if n != name}
         rows = None if self.rows is None else tuple({n: w for n, w in row.items() if n != name} for row in self.rows)
         table = tuple((n, w) for n, w in self.table if n != name)
-        return Selection(keep, rows, self.index, table, self.entries, self.said - {name})
+        return Selection(keep, rows, self.index, table, self.entries, self.said - {name}, self.least)
 
     def shares(
         self, modules: Mapping[str, KnowledgeModule], batch: int, prompts: int | None, device: torch.device
@@ -132,8 +135,8 @@ class Selection:
             values = list(by_row.values())
             weight: float | Tensor = values[0]
             if any(value != weight for value in values):
-                weight = torch.tensor(values, device=device).view(-1, 1, 1)
-            shares.append(Share(name, modules[name], torch.tensor(list(by_row), device=device), weight, by_row))
+                weight = torch.tensor(values).to(device, non_blocking=True).view(-1, 1, 1)
+            shares.append(Share(name, modules[name], rows_on(list(by_row), device), weight, by_row))
         return shares
 
     def _by_index(
@@ -143,7 +146,7 @@ class Selection:
         if times > 1:
             index = index.repeat_interleave(times)
         return [
-            Share(name, modules[name], None, weights.to(index.device)[index].view(-1, 1, 1))
+            Share(name, modules[name], None, weights.to(index.device, non_blocking=True)[index].view(-1, 1, 1))
             for name, weights in self.table
         ]
 
@@ -191,7 +194,9 @@ def by_index(index: Tensor, table: Sequence[Names]) -> Selection:
     columns = tuple(
         (name, torch.tensor([entry.get(name, 0.0) for entry in entries], device=index.device)) for name in names
     )
-    return Selection(index=index, table=columns, entries=len(table), said=frozenset().union(*entries))
+    least = {name: min(entry.get(name, 0.0) for entry in entries) for name in names}
+    said = frozenset().union(*entries)
+    return Selection(index=index, table=columns, entries=len(table), said=said, least=least)
 
 
 def _nonzero(weights: Mapping[str, float]) -> dict[str, float]:
@@ -216,7 +221,7 @@ def check(selection: Selection, modules: Mapping[str, KnowledgeModule]) -> Selec
 
 def _least(selection: Selection, name: str) -> float:
     if selection.index is not None:
-        return float(dict(selection.table)[name].min())
+        return selection.least[name]
     rows = selection.rows if selection.rows is not None else (selection.everyone,)
     return min(row[name] for row in rows if name in row)
 

@@ -134,6 +134,10 @@ def _data(base: Base, plan: Plan) -> list[str]:
             "" if plan.replay is None else f"; {plan.replay_share:.0%} of the rows are replay of {_named(plan.replay)}"
         )
         lines.append(f"  corpus: {_named(corpus)}, {passes}{replay}")
+    if plan.penalties:
+        fitted = {source.name for source in plan.earlier.values()}
+        on = f", fitted on {', '.join(sorted(fitted))}" if fitted else ""
+        lines.append(f"  penalty: {', '.join(penalty.called() for penalty in plan.penalties)}{on}")
     return lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,11 @@ class Batch:
     def seen_documents(self) -> Tensor:
         """Document numbers of what the student reads [B, T - 1]."""
         return self.documents[:, self.context : -1]
+
+    def at(self, rows: list[int]) -> Batch:
+        """Some of the rows."""
+        tensors = {name: getattr(self, name)[rows] for name in ("ids", "documents", "weights", "replay")}
+        return replace(self, owners=tuple(self.owners[row] for row in rows), **tensors)
 
     def rows_of(self, owner: str) -> list[int]:
         """The rows that a module learns from."""

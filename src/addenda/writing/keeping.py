@@ -24,7 +24,7 @@ def kept_tensors(
     tensors: dict[str, Tensor] = {"rng.torch": torch.get_rng_state()}
     for number, name in enumerate(names):
         tensors |= {f"value.{number}.{key}": tensor for key, tensor in base.modules[name].tensors().items()}
-        moments = optimizer_tensors(optimizers[name], learning(base, name))
+        moments = optimizer_tensors(optimizers[name], _named(base, name))
         tensors |= {f"optimizer.{number}.{key}": tensor for key, tensor in moments.items()}
     return tensors
 
@@ -37,7 +37,7 @@ def put_back(
         module = base.modules[name]
         module.load_tensors(part(tensors, f"value.{number}."))
         module.awaits_text = False
-        load_optimizer_tensors(optimizers[name], part(tensors, f"optimizer.{number}."), learning(base, name))
+        load_optimizer_tensors(optimizers[name], part(tensors, f"optimizer.{number}."), _named(base, name))
     torch.set_rng_state(tensors["rng.torch"])
 
 
@@ -46,10 +46,5 @@ def part(tensors: Mapping[str, Tensor], front: str) -> dict[str, Tensor]:
     return {key.removeprefix(front): tensor for key, tensor in tensors.items() if key.startswith(front)}
 
 
-def learning(base: Base, name: str) -> dict[torch.nn.Parameter, str]:
-    """The parameters of a module that learn, by the names they have in a file."""
-    return {
-        p: key.removeprefix("adapters.").replace("/", ".")
-        for key, p in base.modules[name].named_parameters()
-        if p.requires_grad
-    }
+def _named(base: Base, name: str) -> dict[torch.nn.Parameter, str]:
+    return {parameter: key for key, parameter in base.modules[name].learning().items()}

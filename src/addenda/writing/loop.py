@@ -66,13 +66,22 @@ class Run:
             if self.due or (finish and self.validation and self.validated != self.step):
                 self._validate()
             self._steps(interrupts if not finish else None)
+            self.save()
+            self._settle()
         except Stopped as stopped:
             self._leave(stopped.signal)
-        self.save()
+
+    def _settle(self) -> None:
+        """Make the modules what is kept of them: the best of them, or what a penalty shows; and what that leaves beside them."""
         if self.best:
             self.changes = self.best_changes
             for name, tensors in self.best.items():
                 self.base.modules[name].load_tensors(tensors)
+        else:
+            self.stepper.guards.settle()
+        for name in self.plan.names if self.stepper.guards else ():
+            with self.log.shown.part(f"keeping what a later training of {name} needs"):
+                self.stepper.guards.keep(name)
 
     def _steps(self, interrupts: Interrupts | None) -> None:
         shown = self.log.shown
@@ -139,7 +148,10 @@ class Run:
 
     def _validate(self) -> None:
         began = time.perf_counter()
-        with self.log.shown.part("validating", self.validation.size(len(self.plan.names))):
+        with (
+            self.stepper.guards.shown(),
+            self.log.shown.part("validating", self.validation.size(len(self.plan.names))),
+        ):
             self.changes = self.validation.run(list(self.plan.names))
         self.validating += time.perf_counter() - began
         self.due, self.validated = False, self.step
@@ -152,7 +164,9 @@ class Run:
             return
         if better:
             self.best_changes = self.changes
-            self.best = {n: {k: t.clone() for k, t in self.base.modules[n].tensors().items()} for n in self.plan.names}
+            with self.stepper.guards.shown():
+                now = {name: self.base.modules[name].tensors() for name in self.plan.names}
+                self.best = {name: {key: t.clone() for key, t in tensors.items()} for name, tensors in now.items()}
         self.stopped_early = self.validation.waited >= patience
 
     @property
@@ -243,7 +257,7 @@ class Run:
         }
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors = kept_tensors(self.base, self.plan.names, self.stepper.optimizers)
+        tensors = kept_tensors(self.base, self.plan.names, self.stepper.optimizers) | self.stepper.guards.tensors()
         for number, name in enumerate(self.plan.names):
             tensors |= {f"moments.{number}.{key}": t for key, t in self.stepper.moments[name].state().items()}
             tensors |= {f"best.{number}.{key}": tensor for key, tensor in self.best.get(name, {}).items()}
@@ -251,6 +265,7 @@ class Run:
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         put_back(self.base, self.plan.names, self.stepper.optimizers, tensors)
+        self.stepper.guards.load(tensors)
         for number, name in enumerate(self.plan.names):
             self.stepper.moments[name].load(part(tensors, f"moments.{number}."))
             best = part(tensors, f"best.{number}.")

@@ -20,17 +20,17 @@ class SecondMoments:
     Averages of row and column means are those of the averages, so nothing is lost by keeping these alone.
     """
 
-    def __init__(self, learning: Mapping[nn.Parameter, str]) -> None:
+    def __init__(self, learning: Mapping[str, nn.Parameter]) -> None:
         self.learning = dict(learning)
         with torch.no_grad():
-            zeros = {name: Moment.of(torch.zeros_like(p, dtype=torch.float32)) for p, name in self.learning.items()}
+            zeros = {name: Moment.of(torch.zeros_like(p, dtype=torch.float32)) for name, p in self.learning.items()}
         self.values = named(zeros)
         self.steps = 0
 
     @torch.no_grad()
     def note(self) -> None:
         """Take in the gradients as they stand; a parameter without one counts as zero."""
-        for p, name in self.learning.items():
+        for name, p in self.learning.items():
             squares = torch.zeros_like(p) if p.grad is None else p.grad.float().square()
             for key, value in named({name: Moment.of(squares)}).items():
                 self.values[key].lerp_(value, 1 - BETA)

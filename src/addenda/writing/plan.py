@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +14,7 @@ from addenda.core.errors import AddendaError, DataError, TrainingError, known
 from addenda.core.files import shown
 from addenda.core.registry import asked_for, plain_options
 from addenda.objectives.objective import Objective
+from addenda.penalties.penalty import Penalty, asked_penalties
 from addenda.plug.selection import weights_of
 from addenda.text.encoding import Encoder
 from addenda.text.texts import Texts, texts
@@ -25,7 +26,7 @@ from addenda.writing.settings import Settings
 if TYPE_CHECKING:
     from addenda.plug.base import Base
 
-CORPUS, REPLAY = 0, 1
+CORPUS, REPLAY, EARLIER = 0, 1, 2
 #: share of the tokens that are replay, where there is replay and no share was given
 REPLAY_SHARE = 0.1
 
@@ -51,6 +52,12 @@ class Plan:
     asked: int
     #: the settings as they were given
     given: Settings
+    earlier: Mapping[str, Texts] = field(default_factory=dict[str, Texts])  # by module, for penalties fitted on it
+
+    @property
+    def penalties(self) -> tuple[Penalty, ...]:
+        """What its modules pay for changing what was there before."""
+        return asked_penalties(self.settings.penalty)
 
     @property
     def context(self) -> int:
@@ -83,26 +90,19 @@ class Plan:
         """Steps between records in the log."""
         return max(1, self.steps // 100)
 
+    def stream(self, base: Base, source: Texts, code: int) -> Stream:
+        """A text as rows of this run; `code` tells apart the streams of one seed."""
+        encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
+        return Stream(
+            source, encoder, length=self.length, context=self.context, seed=self.seed, code=code,
+            shuffle_tokens=self.settings.shuffle_tokens or SHUFFLE,
+        )  # fmt: skip
+
     def mixture(self, base: Base) -> Mixture:
         """The run's rows, from their beginning."""
-        vocabulary = base.vocabulary
-        encoder = Encoder(base.tokenizer, vocabulary, close=True)
-
-        def feed(source: Texts, code: int) -> Feed:
-            return Feed(
-                Stream(
-                    source,
-                    encoder,
-                    length=self.length,
-                    context=self.context,
-                    seed=self.seed,
-                    code=code,
-                    shuffle_tokens=self.settings.shuffle_tokens or SHUFFLE,
-                )
-            )
-
-        replay = None if self.replay is None else feed(self.replay, REPLAY)
-        return Mixture({n: feed(c, CORPUS) for n, c in self.corpora.items()}, replay, self.replay_share)
+        replay = None if self.replay is None else Feed(self.stream(base, self.replay, REPLAY))
+        corpora = {name: Feed(self.stream(base, source, CORPUS)) for name, source in self.corpora.items()}
+        return Mixture(corpora, replay, self.replay_share)
 
     def identity(self, base: Base, processes: int) -> dict[str, Any]:
         """What a resumption must agree with, as plain data."""
@@ -121,6 +121,7 @@ class Plan:
             "processes": processes,
             **{k: v for k, v in self.settings.plain().items() if k != "local"},
             "validation": {name: source.identity() for name, source in self.validation.items()},
+            "earlier": {name: source.identity() for name, source in self.earlier.items()} or None,
             "length": self.length,
             "context": self.context,
         }
@@ -130,6 +131,7 @@ class Plan:
         records = [self.corpora[name].record("corpus")]
         if self.replay is not None:
             records.append(self.replay.record("replay"))
+        records += [self.earlier[name].record("earlier")] if name in self.earlier else []
         records += [source.record("validation") for source in self.validation.values()]
         return records + [DataRecord(name=other, role="alongside") for other in self.alongside]
 
@@ -156,13 +158,12 @@ def make_plan(
         DataError: a source is of no known form or empty, or corpus and replay are the same.
         AddendaError: a setting does not fit the base.
     """
-    names = (name,) if isinstance(name, str) else tuple(name)
-    _check_modules(base, names)
-    corpora = _corpora(names, corpus)
+    names = _names(base, name)
+    corpora = _texts_of(names, corpus, "corpus")
     again = None if replay is None else texts(replay)
     share = _share(again, replay_share)
     _check_streams(corpora, again)
-    _check_used({n: base.modules[n] for n in names}, settings)
+    _check_used({n: base.modules[n] for n in names}, settings, share)
     objective = _objective(base, settings)
     if not _whole(seed) or not 0 <= seed < 2**63:
         raise TrainingError(f"seed is a whole number from 0 to 2**63 - 1; got {seed!r}")
@@ -193,6 +194,7 @@ def make_plan(
         steps=steps,
         asked=tokens,
         given=settings,
+        earlier={} if settings.earlier is None else _texts_of(names, settings.earlier, "earlier"),
     )
 
 
@@ -255,7 +257,8 @@ def _validated(sized: Settings, steps: int, tokens: int, modules: int) -> Settin
     return replace(sized, validate_every=validations.every, validation_tokens=validations.tokens)
 
 
-def _check_modules(base: Base, names: tuple[str, ...]) -> None:
+def _names(base: Base, name: str | Iterable[str]) -> tuple[str, ...]:
+    names = (name,) if isinstance(name, str) else tuple(name)
     if not names or len(set(names)) < len(names):
         raise TrainingError(f"train takes one module, or several different ones; got {list(names)}")
     for name in names:
@@ -269,13 +272,16 @@ def _check_modules(base: Base, names: tuple[str, ...]) -> None:
                 f"module '{name}' is frozen: none of its parameters wants a gradient; "
                 f"base.modules['{name}'].requires_grad_(True) thaws it"
             )
+    return names
 
 
-def _corpora(names: tuple[str, ...], corpus: Any) -> dict[str, Texts]:
+def _texts_of(names: tuple[str, ...], corpus: Any, called: str) -> dict[str, Texts]:
     if len(names) == 1 and not (isinstance(corpus, Mapping) and set(corpus) == set(names)):
         return {names[0]: texts(corpus)}
     if not isinstance(corpus, Mapping) or set(corpus) != set(names):
-        raise DataError(f"several modules take one corpus each: corpus={{{', '.join(f'{n!r}: ...' for n in names)}}}")
+        raise DataError(
+            f"several modules take one {called} each: {called}={{{', '.join(f'{n!r}: ...' for n in names)}}}"
+        )
     return {name: texts(corpus[name]) for name in names}
 
 
@@ -290,13 +296,21 @@ def _share(replay: Texts | None, asked: Any) -> float:
     return asked
 
 
-def _check_used(modules: Mapping[str, Any], settings: Settings) -> None:
+def _check_used(modules: Mapping[str, Any], settings: Settings, share: float) -> None:
     """Refuse what was asked and would be ignored; a setting at its default is not taken as asked."""
     changed = {f.name for f in fields(Settings) if f.name != "validation" and getattr(settings, f.name) != f.default}
     told = {name: f"{name}={getattr(settings, name)!r}" for name in changed}
     wrong = []
     if "validate_every" in changed and not settings.validation:
         wrong.append(f"{told['validate_every']} has nothing to validate on: give validation texts, or leave it out")
+    penalties = asked_penalties(settings.penalty)
+    if settings.earlier is not None and not any(penalty.fitted for penalty in penalties):
+        wrong.append("earlier= is for a penalty that is fitted on earlier text, and none is asked for: leave it out")
+    wrong += [
+        f"the penalty '{penalty.called()}' is taken on replay: give replay= and a replay_share above 0"
+        for penalty in penalties
+        if penalty.replayed and not share
+    ]
     taken = [name for name, _ in _taken(asked_for(Objective, settings.objective))]
     wrong += [
         f"{told[name]} is for the objective 'distill', and this is '{settings.objective}': choose that, or leave it out"

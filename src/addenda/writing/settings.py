@@ -13,11 +13,14 @@ from addenda.core.errors import AddendaError, TrainingError, known
 from addenda.core.registry import asked_for, recorded
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
+from addenda.penalties.penalty import asked_penalties
 
 T = TypeVar("T")
 
 #: what may differ between a run and its resumption: it changes nothing that is learned
 FREE = frozenset({"checkpoint_every", "keep", "keep_run", "tracker", "run_name", "log", "probe", "licence"})
+#: what is text: told apart by what it says
+TEXTS = frozenset({"validation", "earlier"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,12 @@ class Settings:
     what replay asks, and it opens for general text too"""
     optimizer: Any = "adamw"
     """by name, or with options: `galore(rank=16)`; one with its options in Python"""
+    penalty: Any = None
+    """what the module pays for changing what it learned before: `ewc(weight=10)`; several as `ewc + osft(keep=0.3)` or a list;
+    see docs/methods.md"""
+    earlier: Any = None
+    """text of an earlier training, for a penalty that is fitted on it; left out where that training kept what is needed. For
+    several modules a mapping of names to texts"""
     weight_decay: float = 0.01
     """decoupled decay of matrices; vectors and gates take none"""
     warmup: float = 0.05
@@ -111,6 +120,7 @@ class Settings:
             self._check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
         asked_for(OptimizerMethod, self.optimizer)
         asked_for(Objective, self.objective)
+        asked_penalties(self.penalty)
         self._check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
         self._check(self.validation is None or isinstance(self.validation, Mapping), "validation", "texts by name")
         self._check(self.licence is None or bool(self.licence.strip()), "licence", "words, or None")
@@ -122,9 +132,10 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """The settings that decide what is learned, as plain data: for cards and checkpoints."""
-        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE | {"validation"}}
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE | TEXTS}
         for name in ("optimizer", "objective"):
             named[name] = named[name] if isinstance(named[name], str) else recorded(named[name])
+        named["penalty"] = [recorded(penalty) for penalty in asked_penalties(self.penalty)] or None
         return named | {"validation": sorted(self.validation or {})}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,12 +18,14 @@ from addenda.objectives.objective import Taught
 from addenda.optimizers.optimizer import OptimizerMethod, rate
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
+from addenda.penalties.penalty import Pass
 from addenda.plug.scoring import cast
 from addenda.writing.batches import Batch, Item, stack
 from addenda.writing.distributed import Processes
+from addenda.writing.guards import Guards
 from addenda.writing.isolation import Way, way_of
-from addenda.writing.keeping import learning
 from addenda.writing.moments import SecondMoments
+from addenda.writing.packing import Row
 from addenda.writing.plan import Plan
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class Sums:
     replay_tokens: float = 0.0
     local: float = 0.0
     gate: float = 0.0
+    penalty: float = 0.0
     norm: float = 0.0
     steps: int = 0
 
@@ -51,6 +55,8 @@ class Sums:
         """Means, for the log."""
         steps = max(1, self.steps)
         means = {"loss": self.loss, "local": self.local / steps, "gate": self.gate / steps, "norm": self.norm / steps}
+        if self.penalty:
+            means["penalty"] = self.penalty / steps
         if self.replay_tokens:
             means["replay_loss"] = self.replay / self.replay_tokens
         return means
@@ -84,7 +90,7 @@ class Stepper:
 
     def __post_init__(self) -> None:
         for name in self.plan.names:
-            self.moments[name] = SecondMoments(learning(self.base, name))
+            self.moments[name] = SecondMoments(self.base.modules[name].learning())
             gate, settings = self.base.modules[name].gate, self.plan.settings
             self.optimizers[name] = asked_for(OptimizerMethod, settings.optimizer).make(
                 self.parameters(name),
@@ -93,6 +99,7 @@ class Stepper:
                 slower=() if gate is None else gate.parameters(),
                 share=settings.gate_lr,
             )
+        self.guards = Guards(self.base, self.plan, self.row_gradient)
         self.weights = {name: {name: 1.0, **self.plan.alongside} for name in self.plan.names}
         self.dtype: torch.dtype = self.base.host.dtype()
         self.isolate: Way | None = way_of(self.base) if self.plan.settings.isolate else None
@@ -108,12 +115,11 @@ class Stepper:
             TrainingError: a loss or a gradient is not finite; parameters are then as they were before the step.
         """
         totals = self._totals(passes)
-        stats = torch.zeros(len(self.plan.names), 6, dtype=torch.float64, device=self.device)
-        for items in passes:
-            mine = [item for number, item in enumerate(items) if number % self.processes.size == self.processes.rank]
-            batch = stack(mine, self.device, context=self.plan.context, dtype=self.dtype, isolate=self.isolate)
-            self._pass(batch, totals, stats)
-        self.processes.add_gradients([p for name in self.plan.names for p in self.parameters(name)])
+        stats = self._stats()
+        if self.guards.streams:
+            self._by_stream(passes, totals, stats)
+        else:
+            self._passes(passes, totals, stats)
         by_module = {
             name: Sums(*row, steps=1)
             for name, row in zip(self.plan.names, self.processes.sum(stats).tolist(), strict=True)
@@ -127,11 +133,48 @@ class Stepper:
 
     def rehearse(self, items: list[Item]) -> None:
         """Go through one pass over some rows, and forget it: to see what it takes."""
-        stats = torch.zeros(len(self.plan.names), 6, dtype=torch.float64, device=self.device)
-        batch = stack(items, self.device, context=self.plan.context, dtype=self.dtype, isolate=self.isolate)
-        self._pass(batch, self._totals([items]), stats)
+        self._pass(self._stacked(items), self._totals([items]), self._stats())
         for name in self.plan.names:
             self.optimizers[name].zero_grad(set_to_none=True)
+
+    def row_gradient(self, name: str, row: Row) -> dict[str, Tensor]:
+        """The gradient of a row's mean cost for a module, without penalties, by the parameters' names."""
+        batch = self._stacked([Item(row, name, False)])
+        with cast(self.device, self.plan.settings.precision):
+            loss, _ = self._cost(batch, batch.target_weights / batch.target_weights.sum().clamp(min=1.0), None)
+        own = self.base.modules[name].learning()
+        if not loss.requires_grad:  # where every gate is shut
+            return {key: torch.zeros_like(p) for key, p in own.items()}
+        gradients = torch.autograd.grad(loss, list(own.values()), allow_unused=True, materialize_grads=True)
+        return {key: gradient.contiguous() for key, gradient in zip(own, gradients, strict=True)}
+
+    def _stats(self) -> Tensor:
+        return torch.zeros(len(self.plan.names), 7, dtype=torch.float64, device=self.device)
+
+    def _stacked(self, items: list[Item]) -> Batch:
+        return stack(items, self.device, context=self.plan.context, dtype=self.dtype, isolate=self.isolate)
+
+    def _passes(self, passes: list[list[Item]], totals: dict[str, Totals], stats: Tensor) -> None:
+        """The gradients of all passes, over all processes."""
+        for items in passes:
+            mine = [item for number, item in enumerate(items) if number % self.processes.size == self.processes.rank]
+            if mine:
+                self._pass(self._stacked(mine), totals, stats)
+        self.processes.add_gradients([p for name in self.plan.names for p in self.parameters(name)])
+
+    def _by_stream(self, passes: list[list[Item]], totals: dict[str, Totals], stats: Tensor) -> None:
+        """The same, the gradients of corpus and replay taken apart, and joined once penalties have seen them."""
+        apart: dict[str, dict[str, dict[str, Tensor]]] = {name: {} for name in self.plan.names}
+        for stream, replay in (("corpus", False), ("replay", True)):
+            self._passes([[item for item in items if item.replay == replay] for items in passes], totals, stats)
+            for name, streams in apart.items():
+                own = self.base.modules[name].learning()
+                streams[stream] = {key: torch.zeros_like(p) if p.grad is None else p.grad for key, p in own.items()}
+                self.optimizers[name].zero_grad(set_to_none=True)
+        for name, streams in apart.items():
+            self.guards.before_step(name, streams)
+            for key, parameter in self.base.modules[name].learning().items():
+                parameter.grad = streams["corpus"][key] + streams["replay"][key]
 
     def _totals(self, passes: list[list[Item]]) -> dict[str, Totals]:
         totals = {name: Totals() for name in self.plan.names}
@@ -143,21 +186,50 @@ class Stepper:
         return totals
 
     def _pass(self, batch: Batch, totals: dict[str, Totals], stats: Tensor) -> None:
-        settings, head = self.plan.settings, self.head
+        settings = self.plan.settings
         scale = torch.tensor([1.0 / max(1.0, totals[owner].loss) for owner in batch.owners], device=self.device)
         weights = batch.target_weights * scale[:, None]
         collector = self._collector(batch)
         with cast(self.device, settings.precision):
-            taught = self._teach(batch)
-            with self._selected(batch), self.base.watching(collector=collector, documents=batch.seen_documents):
-                hidden = head.hidden(**batch.student())
-            loss, costs = head.costs(
-                self.plan.objective, hidden.flatten(0, 1), batch.targets.flatten(), weights.flatten(), taught
-            )
+            loss, costs = self._cost(batch, weights, collector)
+            paid = self._guarded(batch, totals, stats) if self.guards else None
+        loss = loss if paid is None else loss + paid
         loss = loss + self._penalties(batch, collector, totals, stats)
         if loss.requires_grad:  # not where every gate is shut: then nothing learns from this pass
             loss.backward()
         self._count(batch, costs.view(weights.shape), stats)
+
+    def _cost(self, batch: Batch, weights: Tensor, collector: Collector | None) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the tokens' costs, and each token's."""
+        taught = self._teach(batch)
+        with self._selected(batch), self.base.watching(collector=collector, documents=batch.seen_documents):
+            hidden = self.head.hidden(**batch.student())
+        return self.head.costs(
+            self.plan.objective, hidden.flatten(0, 1), batch.targets.flatten(), weights.flatten(), taught
+        )
+
+    def _guarded(self, batch: Batch, totals: dict[str, Totals], stats: Tensor) -> Tensor:
+        """What the modules pay for a pass to the penalties of the run."""
+        loss = torch.zeros((), device=self.device)
+        per_row, replayed = self.plan.length - 1, batch.replay.tolist()
+        for number, name in enumerate(self.plan.names):
+            rows, total = batch.rows_of(name), totals[name]
+            again = [row for row in rows if replayed[row]]
+            share = len(rows) * per_row / (total.replay + total.subject)
+            replay = len(again) * per_row / max(1.0, total.replay)
+            seen = Pass(share, replay, partial(self._states, batch, again))
+            paid = self.guards.loss(name, seen)
+            stats[number, 6] += paid.detach()
+            loss = loss + paid
+        return loss
+
+    def _states(self, batch: Batch, rows: list[int]) -> list[Tensor]:
+        """The output of each layer [R, T, D] on some rows of a batch."""
+        some = batch.at(rows)
+        watched = self.base.watching(documents=some.seen_documents)
+        with self._selected(some), watched, self.base.reader.layer_outputs() as seen:
+            self.head.hidden(**some.student())
+        return seen
 
     def _selected(self, batch: Batch) -> Any:
         if len(self.plan.names) == 1:
@@ -223,7 +295,10 @@ class Stepper:
 
     def _check(self, step: int, by_module: dict[str, Sums]) -> None:
         for name, sums in by_module.items():
-            if not (math.isfinite(sums.corpus + sums.replay + sums.local + sums.gate) and math.isfinite(sums.norm)):
+            if not (
+                math.isfinite(sums.corpus + sums.replay + sums.local + sums.gate + sums.penalty)
+                and math.isfinite(sums.norm)
+            ):
                 raise TrainingError(
                     f"the loss of '{name}' is not finite at step {step + 1} (loss {sums.loss}, gradient norm "
                     f"{sums.norm}); its parameters are those of step {step}. A smaller lr "
@@ -238,4 +313,5 @@ class Stepper:
                 group["share"] * self.plan.lr[name] * rate(step, self.plan.steps, settings.warmup, settings.floor)
             )
         optimizer.step()
+        self.guards.after_step(name)
         optimizer.zero_grad(set_to_none=True)

@@ -190,6 +190,11 @@ def _start(base: Base, plan: Plan, run: Run) -> None:
                 with run.log.shown.part(f"fitting the gate of {name}", tokens_to_fit(plan)):
                     fit_from_plan(base, plan, name)
         run.processes.share([*module.parameters(), *module.buffers()])
+        if run.stepper.guards:
+            with run.log.shown.part(f"fitting the penalties of {name}"):
+                lines = run.stepper.guards.fit(name)
+            for line in lines:
+                run.log.say(line)
 
 
 def _on_corpus(base: Base, plan: Plan, run: Run) -> dict[str, dict[str, float]]:
@@ -257,6 +262,7 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
         lr=plan.lr[name],
         settings=plan.settings.plain()
         | {"length": plan.length, "local": plan.local[name], "replay_share": plan.replay_share}
+        | ({"kept": kept} if (kept := run.stepper.guards.kept[name]) else {})
         | ({} if run.step == plan.steps else {"ended": run.ended}),
         data=data,
     )

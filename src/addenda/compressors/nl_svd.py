@@ -1,0 +1,128 @@
+"""NL-SVD: plain hidden units, such as the slots of a memory, become fewer that compute nearly the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from addenda.compressors.compressor import Compressed, Compressor, Whole
+from addenda.core.activations import Activation
+from addenda.core.errors import UnsupportedError
+from addenda.core.units import Units
+
+#: eigenvalues below this share of the largest are dropped
+SMALLEST = 1e-6
+#: ridge of the least-squares refit, relative to the mean square of a term
+RIDGE = 1e-4
+#: tokens that the refit reads
+TOKENS = 2048
+
+How = Literal["published", "oriented", "refit"]
+
+
+@dataclass(frozen=True)
+class NLSVD(Compressor):
+    """Fewer slots for a memory of plain hidden units (LocasMLP): half of them, or as many as you say.
+
+    `keep` is their number (None: half of those at a site). `how` is `published`, `oriented` (each new key turned to the side
+    on which the slots lie) or `refit` (values by least squares on calibration text, keys on both sides). The kind stays what
+    it was. `memorize` uses the same closed form when a memory is full.
+
+    Source: Locas 2026, arXiv:2602.05085, "NL-SVD". Differs: `oriented` and `refit` are ours.
+    """
+
+    keep: int | None = None
+    how: How = "refit"
+
+    name: ClassVar[str] = "nl_svd"
+
+    def __post_init__(self) -> None:
+        self.check(self.keep is None or self.keep > 0, f"keep is a number of slots; got {self.keep}")
+
+    @property
+    def reads(self) -> int:
+        """What it refits on."""
+        return TOKENS if self.how == "refit" else 0
+
+    def fewer(
+        self, keys: Tensor, values: Tensor, phi: Activation, keep: int, text: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values [n, D], n at most `keep`, for `keys` and `values` [r, D]; see `nl_svd`."""
+        return nl_svd(keys, values, phi, keep, self.how, text)
+
+    def compress(self, whole: Whole) -> Compressed:
+        """A module of its own kind with fewer units, as many at each site."""
+        units = whole.units()
+        made: dict[str, Units] = {}
+        for key, each in units.items():
+            if each.gate is not None:
+                raise UnsupportedError(
+                    "nl_svd is for plain units (LocasMLP), and those of this module are gated: take ternary or svd"
+                )
+            used = each.values.norm(dim=-1) > 0
+            keys, values = each.up[used], each.values[used]
+            keep = max(1, len(keys) // 2) if self.keep is None else self.keep
+            if len(keys) > keep:
+                text = whole.seen.get(key)
+                if text is not None:  # and where the keys were once, at the length that activations have here
+                    text = torch.cat([text, F.normalize(keys, dim=-1) * text.norm(dim=-1).mean()])
+                keys, values = self.fewer(keys, values, whole.phi(each), keep, text)
+            made[key] = Units(keys, values, activation=each.activation)
+            whole.tick()
+        most = max(1, *(len(each.up) for each in made.values()))
+        return whole.kind.of_units(
+            whole.anatomy, {key: each.padded(most) for key, each in made.items()}, whole.adapters
+        )
+
+
+def nl_svd(
+    keys: Tensor, values: Tensor, phi: Activation, keep: int, how: How = "refit", text: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Fewer slots that compute nearly what `keys` and `values` [r, D] do: NL-SVD, as published or corrected.
+
+    With s_i = |K_i| |V_i|, the eigenvectors p_j of sum_i s_i^2 k_i k_i^T (k_i = K_i/|K_i|) to the `keep` largest
+    eigenvalues are the new keys, and f(p_j) = V^T phi(K p_j) the new values. Source: Locas 2026, arXiv:2602.05085.
+
+    That is exact on each positive ray c p_j alone, for relu features are not additive, and an eigenvector has no sign.
+    `oriented` turns each p_j to the side on which the slots lie (ours). `refit` also takes its negative where slots lie
+    on both sides, and then finds the values by least squares on activations `text` [T, D] (ours).
+
+    Returns:
+        Keys [n, D] of length 1 and values [n, D], n at most `keep`; in the dtype of `keys`.
+    """
+    k, v = keys.double(), values.double()
+    strength = k.norm(dim=-1) * v.norm(dim=-1)
+    weighted = F.normalize(k, dim=-1) * strength[:, None]
+    svd = torch.linalg.svd(weighted, full_matrices=False)
+    large = SMALLEST * svd.S[:1] ** 2 < svd.S**2
+    probes = svd.Vh[large][:keep]
+    if how != "published":
+        along = F.normalize(k, dim=-1) @ probes.T
+        towards, away = (
+            (strength[:, None] * along.clamp(min=0)).sum(0),
+            (strength[:, None] * (-along).clamp(min=0)).sum(0),
+        )
+        probes = probes * torch.where(towards >= away, 1.0, -1.0)[:, None]
+
+    def f(x: Tensor) -> Tensor:
+        return phi(x @ k.T) @ v
+
+    if how == "refit" and text is not None:
+        text = text.double()
+        both = torch.cat([probes, -probes])
+        drive = phi(text @ both.T).norm(dim=0) * torch.cat([svd.S[large][:keep]] * 2)
+        probes = both[drive.argsort(descending=True, stable=True)[:keep].sort().values]
+        terms = phi(text @ probes.T)
+        normal = terms.T @ terms
+        ridge = (
+            RIDGE
+            * normal.diagonal().mean().clamp(min=1e-12)
+            * torch.eye(len(normal), dtype=normal.dtype, device=normal.device)
+        )
+        fitted = torch.linalg.solve(normal + ridge, terms.T @ f(text))
+        return probes.to(keys.dtype), fitted.to(values.dtype)
+    return probes.to(keys.dtype), f(probes).to(values.dtype)
