@@ -162,7 +162,8 @@ def _check_gates(plug: list[str]) -> None:
         if gate is not None and kind is not None:
             ways = ways_for(True, kind.seam is Seam.FFN)
             raise UnsupportedError(
-                f"'{card.name}' ({card.kind}) stands behind the {card.gate_name} gate, which has no plain weights{ways}"
+                f"'{card.name}' ({card.kind}) cannot be folded into plain weights: it stands behind the {card.gate_name} gate, "
+                f"which has none{ways}"
             )
 
 
