@@ -52,9 +52,14 @@ def run(line: str, folder: Path) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def all_printed(said: Any) -> list[str]:
+    """The commands that were printed, each on a line of its own."""
+    return [line.removeprefix("next: ") for line in said.out.splitlines() if line.startswith("next: ")]
+
+
 def printed(said: Any) -> str:
-    """The command that was printed, on a line of its own."""
-    (line,) = [line.removeprefix("next: ") for line in said.out.splitlines() if line.startswith("next: ")]
+    """The one command that was printed."""
+    (line,) = all_printed(said)
     return line
 
 
@@ -84,8 +89,9 @@ def test_train_calibrate_and_list(call: Any, place: Any, based: list[str], tmp_p
     words = ["train", "m", "--corpus", place.corpus, "--replay", place.replay, "--tokens", "256", "--length", "32"]
     said = call(*words, "--batch-rows", "4", "--set", "width=8", *based)
     assert said.code == 0, said.err
-    line = printed(said)
+    line, measure = all_printed(said)
     assert shlex.split(line)[2].startswith("the patients were given insulin")
+    assert run(f"{measure} --tokens 200", tmp_path)["neutrality"]
     found = run(line, tmp_path)
     assert found["modules"] == {"m": 1.0}
     assert [one["by"] for one in found["prompts"][0]["continuations"]] == ["base", "m"]

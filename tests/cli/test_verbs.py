@@ -303,8 +303,13 @@ def test_calibrate_leaves_a_share_alone_and_saves(call: Any, place: Any, trained
     assert measure["value"] == said.json["share"]
     shown = call(*words)
     assert (shown.code, f"saved in {trained}" in shown.out.replace("\n", "")) == (0, True)
-    again = call("calibrate", trained, "--base", place.base, "--on", place.replay, "--share", "1.5")
-    assert (again.code, "up to, not including, 1" in again.err) == (2, True)
+    assert "before," in shown.out
+    assert "thresholds: gate" in shown.out or "thresholds: as they were" in shown.out
+    assert said.json["before"]["thresholds"].keys() == {"gate"}
+    assert 0 <= said.json["before"]["share"] <= said.json["share"] + 0.05
+    again = call("calibrate", trained, "--base", "./nowhere", "--on", place.replay, "--share", "90")
+    assert again.code == 2  # before any base is loaded
+    assert "up to, not including, 1; got 90; 90 percent are 0.9" in again.err
 
 
 def test_evaluate_scores_a_base_alone(call: Any, place: Any) -> None:
@@ -363,13 +368,26 @@ def test_inspect_shows_a_base(call: Any, place: Any) -> None:
 
 
 def test_chat_answers_and_obeys(call: Any, place: Any, trained: Path) -> None:
-    lines = ["hello", "/modules", "/use med=0.5", "/modules", "/off", "/modules", "/use law", "/nonsense", "/help"]
+    lines = [
+        "hello",
+        "/modules",
+        "/use med=0.5",
+        "/modules",
+        "/off",
+        "/modules",
+        "/use law",
+        "/use",
+        "/nonsense",
+        "/help",
+    ]
     words = ["chat", "--base", place.base, "--plug", trained, "--max-tokens", "4"]
     said = call(*words, stdin="\n".join([*lines, "/reset", "hello", "/quit", "never read"]))
     assert said.code == 0, said.err
     states = [line for line in said.out.splitlines() if line.startswith("med: ")]
     assert [line.rsplit(", ", 1)[1] for line in states] == ["acts at weight 1", "acts at weight 0.5", "off"]
     assert "no module 'law' is plugged" in said.err
+    assert "/use takes names: /use pubmed,law=0.5, or a folder to plug; there are: med." in said.err
+    assert "/reset forgets that" in said.err
     assert "there is no command /nonsense" in said.err
     assert "/reset" in said.out
     assert call(*words, stdin="hello").code == 0  # the end of input ends it
@@ -584,3 +602,84 @@ def test_of_many_sites_the_spectrum_shows_three() -> None:
     assert (few.row_count, few.caption) == (12, None)
     assert list(many.columns[0].cells) == ["layers.0.ffn", "layers.15.ffn", "layers.29.ffn"]
     assert "of 30 sites" in str(many.caption)
+
+
+def test_train_says_how_to_measure_what_was_learned(call: Any, place: Any, tmp_path: Path) -> None:
+    said = call(*train_words(place, tmp_path / "m"))
+    assert said.code == 0, said.err
+    assert "tokens of its corpus: learned" in said.out
+    (measure,) = [line for line in said.out.splitlines() if line.startswith("next: addenda evaluate")]
+    assert f"--plug {tmp_path / 'm'} --neutrality general_valid --base {place.base}" in measure
+    held = call(*train_words(place, tmp_path / "n", "--learning", f"held={place.held_out}", "--json")).json
+    assert f"--on held={place.held_out}" in held["next_measure"]
+    assert held["on_corpus"] == {}
+
+
+def test_merging_a_gated_module_is_refused_before_a_base_is_loaded(call: Any, trained: Path, tmp_path: Path) -> None:
+    said = call("merge", "--plug", trained, "--out", tmp_path / "out", "--base", "./nowhere")
+    assert said.code == 2
+    assert "stands behind the document gate" in said.err
+    assert "--drop-gate SUBJECT_TEXT" in said.err
+    assert "--approximate SUBJECT_TEXT" in said.err
+
+
+def test_merging_reads_as_many_tokens_as_are_asked_and_remarks_on_one_text(
+    call: Any, place: Any, trained: Path, tmp_path: Path
+) -> None:
+    words = ["merge", "--plug", trained, "--base", place.base, "--drop-gate", place.corpus, "--tokens", "2k"]
+    said = call(*words, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    told = " ".join(said.out.split())
+    assert "on 2,0" in told
+    assert "remark: one text alone tells half" in told
+    assert "next: addenda generate 'the patients were given" in told
+    refused = call("merge", "--plug", trained, "--base", place.base, "--tokens", "2k", "--out", tmp_path / "no")
+    assert refused.code == 2
+
+
+def test_a_module_of_another_named_base_is_refused_before_that_is_loaded(
+    call: Any, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "med")
+    card = json.loads((tmp_path / "med" / "card.json").read_text())
+    card["base"]["name"] = "smollm2"
+    (tmp_path / "med" / "card.json").write_text(json.dumps(card))
+    said = call("generate", "hi", "--plug", tmp_path / "med")
+    assert said.code == 2
+    assert "it was made for smollm2, and this is tiny: add --base smollm2" in said.err
+
+
+def test_an_earlier_run_is_found_before_the_base_is_loaded(call: Any, place: Any, trained: Path) -> None:
+    words = ["train", "med", "--corpus", place.corpus, "--tokens", "1024", "--out", trained, "--base", "./nowhere"]
+    said = call(*words)
+    assert said.code == 2
+    assert "is there and finished" in said.err
+
+
+def test_resuming_says_where_it_goes_on(call: Any, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = loop.Run._after
+
+    def interrupting(self: Any, speed: float) -> None:
+        if self.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        after(self, speed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, "_after", interrupting)
+        assert call(*train_words(place, tmp_path / "m")).code == 130
+    listed = call("list", tmp_path)
+    assert "interrupted after step 3" in listed.out.replace("\n", " ")
+    again = call(*train_words(place, tmp_path / "m", "--resume"))
+    assert again.code == 0
+    assert "going on at step 4 of 8, from the checkpoint in" in again.err
+
+
+def test_a_list_breaks_no_name_on_a_narrow_screen(call: Any, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("addenda.cli.answers.WIDTH", 80)
+    said = call("list", trained.parent)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[0].startswith("1 module under")
+    assert str(trained) in lines
+    assert any("NeutralResidues, document gate, for" in line for line in lines)
+    assert all(len(line) <= 80 for line in lines if str(trained.parent) not in line)

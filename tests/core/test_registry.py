@@ -431,3 +431,35 @@ def test_true_is_no_number() -> None:
         registry.build_kind("LoRA", {"rank": True})
     assert registry.build_kind("LoRA", {"rank": 2, "rslora": True}) == addenda.LoRA(rank=2, rslora=True)
     assert asked_for(OptimizerMethod, "galore( rank = 16, )") == asked_for(OptimizerMethod, "galore(rank=16)")
+
+
+@pytest.mark.parametrize("name", ["token", "sigmoid"])
+def test_an_option_of_a_kind_that_is_taken_for_a_gate_says_whose_it_is(name: str) -> None:
+    told = rf"'{name}' is an option of NeutralResidues itself: NeutralResidues\(gate='{name}'\), or --set gate={name}"
+    with pytest.raises(AddendaError, match=told):
+        registry.named("gate", name)
+    with pytest.raises(AddendaError) as refused:
+        registry.named("gate", "tokens")
+    assert "option of" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_card_keeps_which_package_its_kind_came_from(tmp_path: Path) -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    folder = base.new("m", registry.build_kind("Shifts", {})).save(tmp_path / "m")
+    made = registry.brought_by(registry.kind_named("Shifts"))
+    assert made is not None
+    assert json.loads((folder / "card.json").read_text())["versions"]["kind"] == made
+    assert registry.brought_by(registry.kind_named("LoRA")) is None
+
+
+def test_a_module_of_a_kind_that_is_not_here_says_what_to_install(tmp_path: Path) -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    folder = base.new("m", addenda.LoRA(rank=2)).save(tmp_path / "m")
+    card = json.loads((folder / "card.json").read_text())
+    card["kind"], card["versions"]["kind"] = "Shifts", "my-package 0.1"
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(
+        AddendaError, match="no kind is called 'Shifts'.*made with the package 'my-package 0.1': install that"
+    ):
+        addenda.attach(pico("llama"), pico_tokenizer()).plug(folder)

@@ -112,8 +112,12 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "two layers": (addenda.NeutralResidues(width=8, read_at=1), Document(read_at=0), "two different gates"),
     "a gate for each token": (addenda.NeutralResidues(width=8, gate="token"), "document", "for each token by itself"),
     "registers with token gates": (addenda.Registers(2, gate="neutral"), "document", "for each token by itself"),
-    "one softmax": (addenda.Registers(2), "document", "shares the tokens' softmax"),
-    "a cartridge": (addenda.Cartridge(2), "context", "shares the tokens' softmax"),
+    "one softmax": (
+        addenda.Registers(2),
+        "document",
+        r"shares the tokens' softmax.*; give Registers\(gate='document'\) instead",
+    ),
+    "a cartridge": (addenda.Cartridge(2), "context", "shares the tokens' softmax.*; leave the gate out"),
     "no gate of that name": (addenda.LoRA(2), "documents", "did you mean 'document'"),
     "no gate": (addenda.LoRA(2), 3, "gate is a name .context, document."),
 }

@@ -52,7 +52,9 @@ def test_one_that_is_a_words_embedding_is_read_as_that_word() -> None:
 def test_a_texts_own_soft_tokens_help_more_than_anothers() -> None:
     base = addenda.load_base("tiny")
     documents = {
-        "m": ["Forty patients with asthma were given the drug twice a day and their lungs were examined each week. " * 6],
+        "m": [
+            "Forty patients with asthma were given the drug twice a day and their lungs were examined each week. " * 6
+        ],
         "n": ["Le soir tombait sur la ville et les enfants rentraient en chantant le long de la rivière. " * 6],
     }
     for name, text in documents.items():

@@ -200,8 +200,59 @@ def test_text_that_a_module_was_trained_on_is_told(base: Any) -> None:
     base.unplug("gated")
 
 
-def test_one_document_has_no_interval_in_a_card(base: Any) -> None:
-    found = evaluate(base, {"one": ["the patients were given insulin"], "two": TEXTS["a"]}, "m")
+def test_a_file_that_stood_in_a_folder_of_the_corpus_is_not_held_out(
+    base: addenda.Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "french"
+    folder.mkdir()
+    lines = [json.dumps({"text": f"the miller and cat {n} sang by the river all day. " * 6}) for n in range(8)]
+    for name in ("train.jsonl", "valid.jsonl"):
+        (folder / name).write_text("\n".join(line.replace("cat", name[:5]) for line in lines))
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join(line.replace("cat", "dog") for line in lines))
+    base.new("own", addenda.LoRA(rank=2))
+    report = addenda.train(base, "own", corpus=folder, tokens=64, length=8, batch_rows=2)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "french (2 files: train.jsonl, valid.jsonl), read in part (" in told
+    assert any("trained on valid.jsonl, held-out text by name" in remark for remark in report.remarks)
+    (data,) = base.modules["own"].card.training[0].data
+    assert data.files is not None
+    assert len(data.files) == 2
+    assert data.documents == 16
+    assert data.read is not None
+    assert 1 <= data.read <= 8  # eight rows of eight tokens
+    found = evaluate(base, {"valid": folder / "valid.jsonl", "other": other}, "own", tokens=100)
+    assert found.trained_on == ("valid",)
+
+
+def test_few_documents_have_no_interval_in_a_card(base: Any) -> None:
+    five = [f"the river ran past mill {n}" for n in range(5)]
+    found = evaluate(base, {"one": ["the patients were given insulin"], "two": TEXTS["a"], "five": five}, "m")
     kept = {(one.name, one.on): one for one in addenda.record(base, found)}
     assert kept["loss", "one"].low is kept["loss added", "one"].high is None
-    assert kept["loss", "two"].low is not None
+    assert kept["loss added", "two"].low is None
+    assert (kept["loss", "two"].n, kept["loss", "five"].n) == (2, 5)
+    assert kept["loss", "five"].low is not None
+
+
+def test_what_is_foretold_counts_chats_questions_and_each_text(base: Any) -> None:
+    from addenda.measuring.foretold import foretold
+
+    long = ["the river ran past the mill and the children sang as they walked home. " * 20] * 3
+    options: dict[str, Any] = dict.fromkeys(("facts", "snapshot", "edits", "spectrum"))
+    weights = {"m": 1.0}
+    totals = []
+    for neutrality, chats, questions in (
+        (long, None, False),
+        ((long, long), None, False),
+        ((long, long), "general", True),
+    ):
+        given = inputs.open_inputs(
+            base, {}, weights, tasks=(), neutrality=neutrality, chats=chats, questions=questions, limit=3, **options
+        )
+        total, words = foretold(base, given, weights, (), 3, 300, questions)
+        totals.append(total)
+    assert totals[0] == 600  # off and on
+    assert totals[1] == 1200
+    assert totals[2] > 1200 + 2 * 3 * 32
+    assert all(word in words for word in ("neutrality on texts", "general chats", "questions"))

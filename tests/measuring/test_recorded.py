@@ -31,7 +31,7 @@ def base() -> addenda.Base:
 
 def test_everything_found_is_a_measure_with_the_base_beside_it(base: addenda.Base) -> None:
     texts = {"general": ["the cat sat on the mat and looked at the dog " * 3, "it is the same all over again " * 4]}
-    found = evaluate(base, texts, "m", facts=biographies(3), neutrality=["the cat sat on the mat " * 60], limit=3)
+    found = evaluate(base, texts, "m", facts=biographies(6), neutrality=["the cat sat on the mat " * 60])
     by_name = {one.name: one for one in record(base, found)}
     on = found.texts[0]
     assert on.on is not None
@@ -46,7 +46,7 @@ def test_everything_found_is_a_measure_with_the_base_beside_it(base: addenda.Bas
     many = by_name["facts more per megabyte"]
     assert many.value == found.recall.per_megabyte
     assert many.low is not None
-    assert many.low == pytest.approx(gain.low * 15 / found.recall.megabytes)  # type: ignore[operator]
+    assert many.low == pytest.approx(gain.low * found.recall.told / found.recall.megabytes)  # type: ignore[operator]
     assert set(by_name) == {
         "loss", "loss added", "recall, chosen", "recall, chosen, added", "recall, word for word",
         "untold facts answered as before", "facts more per megabyte", "tokens left bit-equal", "KL from the base",

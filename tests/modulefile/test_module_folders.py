@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 import addenda
 from addenda.core.card import Measure, TrainingRecord
 from addenda.core.errors import FileError, meant, near
+from addenda.measuring.inspection import inspect
 from addenda.modulefile.folders import check_deletable, delete, list_modules
 from pico import pico, pico_tokenizer
 
@@ -188,3 +190,69 @@ def test_modules_are_printed_one_a_line(base: Any) -> None:
     assert "trained on 12,345 tokens)" in second
     assert repr(fresh.modules["low"]) in second
     assert all(len(line) <= 120 for line in (first, second))
+
+
+def interrupted(runs: Path, name: str = "stopped") -> Path:
+    """What an interrupted run leaves."""
+    run = runs / f"{name}.run"
+    (run / "step-00000026").mkdir(parents=True)
+    (run / "step-00000026" / "state.json").write_text("{}")
+    (run / "log.jsonl").write_text("{}")
+    return run
+
+
+def test_an_interrupted_run_is_listed_and_says_how_to_go_on(runs: Path) -> None:
+    run = interrupted(runs)
+    interrupted(runs, "done")
+    (runs / "done.run" / "finished.json").write_text("{}")
+    (told,) = [module for module in list_modules() if module.name == "stopped"]
+    assert (told.path, told.interrupted) == (Path("runs/stopped"), True)
+    assert "interrupted after step 26: the same command with --resume goes on" in str(told.wrong)
+    assert not any(module.name == "done" for module in list_modules())
+    for name in ("runs/stopped", "runs/stopped.run"):
+        with pytest.raises(FileError, match=r"interrupted after step 26.*--finish keeps the module"):
+            inspect(name)
+    gone = delete(run)
+    assert (gone.files, gone.run_bytes > 0, run.exists()) == ({}, True, False)
+    assert not any(module.interrupted for module in list_modules("runs/deeper"))
+
+
+def test_a_run_that_goes_on_and_what_is_no_run_are_not_deleted(runs: Path) -> None:
+    run = interrupted(runs)
+    (run / "mine.txt").write_text("keep")
+    with pytest.raises(FileError, match=r"holds what no run of a module left there \(.*mine\.txt"):
+        delete(run)
+    (run / "mine.txt").unlink()
+    lock = FileLock(run / "lock")
+    with lock, pytest.raises(FileError, match="a process is training into"):
+        delete(run)
+    (runs / "empty.run").mkdir()
+    with pytest.raises(FileError, match="is empty: no run"):
+        delete(runs / "empty.run")
+    assert (run / "step-00000026").exists()
+
+
+def test_how_many_documents_are_behind_a_number_is_told(
+    base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from addenda.cli.list import nats
+
+    monkeypatch.chdir(tmp_path)
+    for name in list(base.modules):
+        base.unplug(name)
+    module = base.new("few", addenda.LoRA(rank=2))
+    module.card.measures = [
+        Measure.over(2, "learning", 0.232, -1.892, 0.236, on="a"),
+        Measure.over(40, "learning", 0.1, 0.05, 0.15, on="b"),
+        Measure.over(1, "forgetting", -0.003, -0.003, -0.003, on="c"),
+    ]
+    assert [measure.low for measure in module.card.measures] == [None, 0.05, None]
+    module.save(Path("runs/few"))
+    (few,) = list_modules()
+    assert (few.gain_n, few.forgot_n) == (2, 1)
+    assert (nats(few.gain, few.gain_n), nats(0.1, 40), nats(None)) == ("+0.166 ?", "+0.100", "")
+    page = Path("runs/few/README.md").read_text()
+    front, body = page.split("---", 2)[1:]
+    assert 'name: "b"' in front
+    assert 'name: "a"' not in front
+    assert body.count("too few for one") == 2

@@ -86,17 +86,21 @@ def test_the_page_says_that_a_gate_reads_on(gate: str | None, noted: bool) -> No
     assert ("The gate reads the document so far" in render(card(config={"gate": gate}))) == noted
 
 
+@pytest.mark.parametrize("probed", [False, True])
 def test_the_code_of_the_page_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    probed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import addenda
 
     monkeypatch.chdir(tmp_path)
     base = addenda.load_base("tiny")
-    base.new("note", addenda.LoRA(rank=1)).save("runs/note")
+    module = base.new("note", addenda.LoRA(rank=1))
+    if probed:
+        module.probe = base.tokenizer("The patients were given insulin.")["input_ids"]
+    module.save("runs/note")
     code = (tmp_path / "runs" / "note" / "README.md").read_text().split("```python\n")[1].split("```")[0]
     exec(compile(code, "README.md", "exec"), {})
-    assert "The" in capsys.readouterr().out
+    assert ("The patients were given" if probed else "The") in capsys.readouterr().out
 
 
 def test_what_was_measured_is_in_the_hub_s_index() -> None:

@@ -77,6 +77,34 @@ def test_a_limit_stops_in_the_middle_of_a_document(base: addenda.Base) -> None:
     assert found.bytes < sum(len(text) for text in TEXTS[:3])
 
 
+def test_few_tokens_are_shared_out_over_documents(base: addenda.Base) -> None:
+    long = [f"the heart of patient {n} and the liver in one. " * 40 for n in range(20)]
+    found = score(base, long, tokens=1024)
+    assert (found.documents, found.tokens) == (8, 1024)
+    assert set(found.counts.tolist()) == {128}
+    assert score(base, long, tokens=1024, length=16).counts.tolist() == [64] * 16  # as many as get four windows each
+    assert score(base, long, tokens=300).counts.tolist() == [150, 150]
+    assert score(base, long, tokens=50).documents == 1
+    # each document's beginning, scored as it is alone
+    alone = [score(base, [text], tokens=128).nats for text in long[:3]]
+    assert alone == pytest.approx((found.sums[:3] / 128).tolist(), rel=1e-5)
+
+
+def test_what_short_documents_leave_goes_to_long_ones(base: addenda.Base) -> None:
+    texts = ["a river. ", "the heart and the liver. " * 90, "a mill. "]
+    everything = score(base, texts)
+    assert score(base, texts, tokens=10_000).tokens == everything.tokens
+    part = score(base, texts, tokens=everything.tokens - 40)
+    assert part.tokens == everything.tokens - 40
+    assert part.counts[[0, 2]].tolist() == everything.counts[[0, 2]].tolist()
+
+
+def test_a_loss_is_never_below_zero(base: addenda.Base) -> None:
+    texts = ["a" * 60, "the heart of the patient and a long liver, in seven rare words: zygote, quartz, jinx, vex. "]
+    found = score(base, texts)
+    assert 0 <= found.low <= found.nats <= found.high
+
+
 def test_the_selection_of_the_moment_is_what_is_scored(base: addenda.Base) -> None:
     module = base.new("a", addenda.NeutralResidues(width=8))
     with torch.no_grad():

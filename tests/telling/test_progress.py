@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from addenda.telling import progress
-from addenda.telling.progress import Progress, about, clocked, megabytes, part, shown, tick
+from addenda.telling.progress import Count, Progress, about, clocked, megabytes, part, shown, tick
 
 
 class Clock:
@@ -49,6 +49,12 @@ def test_what_was_done_before_does_not_count_for_the_pace() -> None:
     clock.now += 10
     work.update(950)
     assert "about 0:10 left, 5 chunks/s" in work.told()
+
+
+def test_more_than_was_estimated_is_never_more_than_all() -> None:
+    count = Count("evaluating", 1000, "tokens", 0.0, done=1024)
+    assert count.said() == "evaluating: 1,024/1,024 tokens (100%)"
+    assert count.total == 1000
 
 
 def test_where_the_total_is_not_known_none_is_told() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from addenda.writing.budget import SCORED, STEPS, rows_for, validations_for
+from addenda.writing.budget import LEAST, SCORED, STEPS, rows_for, validations_for
 
 LARGE = 8 * 512
 
@@ -53,9 +53,11 @@ def test_validations_cost_a_tenth_at_most(tokens: int, texts: int, modules: int)
     steps = tokens // 512
     found = validations_for(steps, tokens, modules=modules, texts=texts)
     assert found.tokens is not None
-    assert cost(tokens, modules, texts, found.every, steps, found.tokens) <= 0.1
+    least = found.tokens == LEAST and found.count == 1  # fewer would be of too few documents
+    assert least or cost(tokens, modules, texts, found.every, steps, found.tokens) <= 0.1
+    assert not least or tokens <= 60_000
     assert found.count == -(-steps // found.every)
-    assert 500 <= found.tokens <= 50_000
+    assert LEAST <= found.tokens <= 50_000
     if tokens >= 300_000:
         assert found.count >= 2  # one on the way and one at the end
         assert found.tokens >= 1_000
@@ -64,8 +66,8 @@ def test_validations_cost_a_tenth_at_most(tokens: int, texts: int, modules: int)
 def test_the_case_that_took_25_times_the_training() -> None:
     # 60,000 tokens, three texts: ten validations of 50,000 tokens of each before
     found = validations_for(60_000 // 1024, 60_000, modules=1, texts=3)
-    assert (found.count, found.tokens) == (2, 1_100)
-    assert cost(60_000, 1, 3, found.every, 60_000 // 1024, 1_100) <= 0.1
+    assert (found.count, found.tokens) == (1, 1_600)
+    assert cost(60_000, 1, 3, found.every, 60_000 // 1024, 1_600) <= 0.1
 
 
 def test_a_long_run_has_ten_of_50_000_as_ever() -> None:
@@ -81,10 +83,10 @@ def test_what_was_asked_for_stays_here_too() -> None:
     found = validations_for(100, 50_000, modules=1, texts=2, asked=9_000)  # too dear for more than the last
     assert (found.every, found.tokens) == (100, 9_000)
     found = validations_for(100, 50_000, modules=1, texts=2, every=10)
-    assert (found.every, found.tokens) == (10, 500)
+    assert (found.every, found.tokens) == (10, LEAST)
     assert validations_for(100, 50_000, modules=1, texts=2, patience=True).count == 10
 
 
 def test_a_run_that_is_hardly_one_is_validated_at_its_end() -> None:
     found = validations_for(8, 1024, modules=1, texts=2)
-    assert (found.every, found.tokens, found.count) == (8, 500, 1)
+    assert (found.every, found.tokens, found.count) == (8, LEAST, 1)

@@ -56,7 +56,7 @@ def test_in_words() -> None:
     assert str(TrainReport(**FIELDS)).splitlines() == [
         "a, b: trained on 1,000 tokens in 10 steps, 4 s (250 tokens/s); training loss at the end 2.000 nats per token of the "
         "corpus",
-        "  learning of a on pubmed: +0.250 [+0.200, +0.300] nats per token",
+        "  a on pubmed: learned +0.250 [+0.200, +0.300] nats per token (9 documents)",
     ]
 
 
@@ -65,3 +65,19 @@ def test_a_report_without_a_token_of_the_corpus_says_so() -> None:
     assert report.loss is None
     assert "; no token of the corpus counted" in str(report)
     assert TrainReport(**(FIELDS | {"losses": {"a": None, "b": 3.0}})).loss == 3.0
+
+
+def test_few_documents_have_no_interval_and_a_text_its_own_name() -> None:
+    few = CHANGE | {"value": -0.003, "low": -0.003, "high": -0.003, "documents": 1}
+    report = TrainReport(**FIELDS | {"learning": {}, "forgetting": {"a": {"forgetting-gen": few}}})
+    assert (
+        str(report).splitlines()[-1] == "  a on gen: forgot -0.003 nats per token (1 document: too few for an interval)"
+    )
+
+
+def test_what_was_learned_of_the_corpus_itself_is_told_beside_the_bare_base() -> None:
+    report = TrainReport(**FIELDS | {"learning": {}, "on_corpus": {"a": {"bare": 4.5, "now": 4.2, "tokens": 2048}}})
+    assert str(report).splitlines()[-1] == (
+        "  a on 2,048 tokens of its corpus: learned 0.300 nats per token (base 4.500, now 4.200)"
+    )
+    assert json.loads(json.dumps(report.as_dict()))["on_corpus"]["a"]["bare"] == 4.5

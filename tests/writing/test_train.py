@@ -115,7 +115,7 @@ def test_the_report_and_the_card_tell_the_same(
     # the curve: early points count
     assert [r["step"] for r in report.history if "validation" in r] == [2, 4, 6, 8]
     assert json.loads(json.dumps(report.as_dict()))["tokens"] == 1024
-    assert "learning of a on learning" in str(report)
+    assert "a on learning: learned +" in str(report)
 
 
 def test_a_probe_shows_that_the_module_is_on(base: addenda.Base, quick: dict[str, Any]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,32 @@ def load_model(name: str | Path, dtype: torch.dtype | str | None = None, **optio
     Raises:
         AddendaError: nothing can be loaded under that name, its weights are not all there, or it has no tokenizer.
     """
+    with _quietly(str(name) == "tiny"):
+        return _loaded(name, dtype, options)
+
+
+@contextmanager
+def _quietly(alone: bool) -> Iterator[None]:
+    """For a block, no chatter of libraries that transformers brings along; where `alone` no bar of its own either."""
+    from transformers.utils import logging as bars
+
+    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    before, shown = [logger.level for logger in loggers], bars.is_progress_bar_enabled()
+    try:
+        for logger in loggers:
+            logger.setLevel(max(logging.ERROR, logger.level))
+        if alone:
+            bars.disable_progress_bar()
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+        if alone and shown:
+            bars.enable_progress_bar()
+
+
+def _loaded(name: str | Path, dtype: Any, options: dict[str, Any]) -> tuple[Any, Any, str]:
+    """As `load_model`."""
     path = Path(name)
     # wrong shapes are told below, in one error with what is missing
     options = {"ignore_mismatched_sizes": True, **options, "output_loading_info": True}

@@ -16,6 +16,7 @@ from addenda.cli.working import working
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from addenda.core.module import KnowledgeModule
     from addenda.measuring.neutrality import Calibration
 
 
@@ -47,6 +48,11 @@ def calibrate(
 
         if out is None and not Path(module).is_dir():
             raise AddendaError(f"'{module}' is no folder to save in: give --out FOLDER")
+        if not share < 1:
+            raise AddendaError(
+                f"--share is a share of tokens from 0 up to, not including, 1; got {share:g}{_percent(share)}"
+            )
+        o.check_cards(base, [module])
         loaded = o.load_base(base, dtype, device)
         plugged = loaded.modules[o.plug_one(loaded, module)]
         with working("calibrating", "nothing was saved"):
@@ -54,9 +60,12 @@ def calibrate(
         saved = plugged.save(module if out is None else out)
         # on other text than it was set on, for there the share is lower
         other = "general_train" if on == "general_valid" else "general_valid"
-        then = command("evaluate", "--plug", saved, "--neutrality", other, base=base, dtype=dtype, device=device)
+        held_out = [word for text in held_out_of(plugged) for word in ("--on", text)]
+        words = ("--plug", saved, *held_out, "--neutrality", other)
+        then = command("evaluate", *words, base=base, dtype=dtype, device=device)
         facts = {
             "thresholds": calibration.thresholds,
+            "before": {"thresholds": calibration.before, "share": calibration.share_before},
             "asked": calibration.asked,
             **calibration.measured.as_dict(),
             "saved": str(saved),
@@ -64,8 +73,23 @@ def calibrate(
         answer.give(facts | {"next": then}, lambda shown: show(shown, calibration, saved, then))
 
 
+def held_out_of(module: KnowledgeModule) -> list[str]:
+    """Samples of the package that are of the module's subject and were not trained on, going by its card."""
+    from addenda.tiny import SAMPLES
+
+    names = [source.name for run in module.card.training for source in run.data if source.role == "corpus"]
+    samples = dict.fromkeys(
+        name.removesuffix(".gz").removesuffix(".jsonl").replace("_train", "_valid") for name in names
+    )
+    return [name for name in samples if name in SAMPLES and f"{name}.jsonl" not in names]
+
+
+def _percent(share: float) -> str:
+    return f"; {share:g} percent are {share / 100:g}" if 1 < share < 100 else ""
+
+
 def show(out: Console, calibration: Calibration, saved: Path, then: str) -> None:
     """The shares by document length, the thresholds, where they are, and the command to go on with."""
-    out.print(str(calibration), markup=False)
+    out.print(str(calibration), markup=False, soft_wrap=True)
     out.print(f"saved in {saved}", markup=False, soft_wrap=True)
     show_next(out, then)

@@ -159,13 +159,17 @@ def _modules(talk: Conversation, rest: str) -> None:
 
 
 def _use(talk: Conversation, rest: str) -> None:
+    if not rest:
+        there = ", ".join(talk.base.modules) or "none is plugged"
+        note(f"/use takes names: /use pubmed,law=0.5, or a folder to plug; there are: {there}. /off turns all off")
+        return
     talk.base.use(o.choose(talk.base, rest))
     note(f"now: {o.selection_text(talk.base.selection.everyone)}")
 
 
 def _off(talk: Conversation, rest: str) -> None:
     talk.base.use()
-    note("now: the bare base")
+    note("now: the bare base; what was said so far still stands before it: /reset forgets that")
 
 
 def _reset(talk: Conversation, rest: str) -> None:

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 
 def delete(
-    folder: Annotated[Path, typer.Argument(help="A module's folder.", metavar="FOLDER")],
+    folder: Annotated[
+        Path, typer.Argument(help="A module's folder, or that of an interrupted run: FOLDER.run.", metavar="FOLDER")
+    ],
     yes: o.Yes = False,
     json: o.Json = False,
 ) -> None:
-    """Delete a module and the run beside it (FOLDER.run); anything else is refused and left as it is.
+    """Delete a module and the run beside it (FOLDER.run), or an interrupted run; anything else is refused and left as it is.
 
     Example: `addenda delete runs/pubmed`
     """
@@ -30,7 +32,9 @@ def delete(
         from addenda.modulefile.folders import delete as remove
 
         doomed = check_deletable(folder)
-        confirm(f"delete {folder} ({doomed.bytes:,} bytes{' with its run' if doomed.run else ''})?", yes)
+        confirm(
+            f"delete {folder} ({doomed.bytes:,} bytes{' with its run' if doomed.run and doomed.files else ''})?", yes
+        )
         gone = remove(folder)
         answer.give(gone.as_dict(), lambda out: show(out, gone))
 

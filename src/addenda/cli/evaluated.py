@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from addenda.core.card import ENOUGH
+from addenda.telling.changes import TOO_FEW, counted, interval_of, learned_or_forgot
+
 if TYPE_CHECKING:
     from addenda.measuring.chats import OnChats
     from addenda.measuring.disturbance import Disturbance
@@ -39,31 +42,42 @@ def share(interval: Interval | None, sign: str = "") -> str:
     if interval is None or not interval.n:
         return "-"
     text = f"{interval.value:{sign}.1%}"
-    return text if interval.n < 2 else f"{text} \\[{interval.low:{sign}.1%}, {interval.high:{sign}.1%}]"
+    return text if interval.n < ENOUGH else f"{text} \\[{interval.low:{sign}.1%}, {interval.high:{sign}.1%}]"
 
 
 def texts(evaluation: Evaluation, label: str) -> Table:
     """Held-out loss of each text."""
-    more = [f"with {label}", "change (below 0: learned)"] if evaluation.modules else []
+    more = [f"with {label}", "change"] if evaluation.modules else []
     table = table_of(
         f"Held-out loss, nats per token [95% interval]: {evaluation.base}", "text", "base", *more, "perplexity"
     )
     for text in evaluation.texts:
         off, on, change = text.off, text.on, text.difference
-        row = [f"{text.name}\n{off.documents:,} documents\n{off.tokens:,} tokens", _interval(off)]
+        read = f"{counted(off.documents, 'document')}\n{counted(off.tokens, 'token')}"
+        row = [f"{text.name}\n{read}", _loss(off)]
         perplexity = f"{off.perplexity:,.2f}"
         if on is not None and change is not None:
-            row += [_interval(on), _interval(change, "+")]
+            row += [_loss(on), _change(change)]
             perplexity += f", then {on.perplexity:,.2f}"
         table.add_row(*row, f"{perplexity}\n{off.bits_per_byte:.3f} bits/byte")
+    if any(text.off.documents < ENOUGH for text in evaluation.texts):
+        table.caption = f"below {ENOUGH} documents there are {TOO_FEW}"
     return table
 
 
-def _interval(loss: Score | Difference, sign: str = "") -> str:
-    """A number with its interval below it, which one document alone does not have."""
-    if loss.documents < 2:
-        return f"{loss.nats:{sign}.4f}"
-    return f"{loss.nats:{sign}.4f}\n\\[{loss.low:{sign}.4f}, {loss.high:{sign}.4f}]"
+def _loss(loss: Score) -> str:
+    """A loss with its interval below it, which few documents do not have."""
+    if loss.documents < ENOUGH:
+        return f"{loss.nats:.4f}"
+    return f"{loss.nats:.4f}\n\\[{loss.low:.4f}, {loss.high:.4f}]"
+
+
+def _change(change: Difference) -> str:
+    """What was learned or forgotten, with its interval below it."""
+    word = learned_or_forgot(change.nats, 4)
+    if change.documents < ENOUGH:
+        return word
+    return f"{word}\n{escape(interval_of(change.nats, change.low, change.high, 4))}"
 
 
 def tasks(results: Sequence[OnTask], label: str) -> Table:
@@ -151,7 +165,7 @@ def neutrality(changes: Sequence[Disturbance]) -> Table:
     table = table_of(
         "What changed on other text [95% interval over documents]",
         "",
-        *(f"{change.on}, {change.tokens:,} tokens" for change in changes),
+        *(f"{change.on}\n{counted(change.kl.n, 'document')}\n{change.tokens:,} tokens" for change in changes),
     )
 
     def row(name: str, tell: Callable[[Disturbance], str]) -> None:
@@ -171,7 +185,7 @@ def neutrality(changes: Sequence[Disturbance]) -> Table:
 
 def _divergence(change: Disturbance) -> str:
     kl = change.kl
-    return f"{kl.value:.5f}" + ("" if kl.n < 2 else f" \\[{kl.low:.5f}, {kl.high:.5f}]")
+    return f"{kl.value:.5f}" + ("" if kl.n < ENOUGH else f" \\[{kl.low:.5f}, {kl.high:.5f}]")
 
 
 #: changed answers that are shown

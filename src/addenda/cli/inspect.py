@@ -125,6 +125,8 @@ def show_base(out: Console, inspection: BaseInspection) -> None:
 
 def _cost(out: Console, cost: BaseCost) -> None:
     """Memory, speed, and how long that makes a run."""
+    from addenda.telling.changes import counted
+
     size, minutes = f"{cost.length} tokens", cost.seconds_to_train(100_000) / 60
     facts = {
         "weights": f"{cost.weight_bytes / 1e6:,.0f} MB in {cost.dtype}",
@@ -133,7 +135,11 @@ def _cost(out: Console, cost: BaseCost) -> None:
         "reading": f"{cost.reading:,.0f} tokens a second",
         "learning": f"{cost.training:,.0f} tokens a second: 100,000 tokens in about {minutes:,.0f} minutes",
     }
-    _facts(out, f"What it costs here ({cost.device}, {cost.threads} threads; a probe of {cost.seconds:.0f} s)", facts)
+    _facts(
+        out,
+        f"What it costs here ({cost.device}, {counted(cost.threads, 'thread')}; a probe of {cost.seconds:.0f} s)",
+        facts,
+    )
 
 
 def show_module(out: Console, inspection: ModuleInspection, verbose: bool = False) -> None:
@@ -170,14 +176,17 @@ def _shapes(parts: Sequence[PartSize]) -> str:
     """The tensors of one of some like parts: `20 x ffn.down 144x576, ffn.up 576x288`; counted where they are many."""
     shapes = parts[0].shapes
     each = ", ".join(f"{name} {'x'.join(map(str, shape)) or '1'}" for name, shape in shapes.items())
-    each = each if len(shapes) <= MOST_TENSORS else f"{len(shapes)} tensors at {parts[0].sites} sites"
+    if len(shapes) > MOST_TENSORS:
+        names = list(shapes)
+        each = f"{len(shapes)} tensors at {parts[0].sites} sites, {names[0]} to {names[-1]}"
+        return each if len(parts) == 1 else f"in each of {len(parts)} layers: {each}"
     return each if len(parts) == 1 else f"{len(parts)} x {each}"
 
 
 def _card(out: Console, card: Card, dtype: str, verbose: bool) -> None:
     config = ", ".join(f"{key}={value}" for key, value in card.config.items() if value is not None)
     facts = {
-        "kind": f"{card.kind}({config})",
+        "kind": f"{card.kind}({config})" + (f", behind the {card.gate_name} gate" if card.gate is not None else ""),
         "parameters": f"{card.parameters:,} ({dtype})",
         "base": f"{card.base.name}, {card.base.model_type}, {card.base.parameters:,} parameters, "
         f"{card.base.fingerprint[:16]}…",

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from addenda.modulefile.folders import ListedModule
 
+#: columns from which a table holds all of it
+WIDE = 100
+
 
 def list(
     folders: Annotated[
@@ -25,7 +28,7 @@ def list(
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """List modules: name, kind, base, size, tokens trained on, what was gained and forgotten, gate, date and path.
+    """List modules: folder, kind, gate, base, size, tokens trained on, nats learned and forgot, day made.
 
     Example: `addenda list runs`
     """
@@ -43,11 +46,13 @@ def show(out: Console, listed: Sequence[ListedModule], where: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from addenda.core.card import ENOUGH
+    from addenda.telling.changes import counted
+
     readable = [module for module in listed if module.wrong is None]
     if readable:
-        table = Table(
-            title=f"{len(readable)} modules under {where}", title_justify="left", box=None, padding=(0, 2, 0, 0)
-        )
+        title = f"{counted(len(readable), 'module')} under {where}"
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for column in ("module", "kind", "gate", "base"):
             table.add_column(column, overflow="fold")
         for column in ("size", "trained", "learned", "forgot"):
@@ -56,14 +61,36 @@ def show(out: Console, listed: Sequence[ListedModule], where: str) -> None:
         for module in readable:
             named = "" if module.path.name == module.name else f" ({module.name})"
             words = (f"{module.path}{named}", module.kind, module.gate or "", module.base)
-            numbers = (size(module.bytes), tokens(module.tokens), nats(module.gain), nats(module.forgot))
+            changes = (nats(module.gain, module.gain_n), nats(module.forgot, module.forgot_n))
+            numbers = (size(module.bytes), tokens(module.tokens), *changes)
             table.add_row(*map(Text, words), *numbers, module.created[:10])
-        out.print(table)
+        if out.width >= WIDE:
+            out.print(table)
+        else:
+            out.print(title, markup=False, style="italic")
+            for module in readable:
+                block(out, module)
+        if any(n is not None and n < ENOUGH for module in readable for n in (module.gain_n, module.forgot_n)):
+            out.print(f"? on fewer than {ENOUGH} documents: too few to rely on; addenda evaluate --save measures more")
     if not listed:
         out.print(f"no module under {where}; addenda train makes one", markup=False)
     for module in listed:
         if module.wrong is not None:
             out.print(module.wrong, markup=False, soft_wrap=True)
+
+
+def block(out: Console, module: ListedModule) -> None:
+    """A module in some lines, where a table would break its words."""
+    named = "" if module.path.name == module.name else f" ({module.name})"
+    gated = f", {module.gate} gate" if module.gate else ""
+    out.print(f"{module.path}{named}", markup=False, soft_wrap=True, style="bold")
+    out.print(
+        f"  {module.kind}{gated}, for {module.base}; {size(module.bytes)}, made {module.created[:10]}", markup=False
+    )
+    told = [f"trained on {tokens(module.tokens)} tokens" if module.tokens else "not trained"]
+    told += [f"learned {nats(module.gain, module.gain_n)}"] if module.gain is not None else []
+    told += [f"forgot {nats(module.forgot, module.forgot_n)}"] if module.forgot is not None else []
+    out.print(f"  {', '.join(told)}", markup=False)
 
 
 def size(count: int) -> str:
@@ -78,6 +105,9 @@ def tokens(count: int) -> str:
     return next((f"{count / unit:.3g}{name}" for unit, name in units if count >= unit), f"{count or ''}")
 
 
-def nats(value: float | None) -> str:
-    """A change in nats per token; nothing where it was not measured."""
-    return "" if value is None else f"{value:+.3f}"
+def nats(value: float | None, documents: int | None = None) -> str:
+    """A change in nats per token, with a mark where too few documents are behind it; nothing where it was not measured."""
+    from addenda.core.card import ENOUGH
+
+    doubtful = documents is not None and documents < ENOUGH
+    return "" if value is None else f"{value:+.3f}{' ?' if doubtful else ''}"

@@ -29,7 +29,8 @@ def memorize(
     kind: Annotated[
         str | None,
         typer.Option(
-            "--kind", help=f"What kind of memory: {', '.join(o.kinds())}; default: the Locas that fits the base."
+            "--kind",
+            help="What kind of memory; `addenda methods kind` lists them; default: the Locas that fits the base.",
         ),
     ] = None,
     set_: w.Pairs = None,
@@ -82,13 +83,15 @@ def memorize(
         import addenda
 
         w.check_text(file_of(text))
+        place = Path("runs") / name if out is None else out
+        w.check_place(place, resume or finish)
+        o.check_cards(base, plug)
         loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
         settings = prepared(loaded, name, kind, set_, seed, published, gate)
         settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED}
         settings["replay"] = None if replay == "none" else replay
-        place = Path("runs") / name if out is None else out
         try:
             report = addenda.memorize(
                 loaded, name, text=file_of(text), out=place, resume=resume, finish=finish, **settings

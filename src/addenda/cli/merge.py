@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from addenda.cli import options as o
+from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
 from addenda.cli.commands import beginning, command, show_next
 from addenda.cli.working import working
@@ -68,6 +69,10 @@ def merge(
             metavar="TEXT",
         ),
     ] = None,
+    tokens: Annotated[
+        int | None,
+        tokens_option("--tokens", "Tokens read of each text of --approximate (default 65,536) or --drop-gate (8,192)."),
+    ] = None,
     subtract: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,6 +100,7 @@ def merge(
     """
     with answering(json) as answer:
         import addenda
+        from addenda.combining.checkpoint_files import check_out
 
         _check(subtract, bool(plug or modules), bool(approximate or drop_gate), format, gguf_type)
         if subtract:
@@ -102,6 +108,9 @@ def merge(
                 removed = addenda.subtract(base, subtract, out=out)
             answer.give(removed.as_dict(), lambda console: console.print(str(removed), markup=False))
             return
+        check_out(out)
+        if not (approximate or drop_gate or modules):
+            _check_gates(plug or [])
         loaded = o.load(base, dtype, device, plug, modules)
         with working("merging", "nothing was written"):
             report = addenda.merge(
@@ -115,16 +124,17 @@ def merge(
                 gguf_type=(gguf_type or GGUFType.F16).value,
                 approximate=approximate or (),
                 drop_gate=drop_gate or (),
+                tokens=tokens,
             )
-        then = next_command(out, probe, format, device)
+        then = next_command(out, next(iter([*(approximate or ()), *(drop_gate or ())]), probe), format, device)
         answer.give(report.as_dict() | {"next": then}, lambda console: show(console, str(report), then))
 
 
-def next_command(out: Path, probe: str, format: Format, device: str | None) -> str | None:
+def next_command(out: Path, text: str, format: Format, device: str | None) -> str | None:
     """The command that lets the merged checkpoint write; None for a GGUF file, which is for other engines."""
     if format is Format.GGUF:
         return None
-    prompt, raw = beginning(probe)
+    prompt, raw = beginning(text)
     return command("generate", prompt, *(["--raw"] if raw else []), base=str(out), device=device)
 
 
@@ -133,6 +143,28 @@ def show(out: Console, report: str, then: str | None) -> None:
     out.print(report, markup=False)
     if then is not None:
         show_next(out, then)
+
+
+def _check_gates(plug: list[str]) -> None:
+    """Refuse a module's folder whose card tells of a gate before it, without loading a base for it.
+
+    Raises:
+        UnsupportedError: there is one; says in which ways it can be folded all the same.
+    """
+    from addenda.combining.merge import ways_for
+    from addenda.core.errors import UnsupportedError
+    from addenda.core.site import Seam
+    from addenda.modulefile.building import kind_of
+
+    for card in o.cards(plug):
+        kind = kind_of(card, [])
+        gate = card.gate if card.gate is not None or kind is None else kind.module_gate
+        if gate is not None and kind is not None:
+            ways = ways_for(True, kind.seam is Seam.FFN)
+            raise UnsupportedError(
+                f"'{card.name}' ({card.kind}) cannot be folded into plain weights: it stands behind the {card.gate_name} gate, "
+                f"which has none{ways}"
+            )
 
 
 def _check(

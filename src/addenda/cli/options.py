@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +16,7 @@ from addenda.cli.amounts import tokens as tokens_option
 from addenda.tiny import SAMPLES
 
 if TYPE_CHECKING:
+    from addenda.core.card import Card
     from addenda.plug.base import Base
 
 
@@ -33,11 +33,6 @@ def _seed(value: int) -> int:
     if not 0 <= value < 2**63:
         raise typer.BadParameter(f"a seed is a whole number from 0 to 2**63 - 1; got {value}.")
     return value
-
-
-def kinds() -> list[str]:
-    """The kinds that have a file, under names that --kind takes; nothing is imported for it."""
-    return [info.name for info in pkgutil.iter_modules([str(Path(addenda.__file__).parent / "kinds")])]
 
 
 #: what a text may be
@@ -123,6 +118,7 @@ def load(
     Raises:
         AddendaError: something cannot be loaded, or a name is not plugged.
     """
+    check_cards(name, plug)
     base = load_base(name, dtype, device)
     sources = {plug_one(base, text): named(text)[1] for text in plug or []}
     selected = dict.fromkeys(sources, 1.0) if modules is None else choose(base, modules, sources)
@@ -154,6 +150,34 @@ def _quiet(name: str) -> None:
     logging.set_verbosity_error()
     if name == "tiny" or not sys.stderr.isatty():
         logging.disable_progress_bar()
+
+
+def cards(plug: list[str] | None) -> list[Card]:
+    """The cards of modules' folders that are here; those of the hub, and of other forms, are read when they are plugged.
+
+    Raises:
+        FileError: a card cannot be read.
+    """
+    from addenda.modulefile.storage import CARD, read_card
+
+    folders = [Path(named(text)[1]).expanduser() for text in plug or []]
+    return [read_card(folder) for folder in folders if (folder / CARD).is_file()]
+
+
+def check_cards(name: str, plug: list[str] | None) -> None:
+    """Refuse modules that were made for another of the named bases, before the base is loaded.
+
+    Raises:
+        FileError: one was; says for which. Or its card cannot be read.
+    """
+    from addenda.core.errors import FileError
+
+    for card in cards(plug):
+        if name in names() and card.base.name in names() and card.base.name != name:
+            raise FileError(
+                f"module '{card.name}': wrong base: it was made for {card.base.name}, and this is {name}: add "
+                f"--base {card.base.name}"
+            )
 
 
 def plug_one(base: Base, text: str) -> str:

@@ -13,7 +13,7 @@ from addenda.cli import options as o
 from addenda.cli import written as w
 from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
-from addenda.cli.commands import look
+from addenda.cli.commands import command, look
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -28,7 +28,7 @@ Replay = Annotated[str | None, typer.Option("--replay", help="Text that stands f
 Share = Annotated[
     float, typer.Option("--replay-share", help="Share of the tokens that are replay, where there is replay.")
 ]
-KindName = Annotated[str, typer.Option("--kind", help=f"What kind of module: {', '.join(o.kinds())}.")]
+KindName = Annotated[str, typer.Option("--kind", help="What kind of module; `addenda methods kind` lists them.")]
 Learning = Annotated[
     list[str] | None,
     typer.Option("--learning", help="Held-out text to measure learning on. Repeatable.", metavar="NAME=FILE"),
@@ -127,13 +127,19 @@ def train(
         settings["validation"] = validation(learning, forgetting) or None
         w.check_text(corpus)
         settings["validation_tokens"] = settings["validation_tokens"] or "auto"
+        w.check_place(given["out"] or Path("runs") / name, resume or finish)
+        o.check_cards(base, plug)
         loaded = o.load_base(base, dtype, device)
         for module in plug or []:
             o.plug_one(loaded, module)
         w.fresh(loaded, name, kind, options, seed, gate)
         report = write(loaded, given, settings)
-        then = look(given["out"] or Path("runs") / name, corpus, given)
-        answer.give(report.as_dict() | {"next": then}, lambda console: w.show(console, str(report), report.out, then))
+        place = given["out"] or Path("runs") / name
+        then, measure = look(place, corpus, given), measuring(place, given)
+        answer.give(
+            report.as_dict() | {"next": then, "next_measure": measure},
+            lambda console: w.show(console, str(report), report.out, then, measure),
+        )
 
 
 def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> TrainReport:
@@ -163,6 +169,23 @@ def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> Tra
         )
     except addenda.AddendaError as error:
         raise w.spoken(error) from None
+
+
+def measuring(folder: Path, given: Mapping[str, Any]) -> str:
+    """The command that measures the module on what was held out, and on general text that it was not trained on.
+
+    Held out is what the run was validated on; else, of a sample of the package, the part that belongs to it.
+    """
+    from addenda.tiny import SAMPLES
+
+    beside = str(given["corpus"]).replace("_train", "_valid")
+    held_out = [*(given["learning"] or ()), *(given["forgetting"] or ())]
+    if not held_out and beside in SAMPLES and beside != given["corpus"]:
+        held_out = [beside]
+    other = "general_train" if "general_valid" in (given["corpus"], given["replay"]) else "general_valid"
+    words = [word for text in held_out for word in ("--on", text)]
+    where = {name: given[name] for name in ("base", "dtype", "device")}
+    return command("evaluate", "--plug", folder, *words, "--neutrality", other, **where)
 
 
 #: settings of `train` that have an option of their own

@@ -39,7 +39,10 @@ Out = Annotated[Path | None, typer.Option("--out", help="The module's folder; de
 Arithmetic = Annotated[Precision, typer.Option("--precision", help="bf16: autocast.")]
 Gate = Annotated[
     str | None,
-    typer.Option("--gate", help="What the module stands behind, whatever its kind: document or context."),
+    typer.Option(
+        "--gate",
+        help="What the module stands behind; `addenda methods gate` lists them. Kinds that share the text's softmax refuse it.",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
 
@@ -108,6 +111,26 @@ def check_text(corpus: Any) -> None:
         raise DataError(f"the corpus '{source.name}' is empty: there is no text in it")
 
 
+def check_place(out: Path, again: bool) -> None:
+    """Refuse a folder to save in that cannot be used, before a base is loaded; `again`: a run there is gone on with.
+
+    Raises:
+        AddendaError: it holds something else than a module, or beside it an earlier run.
+    """
+    from addenda.core import files
+    from addenda.core.errors import AddendaError
+    from addenda.modulefile.storage import MEMBERS
+    from addenda.writing.checkpoint import check_begin
+    from addenda.writing.plan import folder_of
+
+    try:
+        place = folder_of(out) or out
+        files.check_place(place, MEMBERS)
+        check_begin(place, again)
+    except AddendaError as error:
+        raise spoken(error) from None
+
+
 def _tokens(text: str) -> Any:
     """A number of tokens as people write it; anything else is left for the setting to refuse."""
     try:
@@ -149,8 +172,9 @@ def spoken(error: Exception) -> Exception:
     return error
 
 
-def show(out: Console, report: str, folder: Path | None, then: str) -> None:
-    """What was done, and the command to go on with."""
+def show(out: Console, report: str, folder: Path | None, *then: str) -> None:
+    """What was done, and the commands to go on with."""
     out.print(report, markup=False)
     out.print(f"saved in {folder}", markup=False, soft_wrap=True)
-    show_next(out, then)
+    for line in then:
+        show_next(out, line)

@@ -23,6 +23,7 @@ from addenda.core.modes import evaluating
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam
 from addenda.core.units import Units
+from addenda.telling.changes import counted, learned_or_forgot
 from addenda.telling.progress import tick
 from addenda.text.encoding import Encoder
 from addenda.text.texts import texts
@@ -48,8 +49,9 @@ class Loss:
 
     def __str__(self) -> str:
         return (
-            f"{self.text}: base {self.bare:.4f}, plugged {self.plugged:.4f} ({self.plugged - self.bare:+.4f}), merged "
-            f"{self.merged:.4f} ({self.merged - self.bare:+.4f}), on {self.tokens:,} held-out tokens"
+            f"{self.text}: base {self.bare:.4f}, plugged {self.plugged:.4f} "
+            f"({learned_or_forgot(self.plugged - self.bare, 4)}), merged {self.merged:.4f} "
+            f"({learned_or_forgot(self.merged - self.bare, 4)}), on {self.tokens:,} tokens"
         )
 
 
@@ -71,7 +73,12 @@ class Approximation:
     def __str__(self) -> str:
         how = f", an approximation fitted on {self.fitted_on:,} tokens" if self.fitted_on else ""
         first = f"{', '.join(self.modules)} without gates{how}; loss:"
-        return "\n".join([first, *(f"  {loss}" for loss in self.losses)])
+        lines = [first, *(f"  {loss}" for loss in self.losses)]
+        if len(self.losses) == 1:
+            lines.append(
+                "  remark: one text alone tells half: give the option twice, with text of the subject and with general text"
+            )
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,10 @@ def can(module: KnowledgeModule) -> bool:
     )
 
 
-def read(base: Base, sources: Sequence[Any]) -> list[Text]:
+def read(base: Base, sources: Sequence[Any], tokens: int | None = None, *, as_they_are: bool = False) -> list[Text]:
     """Rows of the texts to fit on, those of the subject and general ones; nothing for no texts. A lone path is one text.
+
+    Of each some `tokens` are read: 65,536, an eighth of which are measured on; `as_they_are` 8,192, all of them measured on.
 
     Raises:
         DataError: one cannot be read, or is too short to hold rows out.
@@ -99,22 +108,26 @@ def read(base: Base, sources: Sequence[Any]) -> list[Text]:
     """
     if not sources:
         return []
+    # as they are, modules are only measured: nothing is fitted, and all rows are held out
+    most = max(HELD, -(-(tokens or (ROWS // HELD * LENGTH if as_they_are else ROWS * LENGTH)) // LENGTH))
     sources = [sources] if isinstance(sources, str | Path) else sources
     if base.tokenizer is None:
         raise AddendaError(
-            "an approximation is fitted on text, and the base has no tokenizer: addenda.attach(model, tokenizer)"
+            "what is lost without a gate is measured on text, and the base has no tokenizer: addenda.attach(model, tokenizer)"
         )
     encoder = Encoder(base.tokenizer, base.vocabulary)
     length = min(LENGTH, base.context or LENGTH)
     prepared: list[Text] = []
     for source in map(texts, sources):
-        rows = list(islice(_rows(encoder, source, length), ROWS))
+        rows = list(islice(_rows(encoder, source, length), most))
         if len(rows) < HELD:
             raise DataError(
-                f"'{source.name}' has {len(rows)} rows of {length} tokens; an approximation needs {HELD} at least"
+                f"'{source.name}' is too short to tell what is lost: it makes {counted(len(rows), 'piece')} of up to {length} "
+                f"tokens, and {HELD} are needed; give a longer text, or more documents"
             )
-        held = rows[HELD - 1 :: HELD]
-        prepared.append(Text(source.name, [row for n, row in enumerate(rows) if n % HELD != HELD - 1], held))
+        held = rows if as_they_are else rows[HELD - 1 :: HELD]
+        fit = [] if as_they_are else [row for n, row in enumerate(rows) if n % HELD != HELD - 1]
+        prepared.append(Text(source.name, fit, held))
     return prepared
 
 

@@ -35,6 +35,17 @@ FORMATS = ("checkpoint", "gguf")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+#: what is said to whoever merges a module with a gate
+DROP = (
+    "--drop-gate SUBJECT_TEXT --drop-gate GENERAL_TEXT (drop_gate=[...]) folds it as if the gate were always open, so that it "
+    "acts on all text"
+)
+APPROXIMATE = (
+    "--approximate SUBJECT_TEXT --approximate GENERAL_TEXT (approximate=[...]) fits its values anew to come nearest to what it "
+    "adds with its gate"
+)
+
+
 @dataclass(frozen=True)
 class MergeReport:
     """What was merged. `width` is the FFN's number of hidden units before and after, `proof` stands beside the weights.
@@ -87,6 +98,7 @@ def merge(
     gguf_type: str = "f16",
     approximate: Sequence[Any] = (),
     drop_gate: Sequence[Any] = (),
+    tokens: int | None = None,
 ) -> MergeReport:
     """Fold plugged modules into a plain checkpoint that transformers, and any engine of the architecture, loads.
 
@@ -109,6 +121,7 @@ def merge(
             of the texts that were not fitted on.
         drop_gate: texts, of the subject and general, for modules behind a gate: they are folded as if it were always open. In
             place of the proof, what that loses on these texts is measured.
+        tokens: read of each text of `approximate` (default 65,536, of which an eighth are measured on) or `drop_gate` (8,192).
 
     Raises:
         UnsupportedError: a module cannot be folded, or not into this base; or no GGUF is written for it; says why.
@@ -120,6 +133,12 @@ def merge(
     weights = _checked(base, names)
     if multiple < 1 or shard_bytes < 1:
         raise AddendaError(f"multiple and shard_bytes are positive; got {multiple} and {shard_bytes}")
+    if tokens is not None and tokens < 1:
+        raise AddendaError(f"tokens is a positive number; got {tokens}")
+    if tokens is not None and not approximate and not drop_gate:
+        raise AddendaError(
+            "tokens are those read of the texts of approximate or drop_gate: give one of them, or leave it out"
+        )
     if format not in FORMATS:
         raise AddendaError(f"format is one of {known(format, FORMATS)}; got {format!r}")
     if format == "gguf":
@@ -128,7 +147,7 @@ def merge(
     check_out(Path(out))
     check_saving(plain_config(base.host.config), base.host.model, base.tokenizer)
     folding = Folding(base.host, multiple, written)
-    fitted = _without_gates(base, weights, approximate, drop_gate)
+    fitted = _without_gates(base, weights, approximate, drop_gate, tokens)
     finish = _Finish(
         base, weights, folding, written, probe_rows(base, probe), fitted, gguf_type if format == "gguf" else None
     )
@@ -162,7 +181,7 @@ class _Fitted:
 
 
 def _without_gates(
-    base: Base, weights: Mapping[str, float], approximate: Sequence[Any], drop_gate: Sequence[Any]
+    base: Base, weights: Mapping[str, float], approximate: Sequence[Any], drop_gate: Sequence[Any], tokens: int | None
 ) -> _Fitted:
     """The modules whose gates are left out, and the texts on which that is measured.
 
@@ -175,11 +194,11 @@ def _without_gates(
         behind = [name for name in sorted(weights) if base.modules[name].gate is not None]
         if not behind:
             raise AddendaError("none of these modules stands behind a gate: leave drop_gate out")
-        return _Fitted(behind, nearest.read(base, drop_gate), as_they_are=True)
+        return _Fitted(behind, nearest.read(base, drop_gate, tokens, as_they_are=True), as_they_are=True)
     gated = [name for name in sorted(weights) if nearest.can(base.modules[name])] if approximate else []
     if approximate and not gated:
         raise AddendaError("none of these modules has a gate beside an FFN to approximate: leave approximate out")
-    return _Fitted(gated, nearest.read(base, approximate))
+    return _Fitted(gated, nearest.read(base, approximate, tokens))
 
 
 def _refitted(base: Base, weights: Mapping[str, float], fitted: _Fitted) -> dict[str, dict[str, Units]]:
@@ -273,14 +292,15 @@ def _fold(
     try:
         folding.add(module, weight, refitted, ungated=ungated)
     except UnsupportedError as error:
-        kind, near = type(module.kind).__name__, ""
-        if refitted is None and nearest.can(module):
-            near = (
-                "; --approximate SUBJECT_TEXT --approximate GENERAL_TEXT (approximate=[...]) folds what comes nearest"
-            )
-        elif module.gate is not None and not ungated:
-            near = "; --drop-gate SUBJECT_TEXT --drop-gate GENERAL_TEXT (drop_gate=[...]) folds it as if the gate were open"
-        raise UnsupportedError(f"'{module.name}' ({kind}) cannot be folded into plain weights: {error}{near}") from None
+        ways = ways_for(module.gate is not None and not ungated, refitted is None and nearest.can(module))
+        told = f"'{module.name}' ({type(module.kind).__name__}) cannot be folded into plain weights: {error}"
+        raise UnsupportedError(told + ways) from None
+
+
+def ways_for(gated: bool, nearly: bool) -> str:
+    """What a module that cannot be folded is offered: without the gate it stands behind, or nearly; as the end of a sentence."""
+    ways = [way for way, there in ((DROP, gated), (APPROXIMATE, nearly)) if there]
+    return "".join(f"; {way}" for way in ways) + ("; what that loses is told" if ways else "")
 
 
 def _manifest(done: _Finish) -> Manifest:

@@ -7,7 +7,7 @@ import json
 import textwrap
 import warnings
 from collections.abc import Collection, Iterator
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from importlib.metadata import EntryPoint, distributions, entry_points
 from types import ModuleType
 from typing import Any, cast
@@ -20,11 +20,15 @@ GROUP = "addenda.methods"
 
 @dataclass(frozen=True)
 class Brought:
-    """What one entry point brings: `whose` it is, in words, its methods, and what is wrong there, a sentence each."""
+    """What one entry point brings: `whose` it is, in words, its methods, and what is wrong there, a sentence each.
+
+    `package` is its package with the version; None where it is no package's.
+    """
 
     whose: str
     methods: tuple[type[Method], ...] = ()
     wrong: tuple[str, ...] = ()
+    package: str | None = None
 
 
 #: what was read so far, by what the entry point says and where its package lies
@@ -39,7 +43,10 @@ def brought(stages: Collection[str]) -> list[Brought]:
         where = "" if point.dist is None else str(point.dist.locate_file(""))
         key = (point.name, point.value, package, where)
         if key not in _READ:
-            _READ[key] = _read(point, f"the entry point '{point.name}' (group {GROUP}){package}", stages)
+            read = _read(point, f"the entry point '{point.name}' (group {GROUP}){package}", stages)
+            _READ[key] = replace(
+                read, package=None if point.dist is None else f"{point.dist.name} {point.dist.version}"
+            )
             for wrong in _READ[key].wrong:
                 warnings.warn(f"{_READ[key].whose}: {wrong}; it is left out", UserWarning, stacklevel=2)
         found.append(_READ[key])

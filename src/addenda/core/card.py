@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer
 SCHEMA = 1
 #: fields in which a record of text may state its licence
 LICENCE = ("license", "licence")
+#: units (documents, people, questions) below which an interval over them says nothing
+ENOUGH = 5
 #: licences of a text named in a card; of more the rest is counted
 LICENCES = 5
 
@@ -50,6 +52,14 @@ class DataRecord(_Record):
     sha256: str | None = Field(default=None, description="hash of the file's bytes, or of the texts in order")
     documents: int | None = None
     licence: str | None = Field(default=None, description="what its records state, joined by '; '")
+    read: int | None = Field(default=None, description="documents that were read of, where those were not all")
+    files: list[str] | None = Field(default=None, description="hashes of the files of a folder, in their order")
+
+    @model_serializer(mode="wrap")
+    def _without_blanks(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
+        """Cards of the first version do not have the last two: written again they are the same bytes."""
+        blank = {name for name in ("read", "files") if getattr(self, name) is None}
+        return {name: value for name, value in write(self).items() if name not in blank}
 
 
 class TrainingRecord(_Record):
@@ -78,8 +88,8 @@ class Measure(_Record):
 
     @classmethod
     def over(cls, n: int, name: str, value: float, low: float, high: float, **more: Any) -> Self:
-        """A mean over `n` units with its interval, which one unit alone does not have."""
-        interval = {"low": low, "high": high} if n > 1 else {}
+        """A mean over `n` units with its interval, which few units do not have."""
+        interval = {"low": low, "high": high} if n >= ENOUGH else {}
         return cls(name=name, value=value, n=n, **interval, **more)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any, cast
 
 from addenda.core.brought import default_of
+from addenda.core.errors import AddendaError
 from addenda.core.method import Method
-from addenda.core.registry import STAGES, methods
+from addenda.core.registry import STAGES, methods, options_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ def _listed(method: type[Method]) -> ListedMethod:
     text = inspect.cleandoc(method.__doc__ or "")
     about = " ".join(text.split("\n\n")[0].split())
     options = {field.name: default_of(field) for field in fields(cast("Any", method))}
+    with suppress(TypeError, ValueError, AddendaError):  # what the default stands for, where it is worked out
+        options |= options_of(method())
     told = {name: _paragraph(text, name) for name in ("source", "measured")}
     return ListedMethod(method.stage, method.called(), about, **told, options=options)
 

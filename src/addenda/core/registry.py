@@ -14,9 +14,10 @@ import pkgutil
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -119,6 +120,11 @@ def _own(stage: str) -> Iterator[type[Method]]:
                 yield value
 
 
+def brought_by(method: type[Method]) -> str | None:
+    """The package, with its version, that brings a method; None for this one's own, and where no entry point names it."""
+    return next((one.package for one in brought(STAGES) if method in one.methods), None)
+
+
 def named(stage: str, name: str) -> type[Method]:
     """The method of a stage under a name, however it is spelled: `NeutralResidues`, `neutral_residues`, `neutral-residues`.
 
@@ -132,7 +138,24 @@ def named(stage: str, name: str) -> type[Method]:
                 raise AddendaError(f"{found.twice[called]}; remove one of them")
             return method
     broken = "".join(f"; {said}" for said in found.broken)
-    raise AddendaError(f"no {stage} is called '{name}'; there are {known(name, found)}{broken}")
+    hint = _option_of_another(stage, name)
+    raise AddendaError(f"no {stage} is called '{name}'; there are {known(name, found)}{hint}{broken}")
+
+
+def _option_of_another(stage: str, name: str) -> str:
+    """Whose option a name is, where a method of another stage has an option called as the stage: a kind's own gate."""
+    whose: list[str] = []
+    for other in STAGES if stage in STAGES else ():
+        for called, method in methods(other).items() if other != stage else ():
+            if stage not in {field.name for field in fields(cast("Any", method))}:
+                continue
+            with suppress(NameError, TypeError):  # annotations of another package's that cannot be read
+                if name in get_args(get_type_hints(method).get(stage)):
+                    whose.append(called)
+    if not whose:
+        return ""
+    first = f"{whose[0]}({stage}={name!r})"
+    return f"; '{name}' is an option of {' and '.join(whose)} itself: {first}, or --set {stage}={name}"
 
 
 def build(stage: str, name: str, options: Mapping[str, Any]) -> Method:

@@ -20,6 +20,7 @@ from addenda.measuring.pieces import pieces_of
 from addenda.objectives.head import Head
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import SHARE, Interval, of_mean
+from addenda.telling.progress import tick
 from addenda.text.texts import texts as open_texts
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def disturbance(base: Base, modules: Names, texts: Any, *, tokens: int = TOKENS,
                 bare = head.hidden(ids)
             with base.using(weights), _layers(base) as after:
                 moved = head.hidden(ids)
+            tick(ids.numel())  # the second time that they were read
             seen.add_layers(before, after)
             for number, off, on in zip(numbers, bare, moved, strict=True):
                 seen.add_piece(head, off, head, on, number)

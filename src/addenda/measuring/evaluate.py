@@ -155,7 +155,7 @@ def evaluate(
     )  # fmt: skip
     watched = shown()
     if watched is not None:
-        total, words = foretold(base, given, weights, tasks, limit, settings.get("tokens"))
+        total, words = foretold(base, given, weights, tasks, limit, settings.get("tokens"), questions)
         watched.say(words)
         watched.begin(total=total)
     canary = proved(base, weights)
@@ -184,15 +184,23 @@ def evaluate(
 
 
 def _trained_on(base: Base, weights: Mapping[str, float], texts: Mapping[str, Texts | None]) -> tuple[str, ...]:
-    """The texts that a card names among what its module was trained, validated or calibrated on, the very same files or lists."""
+    """The texts that a card names among what its module was trained, validated or calibrated on: the same lists or files.
+
+    A file counts also where it stood in a folder that was trained on, or stands in one that is measured on.
+    """
     read = {
-        source.sha256
+        digest
         for name in weights
         for training in base.modules[name].card.training
         for source in training.data
         if source.role in ("corpus", "replay", "alongside", "validation", "calibration", "forget", "retain")
+        for digest in (source.sha256, *(source.files or ()))
     } - {None}
-    return tuple(name for name, text in texts.items() if read and text is not None and text.sha256() in read)
+
+    def seen(text: Texts) -> bool:
+        return bool(read) and not read.isdisjoint((text.sha256(), *(text.file_hashes() or ())))
+
+    return tuple(name for name, text in texts.items() if text is not None and seen(text))
 
 
 def _named(what: str, texts: Sequence[Texts]) -> dict[str, Texts]:

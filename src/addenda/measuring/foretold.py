@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from addenda.measuring.chats import TOKENS as WRITTEN
 from addenda.measuring.disturbance import TOKENS as ON_NEUTRALITY
 from addenda.measuring.inputs import Inputs
 from addenda.measuring.spectrum import TOKENS as OF_SPECTRUM
 from addenda.plug.scoring import pace_of
 from addenda.telling.progress import about
 from addenda.text.texts import Texts
+from addenda.tiny.asked import EACH, SETS
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -20,10 +22,18 @@ if TYPE_CHECKING:
 RECORDS = 500
 #: characters of a token, where nothing is tokenized to find out; tokens of a question with one of its answers
 CHARACTERS, QUESTION = 4, 60
+#: tokens of a chat that its template adds; what a token that is compared or written costs beside one that is scored
+TURN, COMPARED = 20, 1.5
 
 
 def foretold(
-    base: Base, given: Inputs, weights: Mapping[str, float], tasks: Sequence[str], limit: int | None, tokens: int | None
+    base: Base,
+    given: Inputs,
+    weights: Mapping[str, float],
+    tasks: Sequence[str],
+    limit: int | None,
+    tokens: int | None,
+    questions: bool = False,
 ) -> tuple[int, str]:
     """About how many tokens will be read, modules off and on counted, and the plan in words.
 
@@ -34,14 +44,15 @@ def foretold(
         tasks: question sets that are asked.
         limit: questions of each set.
         tokens: scored of each text.
+        questions: whether those that come with the package are asked.
     """
     times = 2 if weights else 1
     words: list[str] = []
-    total = 0
+    total, cost = 0, 0.0
 
-    def add(what: str, read: int) -> None:
-        nonlocal total
-        total += read
+    def add(what: str, read: int, each: float = 1.0) -> None:
+        nonlocal total, cost
+        total, cost = total + read, cost + each * read
         words.append(f"{what} (about {_round(read):,} tokens)")
 
     for name, source in given.texts.items():
@@ -58,14 +69,20 @@ def foretold(
         add("facts in three settings", 8 * QUESTION * len(given.facts.told[:limit]))
     if given.edits is not None:
         add("edits", 3 * times * QUESTION * len(given.edits))
-    if given.neutrality is not None:
-        add("neutrality", tokens or ON_NEUTRALITY)
+    for source in given.neutrality:
+        add(f"neutrality on {source.name}", 2 * min(_length(source, tokens), tokens or ON_NEUTRALITY), COMPARED)
+    if given.chats is not None:
+        name, asked = given.chats
+        said = sum(len(message["content"]) for messages in asked for message in messages) // CHARACTERS
+        add(name, 2 * (said + (TURN + WRITTEN) * len(asked)), COMPARED)
+    if questions:
+        add("questions", times * 2 * QUESTION * len(SETS) * min(limit or EACH, EACH))
     if given.spectrum is not None:
         add("spectrum", OF_SPECTRUM * len(weights))
     pace = pace_of(base)
     both = "with modules off and on" if weights else "of the base alone"
     return total, (
-        f"evaluating {', '.join(words)}, {both}: about {about(total / pace)} at {pace:,.0f} tokens/s, as timed on this machine "
+        f"evaluating {', '.join(words)}, {both}: about {about(cost / pace)} at {pace:,.0f} tokens/s, as timed on this machine "
         "just now"
     )
 

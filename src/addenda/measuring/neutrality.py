@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 TOKENS = 20_000
 #: added to a calibrated threshold, relative: the last bits of a score depend on the batch it is computed in
 MARGIN = 1e-5
+#: thresholds that are told one by one
+MANY = 4
 #: what a card calls the share: it is of the text that set the thresholds, so other text may well give less
 CALIBRATED = "left alone on the calibration text"
 
@@ -61,18 +63,33 @@ class NeutralShare:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Thresholds by site, the share asked for, and the share then measured on the same text."""
+    """Thresholds by site, the share asked for, and the share then measured on the same text.
+
+    `before` has the thresholds that were there, and `share_before` what they left alone, going by the gates alone.
+    """
 
     thresholds: dict[str, float]
     asked: float
     measured: NeutralShare
+    before: dict[str, float]
+    share_before: float
 
     def __str__(self) -> str:
         lengths = ", ".join(f"{share:.1%} at {length}" for length, share in self.measured.by_length.items())
+        same = self.thresholds == self.before
+        moved = ", ".join(f"{key} {self.before[key]:.4g} -> {value:.4g}" for key, value in self.thresholds.items())
         return (
-            f"left bit-equal on '{self.measured.on}': {self.measured.share:.1%} of tokens, over documents of several lengths "
-            f"({lengths})\nthresholds: " + ", ".join(f"{key} {value:.4g}" for key, value in self.thresholds.items())
+            f"tokens of '{self.measured.on}' left bit-equal: {self.share_before:.1%} before, {self.measured.share:.1%} now "
+            f"({self.asked:.0%} asked)\nby length of the document: {lengths}\n"
+            + (f"thresholds: as they were: {self._alike(moved)}" if same else f"thresholds: {self._alike(moved)}")
         )
+
+    def _alike(self, moved: str) -> str:
+        """Thresholds in words, of many the least and the most."""
+        if len(self.thresholds) <= MANY:
+            return moved
+        before, now = sorted(self.before.values()), sorted(self.thresholds.values())
+        return f"{len(now)} gates, {before[0]:.4g} to {before[-1]:.4g} -> {now[0]:.4g} to {now[-1]:.4g}"
 
 
 def neutral_share(
@@ -145,18 +162,20 @@ def calibrate(
     gates = _gates(base, name)
     source = _source(texts)
     foretell_calibration(base, name, source, lengths, tokens)
+    before = {key: float(threshold) for key, threshold in _buffers(gates).items()}
     with torch.no_grad(), _kept_on_error(_buffers(gates)):
         for key, threshold in _buffers(gates).items():
             threshold.fill_(torch.inf if key == "gate" else 0.0)  # a module's own gate is read whole, and shut
         values, weights = _values(base, name, gates, source, lengths, tokens)
         thresholds = _thresholds(values, weights, share, per)
+        share_before = _alone(values, weights, before)
         for key, threshold in _buffers(gates).items():
             threshold.fill_(max(thresholds[key], module.gate.floor if key == "gate" else 0.0))
     if module.probe is not None and _silent(base, name, module.probe):
         module.probe = None  # it was chosen while the gate stood further open
     measured = neutral_share(base, name, source, lengths=lengths, tokens=tokens)
     _record(module, source, measured)
-    return Calibration({key: float(t) for key, t in _buffers(gates).items()}, share, measured)
+    return Calibration({key: float(t) for key, t in _buffers(gates).items()}, share, measured, before, share_before)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ def perplexity(
         texts: whatever `addenda.train` takes as a corpus.
         length: tokens that the model reads at a time; default 512, or the base's context where that is shorter.
         stride: tokens scored in each window, the rest being context for them; default `length`: windows side by side.
-        tokens: stop after scoring this many.
+        tokens: score this many at most, of the beginnings of as many documents as get four windows of `length` each; of eight
+            where they are few (below 1,024 of fewer).
         batch_tokens: tokens in one forward pass.
         precision: "fp32", or "bf16" for autocast.
 

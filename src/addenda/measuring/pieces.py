@@ -41,18 +41,10 @@ def pieces_of(
 
     Pieces of one text are alike: an interval draws texts whole.
     """
-    most = base.context or max(LENGTHS)
-    chosen = sorted(lengths or [length for length in LENGTHS if length <= most])
+    chosen = _lengths(base, lengths)
     some = False
     for length in chosen:
-        documents: list[list[np.ndarray]] = []
-        wanted = max(1, tokens // length)
-        for document in encoded_documents(Encoder(base.tokenizer, base.vocabulary), source, None):
-            pieces = [document.ids[at : at + length] for at in range(0, len(document.ids) - length + 1, length)]
-            documents.append(pieces)
-            if sum(map(bool, documents)) >= wanted:
-                break
-        taken = evenly(documents, wanted)
+        taken = _taken(base, source, length, tokens)
         size = max(1, PASS // length)
         for at in range(0, len(taken), size):
             some = True
@@ -64,6 +56,24 @@ def pieces_of(
         raise DataError(f"no text of '{source.name}' has {chosen[0]} tokens, the shortest document length")
 
 
+def _lengths(base: Base, lengths: Sequence[int] | None) -> list[int]:
+    """Document lengths, in their order."""
+    most = base.context or max(LENGTHS)
+    return sorted(lengths or [length for length in LENGTHS if length <= most])
+
+
+def _taken(base: Base, source: Texts, length: int, tokens: int) -> list[tuple[int, np.ndarray]]:
+    """The pieces of one length [length], each with the number of its document."""
+    documents: list[list[np.ndarray]] = []
+    wanted = max(1, tokens // length)
+    for document in encoded_documents(Encoder(base.tokenizer, base.vocabulary), source, None):
+        pieces = [document.ids[at : at + length] for at in range(0, len(document.ids) - length + 1, length)]
+        documents.append(pieces)
+        if sum(map(bool, documents)) >= wanted:
+            break
+    return evenly(documents, wanted)
+
+
 def foretell_calibration(base: Base, name: str, source: Texts, lengths: Sequence[int] | None, tokens: int) -> None:
     """Tell whoever watches what calibrating will read, and about how long that takes.
 
@@ -73,15 +83,14 @@ def foretell_calibration(base: Base, name: str, source: Texts, lengths: Sequence
     watched = shown()
     if watched is None:
         return
-    most = base.context or max(LENGTHS)
-    chosen = sorted(lengths or [length for length in LENGTHS if length <= most])
+    chosen = _lengths(base, lengths)
     next(documents_of(base, source, chosen[:1], chosen[0]))
-    pace, read = pace_of(base), tokens * len(chosen)
-    # read once for the gates' values, and twice, modules off and on, to see what is left alone
+    pace, read = pace_of(base), sum(length * len(_taken(base, source, length, tokens)) for length in chosen)
+    # once for the gates' values, and once more, modules off and on, to see what is left alone
     each = ", ".join(map(str, chosen))
     watched.say(
-        f"calibrating {name} on {source.name}: documents of {each} tokens, up to {tokens:,} tokens of each, "
-        f"read three times; about {about(3 * read / pace)} at {pace:,.0f} tokens/s, as timed on this machine just now"
+        f"calibrating {name} on {source.name}: documents of {each} tokens, {read:,} tokens in all, read in two rounds "
+        f"({2 * read:,}); about {about(3 * read / pace)} at {pace:,.0f} tokens/s, as timed on this machine just now"
     )
     watched.begin(total=2 * read)
 

@@ -60,6 +60,7 @@ def continued(
                 attention_mask=mask.to(base.device),
                 **decoding.settings(base.model, tokenizer, max_new_tokens=tokens),
             )
+        tick(len(part) * (out.shape[1] - longest))
         for at, row in zip(part, out[:, longest:].tolist(), strict=True):
             answers[at] = row[: next((place for place, token in enumerate(row) if token in stops), len(row))]
     return [answers[at] for at in range(len(given))]

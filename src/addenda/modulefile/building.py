@@ -52,7 +52,8 @@ def kind_of(card: Card, problems: list[str]) -> Kind | None:
         )
         return build_kind(card.kind, {key: value for key, value in card.config.items() if key in allowed})
     except AddendaError as error:
-        problems.append(str(error))
+        made = card.versions.get("kind")  # at the end: what it says of the kinds there are is long
+        problems.append(f"{error}" + (f"; it was made with the package {shown(made)}: install that" if made else ""))
         return None
 
 

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from addenda.core.card import Card
 from addenda.core.errors import FileError, meant
 from addenda.core.files import check_place, sha256_of, shown
-from addenda.modulefile.hub import RUNS
+from addenda.modulefile.hub import RUNS, unfinished
 from addenda.modulefile.storage import CARD, MEMBERS, TENSORS, read_card
 
 #: how far below a given folder modules are looked for
@@ -44,7 +46,13 @@ class ListedModule:
     forgot: float | None = None
     """nats per token forgotten of other text, the worst of the texts"""
     created: str = ""
+    gain_n: int | None = None
+    """documents of the text that has the least of those behind `gain`"""
+    forgot_n: int | None = None
+    """the same of `forgot`"""
     wrong: str | None = None
+    interrupted: bool = False
+    """of a run that is not finished: there is no module yet, and `wrong` says how to go on"""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -75,7 +83,7 @@ class DeletedModule:
 def list_modules(*folders: str | Path) -> list[ListedModule]:
     """The modules under folders, by path; without any, those under `runs/`.
 
-    Only cards are read. A folder whose card cannot be read is listed, with the reason.
+    Only cards are read. A folder whose card cannot be read is listed, with the reason; so is a run that was interrupted.
 
     Raises:
         FileError: a given folder is not there.
@@ -87,6 +95,10 @@ def list_modules(*folders: str | Path) -> list[ListedModule]:
             raise FileError(f"the folder '{folder}' {what}{meant(folder) if not folder.exists() else ''}")
         for path in _cards(folder, DEEP):
             listed.setdefault(path.resolve(), _listed(path))
+        for run in _runs(folder, DEEP):
+            place = run.with_name(run.name.removesuffix(".run"))
+            told = ListedModule(place, _size(run), name=place.name, wrong=unfinished(place), interrupted=True)
+            listed.setdefault(run.resolve(), told)
     return sorted(listed.values(), key=lambda module: module.path)
 
 
@@ -102,7 +114,7 @@ def delete(folder: str | Path) -> DeletedModule:
         shutil.rmtree(left)
     aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.deleted", dir=place.parent))
     # gone at once: what is half deleted would still look like a module; its run goes first, or nobody would look for it
-    for part in (gone.run, place):
+    for part in dict.fromkeys((gone.run, place)):
         if part is not None:
             part.rename(aside / part.name)
     shutil.rmtree(aside)
@@ -113,7 +125,8 @@ def check_deletable(folder: str | Path) -> DeletedModule:
     """What `delete` would delete.
 
     Raises:
-        FileError: it is no module's folder, or is a link; or it holds, or the run beside it does, what is not its own.
+        FileError: it is no module's folder, nor that of a run alone (`<folder>.run`), or is a link; or it holds, or the run
+            beside it does, what is not its own; or a process trains into it.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
@@ -121,6 +134,10 @@ def check_deletable(folder: str | Path) -> DeletedModule:
         raise FileError(f"'{folder}' {what}, and a module is a folder{'' if path.exists() else meant(path)}")
     if path.is_symlink():
         raise FileError(f"'{folder}' is a link to '{os.path.realpath(path)}'; name that folder itself")
+    beside = path.with_name(path.name.removesuffix(".run"))
+    if path.suffix == ".run" and not (path / CARD).exists() and not (beside / CARD).exists():
+        run = _checked_run(path.resolve())
+        return DeletedModule(path, {}, run, _size(run))
     if not (path / CARD).is_file() or not (path / TENSORS).is_file():
         raise FileError(
             f"'{folder}' is no module's folder ({CARD} and {TENSORS} are not both there) and is left as it is"
@@ -132,12 +149,32 @@ def check_deletable(folder: str | Path) -> DeletedModule:
     place = path.resolve()
     run = place.with_name(place.name + ".run")
     run = run if run.is_dir() and not run.is_symlink() else None
-    foreign = sorted(_foreign(run)) if run else []
+    if run is not None:
+        _checked_run(run)
+    files = {name: (size_of(path / name), sha256_of(path / name)) for name in MEMBERS if (path / name).is_file()}
+    return DeletedModule(path, files, run, 0 if run is None else _size(run))
+
+
+def _checked_run(run: Path) -> Path:
+    """A run's folder.
+
+    Raises:
+        FileError: it holds what is not its own, nothing that tells it is one, or a process trains into it.
+    """
+    foreign = sorted(_foreign(run))
     if foreign:
         names = ", ".join(map(shown, foreign[:5]))
         raise FileError(f"'{run}' holds what no run of a module left there ({names}); move it away. Nothing is deleted")
-    files = {name: (size_of(path / name), sha256_of(path / name)) for name in MEMBERS if (path / name).is_file()}
-    return DeletedModule(path, files, run, 0 if run is None else _size(run))
+    if not any(run.iterdir()):
+        raise FileError(f"'{run}' is empty: no run of a module left anything there. Nothing is deleted")
+    if (run / "lock").exists():
+        lock = FileLock(run / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FileError(f"a process is training into '{run}': stop it first. Nothing is deleted") from None
+        lock.release()
+    return run
 
 
 def _foreign(run: Path) -> Iterator[str]:
@@ -167,6 +204,17 @@ def _cards(folder: Path, deep: int) -> Iterator[Path]:
                 yield from _cards(entry, deep - 1)
 
 
+def _runs(folder: Path, deep: int) -> Iterator[Path]:
+    """Folders of runs that were not finished, in and under a folder."""
+    if not folder.is_dir() or folder.is_symlink() or (folder / CARD).is_file():
+        return
+    for entry in sorted(folder.iterdir()):
+        if entry.suffix == ".run" and unfinished(entry.with_name(entry.name.removesuffix(".run"))):
+            yield entry
+        elif deep and entry.is_dir() and not entry.name.startswith(".") and entry.suffix != ".run":
+            yield from _runs(entry, deep - 1)
+
+
 def _listed(path: Path) -> ListedModule:
     size = _size(path)
     try:
@@ -186,12 +234,18 @@ def _listed(path: Path) -> ListedModule:
         gain=_mean(card, "learning", "online gain"),
         forgot=max((measure.value for measure in card.measures if measure.name == "forgetting"), default=None),
         created=card.created,
+        gain_n=_least(card, "learning"),
+        forgot_n=_least(card, "forgetting"),
     )
 
 
 def _mean(card: Card, *names: str) -> float | None:
     values = [measure.value for measure in card.measures if measure.name in names]
     return sum(values) / len(values) if values else None
+
+
+def _least(card: Card, name: str) -> int | None:
+    return min((m.n for m in card.measures if m.name == name and m.n is not None), default=None)
 
 
 def _size(folder: Path) -> int:

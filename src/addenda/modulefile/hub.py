@@ -58,6 +58,9 @@ def resolve(folder_or_repo: str | Path, revision: str | None = None) -> Path:
     from huggingface_hub.utils import validate_repo_id
 
     name = str(folder_or_repo)
+    stopped = unfinished(local)
+    if stopped is not None:
+        raise FileError(f"there is no module in '{name}' yet: {stopped}")
     close = _near(local)
     if close is not None:
         raise FileError(f"there is no folder '{name}'; did you mean '{close}'?")
@@ -76,6 +79,9 @@ def _check_is_module(folder: Path, name: str) -> None:
     """Say what a folder is that is plainly something else than a module's; what is wrong inside one is told later."""
     if any((folder / file).exists() for file in ("card.json", "module.safetensors", "adapter_config.json")):
         return
+    stopped = unfinished(folder.with_name(folder.name.removesuffix(".run"))) if folder.suffix == ".run" else None
+    if stopped is not None:
+        raise FileError(f"'{name}' holds a run's checkpoints, not a module: {stopped}")
     if (folder / "config.json").exists():
         raise FileError(f"'{name}' holds a model, not a module; load it as the base (--base)")
     inside = sorted(card.parent.name for card in folder.glob("*/card.json"))
@@ -83,6 +89,18 @@ def _check_is_module(folder: Path, name: str) -> None:
         raise FileError(
             f"'{name}' is no module's folder; in it are {', '.join(f'{name}/{child}' for child in inside[:8])}"
         )
+
+
+def unfinished(place: Path) -> str | None:
+    """What is to be done about the run beside a module's folder that was not finished; None where there is none."""
+    run = place.with_name(f"{place.name}.run") if place.name else place
+    steps = sorted(int(entry.name[5:]) for entry in run.glob("step-*") if entry.name[5:].isdigit())
+    if not steps or (run / "finished.json").exists() or (place / CARD).exists():
+        return None
+    return (
+        f"{run} was interrupted after step {steps[-1]:,}: the same command with --resume goes on, with --finish keeps the "
+        f"module as it was then; addenda delete {run} removes it"
+    )
 
 
 def _near(local: Path) -> Path | None:

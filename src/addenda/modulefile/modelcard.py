@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from addenda.core.card import Card, Measure
+from addenda.core.card import ENOUGH, Card, DataRecord, Measure
 
 #: how the names of MMLU's subjects begin
 MMLU = "mmlu_"
@@ -68,13 +68,21 @@ def _front_matter(card: Card) -> str:
 
 
 def _usage(card: Card, source: str) -> str:
+    plugged = f"base.plug({json.dumps(source)}, name={json.dumps(card.name)})"
+    # on a few words that are of no subject a gate may well stay shut
+    words = [plugged, 'prompt = base.prompts(["The"])']
+    if card.probe:
+        comment = "  # some words that it acts on; put yours here"
+        words = [
+            f"module = {plugged}",
+            f"prompt = base.prompts([base.tokenizer.decode(module.probe)], raw=True){comment}",
+        ]
     lines = [
         "```python",
         "import addenda",
         "",
         f"base = addenda.load_base({json.dumps(_loadable(card.base.name))})",
-        f"base.plug({json.dumps(source)}, name={json.dumps(card.name)})",
-        'prompt = base.prompts(["The"])',
+        *words,
         f"with base.using({json.dumps(card.name)}):  # outside the block it is the bare base",
         "    print(base.tokenizer.batch_decode(base.model.generate(**prompt, max_new_tokens=40)))",
         "```",
@@ -101,8 +109,8 @@ def _loadable(base: str) -> str:
 
 
 def _index(card: Card) -> list[str]:
-    """The hub's model-index: every measure on a text as a result."""
-    measures = [measure for measure in card.measures if measure.on and math.isfinite(measure.value)]
+    """The hub's model-index: every measure on a text as a result, but for those of too few documents to tell anything."""
+    measures = [m for m in card.measures if m.on and math.isfinite(m.value) and (m.n is None or m.n >= ENOUGH)]
     if not measures:
         return []
     lines = ["model-index:", f"- name: {_yaml(card.name)}", "  results:"]
@@ -181,7 +189,7 @@ def _combined(card: Card) -> list[str]:
 
 def _training(card: Card) -> str:
     rows = [
-        (d.name, d.role, "" if d.documents is None else f"{d.documents:,}", d.licence or "", (d.sha256 or "")[:12])
+        (d.name, d.role, _documents(d), d.licence or "", (d.sha256 or "")[:12])
         for run in card.training
         for d in run.data
     ]
@@ -197,6 +205,12 @@ def _training(card: Card) -> str:
     return "\n".join(runs) + ("\n\n" + table if table else "")
 
 
+def _documents(source: DataRecord) -> str:
+    """How many documents a text has, and how many of them were read where not all were."""
+    whole = "" if source.documents is None else f"{source.documents:,}"
+    return whole if source.read is None else f"{source.read:,} read" + (f" of {whole}" if whole else "")
+
+
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *(tuple(map(_plain, row)) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -208,7 +222,7 @@ def _number(value: float) -> str:
 
 def _interval(measure: Measure) -> str:
     if measure.low is None or measure.high is None:
-        return ""
+        return "too few for one" if measure.n is not None and measure.n < ENOUGH else ""
     return f"{_number(measure.low)} to {_number(measure.high)}"
 
 

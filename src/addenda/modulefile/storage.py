@@ -16,10 +16,10 @@ from addenda.core.card import SCHEMA, BaseRecord, Card
 from addenda.core.errors import AddendaError, FileError, UnsupportedError
 from addenda.core.files import MAX_JSON, read_json, refuse, replace_folder, several, sha256_of, shown, write_text
 from addenda.core.module import KnowledgeModule, check_name
-from addenda.core.registry import options_of
+from addenda.core.registry import brought_by, options_of
 from addenda.core.site import Anatomy, Seam
 from addenda.modulefile.building import compare_specs, filled, kind_of, skeleton, specs_of
-from addenda.modulefile.modelcard import render
+from addenda.modulefile.modelcard import NAMED, render
 from addenda.modulefile.other_base import difference
 from addenda.modulefile.side import SIDE, read_side, write_side
 from addenda.modulefile.tensorfile import Header, finite, read_header, read_tensors, write_tensors
@@ -113,6 +113,8 @@ def _told_path(folder: Path) -> str | None:
 
 def described(module: KnowledgeModule, **more: Any) -> Card:
     """The module's card with what the module itself knows better: kind, options, size, probe, versions."""
+    versions = {name: _version(name) for name in ("addenda", "safetensors", "torch", "transformers")}
+    package = brought_by(type(module.kind))
     return module.card.model_copy(
         update={
             "schema_version": SCHEMA,
@@ -122,7 +124,7 @@ def described(module: KnowledgeModule, **more: Any) -> Card:
             "parameters": module.size(),
             "probe": module.probe,
             "awaits_text": module.awaits_text,
-            "versions": {name: _version(name) for name in ("addenda", "safetensors", "torch", "transformers")},
+            "versions": versions if package is None else versions | {"kind": package},
             **more,
         }
     )
@@ -257,6 +259,8 @@ def _check_base(
         f"wrong base: it was made for {shown(card.base.name)} (fingerprint {_short(card.base.fingerprint)}), and this "
         f"is {shown(ours.name)} ({_short(fingerprint)}): {differing.words}"
     )
+    if card.base.name in NAMED and ours.name != card.base.name:
+        problem += f"; load the base it was made for: --base {card.base.name} (addenda.load_base({card.base.name!r}))"
     if how == "error":
         problems.append(problem)
     else:

@@ -122,7 +122,7 @@ def cost_of(base: Base, kind: Kind | None = None, *, seconds: float = 3.0) -> Ba
 
 
 def _usual(base: Base) -> Kind:
-    kind = NeutralResidues(extra=0.1)
+    kind = NeutralResidues()
     return kind if base.host.refusal(kind.seam) is None else LoRA(rank=16)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 #: windows sorted by length at a time, so that few tokens are padding
 WINDOWS = 512
+#: where some tokens of a text are scored: windows of each document, most of which then have text before them; documents at least,
+#: as long as each gives so many tokens; characters of a token at most
+STRETCH, DOCUMENTS, TOKENS_OF_EACH, CHARACTERS = 4, 8, 128, 16
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Score:
-    """Held-out loss in nats per token; `low` and `high` bound the 95% interval over documents (equal below two).
+    """Held-out loss in nats per token; `low` and `high` bound the 95% interval over documents (equal below two, never below 0).
 
     `sums`, `counts` and `sizes` [documents] are each document's nats, scored tokens and bytes, in the text's order.
     """
@@ -117,7 +121,8 @@ def score(
     opened = texts(source)
     _check_sizes(length=length, stride=stride, tokens=tokens, batch_tokens=batch_tokens)
     head = head or Head(base.model)
-    documents = encoded_documents(Encoder(base.tokenizer, head.vocabulary), opened, tokens)
+    encoder = Encoder(base.tokenizer, head.vocabulary)
+    documents = encoded_documents(encoder, opened, tokens, length or default_length(base))
     more: dict[str, Any] = {"batch_tokens": batch_tokens, "precision": precision, "head": head, "before": before}
     return score_documents(base, documents, opened.name, length=length, stride=stride, **more)
 
@@ -163,7 +168,7 @@ def score_documents(
         raise DataError(f"'{on}' holds no token to score")
     each = np.array([sums.get(number, 0.0) for number in range(len(counts))])
     total, whole = np.array(counts), np.array(sizes)
-    mean = of_ratio(each, total)
+    mean = of_ratio(each, total, within=(0.0, math.inf))
     numbers = (mean.value, mean.low, mean.high, int(total.sum()), int(whole.sum()), len(counts))
     return Score(*numbers, on, each, total, whole)
 
@@ -173,24 +178,60 @@ def default_length(base: Frozen) -> int:
     return min(512, base.context or 512)
 
 
-def encoded_documents(encoder: Encoder, records: Any, limit: int | None) -> Iterator[Encoded]:
-    """Documents, each opened by the tokenizer's bos (else eos) so that its first token is scored too, up to a limit."""
+def encoded_documents(encoder: Encoder, records: Any, limit: int | None, length: int = 512) -> Iterator[Encoded]:
+    """Documents, each opened by the tokenizer's bos (else eos) so that its first token is scored too, up to a limit.
+
+    A limit is shared out evenly over the beginnings of the first documents: as many as get four windows of `length` tokens, and
+    eight at least, where that leaves 128 tokens to each. What short ones leave goes to longer ones, then to those that follow.
+    """
+    if limit is None:
+        yield from (document for document in _opened(encoder, records) if len(document.ids) > 1)
+        return
+    documents = _opened(encoder, (_beginning(record, CHARACTERS * limit) for record in records))
+    documents = (_cut(document, limit) for document in documents if len(document.ids) > 1)
+    first = list(islice(documents, max(limit // (STRETCH * length), min(DOCUMENTS, limit // TOKENS_OF_EACH), 1)))
+    shares = _shared_out([len(document.ids) - 1 for document in first], limit)
+    yield from map(_cut, first, shares)
+    left = limit - sum(shares)
+    while left > 0 and (document := next(documents, None)) is not None:
+        document = _cut(document, left)
+        left -= len(document.ids) - 1
+        yield document
+
+
+def _opened(encoder: Encoder, records: Any) -> Iterator[Encoded]:
+    """Documents, each with the opener before it."""
     opener = opener_of(encoder.tokenizer)
-    seen = 0
     for document in encoder.documents(records):
-        ids, weights, size = document.ids, document.weights, document.bytes
+        ids, weights = document.ids, document.weights
         if opener is not None and (not len(ids) or ids[0] != opener):
             ids = np.concatenate([[np.int32(opener)], ids])
             weights = np.concatenate([[np.uint8(0)], weights])
-        if limit is not None and seen + len(ids) - 1 > limit:
-            kept = limit - seen + 1
-            size = round(size * (kept - 1) / max(1, len(ids) - 1))
-            ids, weights = ids[:kept], weights[:kept]
-        if len(ids) > 1:
-            yield Encoded(ids, weights, size)
-        seen += max(0, len(ids) - 1)
-        if limit is not None and seen >= limit:
-            return
+        yield Encoded(ids, weights, document.bytes)
+
+
+def _cut(document: Encoded, tokens: int) -> Encoded:
+    """The beginning of a document, with so many tokens to predict at most."""
+    whole = len(document.ids) - 1
+    if whole <= tokens:
+        return document
+    ids, weights = document.ids[: tokens + 1], document.weights[: tokens + 1]
+    return Encoded(ids, weights, round(document.bytes * tokens / whole))
+
+
+def _shared_out(sizes: Sequence[int], limit: int) -> list[int]:
+    """A limit as evenly over documents of some sizes as these allow, at least a token for each."""
+    shares, left = [1] * len(sizes), limit
+    for rank, at in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
+        shares[at] = max(1, min(sizes[at], left // (len(sizes) - rank)))
+        left -= shares[at]
+    return shares
+
+
+def _beginning(record: Any, characters: int) -> Any:
+    """A record of running text without what is not read of it: a book need not be tokenized for a page."""
+    text = record.get("text")
+    return {"text": text[:characters]} if text is not None and len(text) > characters else record
 
 
 @torch.no_grad()

@@ -34,8 +34,9 @@ class Count:
         """What is done of what."""
         if self.total is None:
             return self.task if not self.done else f"{self.task}: {self.done:,.0f} {self.unit}"
-        share = f" ({self.done / self.total:.0%})" if self.total and self.done else ""
-        return f"{self.task}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{share}"
+        total = max(self.total, self.done)  # a total may have been estimated
+        share = f" ({self.done / total:.0%})" if total and self.done else ""
+        return f"{self.task}: {self.done:,.0f}/{total:,.0f} {self.unit}{share}"
 
     def pace(self, now: float) -> float:
         """Units a second since it began; 0 where that cannot be told yet."""
@@ -280,7 +281,9 @@ class _Bar:
         self.lines.start()
 
     def moved(self) -> None:
-        self.lines.update(self.task, completed=self.of.whole.done, total=self.of.whole.total)
+        whole = self.of.whole
+        total = None if whole.total is None else max(whole.total, whole.done)
+        self.lines.update(self.task, completed=self.of.whole.done, total=total)
 
     def say(self, text: str) -> None:
         with contextlib.suppress(ValueError, OSError):  # the terminal was closed

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from addenda.core.errors import AddendaError, DataError
-from addenda.text.texts import check_unicode
+from addenda.text.records import check_unicode
 
 #: a text that every tokenizer knows, to see what is put around it
 _PROBE = "a"

@@ -20,6 +20,7 @@ from addenda.core.card import LICENCE, DataRecord, joined_licences, stated_licen
 from addenda.core.errors import DataError, meant
 from addenda.core.files import sha256_of
 from addenda.text.files import SUFFIXES, own_fields, read_values
+from addenda.text.records import check_unicode, messages_of, part_of, tools_of
 from addenda.tiny import SAMPLES, sample
 
 
@@ -31,6 +32,8 @@ class Record(dict[str, Any]):
 
 #: records that tell a stream from another where nothing else does
 HEAD = 16
+#: files of a folder whose hashes a card keeps
+FILES = 1000
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.+-]+){0,2}")
 
 
@@ -82,12 +85,21 @@ class Texts(ABC):
         """Number of documents, found by reading all of them once; None for a stream."""
         return None if self.endless else sum(1 for _ in self)
 
+    def places(self) -> list[str]:
+        """The names of the files that are read, in order, below their folder; none where it is not one of files."""
+        return []
+
+    def file_hashes(self) -> list[str] | None:
+        """The hashes of the files of a folder, in order; None where it is none, or has more than `FILES`."""
+        return None
+
     def record(self, role: Any, licence: str | None = None) -> DataRecord:
         """What the card keeps of this source; the licence is the one its records state, unless another is given."""
         documents, stated = self._survey()
         return DataRecord(
-            name=self.name, role=role, sha256=self.sha256(), documents=documents, licence=licence or stated
-        )
+            name=self.name, role=role, sha256=self.sha256(), documents=documents, licence=licence or stated,
+            files=self.file_hashes(),
+        )  # fmt: skip
 
     def _survey(self) -> tuple[int | None, str | None]:
         """Number of documents and their licences, from one reading; None and None for a stream."""
@@ -115,9 +127,11 @@ class Texts(ABC):
             check_unicode(where, text)
             return {"text": text} if text.strip() else None
         if "messages" in value and not (value["messages"] is None and others):
-            return {"messages": _messages(where, value["messages"])} | _tools(where, value)
+            return {"messages": messages_of(where, value["messages"])} | tools_of(where, value)
         if "prompt" in value and "completion" in value:
-            return {part: _part(where, part, value[part]) for part in ("prompt", "completion")} | _tools(where, value)
+            return {part: part_of(where, part, value[part]) for part in ("prompt", "completion")} | tools_of(
+                where, value
+            )
         if "fact" in value and "part" in value:
             return None  # a question of a file of facts, whose texts are a corpus
         fields = ", ".join(map(str, value)) or "none"
@@ -199,6 +213,16 @@ class _Files(Texts):
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.resolve().name
         self._sha: str | None = None
+        self._sums: list[tuple[str, str]] = []
+
+    def places(self) -> list[str]:
+        """The files below their folder."""
+        return [p.relative_to(self.path).as_posix() if p != self.path else p.name for p in self.files()]
+
+    def file_hashes(self) -> list[str] | None:
+        """The hashes of a folder's files."""
+        self.sha256()
+        return [digest for _, digest in self._sums] if self.path.is_dir() and len(self._sums) <= FILES else None
 
     def files(self) -> list[Path]:
         """The files read, in order.
@@ -233,6 +257,7 @@ class _Files(Texts):
                 sums = [(p.relative_to(self.path).as_posix(), sha256_of(p)) for p in self.files()]
             except OSError as error:
                 raise DataError(f"{error.filename or self.path}: cannot be read ({error.strerror or error})") from None
+            self._sums = sums
             whole = sums[0][1] if not self.path.is_dir() else None
             self._sha = whole or hashlib.sha256(json.dumps(sums).encode()).hexdigest()
         return self._sha
@@ -343,53 +368,3 @@ def _sha_of_records(records: Iterable[Record]) -> str:
     for record in records:
         total.update(json.dumps(record, sort_keys=True).encode() + b"\n")
     return total.hexdigest()
-
-
-def check_unicode(where: str, text: str) -> None:
-    """Refuse a text that no encoding can write.
-
-    Raises:
-        DataError: it has half a surrogate pair; `where` says where the text stands.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: half a surrogate pair at character {error.start + 1}; it was not UTF-8") from None
-
-
-def _messages(where: str, value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not value:
-        raise DataError(f"{where}: 'messages' is a list of dicts with 'role' and 'content'")
-    messages: list[dict[str, Any]] = []
-    for message in value:
-        calls = isinstance(message, Mapping) and bool(message.get("tool_calls"))
-        if not isinstance(message, Mapping) or "role" not in message or not ("content" in message or calls):
-            raise DataError(f"{where}: a message needs 'role' and 'content'")
-        content = "" if message.get("content") is None and calls else message["content"]
-        if not isinstance(content, str):
-            raise DataError(f"{where}: a message's content is text; got {type(content).__name__}")
-        if not isinstance(message["role"], str):
-            raise DataError(f"{where}: a message's role is text; got {type(message['role']).__name__}")
-        check_unicode(where, content)
-        check_unicode(where, message["role"])
-        messages.append({key: part for key, part in message.items() if part is not None} | {"content": content})
-    return messages
-
-
-def _tools(where: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    """The tools that a conversation may call: JSON schemas, as chat templates take them."""
-    tools = value.get("tools")
-    if tools is None or tools == []:
-        return {}
-    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
-        raise DataError(f"{where}: 'tools' is a list of JSON schemas; got {type(tools).__name__}")
-    return {"tools": tools}
-
-
-def _part(where: str, part: str, value: Any) -> Any:
-    if isinstance(value, str):
-        check_unicode(where, value)
-        return value
-    if isinstance(value, list):
-        return _messages(where, value)
-    raise DataError(f"{where}: '{part}' is text or a list of messages; got {type(value).__name__}")

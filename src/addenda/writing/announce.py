@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from addenda.telling.changes import counted
 from addenda.telling.progress import about, megabytes
 from addenda.text.encoding import Encoder
+from addenda.text.texts import Texts
 from addenda.writing.budget import SCORED, rows_for, validations_for
+from addenda.writing.gate_fit import awaits_fit, tokens_to_fit
 from addenda.writing.loop import Run
 from addenda.writing.memory_run import MemoryRun
 from addenda.writing.memory_settings import MemorySettings
 from addenda.writing.pace import pace_of, reading_pace_of
-from addenda.writing.packing import tokens_in
+from addenda.writing.packing import is_replay, tokens_in
 from addenda.writing.plan import Plan
 from addenda.writing.settings import Settings
 
@@ -26,6 +33,8 @@ COUNTED = 2_000_000
 SMALL = 20_000
 #: fewer steps than these are remarked upon, where other sizes give this many at least
 FEW, WORTH = 20, 8
+#: files named one by one; how held-out files are called
+NAMED, HELD_OUT = 3, re.compile(r"(^|[^a-z])(valid|validation|val|test|dev|held[-_ ]?out)([^a-z]|$)", re.IGNORECASE)
 #: bytes of a parameter that learns: its value and gradient, and two moments of its optimizer; of these a checkpoint has three
 IN_MEMORY, ON_DISK = 16, 12
 
@@ -33,6 +42,7 @@ IN_MEMORY, ON_DISK = 16, 12
 def announce(run: Run) -> None:
     """Tell what the run will do: tokens and passes over the corpus, validations, time, memory and disk."""
     plan, base, say = run.plan, run.base, run.log.say
+    fitting, cost = _fitting(base, plan) if run.resumed_from is None else (0, 0.0)
     for line in (*_data(base, plan), *_remarks(base, plan)):
         say(line)
     pace = pace_of(run)
@@ -43,8 +53,13 @@ def announce(run: Run) -> None:
     if words:
         took = "" if training is None or validating is None else f", {_of(validating, training + validating)}"
         say(f"  validation: {words}{took}")
+    first = 0.0 if pace is None else cost / (pace / SCORED)
+    if fitting:
+        took = f", {about(first)}" if first else ""
+        say(f"  gate: fitted first, on up to {fitting:,} tokens{took}")
     if training is not None and validating is not None:
-        say(f"  time: {about(training + validating)}, at {pace:,.0f} tokens/s as timed on this machine just now")
+        whole = about(first + training + validating)
+        say(f"  time: {whole}, at {pace:,.0f} tokens/s as timed on this machine just now")
     say(
         _room(
             base,
@@ -54,6 +69,17 @@ def announce(run: Run) -> None:
             plan.settings,
         )
     )
+
+
+def _fitting(base: Base, plan: Plan) -> tuple[int, float]:
+    """Tokens that are read to fit gates before the first step, and as many tokens as cost as much to score.
+
+    They are read through the layers below a gate alone; the fit itself takes about as long again (SmolLM2: 13 of 45 seconds).
+    """
+    gates = [base.modules[name].gate for name in plan.names if awaits_fit(base, plan, name)]
+    each, layers = tokens_to_fit(plan) if plan.settings.gate_fit else 0, base.anatomy.layers
+    cost = sum(each * min(1.0, 2 * (gate.layer + 1) / layers) for gate in gates if gate is not None)
+    return len(gates) * each, cost
 
 
 def announce_reading(run: MemoryRun) -> None:
@@ -100,16 +126,44 @@ def _data(base: Base, plan: Plan) -> list[str]:
         read = tokens * (1 - plan.replay_share)
         most = round(min(read, COUNTED))
         there = tokens_in(corpus, encoder, max(1, most))
-        passes = "read in part" if there >= most else f"{there:,} tokens, read {read / there:,.1f} times"
+        passes = f"{there:,} tokens, read {read / there:,.1f} times"
+        if there >= most:
+            documents = documents_read(base, plan, name, _rows(plan))
+            passes = "read in part" + ("" if documents is None else f" ({counted(documents, 'document')})")
         replay = (
-            "" if plan.replay is None else f"; {plan.replay_share:.0%} of the rows are replay of {plan.replay.name}"
+            "" if plan.replay is None else f"; {plan.replay_share:.0%} of the rows are replay of {_named(plan.replay)}"
         )
-        lines.append(f"  corpus: {corpus.name}, {passes}{replay}")
+        lines.append(f"  corpus: {_named(corpus)}, {passes}{replay}")
     if plan.penalties:
         fitted = {source.name for source in plan.earlier.values()}
         on = f", fitted on {', '.join(sorted(fitted))}" if fitted else ""
         lines.append(f"  penalty: {', '.join(penalty.called() for penalty in plan.penalties)}{on}")
     return lines
+
+
+def _named(source: Texts) -> str:
+    """A source's name, with the files of a folder."""
+    places = source.places()
+    if places in ([], [source.name]):
+        return source.name
+    more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
+    return f"{source.name} ({counted(len(places), 'file')}: {', '.join(places[:NAMED])}{more})"
+
+
+def _rows(plan: Plan) -> int:
+    """Rows of its corpus that a module of the plan reads."""
+    rows = plan.steps * plan.settings.accumulate * plan.rows
+    return sum(not is_replay(number, plan.replay_share) for number in range(rows)) if plan.replay else rows
+
+
+def documents_read(base: Base, plan: Plan, name: str, rows: int) -> int | None:
+    """How many documents the first rows of a module's corpus are of; None where that would take long to find out."""
+    if rows * plan.length > COUNTED or plan.corpora[name].endless:
+        return None
+    documents: set[int] = set()
+    for row in islice(plan.mixture(base).corpora[name].stream.rows(0), rows):
+        documents.update(np.unique(row.documents).tolist())
+    return len(documents)
 
 
 def _validations(plan: Plan) -> tuple[float, str]:
@@ -152,6 +206,11 @@ def _remarks(base: Base, plan: Plan) -> list[str]:
     return lines
 
 
+def _held_out(source: Texts | None) -> list[str]:
+    """The files of a source that are called as held-out ones are."""
+    return [] if source is None else [place for place in source.places() if HELD_OUT.search(place)]
+
+
 def remarks_on(base: Base, plan: Plan) -> tuple[str, ...]:
     """What the run leaves undone: tokens that make no whole step, too few steps, what it cannot do for want of replay."""
     lines: list[str] = []
@@ -177,6 +236,12 @@ def remarks_on(base: Base, plan: Plan) -> tuple[str, ...]:
         lines.append(
             f"{learned:,} of {rows:,} rows are of the corpus, and most of {plan.steps:,} steps have none: a smaller replay share "
             "or more rows a step (--batch-rows) give them some"
+        )
+    held_out = [place for source in (*plan.corpora.values(), plan.replay) for place in _held_out(source)]
+    if held_out:
+        more = f" and {len(held_out) - NAMED} more" if len(held_out) > NAMED else ""
+        lines.append(
+            f"trained on {', '.join(held_out[:NAMED])}{more}, held-out text by name: what is measured there would be no proof"
         )
     gated = [name for name in plan.names if base.modules[name].gates() or base.modules[name].classifies]
     if plan.replay is None and gated:

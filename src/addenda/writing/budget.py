@@ -18,9 +18,9 @@ SHORTEST = 16
 SCORED = 0.6
 #: share of the training that all validations together may cost
 SHARE = 0.1
-#: validations at most; tokens of each text: at most, what is worth another validation, what is worth a second, at least
+#: validations at most; tokens of each text, at most and at least: fewer are of too few documents to tell anything
 VALIDATIONS = 10
-MOST, WORTH, SECOND, LEAST = 50_000, 2_000, 1_000, 500
+MOST, LEAST = 50_000, 1_500
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def validations_for(
     """Validations that together cost at most a tenth of the training; what was asked for stays.
 
     The bare base is scored once, each module every time. Where the run is long enough there are ten of 50,000 tokens of each
-    text; a shorter one has fewer tokens, then fewer validations; one that is very short has one, at its end, of 500 tokens.
+    text; a shorter one has fewer tokens, then fewer validations; one that is very short has one, at its end, of
+    1,500 tokens, which may then cost more.
 
     Args:
         steps: of the run.
@@ -101,7 +102,7 @@ def validations_for(
     elif asked is None or patience:
         count = VALIDATIONS
     else:
-        count = next((n for n in range(VALIDATIONS, 2, -1) if share(n) >= WORTH), 2 if share(2) >= SECOND else 1)
+        count = next((n for n in range(VALIDATIONS, 1, -1) if share(n) >= LEAST), 1)
     every = every or max(1, -(-steps // count))
     count = -(-steps // every)
     if asked != "auto":

@@ -55,6 +55,23 @@ def begin(out: Path | None, resume: bool) -> Path | None:
         if resume:
             raise TrainingError("there is nothing to resume without out=: give the folder of the interrupted run")
         return None
+    run = check_begin(out, resume)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot write to {run}: {error.strerror or error}") from None
+    clear(run)
+    if not resume:
+        (run / FINISHED).unlink(missing_ok=True)  # of a run whose module was removed
+    return run
+
+
+def check_begin(out: Path, resume: bool) -> Path:
+    """The run folder beside a module's, where a run may begin or go on; nothing is made there.
+
+    Raises:
+        TrainingError: an earlier run stands there, which is not to be gone on with.
+    """
     run = run_folder(out)
     if not resume and (out / "card.json").exists() and (folders(run) or (run / FINISHED).exists()):
         raise TrainingError(f"{out} is there and finished: another out=, or removing it and {run}, starts anew")
@@ -63,13 +80,6 @@ def begin(out: Path | None, resume: bool) -> Path | None:
             f"{run} holds the checkpoints of an earlier run: resume=True goes on with it if it was interrupted, "
             "finish=True keeps the module as it was at the last of them; another out=, or removing that folder, starts anew"
         )
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"cannot write to {run}: {error.strerror or error}") from None
-    clear(run)
-    if not resume:
-        (run / FINISHED).unlink(missing_ok=True)  # of a run whose module was removed
     return run
 
 

@@ -38,9 +38,26 @@ class Part(NamedTuple):
         return Part(self.ids[rows], self.documents[rows])
 
 
+def awaits_fit(base: Base, plan: Plan, name: str) -> bool:
+    """Whether a module's gate begins with the run: it was never trained, and there is replay to tell the subject from."""
+    gate = base.modules[name].gate
+    if gate is None or plan.replay is None or not gate.fresh:
+        return False
+    return plan.settings.gate_weight > 0 or not gate.taught
+
+
+def tokens_to_fit(plan: Plan) -> int:
+    """Tokens that are read to fit a gate, both streams together, where they have as many."""
+    return 2 * _rows_of_each(plan) * plan.length
+
+
+def _rows_of_each(plan: Plan) -> int:
+    return -(-max(LEAST, min(MOST, plan.steps * plan.tokens_per_step // 2)) // plan.length)
+
+
 def fit_from_plan(base: Base, plan: Plan, name: str) -> None:
     """Fit a module's gate to its corpus and the replay of a plan, from their beginning."""
-    wanted = -(-max(LEAST, min(MOST, plan.steps * plan.tokens_per_step // 2)) // plan.length)
+    wanted = _rows_of_each(plan)
     mixture = plan.mixture(base)
     assert mixture.replay is not None
     feeds = mixture.corpora[name], mixture.replay

@@ -21,7 +21,7 @@ from addenda.writing.run_log import RunLog
 from addenda.writing.settings import compare
 from addenda.writing.signals import TrainingStopped
 from addenda.writing.step import Stepper, Sums
-from addenda.writing.validation import Validation
+from addenda.writing.validation import Validation, told
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -163,8 +163,8 @@ class Run:
         self.due, self.validated = False, self.step
         self.log.note({"step": self.step, "validation": self.changes})
         for name, texts in self.changes.items():
-            told = ", ".join(f"{on} {change['value']:+.3f}" for on, change in texts.items())
-            self.log.say(f"step {self.step}: {name}: {told} nats per token")
+            changes = ", ".join(told(on, change) for on, change in texts.items())
+            self.log.say(f"step {self.step}, {name}, nats per token: {changes}")
         better, patience = self.validation.improved(self.changes), self.plan.settings.patience
         if patience is None:
             return
@@ -227,6 +227,8 @@ class Run:
             self.log.say("nothing to resume yet: starting at the beginning")
             return
         self._take_up(newest.step, newest.state)
+        left = f"going on at step {self.step + 1} of {self.plan.steps}" if self.step < self.plan.steps else "at its end"
+        self.log.say(f"{left}, from the checkpoint in {self.folder}")
         self.saved = self.step
         self._load(newest.tensors)
 
@@ -237,6 +239,7 @@ class Run:
             TrainingError: the run began with other settings.
         """
         self._take_up(int(state["step"]), state)
+        self.log.say(f"this run is finished ({self.at}): it is told as it was, and nothing is trained")
 
     def _take_up(self, step: int, state: dict[str, Any]) -> None:
         compare(state["identity"], self.identity)

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from addenda.telling.changes import change_in_words, learned_or_forgot
 from addenda.telling.progress import megabytes
+from addenda.writing.validation import label
 
 
 def mean_of(losses: Iterable[float | None]) -> float | None:
@@ -25,7 +27,8 @@ class TrainReport:
     module's name to its changes by validation text, in nats per token with 95% intervals; `history` is the log.
     `planned_steps` are more than `steps` where the run ended early. `run` is where its log is, `freed` the bytes of checkpoints
     that were removed from there. `seconds` are those of all calls of a resumed run, `seconds_here` those of this one, both
-    without validation. `remarks` say what the run left undone, and how to do it.
+    without validation. `remarks` say what the run left undone, and how to do it. `on_corpus` has by module, where no
+    text to learn was held out and the run is told of, the loss on a few tokens of its corpus, of the bare base and after the run.
     """
 
     names: tuple[str, ...]
@@ -47,6 +50,7 @@ class TrainReport:
     planned_steps: int | None = None
     run: Path | None = None
     freed: int = 0
+    on_corpus: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
 
     @property
     def loss(self) -> float | None:
@@ -77,11 +81,17 @@ class TrainReport:
         lines = [
             f"{', '.join(self.names)}: trained on {self.tokens:,} tokens in {steps}, {self.seconds:,.0f} s{speed}; {told}"
         ]
-        for word, table in (("learning", self.learning), ("forgetting", self.forgetting)):
+        for name, loss in self.on_corpus.items():
+            bare, now = loss["bare"], loss["now"]
+            lines.append(
+                f"  {name} on {loss['tokens']:,.0f} tokens of its corpus: {learned_or_forgot(now - bare)} nats per token (base "
+                f"{bare:.3f}, now {now:.3f})"
+            )
+        for word, table in (("learned", self.learning), ("forgot", self.forgetting)):
             for name, texts in table.items():
                 for on, change in texts.items():
-                    value = f"{change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}] nats per token"
-                    lines.append(f"  {word} of {name} on {on}: {value}")
+                    sure = (change["value"], change["low"], change["high"], change["documents"])
+                    lines.append(f"  {name} on {label(on)}: {change_in_words(word, *sure)}")
         lines += [f"  {remark}" for remark in self.remarks]
         if self.freed:
             lines.append(f"  its log is in {self.run}; checkpoints of {megabytes(self.freed)} were removed from there")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,17 @@ import numpy as np
 import torch
 
 from addenda.core.card import TrainingRecord
-from addenda.core.errors import TrainingError
+from addenda.core.errors import DataError, TrainingError
 from addenda.core.files import check_place
 from addenda.core.moments import OWNER
 from addenda.modulefile.storage import MEMBERS
+from addenda.plug.scoring import score
 from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.text.encoding import Encoder, first_ids
 from addenda.writing import checkpoint
-from addenda.writing.announce import announce, remarks_on
+from addenda.writing.announce import announce, documents_read, remarks_on
 from addenda.writing.distributed import Processes, processes_of
-from addenda.writing.gate_fit import fit_from_plan
+from addenda.writing.gate_fit import awaits_fit, fit_from_plan, tokens_to_fit
 from addenda.writing.loop import Run
 from addenda.writing.plan import Plan, folder_of, make_plan
 from addenda.writing.prepare import check_free, prepared
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 START_TOKENS = 2**14
 #: rows tried for a probe on which a module shows itself
 PROBE_ROWS = 8
+#: tokens of a corpus, at least and at most, on which a run is compared with the bare base; in between a tenth of the run's
+ON_CORPUS = (256, 2048)
 
 
 def train(
@@ -142,7 +145,8 @@ def train(
             for module_name in plan.names:
                 _describe(base, plan, run, module_name)
             freed = _saved(base, run, places)
-    return _report(base, plan, run, folder, freed)
+        seen = _on_corpus(base, plan, run)
+    return _report(base, plan, run, folder, freed, seen)
 
 
 def _begin(base: Base, plan: Plan, run: Run) -> None:
@@ -179,12 +183,11 @@ def _start(base: Base, plan: Plan, run: Run) -> None:
             ids = first_ids(encoder, plan.corpora[name], START_TOKENS)
             base.start_from_text(name, torch.from_numpy(ids).long())
         gate = module.gate
-        asked = plan.replay is not None and (plan.settings.gate_weight > 0 or (gate is not None and not gate.taught))
-        if asked and gate is not None and gate.fresh:  # else it was trained before
+        if gate is not None and awaits_fit(base, plan, name):
             if not plan.settings.gate_fit:
                 gate.begin()
             else:
-                with run.log.shown.part(f"fitting the gate of {name}"):
+                with run.log.shown.part(f"fitting the gate of {name}", tokens_to_fit(plan)):
                     fit_from_plan(base, plan, name)
         run.processes.share([*module.parameters(), *module.buffers()])
         if run.stepper.guards:
@@ -194,7 +197,26 @@ def _start(base: Base, plan: Plan, run: Run) -> None:
                 run.log.say(line)
 
 
-def _report(base: Base, plan: Plan, run: Run, out: Path | None, freed: int) -> TrainReport:
+def _on_corpus(base: Base, plan: Plan, run: Run) -> dict[str, dict[str, float]]:
+    """What a run that is told of learned of its own corpus, where no text to learn is held out; the module is saved by now."""
+    if not plan.settings.log or any(not is_forgetting(name) for name in plan.validation):
+        return {}
+    tokens = max(ON_CORPUS[0], min(ON_CORPUS[1], plan.steps * plan.tokens_per_step // 10))
+    options: dict[str, Any] = {"tokens": tokens, "precision": plan.settings.precision, "head": run.validation.head}
+    seen: dict[str, dict[str, float]] = {}
+    with suppress(DataError, Stopped), run.log.shown.part("comparing with the bare base", 2 * tokens * len(plan.names)):
+        for name, corpus in plan.corpora.items():  # no token to score among the first: not told
+            with base.off():
+                bare = score(base, corpus, **options)
+            with base.using({name: 1.0}):
+                now = score(base, corpus, **options)
+            seen[name] = {"bare": bare.nats, "now": now.nats, "tokens": now.tokens}
+    return seen
+
+
+def _report(
+    base: Base, plan: Plan, run: Run, out: Path | None, freed: int, on_corpus: dict[str, dict[str, float]]
+) -> TrainReport:
     split: dict[bool, dict[str, dict[str, Any]]] = {True: {}, False: {}}
     for name, texts in run.changes.items():
         for on, change in texts.items():
@@ -220,6 +242,7 @@ def _report(base: Base, plan: Plan, run: Run, out: Path | None, freed: int) -> T
         planned_steps=plan.steps,
         run=run.folder,
         freed=freed,
+        on_corpus=on_corpus,
     )
 
 
@@ -227,7 +250,10 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
     """Write the run into the module's card, and keep second moments and a probe."""
     module = base.modules[name]
     module.keep_beside(OWNER, run.stepper.moments[name].kept())
-    card = module.card
+    card, data = module.card, plan.data(name)
+    epoch, rows = run.mixture.corpora[name].position
+    read = documents_read(base, plan, name, rows) if not epoch else None
+    data[0].read = read if read != data[0].documents else None
     record = TrainingRecord(
         objective=plan.objective.called(),
         tokens=run.step * plan.tokens_per_step,
@@ -238,7 +264,7 @@ def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
         | {"length": plan.length, "local": plan.local[name], "replay_share": plan.replay_share}
         | ({"kept": kept} if (kept := run.stepper.guards.kept[name]) else {})
         | ({} if run.step == plan.steps else {"ended": run.ended}),
-        data=plan.data(name),
+        data=data,
     )
     card.training = [*card.training, record]
     card.licence = plan.settings.licence or card.licence

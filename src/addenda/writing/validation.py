@@ -40,6 +40,21 @@ def opened(base: Base, sources: Mapping[str, Any]) -> dict[str, Texts]:
     return found
 
 
+def told(name: str, change: Mapping[str, Any]) -> str:
+    """What was learned or forgotten on a validation text, in short: "med: learned +0.232"."""
+    return f"{label(name)}: {word(name)} {change['value']:+.3f}"
+
+
+def word(name: str) -> str:
+    """What a validation text's change is: learned, or forgot."""
+    return "forgot" if is_forgetting(name) else "learned"
+
+
+def label(name: str) -> str:
+    """A validation text's own name, without what says that it reports forgetting."""
+    return name.removeprefix("forgetting").lstrip("-_: ") or name
+
+
 class Validation:
     """Held-out losses of modules, each alone, paired with the bare base's on the same documents.
 

@@ -1,0 +1,68 @@
+"""Parts of a record, checked: messages, tools, prompts and completions, and text that can be encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from addenda.core.errors import DataError
+
+
+def check_unicode(where: str, text: str) -> None:
+    """Refuse a text that no encoding can write.
+
+    Raises:
+        DataError: it has half a surrogate pair; `where` says where the text stands.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: half a surrogate pair at character {error.start + 1}; it was not UTF-8") from None
+
+
+def messages_of(where: str, value: Any) -> list[dict[str, Any]]:
+    """Messages as plain dicts.
+
+    Raises:
+        DataError: they are no list of messages; `where` says where they stand.
+    """
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{where}: 'messages' is a list of dicts with 'role' and 'content'")
+    messages: list[dict[str, Any]] = []
+    for message in value:
+        calls = isinstance(message, Mapping) and bool(message.get("tool_calls"))
+        if not isinstance(message, Mapping) or "role" not in message or not ("content" in message or calls):
+            raise DataError(f"{where}: a message needs 'role' and 'content'")
+        content = "" if message.get("content") is None and calls else message["content"]
+        if not isinstance(content, str):
+            raise DataError(f"{where}: a message's content is text; got {type(content).__name__}")
+        if not isinstance(message["role"], str):
+            raise DataError(f"{where}: a message's role is text; got {type(message['role']).__name__}")
+        check_unicode(where, content)
+        check_unicode(where, message["role"])
+        messages.append({key: part for key, part in message.items() if part is not None} | {"content": content})
+    return messages
+
+
+def tools_of(where: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The tools that a conversation may call: JSON schemas, as chat templates take them."""
+    tools = value.get("tools")
+    if tools is None or tools == []:
+        return {}
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise DataError(f"{where}: 'tools' is a list of JSON schemas; got {type(tools).__name__}")
+    return {"tools": tools}
+
+
+def part_of(where: str, part: str, value: Any) -> Any:
+    """A prompt or a completion: a text, or messages.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if isinstance(value, str):
+        check_unicode(where, value)
+        return value
+    if isinstance(value, list):
+        return messages_of(where, value)
+    raise DataError(f"{where}: '{part}' is text or a list of messages; got {type(value).__name__}")
