@@ -39,7 +39,7 @@ def test_the_plan_is_told_before_the_first_step(
     assert re.search(r"a: NeutralResidues, [\d,]+ parameters; 1,024 tokens in 8 steps of 4 rows x 32 tokens", lines)
     assert re.search(r"corpus: texts, read in part \(\d+ documents\); 25% of the rows are replay of texts", lines)
     assert re.search(r"gate: fitted first, on up to 16,384 tokens, about|a few", lines)
-    assert re.search(r"validation: once 2 texts of 1,500 tokens, about \d+ of \d+ seconds", lines)
+    assert re.search(r"validation: once 2 texts of 700 tokens, about \d+ of \d+ seconds", lines)
     assert re.search(r"time: .*, at [\d,]+ tokens/s as timed on this machine just now", lines)
     assert re.search(r"memory: base [\d.]+ MB, modules with their optimizer [\d.]+ MB", lines)
     assert re.search(r"disk: checkpoints up to [\d.]+ MB in .*a\.run, removed when the run is finished", lines)

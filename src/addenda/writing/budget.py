@@ -18,9 +18,9 @@ SHORTEST = 16
 SCORED = 0.6
 #: share of the training that all validations together may cost
 SHARE = 0.1
-#: validations at most; tokens of each text, at most and at least: fewer are of too few documents to tell anything
+#: validations at most; tokens of each text, at most and at least: of fewer no five documents are read, and there is no interval
 VALIDATIONS = 10
-MOST, LEAST = 50_000, 1_500
+MOST, LEAST = 50_000, 700
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def validations_for(
 
     The bare base is scored once, each module every time. Where the run is long enough there are ten of 50,000 tokens of each
     text; a shorter one has fewer tokens, then fewer validations; one that is very short has one, at its end, of
-    1,500 tokens, which may then cost more.
+    700 tokens, which may then cost more.
 
     Args:
         steps: of the run.
