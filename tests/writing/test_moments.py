@@ -16,6 +16,7 @@ from addenda.writing import checkpoint
 from addenda.writing.moments import BETA, SecondMoments
 from addenda.writing.signals import TrainingStopped
 from addenda.writing.step import Stepper
+from pico import pico, pico_tokenizer
 
 
 def test_they_are_adams_but_for_the_rank() -> None:
@@ -115,3 +116,13 @@ def test_a_run_that_was_interrupted_keeps_the_same_bits(
         assert all(torch.equal(tensor, resumed[name][key]) for key, tensor in tensors.items())
     told = run(make_base(), tmp_path / "parts", resume=True)  # finished: told again from its folder
     assert all(torch.equal(tensor, told["a"][key]) for key, tensor in whole["a"].items())
+
+
+def test_a_text_memorized_by_a_trained_module_drops_its_moments() -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    text = "the heart pumps the blood and the lungs take in the air. " * 12
+    base.new("m", addenda.LocasGLU(rank=4))
+    addenda.train(base, "m", corpus=[text], tokens=256, length=32, batch_rows=2, log=False)
+    assert base.modules["m"].side_of("moments")
+    addenda.memorize(base, "m", text=text, log=False)
+    assert not base.modules["m"].side_of("moments")

@@ -17,6 +17,7 @@ from addenda.core.card import TrainingRecord
 from addenda.core.contracts import Kind
 from addenda.core.errors import DataError, TrainingError
 from addenda.core.files import check_place
+from addenda.core.moments import OWNER
 from addenda.kinds.locas_glu import START_TOKENS, LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.modulefile.storage import MEMBERS
@@ -286,6 +287,7 @@ def _describe(base: Base, run: MemoryRun, name: str, online: Online) -> None:
         data=[reading.source.record("corpus")] + ([] if replay is None else [replay.stream.source.record("replay")]),
     )
     module.card.training = [*module.card.training, record]
+    module.keep_beside(OWNER, {})  # a training's moments are of parameters that are no more
     module.card.licence = run.settings.licence or module.card.licence
     replaced = {(measure.name, measure.on) for measure in online.measures()}
     module.card.measures = [m for m in module.card.measures if (m.name, m.on) not in replaced] + online.measures()
