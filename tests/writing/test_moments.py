@@ -124,5 +124,5 @@ def test_a_text_memorized_by_a_trained_module_drops_its_moments() -> None:
     base.new("m", addenda.LocasGLU(rank=4))
     addenda.train(base, "m", corpus=[text], tokens=256, length=32, batch_rows=2, log=False)
     assert base.modules["m"].side_of("moments")
-    addenda.memorize(base, "m", text=text, log=False)
+    addenda.memorize(base, "m", text=text, chunk=32, log=False)
     assert not base.modules["m"].side_of("moments")
