@@ -19,10 +19,11 @@ from transformers import DynamicCache
 
 import addenda
 from addenda.bases import attention, joining
-from addenda.core import contracts, contribution
+from addenda.core import adapter, contribution
 from addenda.core.call import Collector
 from addenda.core.modes import readable
 from addenda.core.module import KnowledgeModule
+from addenda.optimizers import galore
 from addenda.optimizers.galore import GaLore
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
@@ -57,9 +58,7 @@ def test_only_a_cpu_may_be_looked_at() -> None:
     assert not readable(torch.ones(1, device=META))
     with FakeTensorMode():
         assert not readable(torch.ones(1, device="cuda:0"))
-    assert (
-        contracts.is_single is contribution.is_single
-    )  # contracts looks at values where that says so, and nowhere else
+    assert adapter.is_single is contribution.is_single  # adapters look at values where that says so, and nowhere else
     with torch.no_grad():
         assert contribution.is_single(torch.ones(1, 1, 8))
         assert not contribution.is_single(torch.ones(1, 1, 8, device=META))
@@ -244,8 +243,9 @@ def test_it_computes_what_gathered_rows_do(case: str, monkeypatch: pytest.Monkey
             close(one, other)
 
 
-def test_galore_counts_its_steps_on_the_cpu() -> None:
-    """A step count on the meta device, as on a GPU, could not be read; so on, too, with one that was loaded there."""
+def test_galore_counts_its_steps_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step count on the meta device, as on a GPU, could not be read; only a new subspace, now and then, looks at a gradient."""
+    monkeypatch.setattr(galore, "_basis", lambda gradient, rank: gradient.new_zeros(gradient.shape[1], rank))
     parameter = nn.Parameter(torch.zeros(12, 5, device="meta"))
     optimizer = GaLore(rank=2, every=2).make([parameter], lr=0.1)
     for _ in range(3):

@@ -109,7 +109,7 @@ EXTRA: dict[str, Case] = {
     "neutral-he": _fixed(NeutralResidues(width=8, gate="token", init="he"), gate="token"),
     "neutral-sigmoid": _fixed(NeutralResidues(width=8, gate="sigmoid")),
     "ternary": _fixed(TernaryUnits(width=12)),
-    "ternary-plain": _fixed(TernaryUnits(width=12, gated=False, activation="relu", layers=(0, 2))),
+    "ternary-plain": _fixed(TernaryUnits(width=12, gated=False, activation="relu", layers=(0, 1))),
     "ternary-gate": _fixed(TernaryUnits(width=12, token_gate=True), gate="token"),
     "ternary-document": _fixed(TernaryUnits(width=12), gate="document", behind="document"),
     "low-rank": _fixed(LowRankUnits(width=12, rank=4)),

@@ -330,5 +330,5 @@ def test_a_mutant_is_caught(
 
 
 def test_the_seams_are_all_here() -> None:
-    assert {seam.value for seam in Seam} == {"ffn", "attention", "linear"}
+    assert {seam.value for seam in Seam} == {"ffn", "attention", "linear", "head"}
     assert IDS.shape == (4, 11)

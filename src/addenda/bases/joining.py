@@ -54,7 +54,8 @@ def kernel_for(
     if implementation == "eager":
         return partial(computed, cap=options.get("softcap"))
     plain = options.get("softcap") is None and query.shape[-1] == key.shape[-1] == value.shape[-1]
-    if implementation != "sdpa" or not plain or any(tensor.stride(-1) != 1 for tensor in (query, key, value)):
+    told = options.get("output_attentions")  # that it gives none, the base's own function tells
+    if implementation != "sdpa" or told or not plain or any(tensor.stride(-1) != 1 for tensor in (query, key, value)):
         return None
     if device == "cpu":
         return flash_on_cpu
