@@ -60,6 +60,7 @@ SLOW = [
     ("docs/quickstart.md", 'base = addenda.load_base("tiny")'),
     ("docs/bases.md", "addenda inspect --base smollm2"),
     ("docs/bases.md", "base.plug("),
+    ("docs/extending.md", "from dataclasses import"),
     ("docs/measuring.md", "addenda lm-eval run"),
     ("docs/tasks.md", "addenda train"),
     ("docs/tasks.md", "addenda generate"),

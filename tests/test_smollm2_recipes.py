@@ -54,6 +54,7 @@ def asked(place: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_small_run_is_kept_and_told_and_not_made_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = french()
     module.main(asked(place, "--rate", "default=3e-3", "lora=1e-3"))

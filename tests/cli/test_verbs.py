@@ -498,6 +498,7 @@ def test_evaluate_says_what_it_needs(call: Any, place: Any, tmp_path: Path) -> N
     assert (said.code, "no task 'nonsense'" in said.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_compare_tells_its_table_and_its_page(call: Any, place: Any, tmp_path: Path) -> None:
     lines = Path(place.corpus).read_text(encoding="utf-8").split(". ")
     corpus = tmp_path / "corpus.jsonl"

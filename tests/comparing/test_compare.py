@@ -203,6 +203,7 @@ def test_mistakes_are_told(ways: Any, tmp_path: Path) -> None:
     assert set(DEFAULT) < set(METHODS)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_all_are_timed_against_the_bare_base(ways: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also PEFT's LoRA, which changes the model that it acts in: against that, it would cost nothing."""
@@ -265,6 +266,7 @@ def test_one_long_text_is_halved_too() -> None:
     assert [[record["text"] for record in part] for part in (one, other)] == [["abc"], ["def"]]
 
 
+@pytest.mark.slow
 def test_methods_that_were_compared_before_are_shown_again(ways: Any, tmp_path: Path) -> None:
     first = ways.compare(tmp_path, methods=("lora",), seeds=(0,), rates=1)
     said: list[str] = []
@@ -341,6 +343,7 @@ def test_what_is_read_ahead_fits_the_window(ways: Any, tmp_path: Path) -> None:
                 assert len(ahead) == max(0, most - length - 1), (name, length)
 
 
+@pytest.mark.slow
 def test_a_memory_reads_as_much_of_the_corpus_as_others_do(
     ways: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(Run, "_move", move)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gu", "gs_lora"])
 def test_a_run_that_is_resumed_gives_the_same_bits(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

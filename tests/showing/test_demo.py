@@ -148,6 +148,7 @@ class Stopped(Exception):
     """Whatever ends a process."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_demo_goes_on_and_keeps_what_was_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
