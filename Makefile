@@ -87,8 +87,9 @@ long: $(STAMP)
 	$(PY) -m pytest tests/test_fuzz.py --hypothesis-profile=search
 	$(if $(STUDIES),$(PY) -m recipes.studies --workers $(WORKERS) --only $(STUDIES))
 
-LOWEST_TESTS := tests/bases tests/cli tests/combining tests/comparing tests/core tests/measuring tests/modulefile tests/plug \
-  tests/showing tests/telling tests/text tests/writing tests/test_imports.py tests/test_devices.py tests/conformance/test_hosting.py \
+LOWEST_TESTS := tests/bases tests/cli tests/combiners tests/combining tests/comparing tests/compressing tests/compressors tests/core \
+  tests/forgetters tests/gates tests/kinds tests/measuring tests/modulefile tests/optimizers tests/penalties tests/plug \
+  tests/removing tests/routers tests/routing tests/showing tests/telling tests/text tests/writing tests/test_imports.py tests/test_devices.py tests/conformance/test_hosting.py \
   tests/conformance/test_guests.py
 
 test-lowest: $(LOWEST)/.installed

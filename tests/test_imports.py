@@ -104,3 +104,12 @@ def test_every_package_that_is_imported_is_declared() -> None:
             found |= {name.split(".")[0]: path.name for name in names}
     ours = declared | set(sys.stdlib_module_names) | {"addenda"}
     assert {package: where for package, where in found.items() if package not in ours} == OPTIONAL
+
+
+def test_every_kind_of_the_package_is_a_public_name() -> None:
+    import addenda
+    from addenda.core.registry import kinds
+
+    own = {name for name, kind in kinds().items() if kind.__module__.startswith("addenda.")}
+    assert own <= set(addenda.__all__)
+    assert all(getattr(addenda, name) is kinds()[name] for name in own)

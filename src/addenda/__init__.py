@@ -32,6 +32,9 @@ _WHERE = {
     "LocasMLP": "kinds.locas_mlp",
     "TernaryUnits": "kinds.ternary_units",
     "LowRankUnits": "kinds.low_rank_units",
+    "DeltaProduct": "kinds.delta_product",
+    "MLPMemory": "kinds.mlp_memory",
+    "SoftTokens": "kinds.soft_tokens",
     "train": "writing.train",
     "TrainReport": "writing.report",
     "memorize": "writing.memorize",
@@ -87,14 +90,17 @@ if TYPE_CHECKING:
     from addenda.core.method_list import list_methods as list_methods
     from addenda.core.module import KnowledgeModule as KnowledgeModule
     from addenda.kinds.cartridge import Cartridge as Cartridge
+    from addenda.kinds.delta_product import DeltaProduct as DeltaProduct
     from addenda.kinds.ffa_lora import FFALoRA as FFALoRA
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
     from addenda.kinds.locas_mlp import LocasMLP as LocasMLP
     from addenda.kinds.lora import LoRA as LoRA
     from addenda.kinds.low_rank_units import LowRankUnits as LowRankUnits
+    from addenda.kinds.mlp_memory import MLPMemory as MLPMemory
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter
     from addenda.kinds.registers import Registers as Registers
+    from addenda.kinds.soft_tokens import SoftTokens as SoftTokens
     from addenda.kinds.ternary_units import TernaryUnits as TernaryUnits
     from addenda.measuring.chats import changed_answers as changed_answers
     from addenda.measuring.disturbance import disturbance as disturbance

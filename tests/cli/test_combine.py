@@ -10,6 +10,7 @@ import pytest
 
 import addenda
 from addenda.cli.combine import weighed
+from addenda.core.errors import AddendaError
 
 
 @pytest.fixture
@@ -77,3 +78,13 @@ def test_from_one_start(call: Any, place: Any, parents: Path) -> None:
     )  # fmt: skip
     assert said.code == 0, said.err
     assert said.json["combined"]["start"] == "a"
+
+
+def test_a_folder_that_is_read_is_not_written_over(tmp_path: Path) -> None:
+    from addenda.cli import options
+
+    (tmp_path / "a").mkdir()
+    for given in (str(tmp_path / "a"), f"name={tmp_path / 'a'}"):
+        with pytest.raises(AddendaError, match="is the folder of the module"):
+            options.check_apart(tmp_path / "a", None, given)
+    options.check_apart(tmp_path / "b", str(tmp_path / "a"))

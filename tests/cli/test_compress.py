@@ -38,7 +38,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(call: Any, place: Any, trai
     out = tmp_path / "small"
     words = ["compress", trained, "--text", place.held_out, "--base", place.base]
     for more, expected in (
-        (["--method", "ternary", "--out", trained], "is the module's own folder"),
+        (["--method", "ternary", "--out", trained], "is the folder of the module"),
         (["--method", "nl_svd", "--out", out], "cannot be compressed by nl_svd"),
         (["--method", "zip", "--out", out], "no compressor is called 'zip'"),
         (["--method", "ternary(steps=0, rounds=0)", "--out", out, "--at-most", "0"], "more than at_most=0"),

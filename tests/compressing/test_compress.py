@@ -99,6 +99,9 @@ def test_what_is_beside_the_tensors_stays_and_what_is_of_them_goes() -> None:
     module.probe = [5, 6, 7]
     module.keep_beside("nearest", {"keys": torch.ones(2, 3)})
     module.keep_beside("fisher", {next(iter(module.tensors())): torch.ones(2)})
+    first = next(iter(module.tensors()))
+    module.keep_beside("moments", {f"{first}.rows": torch.ones(2), f"{first}.columns": torch.ones(2)})
+    module.keep_beside("ewc", {"0.curvature": torch.ones(()), f"0.mu.{first}": torch.ones(2)})
     small = addenda.compress(base, "m", "svd(rank=2)", text=TEXTS)
     assert small.probe == [5, 6, 7]
     assert list(small.side) == ["nearest.keys"]

@@ -55,8 +55,9 @@ def combine(
 ) -> None:
     """Make one module of several of one kind, options and base, and save it.
 
-    mean is exact, and grows with the modules where a kind needs room (LoRA, side FFNs). ties and ota keep apart what
-    contradicts itself. Modules behind gates of different fits take a fresh gate: give --subject and --replay.
+    mean is exact, and grows with the modules where a kind needs room (LoRA, side FFNs). ties keeps, at each place, those who
+    agree; ota weighs each module's numbers by what they matter to it; ffa is for FFA-LoRAs of one seed. Modules behind gates of
+    different fits take a fresh gate: give --subject and --replay.
 
     Example: `addenda combine runs/heart=0.7 runs/liver=0.3 --method "ties(density=0.2)" --out runs/organs`
     """
@@ -65,6 +66,7 @@ def combine(
         from addenda.core.files import check_place
         from addenda.modulefile.storage import MEMBERS
 
+        o.check_apart(out, start, *(weighed(given)[0] for given in modules))
         check_place(out, MEMBERS)
         loaded = o.load_base(base, dtype, device)
         weights: dict[str, float] = {}

@@ -54,10 +54,7 @@ def compress(
         from addenda.core.files import check_place
         from addenda.modulefile.storage import MEMBERS
 
-        if Path(module).is_dir() and out.resolve() == Path(module).resolve():
-            raise addenda.AddendaError(
-                f"--out is the module's own folder '{out}', and the whole module would be lost; give another"
-            )
+        o.check_apart(out, module)
         check_place(out, MEMBERS)
         loaded = o.load_base(base, dtype, device)
         name = o.plug_one(loaded, module)

@@ -120,6 +120,7 @@ def _check(given: Mapping[str, Any]) -> None:
     parts = {"--forget": "forget_", "--retain": "retain", "--out": "out"}
     absent = [option for option, key in parts.items() if given[key] is None]
     others = {"--method": "method", "--set": "set_", "--tokens": "tokens", "--lr": "lr", "--resume": "resume"}
+    others |= {"--finish": "finish", "--length": "length", "--batch-rows": "batch_rows", "--keep-run": "keep_run"}
     used = [option for option, key in (parts | others).items() if given[key]]
     if given["whole"] and used:
         raise AddendaError(
@@ -131,6 +132,7 @@ def _check(given: Mapping[str, Any]) -> None:
             "the module whole, say --whole"
         )
     if not given["whole"]:
+        o.check_apart(given["out"], given["module"])
         w.check_text(given["forget_"])
         w.check_text(given["retain"])
 

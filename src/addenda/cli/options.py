@@ -186,6 +186,20 @@ def plug_one(base: Base, text: str) -> str:
     return base.plug(folder, name=name or None).name
 
 
+def check_apart(out: Path, *modules: str | None) -> None:
+    """Refuse to write into the folder of a module that a verb reads.
+
+    Raises:
+        AddendaError: it is the folder of one; says which.
+    """
+    from addenda.core.errors import AddendaError
+
+    for text in modules:
+        folder = Path(named(text)[1]) if text is not None else None
+        if folder is not None and folder.is_dir() and out.resolve() == folder.resolve():
+            raise AddendaError(f"--out is the folder of the module '{folder}', which would be lost; give another")
+
+
 def choose(base: Base, text: str, sources: dict[str, str] | None = None) -> dict[str, float]:
     """Weights from `pubmed,law=0.5`; a part that is a folder (or has a slash in it) is plugged under its card's name.
 

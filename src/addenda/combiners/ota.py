@@ -23,7 +23,8 @@ class OTA(Combiner):
     B, and the result is cut to as many ranks as all have together.
 
     Source: Mahdavinia et al. 2025, "Harnessing Optimization Dynamics for Curvature-Informed Model Merging",
-    arXiv:2509.11167. Differs: v is a running mean of squared gradients in rank-1 form, whatever the optimizer; each module's
+    arXiv:2509.11167. Differs: v is a running mean of squared gradients in rank-1 form, whatever the optimizer, of the whole loss (replay and
+    penalties in it) after clipping; each module's
     threshold comes from one `density`; weights.
 
     Measured: beside `mean` (there: the setting; one seed) it gains 0.194 on French and 0.046 on PubMed, against 0.163 and

@@ -78,7 +78,7 @@ def check_alike(modules: Sequence[KnowledgeModule], start: KnowledgeModule | Non
                 f"'{first.name}' stands behind {gates[0]} and '{other.name}' behind {gates[1]}; modules behind gates of one "
                 "sort can be combined"
             )
-    for module in modules:
+    for module in [*modules, *([] if start is None else [start])]:
         if module.awaits_text:
             raise AddendaError(f"'{module.name}' has not been started from its text yet; train it first")
         broken = [name for name, tensor in module.tensors().items() if not bool(torch.isfinite(tensor).all())]
@@ -99,12 +99,13 @@ def check_shared(modules: Sequence[KnowledgeModule], start: KnowledgeModule | No
         return {f"{site}.{name}": t for site in module.sites() for name, t in module.adapter(site).shared().items()}
 
     wanted = shared(modules[0])
-    for other in modules[1:]:
+    for other in [*modules[1:], *([] if start is None else [start])]:
         for name, tensor in shared(other).items():
             if not torch.equal(tensor, wanted[name]):
                 raise AddendaError(
                     f"{name} of '{modules[0].name}' and '{other.name}' differ, and must be the same for their numbers to add "
-                    "up; train modules that begin from the same one (for a frozen A: one seed in the kind's options)"
+                    "up; train modules that begin from the same one (for a frozen A: one seed in the kind's options; for "
+                    "thresholds: combine before any of them is calibrated)"
                 )
 
 

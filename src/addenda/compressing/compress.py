@@ -158,9 +158,14 @@ def _as_before(
     )
     made = KnowledgeModule(module.name, kind, adapters, card, copy.deepcopy(module.gate))
     made.awaits_text, made.probe = False, module.probe
-    own = tuple(f".{tensor}" for tensor in module.tensors())
-    made.side = {key: tensor for key, tensor in module.side.items() if not key.endswith(own)}
+    made.side = {key: tensor for key, tensor in module.side.items() if key.partition(".")[0] not in _of_tensors(module)}
     return made
+
+
+def _of_tensors(module: KnowledgeModule) -> set[str]:
+    """Whose side tensors speak of the module's own tensors, by name: second moments, a Fisher."""
+    names = [f".{name}." for name in module.tensors()]
+    return {key.partition(".")[0] for key in module.side if any(name in f".{key}." for name in names)}
 
 
 def _measured(

@@ -51,7 +51,8 @@ class Ternary(Compressor):
         """The same units, ternary."""
         units = whole.units()
         if self.steps:
-            units = {key: self._fitted(each, whole, whole.seen[key]) for key, each in units.items()}
+            seen = whole.seen  # a site that did not run on the text stays as it is rounded
+            units = {key: self._fitted(each, whole, seen[key]) if key in seen else each for key, each in units.items()}
         made = {key: self._rounded(each) for key, each in units.items()}
         return build_kind("TernaryUnits", {}).of_units(whole.anatomy, made, whole.adapters)
 

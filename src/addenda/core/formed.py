@@ -45,6 +45,7 @@ class FormedAdapter(GatedAdapter):
     """
 
     seam = Seam.FFN
+    vanishes = True
 
     def __init__(self, shape: UnitsShape) -> None:
         super().__init__()

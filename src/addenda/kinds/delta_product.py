@@ -65,6 +65,7 @@ class DeltaMemory(ReplacingAdapter):
     """y + W_o H^T q: H, heads matrices [K, V] for each row, takes `steps` delta steps at every token."""
 
     seam = Seam.FFN
+    vanishes = True
 
     def __init__(self, width: int, heads: int, size: int, steps: int) -> None:
         super().__init__()

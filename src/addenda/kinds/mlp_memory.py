@@ -33,6 +33,8 @@ class Block(nn.Module):
 class Memory(HeadAdapter):
     """What the blocks make of an input, less the input."""
 
+    vanishes = True
+
     def __init__(self, width: int, hidden: int, blocks: int, share: float, reads: str) -> None:
         super().__init__()
         self.reads = reads

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from addenda.core.errors import AddendaError
+from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.module import KnowledgeModule
+from addenda.core.site import Seam
 from addenda.penalties.penalty import Pass, Penalty, State, standing_in
 
 
@@ -18,8 +19,8 @@ from addenda.penalties.penalty import Pass, Penalty, State, standing_in
 class ILoRA(Penalty):
     """A slow copy of the module is kept, not the one that is trained; on replay the two should say the same.
 
-    After each step slow <- decay * slow + (1 - decay) * fast, and on replay rows the mean square of what fast lacks of slow, over
-    the outputs of all layers, is paid `weight` times. As replay give text of what was learned before, to a kind without a gate
+    After each step slow <- decay * slow + (1 - decay) * fast. On replay rows the loss has one term more: `weight` times the mean
+    square of what fast lacks of slow, over the outputs of all layers. As replay give text of what was learned before, to a kind without a gate
     and with `local=0`. `ilora(weight=0)` is the slow copy alone, and needs no replay. At `decay=0` slow is fast; at 1 it stays.
 
     Source: I-LoRA 2024 (LLMCL). Defaults are its code's, which its text does not tell: a decay of 0.25, so that slow follows at
@@ -51,7 +52,15 @@ class ILoRA(Penalty):
         return self.weight > 0
 
     def fit(self, module: KnowledgeModule, earlier: Any) -> State:
-        """The copy, equal at first, and the steps that the module was trained before."""
+        """The copy, equal at first, and the steps that the module was trained before.
+
+        Raises:
+            UnsupportedError: a module at the head, which changes no layer's output.
+        """
+        if self.weight > 0 and module.kind.seam is Seam.HEAD:
+            raise UnsupportedError(
+                f"'{module.name}' stands at the head and changes no layer's output, which ilora compares; take ilora(weight=0)"
+            )
         slow = {f"slow.{name}": parameter.detach().clone() for name, parameter in module.learning().items()}
         return slow | {"steps": torch.tensor(sum(run.steps for run in module.card.training))}
 

@@ -121,6 +121,7 @@ def forget(
         "out": out,
         "resume": resume or None,
         "finish": finish or None,
+        "seed": seed or None,
     }
     if forget is None and retain is None:
         unused = [*(key for key, value in given.items() if value is not None), *settings]
@@ -264,8 +265,7 @@ def _describe(plan: Plan, run: Run) -> None:
         data=[plan.forget.record("forget"), plan.retain.record("retain")],
     )
     card.training = [*card.training, record]
-    replaced = {(measure.name, measure.on) for measure in report.measures()}
-    card.measures = [m for m in card.measures if (m.name, m.on) not in replaced] + report.measures()
+    card.measures = list(report.measures())  # what was measured before was another module's
 
 
 def _report(plan: Plan, run: Run, out: Path | None, freed: int) -> ForgetReport:

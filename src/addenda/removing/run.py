@@ -23,7 +23,7 @@ from addenda.removing.plan import Plan
 from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.writing import checkpoint
 from addenda.writing.batches import Batch, Item, stack
-from addenda.writing.keeping import part
+from addenda.writing.keeping import check_numbers, part
 from addenda.writing.packing import Feed, Row
 from addenda.writing.run_log import RunLog
 from addenda.writing.settings import compare
@@ -146,6 +146,8 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = group.get("share", 1.0) * self.plan.lr * share
         self.rule.step(forget, retain)
+        with torch.no_grad():
+            self.plan.module.constrain()  # a projected step is set by hand
 
     def _check(self, loss: float, gradients: list[Gradients]) -> None:
         sound = all(bool(g.isfinite().all()) for each in gradients for g in each.values())
@@ -180,6 +182,7 @@ class Run:
         """Write a checkpoint, once for each step."""
         if self.folder is not None and self.saved != self.step:
             self.saved = self.step
+            check_numbers(self.base, [self.name], f"step {self.step}")
             checkpoint.write(self.folder, self.step, self.state(), self._tensors(), self.plan.settings.keep)
 
     def state(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from addenda.core.errors import AddendaError
 from addenda.core.method import Method
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Anatomy
@@ -63,11 +64,20 @@ class Router(Method):
 
         Of n general prompts that the keys did not see, a new one is as likely to fall between any two. The finest share is
         therefore one in n + 1. A share of 1 asks for nothing.
+
+        Raises:
+            AddendaError: a share that so few general prompts cannot tell.
         """
         if share >= 1:
             return torch.inf if self.nearer else -torch.inf
         general = keys["general"].sort(descending=not self.nearer).values
-        return float(general[max(0, int(share * (len(general) + 1)) - 1)])
+        rank = int(share * (len(general) + 1))
+        if rank < 1:
+            raise AddendaError(
+                f"{len(general)} general prompts cannot tell a share of {share:.2%}: learn the keys from more, raise at_most, or "
+                "name fewer modules"
+            )
+        return float(general[rank - 1])
 
     def choose(self, distances: Tensor, thresholds: Tensor, names: Sequence[str]) -> list[str | None]:
         """For each of B prompts the module that it is given, or None, from distances [B, M] and thresholds [M].

@@ -167,6 +167,8 @@ def _column(router: Router, name: str, keys: dict[str, Tensor], features: Tensor
     """
     try:
         distances, threshold = router.distances(keys, features), router.threshold(keys, share)
+    except AddendaError:  # too few general prompts for the share
+        raise
     except (KeyError, RuntimeError, ValueError):
         raise damaged(name, router.called()) from None
     if distances.shape != features.shape[:1]:
