@@ -63,6 +63,7 @@ SLOW = [
     ("docs/extending.md", "from dataclasses import"),
     ("docs/measuring.md", "addenda lm-eval run"),
     ("docs/tasks.md", "addenda train"),
+    ("docs/tasks.md", "addenda route"),
     ("docs/tasks.md", "addenda generate"),
     ("docs/tasks.md", "addenda evaluate"),
     ("docs/tasks.md", "addenda memorize"),

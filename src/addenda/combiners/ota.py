@@ -23,9 +23,8 @@ class OTA(Combiner):
     B, and the result is cut to as many ranks as all have together.
 
     Source: Mahdavinia et al. 2025, "Harnessing Optimization Dynamics for Curvature-Informed Model Merging",
-    arXiv:2509.11167. Differs: v is a running mean of squared gradients in rank-1 form, whatever the optimizer, of the whole loss (replay and
-    penalties in it) after clipping; each module's
-    threshold comes from one `density`; weights.
+    arXiv:2509.11167. Differs: v is a running mean of squared gradients in rank-1 form, whatever the optimizer, of the whole
+    loss (replay and penalties in it) after clipping; each module's threshold comes from one `density`; weights.
 
     Measured: beside `mean` (there: the setting; one seed) it gains 0.194 on French and 0.046 on PubMed, against 0.163 and
     0.043, and adds 0.012 on Wikipedia, against 0.007; TIES gains 0.188 and 0.044. Without grafting (`density=1`): 0.185,

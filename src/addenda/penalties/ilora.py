@@ -20,8 +20,9 @@ class ILoRA(Penalty):
     """A slow copy of the module is kept, not the one that is trained; on replay the two should say the same.
 
     After each step slow <- decay * slow + (1 - decay) * fast. On replay rows the loss has one term more: `weight` times the mean
-    square of what fast lacks of slow, over the outputs of all layers. As replay give text of what was learned before, to a kind without a gate
-    and with `local=0`. `ilora(weight=0)` is the slow copy alone, and needs no replay. At `decay=0` slow is fast; at 1 it stays.
+    square of what fast lacks of slow, over the outputs of all layers. As replay give text of what was learned before, to a kind
+    without a gate and with `local=0`. `ilora(weight=0)` is the slow copy alone, and needs no replay. At `decay=0` slow is fast;
+    at 1 it stays.
 
     Source: I-LoRA 2024 (LLMCL). Defaults are its code's, which its text does not tell: a decay of 0.25, so that slow follows at
     once (what the text means is near 0.99; try both), min(1 - 1 / (steps + 1), decay) over all steps of the module's trainings,
