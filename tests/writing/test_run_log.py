@@ -102,5 +102,5 @@ def test_the_bar_goes_to_standard_error(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "8/8" in shown.err
-    assert re.search(r"step 8: a.* forgetting: forgot [+-]\d", shown.err)
+    assert re.search(r"forgetting: forgot [+-]\d", shown.err)
     assert "tokens/s" in " ".join(shown.err.split())
