@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from addenda.core.modes import own_modes
+from addenda.core.modes import eagerly, own_modes
 
 CALLERS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], bool]] = {
     "plain": (nullcontext, True),
@@ -61,3 +61,36 @@ def test_the_default_device_is_the_cpu_inside() -> None:
         assert torch.zeros(2).is_meta
     finally:
         torch.set_default_device(None)
+
+
+def test_eager_blocks_of_threads_that_overlap_leave_models_compiled() -> None:
+    """The mutant, each block putting back what it found, leaves torch eager for all."""
+
+    def compiled() -> int:
+        graphs: list[Any] = []
+
+        def backend(graph: Any, _: Any) -> Any:
+            graphs.append(graph)
+            return graph.forward
+
+        torch._dynamo.reset()
+        torch.compile(lambda x: x + 1, backend=backend)(torch.ones(2))
+        return len(graphs)
+
+    first, second = eagerly(), eagerly()
+    first.__enter__()
+    second.__enter__()
+    assert compiled() == 0
+    first.__exit__(None, None, None)
+    assert compiled() == 0
+    second.__exit__(None, None, None)
+    assert compiled() == 1
+    one, two = (torch.compiler.set_stance for _ in range(2))
+    before = one("force_eager")
+    after = two("force_eager")
+    before.__exit__(None, None, None)
+    after.__exit__(None, None, None)
+    leaked = compiled() == 0
+    torch.compiler.set_stance("default")
+    assert leaked
+    assert compiled() == 1

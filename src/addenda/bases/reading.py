@@ -14,7 +14,7 @@ from addenda.bases.hooks import of_this_thread
 from addenda.bases.host import Host
 from addenda.core.call import RUNTIME, running
 from addenda.core.contracts import AttentionAdapter
-from addenda.core.modes import evaluating, own_modes
+from addenda.core.modes import eagerly, evaluating, own_modes
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
 from addenda.core.state import KeyValues
@@ -58,9 +58,8 @@ class BaseReader:
         def note(_: nn.Module, __: Any, out: Any) -> None:
             seen.append(out[0] if isinstance(out, tuple) else out)
 
-        # eagerly: compiled code sees no hook that came after it
         with ExitStack() as stack:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(eagerly())
             for layer in self.host.layers:
                 stack.callback(layer.register_forward_hook(of_this_thread(note)).remove)
             yield seen
@@ -82,9 +81,8 @@ class BaseReader:
 
             return hook
 
-        # eagerly: compiled code sees no hook that came after it
         with ExitStack() as stack, running(None), evaluating(self.host.model):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(eagerly())
             for site in sites:
                 entry = self.host.submodule(site.entry)
                 stack.callback(entry.register_forward_pre_hook(of_this_thread(note(site.key)), with_kwargs=True).remove)

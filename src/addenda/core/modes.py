@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,36 @@ def readable(x: Tensor) -> bool:
     A GPU would have to be waited for; there everything is computed, and masked.
     """
     return x.device.type == "cpu" and not compiling()
+
+
+class _Eager:
+    """How many blocks of all threads want eager code now, and torch's stance while any does: it is one for all threads."""
+
+    lock = threading.Lock()
+    blocks = 0
+    stance: Any = None
+
+
+@contextmanager
+def eagerly() -> Generator[None]:
+    """Compiled models run as they are written in a block: their code sees no hook that came after it.
+
+    torch's stance is one for all threads. The first block sets it and the last puts it back: were each to put back what it
+    found, two that overlap would leave every model eager for good.
+    """
+    with _Eager.lock:
+        if _Eager.blocks == 0:
+            _Eager.stance = torch.compiler.set_stance("force_eager")
+            _Eager.stance.__enter__()
+        _Eager.blocks += 1
+    try:
+        yield
+    finally:
+        with _Eager.lock:
+            _Eager.blocks -= 1
+            if _Eager.blocks == 0:
+                _Eager.stance.__exit__(None, None, None)
+                _Eager.stance = None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from addenda.bases.hooks import of_this_thread
 from addenda.core.errors import AddendaError
-from addenda.core.modes import evaluating
+from addenda.core.modes import eagerly, evaluating
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.pieces import pieces_of
 from addenda.objectives.head import Head
@@ -199,7 +199,7 @@ def _layers(base: Base) -> Iterator[list[Tensor]]:
         streams.append(out[0] if isinstance(out, tuple) else out)
 
     with ExitStack() as stack:
-        stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code sees no hook that came after it
+        stack.enter_context(eagerly())
         for layer in base.host.layers:
             stack.callback(layer.register_forward_hook(of_this_thread(note)).remove)
         yield streams
