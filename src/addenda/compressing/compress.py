@@ -158,7 +158,8 @@ def _as_before(
     )
     made = KnowledgeModule(module.name, kind, adapters, card, copy.deepcopy(module.gate))
     made.awaits_text, made.probe = False, module.probe
-    made.side = {key: tensor for key, tensor in module.side.items() if key.partition(".")[0] not in _of_tensors(module)}
+    gone = _of_tensors(module)
+    made.side = {key: tensor for key, tensor in module.side.items() if key.partition(".")[0] not in gone}
     return made
 
 

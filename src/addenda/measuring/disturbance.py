@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from addenda.bases.hooks import of_this_thread
 from addenda.core.errors import AddendaError
-from addenda.core.modes import eagerly, evaluating
+from addenda.core.modes import evaluating
 from addenda.measuring.canary import WasOn, proved
 from addenda.measuring.pieces import pieces_of
 from addenda.objectives.head import Head
@@ -82,9 +81,9 @@ def disturbance(base: Base, modules: Names, texts: Any, *, tokens: int = TOKENS,
     seen = _Seen(len(base.host.layers))
     with evaluating(base.model):
         for _, ids, numbers in pieces_of(base, source, [length], tokens):
-            with base.off(), _layers(base) as before:
+            with base.off(), base.reader.layer_outputs() as before:
                 bare = head.hidden(ids)
-            with base.using(weights), _layers(base) as after:
+            with base.using(weights), base.reader.layer_outputs() as after:
                 moved = head.hidden(ids)
             tick(ids.numel())  # the second time that they were read
             seen.add_layers(before, after)
@@ -188,18 +187,3 @@ class _Seen:
         for layer, (bare, moved) in enumerate(zip(before, after, strict=True)):
             self.changed[layer] += float((moved.float() - bare.float()).norm(dim=-1).double().sum())
             self.size[layer] += float(bare.float().norm(dim=-1).double().sum())
-
-
-@contextmanager
-def _layers(base: Base) -> Iterator[list[Tensor]]:
-    """What leaves each layer, in this block."""
-    streams: list[Tensor] = []
-
-    def note(_: nn.Module, args: Any, out: Any) -> None:
-        streams.append(out[0] if isinstance(out, tuple) else out)
-
-    with ExitStack() as stack:
-        stack.enter_context(eagerly())
-        for layer in base.host.layers:
-            stack.callback(layer.register_forward_hook(of_this_thread(note)).remove)
-        yield streams
