@@ -1,4 +1,4 @@
-"""Every kind in small configurations, by name. A new kind adds its lines here, and every law runs over it.
+"""Every kind in small configurations, by name; one that is not named here stands here with its defaults. Every law runs over all.
 
 The first configurations are those that the default tests run on every architecture; `EXTRA` ones run on one or two
 architectures by default, on more of them among the slow tests, and on all in `make long`.
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from addenda.core import registry
 from addenda.core.contracts import Kind
 from addenda.core.site import Anatomy, Seam
 from addenda.kinds.cartridge import Cartridge
@@ -118,7 +119,21 @@ EXTRA: dict[str, Case] = {
     "ffa-lora": _fixed(FFALoRA(rank=2)),
 }
 
-CASES: dict[str, Case] = MAIN | EXTRA
+
+def _of_others() -> dict[str, Case]:
+    """Kinds that this file does not name: with their defaults, and what these say of themselves."""
+    here = {value for value in globals().values() if isinstance(value, type)}
+    found: dict[str, Case] = {}
+    for name, method in registry.kinds().items():
+        if method not in here:
+            kind = method()
+            gate = "token" if kind.gates_itself else kind.module_gate[0] if kind.module_gate else None
+            found[name.lower()] = _fixed(kind, gate=gate, joint=kind.shared_softmax, text=kind.starts_from_text)
+    return found
+
+
+OTHERS = _of_others()
+CASES: dict[str, Case] = MAIN | EXTRA | OTHERS
 
 #: what Qwen3-MoE cannot host, its experts being no one FFN, and what plain FFNs cannot
 PLAIN = ("gpt2", "gpt_neox", "opt")
@@ -128,6 +143,7 @@ REFUSED: frozenset[tuple[str, str]] = frozenset(
         for case in CASES
         if case.startswith(("neutral", "parallel", "locas", "delta", "ternary", "low-rank"))
     ]
+    + [("qwen3_moe", name.lower()) for name, kind in registry.kinds().items() if kind.seam is Seam.FFN]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-glu") and arch in PLAIN]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-mlp") and arch not in PLAIN]
 )

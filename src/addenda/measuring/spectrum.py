@@ -16,9 +16,9 @@ from addenda.core.activations import Activation, activation
 from addenda.core.call import Share
 from addenda.core.errors import UnsupportedError
 from addenda.core.modes import evaluating
+from addenda.core.module import plugged
 from addenda.core.site import Seam
 from addenda.core.units import Units
-from addenda.measuring.neutrality import plugged
 from addenda.measuring.pieces import documents_of
 from addenda.text.texts import texts as open_texts
 
@@ -150,7 +150,7 @@ def spectrum(base: Base, name: str, texts: Any, *, tokens: int = TOKENS) -> list
         DataError: the text cannot be read, or no document is long enough.
         AddendaError: no such module is plugged, or `tokens` is too small.
     """
-    module = plugged(base, name)
+    module = plugged(base.modules, name)
     length = min(LENGTH, base.context or LENGTH)
     hosts: dict[str, _Hidden] = {}
     own: dict[str, _Hidden] = {}
