@@ -92,8 +92,8 @@ if TYPE_CHECKING:
     from addenda.core.module import KnowledgeModule as KnowledgeModule
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.delta_product import DeltaProduct as DeltaProduct
-    from addenda.kinds.ffn_skip import FFNSkip as FFNSkip
     from addenda.kinds.ffa_lora import FFALoRA as FFALoRA
+    from addenda.kinds.ffn_skip import FFNSkip as FFNSkip
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
     from addenda.kinds.locas_mlp import LocasMLP as LocasMLP
     from addenda.kinds.lora import LoRA as LoRA

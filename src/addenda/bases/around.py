@@ -26,7 +26,9 @@ class BaseOutput:
     `y` is its output where that is known. It is asked for some tokens alone where `sparse` and values may be looked at.
     """
 
-    def __init__(self, compute: Callable[[Tensor], Tensor], x: Tensor, y: Tensor | None, post: nn.Module | None) -> None:
+    def __init__(
+        self, compute: Callable[[Tensor], Tensor], x: Tensor, y: Tensor | None, post: nn.Module | None
+    ) -> None:
         self.compute, self.x, self.y, self.post = compute, x, y, post
         self.sparse = False
 

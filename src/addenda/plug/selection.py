@@ -240,7 +240,8 @@ def _check_around(chosen: list[KnowledgeModule]) -> None:
         for other in chosen[:number]:
             if both := one.around & other.around:
                 raise SelectionError(
-                    f"'{other.name}' and '{one.name}' both stand around {min(both)}, where one may: select one of them for a prompt"
+                    f"'{other.name}' and '{one.name}' both stand around {min(both)}, where one may stand; "
+                    "select one of them for each prompt"
                 )
 
 
