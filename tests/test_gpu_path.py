@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
 import addenda
-from addenda.bases import attention, joining
+from addenda.bases import around, attention, joining
 from addenda.core import adapter, contribution
 from addenda.core.call import Collector
 from addenda.core.modes import readable
@@ -53,7 +53,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of Fa
 @pytest.fixture
 def unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs on a GPU runs here."""
-    for module in (contribution, attention):
+    for module in (contribution, attention, around):
         monkeypatch.setattr(module, "readable", lambda _: False)
 
 
@@ -241,7 +241,7 @@ def test_it_computes_what_gathered_rows_do(case: str, monkeypatch: pytest.Monkey
             return found
 
         gathered = run()
-        for module in (contribution, attention):
+        for module in (contribution, attention, around):
             monkeypatch.setattr(module, "readable", lambda _: False)
         for one, other in zip(run(), gathered, strict=True):
             close(one, other)
