@@ -348,7 +348,7 @@ def test_a_context_that_is_full_is_told(call: Any, place: Any) -> None:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a base costs, by a short probe."""
-    from addenda.measuring import inspection
+    from addenda.measuring.looking import inspection
 
     monkeypatch.setattr(inspection, "cost_of", partial(inspection.cost_of, seconds=0.2))
 
@@ -543,7 +543,7 @@ def test_what_is_shown_fits_a_screen(call: Any, place: Any, trained: Path, monke
 def deep(layers: int) -> Any:
     """What inspection finds in a module of many layers."""
     from addenda.core.card import BaseRecord, Card, Measure
-    from addenda.measuring.inspection import ModuleInspection, PartSize
+    from addenda.measuring.looking.inspection import ModuleInspection, PartSize
 
     base = BaseRecord(name="b", model_type="llama", fingerprint="0" * 64, parameters=1)
     measures = [Measure(name="acc", value=0.5, on=f"task {n}") for n in range(50)]
@@ -577,7 +577,7 @@ def test_of_many_layers_activity_shows_the_mean_and_the_ends(capsys: pytest.Capt
 
     from addenda.cli.answers import console
     from addenda.cli.inspect import _activity
-    from addenda.measuring.activity import Activity
+    from addenda.measuring.looking.activity import Activity
 
     values = np.full((30, 4), 0.5)
     values[7], values[3] = 0.9, 0.1
@@ -593,7 +593,7 @@ def test_of_many_layers_activity_shows_the_mean_and_the_ends(capsys: pytest.Capt
 
 def test_of_many_sites_the_spectrum_shows_three() -> None:
     from addenda.cli.evaluated import spectrum
-    from addenda.measuring.spectrum import Health, Spectrum
+    from addenda.measuring.looking.spectrum import Health, Spectrum
 
     def site(number: int) -> Health:
         of = Spectrum(participation=float(number), entropy=0.5, early=0.5, shift=None, dimensions=64)

@@ -16,7 +16,7 @@ from addenda.cli.working import working
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from addenda.measuring.evaluate import Evaluation
+    from addenda.measuring.conducting.evaluate import Evaluation
     from addenda.plug.base import Base
 
 
@@ -95,7 +95,7 @@ def evaluate(
     Example: `addenda evaluate --plug runs/pubmed --on medical=pubmed_valid --neutrality general_valid --chats general`
     """
     with answering(json) as answer:
-        from addenda.measuring.evaluate import evaluate as score
+        from addenda.measuring.conducting.evaluate import evaluate as score
 
         texts = o.named_texts(on) if on else {}
         loaded = o.load(base, dtype, device, plug, modules)
@@ -156,7 +156,7 @@ def keep(base: Base, evaluation: Evaluation, folder: Path) -> list[Path]:
     The certificate of the three settings, if they were asked, is written beside that folder, which holds a module and nothing
     else: `runs/people.certificate.json` beside `runs/people`. Returns what was written.
     """
-    from addenda.measuring.recorded import record
+    from addenda.measuring.conducting.recorded import record
 
     record(base, evaluation)
     (name,) = evaluation.modules

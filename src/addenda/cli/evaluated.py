@@ -12,15 +12,15 @@ from addenda.core.card import ENOUGH
 from addenda.telling.changes import TOO_FEW, counted, interval_of, learned_or_forgot
 
 if TYPE_CHECKING:
-    from addenda.measuring.chats import OnChats
-    from addenda.measuring.disturbance import Disturbance
-    from addenda.measuring.edits import EditScores
-    from addenda.measuring.evaluate import Evaluation
-    from addenda.measuring.harness import OnTask
-    from addenda.measuring.recall import Recall
-    from addenda.measuring.spectrum import Health, Spectrum
-    from addenda.measuring.three_settings import ThreeSettings
-    from addenda.measuring.zero_shot import ZeroShot
+    from addenda.measuring.asking.chats import OnChats
+    from addenda.measuring.asking.edits import EditScores
+    from addenda.measuring.asking.recall import Recall
+    from addenda.measuring.asking.three_settings import ThreeSettings
+    from addenda.measuring.asking.zero_shot import ZeroShot
+    from addenda.measuring.conducting.evaluate import Evaluation
+    from addenda.measuring.conducting.harness import OnTask
+    from addenda.measuring.looking.disturbance import Disturbance
+    from addenda.measuring.looking.spectrum import Health, Spectrum
     from addenda.plug.scoring import Difference, Score
     from addenda.telling.intervals import Interval
 
@@ -194,7 +194,9 @@ SHOWN = 3
 
 def chats(on_chats: OnChats, label: str) -> Iterator[Table]:
     """How many answers changed, and some that did."""
-    from addenda.measuring.chats import EARLY  # not above: it brings torch, and a table is shown when that is there
+    from addenda.measuring.asking.chats import (
+        EARLY,  # not above: it brings torch, and a table is shown when that is there
+    )
 
     table = table_of(
         f"Answers to {on_chats.on} that are not the same as the bare base's [95% interval over chats]", "", ""

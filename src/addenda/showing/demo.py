@@ -19,7 +19,7 @@ from addenda.core.errors import AddendaError
 from addenda.core.files import replace_text
 from addenda.kinds.lora import LoRA
 from addenda.kinds.neutral_residues import NeutralResidues
-from addenda.measuring.activity import Activity, activity
+from addenda.measuring.looking.activity import Activity, activity
 from addenda.modulefile import storage
 from addenda.plug.base import load_base
 from addenda.showing.columns import Column, Measuring
