@@ -52,8 +52,8 @@ def round_again(model: Any, seed: int = 0) -> int:
 
 def measured(base: Any, name: str, limit: int) -> dict[str, Any]:
     """Every metric of one set."""
+    from addenda.measuring.asking.accuracy import evaluate_tasks
     from addenda.measuring.asking.tasks import tasks_named
-    from addenda.measuring.conducting.harness import evaluate_tasks
 
     results = evaluate_tasks(base, [name], limit=limit)
     (task,) = tasks_named([name])

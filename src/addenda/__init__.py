@@ -61,7 +61,7 @@ _WHERE = {
     "changed_answers": "measuring.asking.chats",
     "disturbance": "measuring.looking.disturbance",
     "zero_shot": "measuring.asking.zero_shot",
-    "evaluate_tasks": "measuring.conducting.harness",
+    "evaluate_tasks": "measuring.asking.accuracy",
     "record": "measuring.conducting.recorded",
     "biographies": "measuring.asking.facts",
     "load_facts": "measuring.asking.facts",
@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from addenda.kinds.registers import Registers as Registers
     from addenda.kinds.soft_tokens import SoftTokens as SoftTokens
     from addenda.kinds.ternary_units import TernaryUnits as TernaryUnits
+    from addenda.measuring.asking.accuracy import evaluate_tasks as evaluate_tasks
     from addenda.measuring.asking.chats import changed_answers as changed_answers
     from addenda.measuring.asking.facts import biographies as biographies
     from addenda.measuring.asking.facts import load_facts as load_facts
@@ -110,7 +111,6 @@ if TYPE_CHECKING:
     from addenda.measuring.asking.recall import recall as recall
     from addenda.measuring.asking.zero_shot import zero_shot as zero_shot
     from addenda.measuring.conducting.evaluate import evaluate as evaluate
-    from addenda.measuring.conducting.harness import evaluate_tasks as evaluate_tasks
     from addenda.measuring.conducting.recorded import record as record
     from addenda.measuring.looking.disturbance import disturbance as disturbance
     from addenda.measuring.looking.neutrality import calibrate as calibrate

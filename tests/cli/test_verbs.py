@@ -488,7 +488,7 @@ def test_evaluate_writes_what_it_found_into_the_card(call: Any, place: Any, trai
 
 def test_evaluate_says_what_it_needs(call: Any, place: Any, tmp_path: Path) -> None:
     said = call("evaluate", "--base", place.base)
-    assert (said.code, "evaluate needs at least one text" in said.err) == (2, True)
+    assert (said.code, "evaluate needs at least one of texts" in said.err) == (2, True)
     for of_modules in (["--neutrality", place.replay], ["--chats", "general"]):
         said = call("evaluate", "--base", place.base, *of_modules)
         assert (said.code, "name those that act" in said.err) == (2, True)
@@ -592,16 +592,15 @@ def test_of_many_layers_activity_shows_the_mean_and_the_ends(capsys: pytest.Capt
 
 
 def test_of_many_sites_the_spectrum_shows_three() -> None:
-    from addenda.cli.evaluated import spectrum
-    from addenda.measuring.looking.spectrum import Health, Spectrum
+    from addenda.measuring.looking.spectrum import Health, Spectra, Spectrum
 
     def site(number: int) -> Health:
         of = Spectrum(participation=float(number), entropy=0.5, early=0.5, shift=None, dimensions=64)
         return Health(site=f"layers.{number}.ffn", host=None, module=None, added=of)
 
-    few, many = spectrum("m", [site(n) for n in range(12)]), spectrum("m", [site(n) for n in range(30)])
-    assert (few.row_count, few.caption) == (12, None)
-    assert list(many.columns[0].cells) == ["layers.0.ffn", "layers.15.ffn", "layers.29.ffn"]
+    few, many = Spectra().rows({"m": [site(n) for n in range(12)], "n": [site(n) for n in range(30)]}, "tiny", "m, n")
+    assert (len(few.rows), few.caption) == (12, None)
+    assert [row[0] for row in many.rows] == ["layers.0.ffn", "layers.15.ffn", "layers.29.ffn"]
     assert "of 30 sites" in str(many.caption)
 
 

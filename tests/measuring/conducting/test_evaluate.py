@@ -15,10 +15,9 @@ from addenda import AddendaError
 from addenda.cli import app
 from addenda.core.errors import DataError
 from addenda.core.module import KnowledgeModule
+from addenda.measuring.asking import perplexity, three_settings
 from addenda.measuring.asking.facts import biographies
-from addenda.measuring.conducting import evaluate as file
-from addenda.measuring.conducting import inputs
-from addenda.measuring.conducting.evaluate import evaluate
+from addenda.measuring.conducting.evaluate import evaluate, known_measures
 from pico import pico, pico_tokenizer
 
 TEXTS = {"a": ["the river ran past the mill", "an old lane"], "b": ["the patients were given insulin"]}
@@ -70,8 +69,12 @@ def test_nothing_selected_scores_the_base_alone(base: Any) -> None:
 
 
 def test_no_text_is_refused(base: Any) -> None:
-    with pytest.raises(AddendaError, match="at least one text"):
-        file.evaluate(base, {})
+    with pytest.raises(AddendaError, match="evaluate needs at least one of texts, tasks, .* or "):
+        evaluate(base, {}, tasks=[], neutrality=())
+    with pytest.raises(
+        AddendaError, match="no measure has an option 'neutralty'; there are .*did you mean 'neutrality'"
+    ):
+        evaluate(base, TEXTS, neutralty=["a text"])
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,9 @@ def test_no_text_is_refused(base: Any) -> None:
         ({"edits": "absent.jsonl"}, DataError, "cannot be read"),
         ({"facts": biographies(2), "snapshot": "absent.jsonl"}, DataError, "cannot be read"),
         ({"snapshot": biographies(2)}, AddendaError, "name the facts of today too"),
-        ({"edits": "absent.jsonl", "limit": 0}, AddendaError, "limit must be positive"),
+        ({"edits": "absent.jsonl", "limit": 0}, AddendaError, "limit must be a whole number from 1; got 0"),
+        ({"stride": 2.5}, AddendaError, "stride must be a whole number from 1; got 2.5"),
+        ({"length": 1}, AddendaError, "length must be a whole number from 2; got 1"),
         ({"texts": TEXTS | {"late": "absent.jsonl"}}, DataError, "absent.jsonl"),
         ({"texts": TEXTS | {"late": [" "]}}, DataError, "it is empty"),
     ],
@@ -104,18 +109,8 @@ def test_a_mistake_is_told_before_anything_is_scored(
     def scored(*_: Any, **__: Any) -> None:
         raise AssertionError("scored before all was opened")
 
-    for name in (
-        "score",
-        "recall",
-        "three_settings",
-        "score_edits",
-        "disturbance",
-        "on_chats",
-        "zero_shot",
-        "spectra",
-        "_on_tasks",
-    ):
-        monkeypatch.setattr(file, name, scored)
+    for measure in known_measures().values():
+        monkeypatch.setattr(measure, "run", scored)
     with pytest.raises(error, match=said):
         evaluate(base, **{"texts": TEXTS, "modules": "m"} | asked)
 
@@ -123,13 +118,15 @@ def test_a_mistake_is_told_before_anything_is_scored(
 def test_a_package_that_is_missing_is_told_before_anything_is_scored(
     base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file, "score", lambda *_, **__: pytest.fail("scored first"))
-    monkeypatch.setattr(inputs, "find_spec", lambda name: None)
+    monkeypatch.setattr(perplexity, "score", lambda *_, **__: pytest.fail("scored first"))
+    monkeypatch.setattr(three_settings, "find_spec", lambda name: None)
     with pytest.raises(AddendaError, match="needs bm25s: pip install"):
         evaluate(base, TEXTS, "m", facts=biographies(2), snapshot=biographies(2))
+    with pytest.raises(AddendaError, match="neutrality and chats are of modules: name those that act"):
+        evaluate(base, TEXTS, neutrality=["a text"], chats="general", facts=biographies(2))
     base.tokenizer = None
-    with pytest.raises(AddendaError, match="no tokenizer"):
-        evaluate(base, TEXTS, "m", facts=biographies(2))
+    with pytest.raises(AddendaError, match="recall and chats ask in words, and the base has no tokenizer"):
+        evaluate(base, TEXTS, "m", facts=biographies(2), chats="general")
 
 
 def saved(base: Any, folder: Path) -> list[Any]:
@@ -164,7 +161,7 @@ def test_a_save_that_fails_loses_nothing_of_what_was_found(
         assert "Held-out loss" in said.stdout
     monkeypatch.undo()
     (tmp_path / "m" / "notes.txt").write_text("mine")
-    monkeypatch.setattr(file, "score", lambda *_, **__: pytest.fail("scored first"))
+    monkeypatch.setattr(perplexity, "score", lambda *_, **__: pytest.fail("scored first"))
     said = CliRunner().invoke(app, [str(word) for word in words])
     assert (said.exit_code, "holds what is not a module's (notes.txt)" in said.stderr) == (2, True), said.output
 
@@ -239,20 +236,30 @@ def test_what_is_foretold_counts_chats_questions_and_each_text(base: Any) -> Non
     from addenda.measuring.conducting.foretold import foretold
 
     long = ["the river ran past the mill and the children sang as they walked home. " * 20] * 3
-    options: dict[str, Any] = dict.fromkeys(("facts", "snapshot", "edits", "spectrum"))
-    weights = {"m": 1.0}
-    totals = []
-    for neutrality, chats, questions in (
-        (long, None, False),
-        ((long, long), None, False),
-        ((long, long), "general", True),
+    weights, totals, words = {"m": 1.0}, [], ""
+    for asked in (
+        {"neutrality": (long,)},
+        {"neutrality": (long, long)},
+        {"neutrality": (long, long), "chats": "general", "questions": True},
     ):
-        given = inputs.open_inputs(
-            base, {}, weights, tasks=(), neutrality=neutrality, chats=chats, questions=questions, limit=3, **options
-        )
-        total, words = foretold(base, given, weights, (), 3, 300, questions)
+        options = {"tokens": 300, "limit": 3}
+        readings = []
+        for name, given in asked.items():
+            own = {key: value for key, value in options.items() if key in known_measures()[name].__dataclass_fields__}
+            measure = known_measures()[name](**{name: given}, **own)
+            readings += measure.reads(base, weights, measure.open(base, weights))
+        total, words = foretold(base, readings, weights)
         totals.append(total)
     assert totals[0] == 600  # off and on
     assert totals[1] == 1200
     assert totals[2] > 1200 + 2 * 3 * 32
     assert all(word in words for word in ("neutrality on texts", "general chats", "questions"))
+
+
+def test_what_was_not_asked_for_is_empty(base: Any) -> None:
+    found = evaluate(base, {"a": TEXTS["a"]})
+    assert (found.tasks, found.recall, found.spectrum, found.neutrality) == ((), None, {}, ())
+    plain = found.as_dict()
+    assert (plain["tasks"], plain["recall"], plain["spectrum"]) == ([], None, {})
+    with pytest.raises(AttributeError, match="no 'nonsense'"):
+        _ = found.nonsense

@@ -100,7 +100,7 @@ def test_the_stated_shares_of_constant_answers_are_those_of_the_real_labels() ->
 def test_an_answerer_that_always_says_the_same_gets_no_more_than_is_stated(name: str) -> None:
     from lm_eval.api.model import LM
 
-    from addenda.measuring.conducting.harness import _run
+    from addenda.measuring.conducting.harness import answered
 
     class Constant(LM):
         """Always the choice at one place."""
@@ -121,12 +121,12 @@ def test_an_answerer_that_always_says_the_same_gets_no_more_than_is_stated(name:
     (task,) = tasks_named([name])
     places = sorted({place for place, _ in task.answers})
     for limit in (None, 40):
-        got = [float(_run(Constant(place), [task], limit)[name]["acc"].mean()) for place in places]
+        got = [float(answered(Constant(place), [task], limit)[name]["acc"].mean()) for place in places]
         assert max(got) == pytest.approx(task.constant(limit))
 
 
 def test_an_oracle_gets_all_and_its_opposite_nothing(base: addenda.Base, data: Path) -> None:
-    from addenda.measuring.conducting.harness import evaluate_tasks
+    from addenda.measuring.asking.accuracy import evaluate_tasks
 
     right, wrong, normed = evaluate_tasks(base, ["copa", "openbook_qa"], data=data)
     assert [(one.task, one.metric) for one in (right, wrong, normed)] == [
@@ -143,7 +143,7 @@ def test_an_oracle_gets_all_and_its_opposite_nothing(base: addenda.Base, data: P
 
 
 def test_modules_are_seen_and_compared_question_by_question(base: addenda.Base, data: Path) -> None:
-    from addenda.measuring.conducting.harness import evaluate_tasks
+    from addenda.measuring.asking.accuracy import evaluate_tasks
 
     base.new("same", addenda.LoRA(2))
     module = base.new("loud", addenda.LoRA(8))

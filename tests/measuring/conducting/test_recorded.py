@@ -10,9 +10,9 @@ import pytest
 
 import addenda
 from addenda.core.errors import AddendaError
+from addenda.measuring.asking.accuracy import Accuracy, OnTask
 from addenda.measuring.asking.facts import biographies
 from addenda.measuring.conducting.evaluate import evaluate
-from addenda.measuring.conducting.harness import OnTask
 from addenda.measuring.conducting.recorded import measured, record
 from addenda.measuring.looking.inspection import inspect
 from addenda.modulefile.modelcard import render
@@ -133,7 +133,8 @@ def test_tasks_stand_under_their_names_and_what_is_added_beside_them(base: adden
         return OnTask(name, "acc", 50, 0.25, before, {"on": after}, {"on": change})
 
     tasks = (asked("mmlu_anatomy", 0.2), asked("mmlu_virology", 0.4), asked("copa", 0.1))
-    found = replace(evaluate(base, {"a": ["some text to read " * 4]}, "m"), tasks=tasks)
+    found = evaluate(base, {"a": ["some text to read " * 4]}, "m")
+    found = replace(found, found={"tasks": tasks}, measures={"tasks": Accuracy()})
     by_name = {(one.name, one.on): one for one in record(base, found)}
     one = by_name["acc", "mmlu_anatomy"]
     assert (one.value, one.reference, one.low, one.n) == pytest.approx((0.4, 0.2, 0.3, 50))
@@ -148,7 +149,7 @@ def test_tasks_stand_under_their_names_and_what_is_added_beside_them(base: adden
     assert subjects.count("| anatomy |") == 1
     assert "| mean of 2 subjects | 20.0% | 50.0% |" in subjects
     many = (asked(f"mmlu_{name}", 0.1) for name in "abcd")
-    assert any(m.on == "mmlu: mean of 4 subjects" for m in measured(replace(found, tasks=tuple(many))))
+    assert any(m.on == "mmlu: mean of 4 subjects" for m in measured(replace(found, found={"tasks": tuple(many)})))
 
 
 @pytest.mark.parametrize("modules", [(), ("m", "n"), {"m": 0.5}])

@@ -20,7 +20,8 @@ from addenda.core.errors import AddendaError
 from addenda.core.files import replace_text
 from addenda.core.modes import evaluating
 from addenda.measuring.asking.facts import Facts
-from addenda.measuring.asking.recall import kept
+from addenda.measuring.asking.perplexity import LOSS, loss_added
+from addenda.measuring.asking.recall import UNTOLD, kept
 from addenda.measuring.looking.canary import WasOn
 from addenda.plug.scoring import score
 from addenda.telling.intervals import Interval
@@ -28,8 +29,6 @@ from addenda.telling.intervals import Interval
 if TYPE_CHECKING:
     from addenda.plug.base import Base
 
-#: what is measured for regression unless it was measured already
-LOSS, UNTOLD = "loss added", "untold facts answered as before"
 #: general text that comes with the package, and how many tokens of it are scored
 GENERAL, TOKENS = "general_valid", 4_000
 
@@ -125,11 +124,6 @@ def moved(
     if UNTOLD not in measured and facts.untold:
         measured[UNTOLD] = kept(base, facts.untold, dict(weights), batch_tokens)
     return measured
-
-
-def loss_added(text: str) -> str:
-    """What the change of loss on a text is called in a certificate."""
-    return f"{LOSS} on {text}, nats per token"
 
 
 def check_idle(base: Base) -> None:

@@ -181,6 +181,11 @@ def load_facts(path: str | Path) -> Facts:
     return Facts(tuple(documents), tuple(parts["told"]), tuple(parts["untold"]))
 
 
+def opened_facts(given: Any) -> Any:
+    """Facts, read where a file of them is given; errors as of `load_facts`."""
+    return load_facts(given) if isinstance(given, str | Path) else given
+
+
 def evenly(facts: Sequence[Fact], most: int | None) -> list[Fact]:
     """At most so many facts, as many of each relation as can be, drawn with a seed, in their order; all for None.
 

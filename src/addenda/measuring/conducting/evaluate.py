@@ -1,101 +1,75 @@
-"""Evaluation: texts, questions, chats, facts, edits and neutrality measured with modules on and off, paired one by one."""
+"""Evaluation: all that is asked for, with modules on and off, after a proof that these ran; it knows no measure by name."""
 
-# budget: the docstring of `evaluate` is the reference of the whole call
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, cast
 
-from addenda.core.errors import AddendaError
+from addenda.core.errors import AddendaError, known
 from addenda.core.modes import own_modes
-from addenda.measuring.asking.certificate import UNTOLD, loss_added
-from addenda.measuring.asking.chats import OnChats, on_chats
-from addenda.measuring.asking.edits import EditScores, score_edits
-from addenda.measuring.asking.facts import Facts
-from addenda.measuring.asking.recall import Recall, recall
-from addenda.measuring.asking.three_settings import ThreeSettings, three_settings
-from addenda.measuring.asking.zero_shot import ZeroShot, zero_shot
+from addenda.core.registry import methods
 from addenda.measuring.conducting.foretold import foretold
-from addenda.measuring.conducting.inputs import open_inputs
+from addenda.measuring.conducting.measure import Measure, check_sizes
 from addenda.measuring.looking.canary import WasOn, proved
-from addenda.measuring.looking.disturbance import TOKENS as ON_NEUTRALITY
-from addenda.measuring.looking.disturbance import Disturbance, disturbance
-from addenda.measuring.looking.spectrum import Health
-from addenda.measuring.looking.spectrum import spectrum as spectra
-from addenda.plug.scoring import Difference, Score, score
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import Interval
-from addenda.telling.progress import part, shown
+from addenda.telling.progress import shown
 from addenda.text.texts import Texts
 
 if TYPE_CHECKING:
-    from addenda.measuring.conducting.harness import OnTask
     from addenda.plug.base import Base
 
 
-@dataclass(frozen=True)
-class OnText:
-    """Scores of one text set: the base alone, and with the modules; `difference` is modules minus base, paired."""
-
-    name: str
-    off: Score
-    on: Score | None
-    difference: Difference | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        change = self.difference
-        return {
-            "name": self.name,
-            "off": self.off.as_dict(),
-            "on": None if self.on is None else self.on.as_dict(),
-            "difference": None if change is None else {"nats": change.nats, "low": change.low, "high": change.high},
-        }
+def known_measures() -> dict[str, type[Measure]]:
+    """Every measure by its name, in the order in which they run and are told."""
+    found = cast("dict[str, type[Measure]]", methods(Measure.stage))
+    return dict(sorted(found.items(), key=lambda item: item[1].place))
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, for one selection; `canary` is the proof that its modules really ran. None, or empty: not asked for.
+    """What was measured, for one selection; `canary` is the proof that its modules really ran.
 
-    `sources` has what the files of `facts`, `snapshot` and `edits` and the text of `spectrum` are called; `trained_on` names the
-    texts that an acting module was trained, validated or calibrated on, going by the hashes in its card: what is measured
-    there is not held out.
+    What each measure found stands in `found` under its name, and as an attribute: `evaluation.texts`; where it was not asked
+    for, that is None or empty. `measures` are those that ran. `sources` has what files are called; `trained_on` names the texts
+    that an acting module was trained, validated or calibrated on, going by the hashes in its card: what is measured there is not
+    held out.
     """
 
     base: str
     modules: dict[str, float]
     canary: tuple[WasOn, ...]
-    texts: tuple[OnText, ...] = ()
-    tasks: tuple[OnTask, ...] = ()
-    recall: Recall | None = None
-    settings: ThreeSettings | None = None
-    edits: EditScores | None = None
-    neutrality: tuple[Disturbance, ...] = ()
-    chats: OnChats | None = None
-    questions: ZeroShot | None = None
-    spectrum: dict[str, list[Health]] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)
+    found: dict[str, Any]
+    measures: dict[str, Measure] = field(default_factory=dict[str, Measure], repr=False)
+    sources: dict[str, str] = field(default_factory=dict[str, str])
     trained_on: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in (there := {**known_measures(), **self.measures}):
+            raise AttributeError(f"an evaluation has no '{name}'")
+        return self.found.get(name, there[name].nothing)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        plain: dict[str, Any] = {
+        return {
             "base": self.base,
             "modules": self.modules,
             "canary": [probe.as_dict() for probe in self.canary],
-            "texts": [text.as_dict() for text in self.texts],
-            "tasks": [task.as_dict() for task in self.tasks],
-            "spectrum": {name: [site.as_dict() for site in sites] for name, sites in self.spectrum.items()},
+            **{name: _plain(getattr(self, name)) for name in {**known_measures(), **self.measures}},
             "sources": self.sources,
             "trained_on": list(self.trained_on),
-            "neutrality": [change.as_dict() for change in self.neutrality],
         }
-        for name in ("recall", "settings", "edits", "chats", "questions"):
-            result = getattr(self, name)
-            plain[name] = None if result is None else result.as_dict()
-        return plain
+
+
+def _plain(found: Any) -> Any:
+    if isinstance(found, Mapping):
+        return {name: _plain(one) for name, one in found.items()}
+    if isinstance(found, list | tuple):
+        return [_plain(one) for one in found]
+    return found.as_dict() if hasattr(found, "as_dict") else found
 
 
 @own_modes()
@@ -104,18 +78,10 @@ def evaluate(
     texts: Mapping[str, Any] | None = None,
     modules: Names = (),
     *,
-    tasks: Sequence[str] = (),
-    facts: Facts | str | Path | None = None,
-    snapshot: Facts | str | Path | None = None,
-    edits: str | Path | None = None,
-    neutrality: Any = None,
-    chats: Any = None,
-    questions: bool = False,
-    spectrum: Any = None,
-    limit: int | None = None,
-    **settings: Any,
+    measures: Sequence[Measure] = (),
+    **asked: Any,
 ) -> Evaluation:
-    """Measure a base with modules on and off, on the texts, tasks, facts and edits that are given.
+    """Measure a base with modules on and off, by all measures that are asked for.
 
     Before anything is scored, all that is asked for is opened, and a probe checks that every site of every selected module runs
     with its weight.
@@ -124,66 +90,79 @@ def evaluate(
         base: as `addenda.attach` gives it; its own selection is put back after.
         texts: held-out texts by name, each as `addenda.train` takes a corpus: loss in nats per token.
         modules: what acts: names, or a mapping of weights; nothing measures the base alone.
-        tasks: question sets of the data folder (`measuring.tasks`), through lm-evaluation-harness.
-        facts: `addenda.biographies(...)`, or a file of them: closed-book recall, and locality.
-        snapshot: the same facts at an earlier time; with it they are also asked in three settings: closed, with retrieval from
-            the snapshot, and with retrieval from the current texts. May be `facts` again.
-        edits: a file of edits, or `known`, those of the data folder: reliability, generality, locality.
-        neutrality: text that no module was trained on: what the modules change there. Several in a tuple, or by name: the one
-            that is moved most comes first.
-        chats: `general`, the chats that come with the package, or chats of your own (`measuring.chats`): how many answers
-            change.
-        questions: the zero-shot questions that come with the package, `limit` of each set: right answers, pooled and by set.
-        spectrum: text on which the hidden units of each module are looked at beside their host's.
-        limit: so many questions of each set; default: all.
-        settings: of `addenda.perplexity`.
+        measures: further ones, as they are.
+        asked: options of the measures by name, as `addenda methods measure` lists them. A measure runs where its first option
+            is given: `tasks=["piqa"]`, `facts=` a file or `addenda.biographies(...)`, `snapshot=` the same at an earlier time,
+            `edits=`, `neutrality=` text, or several in a tuple or by name, `chats="general"`, `questions=True`, `spectrum=` text.
+            All that have it share an option: `limit=` is so many questions of each set, `tokens=` so many of each text.
 
     Raises:
-        AddendaError: there is nothing to measure, a snapshot has no facts beside it, a module did not run, a package is missing,
-            or a setting is out of range.
+        AddendaError: there is nothing to measure, no measure has such an option, inputs do not fit together, a module did not
+            run, a package is missing, or a setting is out of range.
         DataError: a text or file cannot be read, or there is no such task.
     """
-    asked = [texts, tasks, facts, edits, neutrality, chats, questions or None, spectrum]
-    if not any(item is not None and (not hasattr(item, "__len__") or len(item)) for item in asked):
-        raise AddendaError(
-            "evaluate needs at least one text by name, or tasks, facts, edits, neutrality, chats, questions or spectrum"
-        )
     weights = weights_of(modules)
-    given = open_inputs(
-        base, texts or {}, weights, tasks=tasks, facts=facts, snapshot=snapshot, edits=edits, neutrality=neutrality,
-        chats=chats, questions=questions, spectrum=spectrum, limit=limit,
-    )  # fmt: skip
+    chosen = _chosen({"texts": texts, **asked}) | {measure.called(): measure for measure in measures}
+    _check(base, weights, chosen)
+    opened = {name: measure.open(base, weights) for name, measure in chosen.items()}
     watched = shown()
     if watched is not None:
-        total, words = foretold(base, given, weights, tasks, limit, settings.get("tokens"), questions)
+        readings = [one for name, measure in chosen.items() for one in measure.reads(base, weights, opened[name])]
+        total, words = foretold(base, readings, weights)
         watched.say(words)
         watched.begin(total=total)
     canary = proved(base, weights)
-    people, before = given.facts, given.snapshot
-    scored = tuple(_on_text(base, name, source, weights, settings) for name, source in given.texts.items())
-    recalled = None if people is None else recall(base, people, weights, questions=limit)
+    found: dict[str, Any] = {}
+    moved: dict[str, Interval] = {}
+    for name, measure in chosen.items():
+        found[name] = measure.run(base, weights, opened[name], moved)
+        moved |= measure.moved(found[name])
+    held_out = reduce(or_, (dict(one.texts) for one in opened.values()))
     return Evaluation(
         base=base.name,
         modules=weights,
         canary=tuple(canary),
-        texts=scored,
-        tasks=_on_tasks(base, tasks, weights, limit),
-        recall=recalled,
-        settings=None if people is None or before is None
-        else three_settings(base, people, weights, snapshot=before, questions=limit, regression=_moved(scored, recalled)),
-        edits=None if given.edits is None else score_edits(base, given.edits, weights),
-        neutrality=_disturbed(base, given.neutrality, weights, settings.get("tokens") or ON_NEUTRALITY),
-        chats=None if given.chats is None else on_chats(base, weights, *given.chats),
-        questions=zero_shot(base, weights, each=limit) if questions else None,
-        spectrum={} if given.spectrum is None else {name: spectra(base, name, given.spectrum) for name in weights},
-        sources=given.sources,
-        trained_on=_trained_on(
-            base, weights, {**given.texts, **_named("neutrality", given.neutrality), "spectrum": given.spectrum}
-        ),
-    )  # fmt: skip
+        found=found,
+        measures=chosen,
+        sources=reduce(or_, (dict(one.sources) for one in opened.values())),
+        trained_on=_trained_on(base, weights, held_out),
+    )
 
 
-def _trained_on(base: Base, weights: Mapping[str, float], texts: Mapping[str, Texts | None]) -> tuple[str, ...]:
+def _chosen(asked: Mapping[str, Any]) -> dict[str, Measure]:
+    """The measures whose first options are given, with what else is given; see `evaluate`."""
+    options = {
+        name: [one.name for one in fields(cast("Any", measure)) if one.name in asked]
+        for name, measure in known_measures().items()
+    }
+    for name in asked:
+        if not any(name in mine for mine in options.values()):
+            there = {one.name for measure in known_measures().values() for one in fields(cast("Any", measure))}
+            raise AddendaError(f"no measure has an option '{name}'; there are {known(name, there)}")
+    made = {name: measure(**{one: asked[one] for one in options[name]}) for name, measure in known_measures().items()}
+    return {name: measure for name, measure in made.items() if measure.asked}
+
+
+def _check(base: Base, weights: Mapping[str, float], chosen: Mapping[str, Measure]) -> None:
+    """Refuse nothing to measure, numbers that are too small, and what a base, or one without modules, cannot be asked.
+
+    Raises:
+        AddendaError: says which, and what to do.
+    """
+    if not chosen:
+        first, *rest = known_measures()
+        raise AddendaError(f"evaluate needs at least one of {first}, {', '.join(rest[:-1])} or {rest[-1]}")
+    for measure in chosen.values():
+        check_sizes(measure)
+    if not weights and (need := [name for name, measure in chosen.items() if measure.of_modules]):
+        raise AddendaError(f"{' and '.join(need)} {'is' if len(need) == 1 else 'are'} of modules: name those that act")
+    if base.tokenizer is None and (need := [name for name, measure in chosen.items() if measure.in_words]):
+        raise AddendaError(
+            f"{' and '.join(need)} ask in words, and the base has no tokenizer: addenda.attach(model, tokenizer)"
+        )
+
+
+def _trained_on(base: Base, weights: Mapping[str, float], texts: Mapping[str, Texts]) -> tuple[str, ...]:
     """The texts that a card names among what its module was trained, validated or calibrated on: the same lists or files.
 
     A file counts also where it stood in a folder that was trained on, or stands in one that is measured on.
@@ -200,40 +179,4 @@ def _trained_on(base: Base, weights: Mapping[str, float], texts: Mapping[str, Te
     def seen(text: Texts) -> bool:
         return bool(read) and not read.isdisjoint((text.sha256(), *(text.file_hashes() or ())))
 
-    return tuple(name for name, text in texts.items() if text is not None and seen(text))
-
-
-def _named(what: str, texts: Sequence[Texts]) -> dict[str, Texts]:
-    """Texts by what they are for: with their own names where there are several."""
-    return {what if len(texts) == 1 else f"{what}, {text.name}": text for text in texts}
-
-
-def _disturbed(base: Base, texts: Sequence[Texts], weights: dict[str, float], tokens: int) -> tuple[Disturbance, ...]:
-    """What modules change on each text, the one that is moved most first."""
-    changes = [disturbance(base, weights, text, tokens=tokens) for text in texts]
-    return tuple(sorted(changes, key=lambda change: -change.kl.value))
-
-
-def _on_text(base: Base, name: str, source: Any, weights: dict[str, float], settings: dict[str, Any]) -> OnText:
-    with base.off(), part(f"{name}, modules off"):
-        off = score(base, source, **settings)
-    if not weights:
-        return OnText(name, off, None, None)
-    with base.using(weights), part(f"{name}, modules on", int(off.tokens)):
-        on = score(base, source, **settings)
-    return OnText(name, off, on, on.minus(off))
-
-
-def _moved(texts: Sequence[OnText], recalled: Recall | None) -> dict[str, Interval]:
-    """What the certificate need not measure again."""
-    changes = {loss_added(text.name): text.difference for text in texts}
-    measured = {name: Interval(c.nats, c.low, c.high, c.documents) for name, c in changes.items() if c is not None}
-    return measured if recalled is None or recalled.kept is None else measured | {UNTOLD: recalled.kept}
-
-
-def _on_tasks(base: Base, tasks: Sequence[str], weights: dict[str, float], limit: int | None) -> tuple[OnTask, ...]:
-    if not tasks:
-        return ()
-    from addenda.measuring.conducting.harness import evaluate_tasks  # there: `open_inputs` has looked
-
-    return tuple(evaluate_tasks(base, tasks, {"modules": weights} if weights else None, limit=limit))
+    return tuple(name for name, text in texts.items() if seen(text))

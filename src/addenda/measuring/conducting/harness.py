@@ -1,12 +1,10 @@
-"""lm-evaluation-harness through a base and its modules: a model class, and tasks scored with modules on and off, paired."""
+"""lm-evaluation-harness through a base and its modules: a model class, and what it answers rightly of tasks."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 from addenda.bases.devices import usable_device
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.modes import evaluating
-from addenda.measuring.asking.tasks import Task, tasks_named
+from addenda.measuring.asking.tasks import Task
 from addenda.measuring.looking.canary import WasOn, proved
 from addenda.plug import decoding
 from addenda.plug.base import load_base
 from addenda.plug.selection import Names, weights_of
-from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean
 from addenda.telling.progress import tick
 from addenda.text import prompting
 
@@ -161,83 +158,7 @@ def _dtype(name: str | torch.dtype | None) -> torch.dtype | None:
     return dtype
 
 
-@dataclass(frozen=True)
-class OnTask:
-    """One task by one metric: what guessing gets, what the base gets, and for each selection its score and the paired difference.
-
-    `metric` is `acc`, or `acc_norm` where a choice's log-likelihood is divided by its characters. `constant` is the share that
-    the best constant answer gets of the questions asked: the commonest true answer's.
-    """
-
-    task: str
-    metric: str
-    questions: int
-    chance: float
-    base: Interval
-    on: dict[str, Interval]
-    difference: dict[str, Interval]
-    constant: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
-
-
-def evaluate_tasks(
-    base: Base,
-    tasks: Sequence[str],
-    columns: Mapping[str, Names] | None = None,
-    *,
-    data: Path | None = None,
-    limit: int | None = None,
-    batch_size: int = 16,
-) -> list[OnTask]:
-    """Score local question sets through lm-eval: the base alone, and each selection of `columns`, question by question.
-
-    The base is loaded once; before a selection is scored a canary proves that its modules run. A task that is usually scored by
-    `acc_norm` too comes twice, by `acc` first.
-
-    Args:
-        base: as `addenda.attach` gives it, with a tokenizer.
-        tasks: names as in `measuring.tasks`; `mmlu` is all its subjects.
-        columns: selections by a name of yours: `{"pubmed": "pubmed", "both": {"pubmed": 1.0, "law": 0.5}}`.
-        data: the data folder; default `ADDENDA_DATA`, else `../shared/data`.
-        limit: so many questions of each task, the first; default: all.
-        batch_size: rows of one forward pass.
-
-    Raises:
-        DataError: there is no such task.
-        AddendaError: a module did not run; or the base has no tokenizer.
-    """
-    if base.tokenizer is None:
-        raise AddendaError("lm-eval asks in words, and the base has no tokenizer: addenda.attach(model, tokenizer)")
-    if limit is not None and limit < 1:
-        raise AddendaError(f"limit must be positive; got {limit}")
-    chosen = tasks_named(list(tasks), data)
-    bare = _run(AddendaLM(base=base, batch_size=batch_size), chosen, limit)
-    scores = {
-        name: _run(AddendaLM(base=base, modules=names, batch_size=batch_size), chosen, limit)
-        for name, names in (columns or {}).items()
-    }
-    return [
-        OnTask(
-            task=task.name,
-            metric=metric,
-            questions=len(off),
-            chance=task.chance,
-            base=of_mean(off, within=SHARE),
-            on={name: of_mean(by_task[task.name][metric], within=SHARE) for name, by_task in scores.items()},
-            difference={
-                name: of_mean(by_task[task.name][metric] - off, within=CHANGE) for name, by_task in scores.items()
-            },
-            constant=task.constant(len(off)),
-        )
-        for task in chosen
-        for metric, off in bare[task.name].items()
-    ]
-
-
-def _run(model: LM, tasks: Sequence[Task], limit: int | None) -> dict[str, dict[str, np.ndarray]]:
+def answered(model: LM, tasks: Sequence[Task], limit: int | None) -> dict[str, dict[str, np.ndarray]]:
     """Whether each question was answered rightly, by task and metric."""
     # not its `simple_evaluate`, which seeds every generator of the process, and asks git for a commit of the working folder
     loaded: Any = TaskManager(include_defaults=False).load([task.config for task in tasks])

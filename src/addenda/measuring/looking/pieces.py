@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from addenda.core.errors import DataError
 from addenda.plug.scoring import encoded_documents, pace_of
 from addenda.telling.progress import about, shown, tick
 from addenda.text.encoding import Encoder
-from addenda.text.texts import Texts
+from addenda.text.texts import Texts, texts
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -31,6 +31,17 @@ def documents_of(base: Base, source: Texts, lengths: Sequence[int] | None, token
     """
     for length, ids, _ in pieces_of(base, source, lengths, tokens):
         yield length, ids
+
+
+def long_enough(base: Base, given: Any, length: int) -> Texts:
+    """A text that holds a document of a length, or of the base's context where that is shorter.
+
+    Raises:
+        DataError: it cannot be read, or no document is that long.
+    """
+    source, length = texts(given), min(length, base.context or length)
+    next(documents_of(base, source, [length], length))
+    return source
 
 
 @torch.no_grad()
