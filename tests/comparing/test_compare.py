@@ -207,6 +207,10 @@ def test_mistakes_are_told(ways: Any, tmp_path: Path) -> None:
         ways.compare(tmp_path, token=8)
     assert not (tmp_path / "records").exists()
     assert set(DEFAULT) < set(METHODS)
+    (_, method) = methods_named(["delta_product"])  # a kind that no line names
+    assert (method.how, method.gated, method.rates[1]) == ("module", False, 1e-3)
+    with pytest.raises(AddendaError, match="no method 'delta_produkt'"):
+        methods_named(["delta_produkt"])
 
 
 @pytest.mark.slow

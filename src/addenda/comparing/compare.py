@@ -115,7 +115,7 @@ def _with_earlier(work: Work, methods: list[Method]) -> list[Method]:
         work.tell(f"{work.out} has a comparison of other texts or settings: its page is replaced, its records stay")
         return methods
     names = {method.name for method in methods}
-    return methods + [METHODS[row["method"]] for row in kept["rows"] if row["method"] in METHODS.keys() - names]
+    return methods + [METHODS[row["method"]] for row in kept["rows"] if row["method"] not in names]
 
 
 def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]) -> Comparison:

@@ -14,12 +14,13 @@ import torch
 from accelerate.tracking import GeneralTracker
 
 from addenda.comparing.cost import DECODED
-from addenda.comparing.methods import Method, Size, equal_rank
+from addenda.comparing.methods import Method, Size, equal_lora
 from addenda.comparing.peak import Peak
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import Ahead, Retrieved, beginning, first_documents
 from addenda.core.contracts import Kind
 from addenda.core.errors import TrainingError
+from addenda.core.registry import plain_options
 from addenda.plug.base import Base, load_base
 from addenda.plug.scoring import Difference, Score, score
 from addenda.text.texts import Texts
@@ -241,7 +242,7 @@ class Maker:
         most = Peak(fresh.model, self.base.device)
         model, chosen, source, scores = fresh.model, self.settings, self.sources, self.scores
         if task.method.how == "peft":
-            model = _with_peft(model, equal_rank(self.base, self.size))
+            model = _with_peft(model, plain_options(equal_lora(self.base, self.size))["rank"])
         assert task.lr is not None
         training = PlainTraining(
             model, fresh.tokenizer, source.corpus, source.replay, lr=task.lr, seed=task.seed, rows=chosen.batch_rows,

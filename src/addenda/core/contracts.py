@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from dataclasses import fields
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import torch
 from torch import Tensor
@@ -74,6 +75,17 @@ class Kind(Method):
     seam: ClassVar[Seam]
     #: learning rate that its own tests and studies found good
     default_lr: ClassVar[float]
+
+    @classmethod
+    def of_size(cls, share: float, anatomy: Anatomy, **options: Any) -> Self:
+        """A kind with about `share` of the base's parameters, and these options; by its option `extra`, where it has one.
+
+        Raises:
+            AddendaError: its size is not told by a share, or the options are wrong.
+        """
+        if "extra" not in {field.name for field in fields(cast("Any", cls))}:
+            raise AddendaError(f"{cls.__name__} has no size that is a share of the base: give its own options")
+        return cls(extra=share, **options)
 
     @property
     def default_local(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -139,6 +139,12 @@ class LoRA(Kind):
             made[key].a.copy_(a)
             made[key].b.copy_(b)
         return LoRA(rank, alpha=float(rank), targets=self.targets), made
+
+    @classmethod
+    def of_size(cls, share: float, anatomy: Anatomy, **options: Any) -> Self:
+        """The rank whose parameters, as many as a LoRA of it has, come nearest to the share."""
+        parameters = round(share * anatomy.parameters)
+        return cls(cls.rank_for(parameters, anatomy, options.get("targets")), **options)
 
     @staticmethod
     def rank_for(parameters: int, anatomy: Anatomy, targets: tuple[str, ...] | None = None) -> int:
