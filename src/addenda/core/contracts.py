@@ -19,10 +19,12 @@ from torch import Tensor
 from addenda.core.adapter import (
     Adapter,
     AddingAdapter,
+    AroundAdapter,
     AttentionAdapter,
     ClassifyingAdapter,
     GatedAdapter,
     HeadAdapter,
+    Own,
     ReplacingAdapter,
 )
 from addenda.core.errors import AddendaError, UnsupportedError
@@ -34,11 +36,13 @@ from addenda.core.units import Units
 __all__ = [
     "Adapter",
     "AddingAdapter",
+    "AroundAdapter",
     "AttentionAdapter",
     "ClassifyingAdapter",
     "GatedAdapter",
     "HeadAdapter",
     "Kind",
+    "Own",
     "Reader",
     "ReplacingAdapter",
     "into",
@@ -58,6 +62,10 @@ class Reader(Protocol):
 
     def inputs(self, sites: Sequence[str], ids: Tensor) -> dict[str, Tensor]:
         """What enters each of some sites [T, D], by site key."""
+        ...
+
+    def residuals(self, sites: Sequence[str], ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """The residual stream [T, D] that each of some FFNs is added to, and the sum of both, by site key."""
         ...
 
     def units(self, layer: int) -> Units:

@@ -18,7 +18,7 @@ from addenda.bases.fingerprint import fingerprint
 from addenda.core.errors import AddendaError
 from addenda.core.files import replace_text
 from addenda.core.registry import build_kind
-from addenda.measuring.activity import Activity, activity
+from addenda.measuring.looking.activity import Activity, activity
 from addenda.modulefile import storage
 from addenda.plug.base import load_base
 from addenda.showing.columns import Column, Measuring
