@@ -25,7 +25,7 @@ from recipes.common import load, precision
 from recipes.records import device, name_of, pending, read_records, write_record
 from recipes.studies.subjects import subject
 
-FOLDER = Path("docs/results/methods")
+FOLDER = Path("docs/results/methods/compressor")
 SUBJECTS, SEEDS = ("french", "pubmed"), (0, 1, 2)
 TOKENS, LENGTH, ROWS, HELD = 32_768, 256, 8, 4_000
 #: by module: its kind, the compressors tried on it, and plain modules of about the sizes that come out

@@ -370,14 +370,14 @@ WRONG = {
 
 @pytest.mark.usefixtures("elsewhere")
 def test_each_verb_tells_them_where_a_name_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert WRONG.keys() == NAMES.keys()
+    assert WRONG.keys() | {"measure"} == NAMES.keys()  # a measure is no name: it is asked for by its first option
     base = addenda.load_base("tiny")
     for name in ("M", "N"):
         base.new(name.lower(), addenda.LoRA(rank=1), seed=len(name)).save(tmp_path / name)
     base.detach()
     monkeypatch.chdir(tmp_path)
     for stage, words in WRONG.items():
-        answer = CliRunner().invoke(app, words.split())
+        answer = CliRunner().invoke(app(), words.split())
         told = f"no {stage} is called 'nosuch'; there are .*{NAMES[stage]}"
         assert re.search(told, " ".join(answer.output.split())), (words, answer.output)
         assert answer.exit_code == 2
@@ -389,7 +389,8 @@ ROOT = Path(__file__).parents[2]
 
 def suite(stage: str) -> str:
     """Where the tests stand that every method of a stage has to pass, whatever it is."""
-    return "tests/conformance" if stage == "kind" else f"tests/{registry.STAGES[stage].folder}/test_conformance.py"
+    folder = registry.STAGES[stage].folder.split(".")[0]
+    return "tests/conformance" if stage == "kind" else f"tests/{folder}/test_conformance.py"
 
 
 def in_suites(site: Path, *words: str) -> str:

@@ -78,7 +78,10 @@ class Registers(TextSlots):
 
     Source: Boissin, Hervier, Picard, Sprauel 2025, "Modular LLMs: Learning with Registers". Differs: registers stand
     before the text in both directions, take the input norm, and keep no place in the text's positions.
-    """
+
+    Measured: two million tokens of PubMed into `tiny`, 3 seeds, 128 registers from text: joint ones gain 0.155 nats per token
+    and forget 0.081, those behind a token gate 0.154 and 0.044, a LoRA of nine times their size 0.621 and 0.223. Joint ones
+    from zeros learn next to nothing. Pages: learning_forgetting, registers."""
 
     count: int = 128
     mode: Mode = "drop"
