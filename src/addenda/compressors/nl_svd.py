@@ -30,7 +30,8 @@ class NLSVD(Compressor):
     Source: Locas 2026, arXiv:2602.05085, "NL-SVD". Differs: `oriented` and `refit` are ours.
 
     Measured: memories of LocasMLP, 6 cases: written with `refit` they gain 0.050 [0.032, 0.068] nats per token (64 slots) and
-    0.067 [0.031, 0.102] (256) more than as published, and forget no more. Page: locas_mlp."""
+    0.067 [0.031, 0.102] (256) more than as published, and forget no more. Page: locas_mlp.
+    """
 
     keep: int | None = None
     how: How = "refit"

@@ -32,7 +32,8 @@ class SVD(Compressor):
 
     Measured: `tiny`, 1 seed, French and PubMed, 32,768 tokens: at a quarter of its bytes a LoRA of rank 16 keeps 0.457 of
     0.478 and 0.105 of 0.111 nats per token (`weights`: the same), a LoRA of rank 4 trained as long gains 0.282 and 0.076. A
-    side FFN at 15% keeps 0.514 of 0.630 and 0.061 of 0.080 (`weights`: 0.425 and 0.051): less than `ternary` at 9%."""
+    side FFN at 15% keeps 0.514 of 0.630 and 0.061 of 0.080 (`weights`: 0.425 and 0.051): less than `ternary` at 9%.
+    """
 
     rank: int | None = None
     energy: float | None = None

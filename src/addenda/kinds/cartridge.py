@@ -47,7 +47,8 @@ class Cartridge(SharedSlots):
 
     Measured: `tiny`, 3 seeds, 5 facts of each of 25 people told in texts, then asked for without: it chooses 0.083 [0.032,
     0.138] of them among ten rightly, the bare base 0.067, a LoRA of three times its size 0.203; it forgets 0.83 nats per token
-    of general text. Page: recall."""
+    of general text. Page: recall.
+    """
 
     count: int = 128
     init: Literal["random", "text"] = "random"

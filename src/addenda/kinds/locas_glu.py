@@ -61,7 +61,8 @@ class LocasGLU(Slots):
     Measured: books read once into `tiny`, 15 cases: at equal forgetting it gains 1.28 [1.13, 1.43] times what TempLoRA does,
     with a third of the parameters and 0.85 of the time; quiet, as `memorize` writes it, it keeps 0.95 [0.91, 0.98] of that at
     0.14 of the forgetting. Asked about conversations that it read it answers as the base does, at chance. Pages: locas,
-    locas_recall."""
+    locas_recall.
+    """
 
     rank: int = 64
     init: Literal["top", "bottom", "random", "activation", "gaussian"] = "top"

@@ -120,7 +120,8 @@ class LocasMLP(Slots):
 
     Measured: stretches of two novels, `tiny` with plain FFNs, 6 cases, 64 slots: in closed form it gains 0.135 nats per token
     and forgets 0.008 (as published 0.086 and 0.013), by gradient steps 0.263 and 0.139; TempLoRA at half the size gains 0.285
-    and forgets 0.079. Page: locas_mlp."""
+    and forgets 0.079. Page: locas_mlp.
+    """
 
     rank: int = 64
     init: Literal["top", "bottom", "random", "activation", "gaussian"] = "activation"

@@ -171,7 +171,7 @@ def calibrate(
         thresholds = _thresholds(values, weights, share, per)
         share_before = _alone(values, weights, before)
         for key, threshold in _buffers(gates).items():
-            threshold.fill_(max(thresholds[key], module.gate.floor if key == "gate" else 0.0))
+            threshold.fill_(max(thresholds[key], gates[key].floor if key == "gate" else 0.0))
     if module.probe is not None and _silent(base, name, module.probe):
         module.probe = None  # it was chosen while the gate stood further open
     measured = neutral_share(base, name, source, lengths=lengths, tokens=tokens)
