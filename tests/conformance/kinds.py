@@ -1,7 +1,7 @@
 """Every kind in small configurations, by name; one that is not named here stands here with its defaults. Every law runs over all.
 
-The first configurations are those that the default tests run on every architecture; `EXTRA` ones run on one or two
-architectures by default, on more of them among the slow tests, and on all in `make long`.
+The first configurations, one or two of a kind, are those that the default tests run on every architecture; `EXTRA` ones run
+on one to four architectures by default, on more of them among the slow tests, and on all in `make long`.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ def _targets(anatomy: Anatomy) -> tuple[str, ...]:
 MAIN: dict[str, Case] = {
     "registers": _fixed(Registers(count=4), joint=True),
     "registers-neutral": _fixed(Registers(count=4, mode="avg", gate="neutral"), gate="token"),
-    "registers-context": _fixed(Registers(count=4, mode="stack", gate="context"), gate="context"),
     "cartridge": _fixed(Cartridge(count=4, init="text"), joint=True, text=True),
-    "neutral": _fixed(NeutralResidues(width=8, gate="token"), gate="token"),
     "neutral-document": _fixed(NeutralResidues(width=8, gate="document"), gate="document"),
     "parallel": _fixed(ParallelAdapter(width=8)),
     "lora": _fixed(LoRA(rank=2)),
-    "lora-document": _fixed(LoRA(rank=2), gate="document", behind="document"),
     "locas-glu": _fixed(LocasGLU(rank=8, scale=8.0), text=True),
 }
 
 EXTRA: dict[str, Case] = {
+    "registers-context": _fixed(Registers(count=4, mode="stack", gate="context"), gate="context", hosts=4),
+    "neutral": _fixed(NeutralResidues(width=8, gate="token"), gate="token", hosts=4),
+    "lora-document": _fixed(LoRA(rank=2), gate="document", behind="document", hosts=4),
     **{
         f"registers-{mode}-{gate}": _fixed(
             Registers(count=3, mode=mode, gate=gate),  # type: ignore[arg-type]
