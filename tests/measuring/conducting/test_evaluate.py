@@ -69,7 +69,7 @@ def test_nothing_selected_scores_the_base_alone(base: Any) -> None:
 
 
 def test_no_text_is_refused(base: Any) -> None:
-    with pytest.raises(AddendaError, match="evaluate needs at least one of texts, tasks, .* or "):
+    with pytest.raises(AddendaError, match="evaluate needs at least one of texts, tasks, facts, snapshot, .* or "):
         evaluate(base, {}, tasks=[], neutrality=())
     with pytest.raises(
         AddendaError, match="no measure has an option 'neutralty'; there are .*did you mean 'neutrality'"
@@ -122,10 +122,10 @@ def test_a_package_that_is_missing_is_told_before_anything_is_scored(
     monkeypatch.setattr(three_settings, "find_spec", lambda name: None)
     with pytest.raises(AddendaError, match="needs bm25s: pip install"):
         evaluate(base, TEXTS, "m", facts=biographies(2), snapshot=biographies(2))
-    with pytest.raises(AddendaError, match="neutrality and chats are of modules: name those that act"):
+    with pytest.raises(AddendaError, match="neutrality and chats: what modules do .* name those that act"):
         evaluate(base, TEXTS, neutrality=["a text"], chats="general", facts=biographies(2))
     base.tokenizer = None
-    with pytest.raises(AddendaError, match="recall and chats ask in words, and the base has no tokenizer"):
+    with pytest.raises(AddendaError, match="facts and chats: asked in words, and the base has no tokenizer"):
         evaluate(base, TEXTS, "m", facts=biographies(2), chats="general")
 
 

@@ -100,7 +100,7 @@ class Measure(Method):
     @property
     def asked(self) -> bool:
         """Whether its first option was given: no None, no False, no tuple or mapping of nothing."""
-        given = getattr(self, fields(cast("Any", self))[0].name)
+        given = getattr(self, leading(self))
         return given is not None and given is not False and (bool(given) or not isinstance(given, tuple | Mapping))
 
     @abstractmethod
@@ -147,7 +147,7 @@ class Measure(Method):
 def offered(measures: Mapping[str, type[Measure]]) -> dict[str, Flag]:
     """The flags of measures by their options' names; those that give an input first. What several say of one is put together."""
     found: dict[str, Flag] = {}
-    leading = {fields(cast("Any", measure))[0].name for measure in measures.values()}
+    first = {leading(measure) for measure in measures.values()}
     for measure in measures.values():
         for one in fields(cast("Any", measure)):
             flag = one.metadata.get("flag")
@@ -156,7 +156,12 @@ def offered(measures: Mapping[str, type[Measure]]) -> dict[str, Flag]:
             before = found.setdefault(one.name, flag)
             if flag.help not in before.help:
                 found[one.name] = replace(before, help=f"{before.help} {flag.help}")
-    return dict(sorted(found.items(), key=lambda item: item[0] not in leading))
+    return dict(sorted(found.items(), key=lambda item: item[0] not in first))
+
+
+def leading(measure: Measure | type[Measure]) -> str:
+    """The option that asks for a measure: its first."""
+    return fields(cast("Any", measure))[0].name
 
 
 def times(weights: Mapping[str, float]) -> int:
