@@ -33,6 +33,7 @@ _WHERE = {
     "TernaryUnits": "kinds.ternary_units",
     "LowRankUnits": "kinds.low_rank_units",
     "DeltaProduct": "kinds.delta_product",
+    "FFNSkip": "kinds.ffn_skip",
     "MLPMemory": "kinds.mlp_memory",
     "SoftTokens": "kinds.soft_tokens",
     "train": "writing.train",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.delta_product import DeltaProduct as DeltaProduct
     from addenda.kinds.ffa_lora import FFALoRA as FFALoRA
+    from addenda.kinds.ffn_skip import FFNSkip as FFNSkip
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
     from addenda.kinds.locas_mlp import LocasMLP as LocasMLP
     from addenda.kinds.lora import LoRA as LoRA

@@ -15,7 +15,7 @@ from torch import Tensor
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.modes import evaluating
 from addenda.objectives.head import Head
-from addenda.objectives.lm import LanguageModelling
+from addenda.objectives.objective import likelihood
 from addenda.telling.progress import tick
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _score(base: Base, head: Head, groups: Sequence[Sequence[_Row]]) -> list[flo
     hidden = head.hidden(ids.to(base.device), attention_mask=mask.to(base.device)).flatten(0, 1)
     targets = torch.cat([row.ids[-row.count :] for row in rows]).to(base.device)
     weights = torch.ones(len(targets), device=base.device)
-    _, costs = head.costs(LanguageModelling(), hidden[torch.cat(places).to(base.device)], targets, weights)
+    _, costs = head.costs(likelihood(), hidden[torch.cat(places).to(base.device)], targets, weights)
     if not bool(costs.isfinite().all()):
         raise AddendaError("the logits are not finite: what is plugged computes no numbers")
     return [-float(part.sum()) for part in costs.double().split([row.count for row in rows])]
