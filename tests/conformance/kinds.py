@@ -122,7 +122,11 @@ EXTRA: dict[str, Case] = {
     "ffn-skip": _fixed(FFNSkip(first=1, last=0, spare=2), calibrated=True, beside="parallel", hosts=4),
     "ffn-skip-span": _fixed(FFNSkip(skip=0.4, first=1, last=0, spare=1, span=1), calibrated=True, beside="parallel"),
     "ffn-skip-document": _fixed(
-        FFNSkip(skip=0.5, first=2, last=0, spare=0), gate="document", behind="document", calibrated=True, beside="parallel"
+        FFNSkip(skip=0.5, first=2, last=0, spare=0),
+        gate="document",
+        behind="document",
+        calibrated=True,
+        beside="parallel",
     ),
 }
 

@@ -19,7 +19,8 @@ from addenda.measuring.asking.certificate import rolled_back
 from addenda.measuring.asking.facts import biographies
 from addenda.measuring.asking.options import Option
 from addenda.measuring.asking.retrieval import Passages, with_passages
-from addenda.measuring.asking.three_settings import InThreeSettings, three_settings
+from addenda.measuring.asking.three_settings import three_settings
+from addenda.measuring.measures.settings import InThreeSettings
 from addenda.plug.scoring import score
 from addenda.telling.intervals import Interval, holm
 from pico import pico, pico_tokenizer

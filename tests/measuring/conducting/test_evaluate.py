@@ -15,9 +15,9 @@ from addenda import AddendaError
 from addenda.cli import app
 from addenda.core.errors import DataError
 from addenda.core.module import KnowledgeModule
-from addenda.measuring.asking import perplexity, three_settings
 from addenda.measuring.asking.facts import biographies
 from addenda.measuring.conducting.evaluate import evaluate, known_measures
+from addenda.measuring.measures import settings, texts
 from pico import pico, pico_tokenizer
 
 TEXTS = {"a": ["the river ran past the mill", "an old lane"], "b": ["the patients were given insulin"]}
@@ -118,8 +118,8 @@ def test_a_mistake_is_told_before_anything_is_scored(
 def test_a_package_that_is_missing_is_told_before_anything_is_scored(
     base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(perplexity, "score", lambda *_, **__: pytest.fail("scored first"))
-    monkeypatch.setattr(three_settings, "find_spec", lambda name: None)
+    monkeypatch.setattr(texts, "score", lambda *_, **__: pytest.fail("scored first"))
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
     with pytest.raises(AddendaError, match="needs bm25s: pip install"):
         evaluate(base, TEXTS, "m", facts=biographies(2), snapshot=biographies(2))
     with pytest.raises(AddendaError, match="neutrality and chats: what modules do .* name those that act"):
@@ -161,7 +161,7 @@ def test_a_save_that_fails_loses_nothing_of_what_was_found(
         assert "Held-out loss" in said.stdout
     monkeypatch.undo()
     (tmp_path / "m" / "notes.txt").write_text("mine")
-    monkeypatch.setattr(perplexity, "score", lambda *_, **__: pytest.fail("scored first"))
+    monkeypatch.setattr(texts, "score", lambda *_, **__: pytest.fail("scored first"))
     said = CliRunner().invoke(app, [str(word) for word in words])
     assert (said.exit_code, "holds what is not a module's (notes.txt)" in said.stderr) == (2, True), said.output
 

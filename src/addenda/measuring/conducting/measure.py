@@ -80,7 +80,7 @@ class Table:
 
 
 class Measure(Method):
-    """Options of one measure; a subclass is a frozen dataclass in a file of its own, in `asking/` or `looking/`.
+    """Options of one measure; a subclass is a frozen dataclass in a file of its own, in `measures/`.
 
     It is asked for where its first option is given, in Python or on the command line, by the same name. All that is asked for is
     opened first. `name` is where it stands in the JSON.
