@@ -70,7 +70,7 @@ class Drifted(Measure):
     CPU, 5,000 held-out tokens): no few stand out; of 42 parts the last step was 1.8 times the one before at most, 0.9 at least.
     0.69 and 0.58 nats of French were forgotten. 4,096 tokens of eight French texts on the 4 parts that jumped most bring 0.44 and
     0.35 back, and cost 0.73 and 0.27 of PubMed; on the 4 that jumped least 0.26 and 0.35, at 0.01 and 0.03; on all 0.67 and
-    0.54, at 0.29 and 0.69. Few parts cost less than all; that they should be those that drifted is not borne out.
+    0.54, at 0.29 and 0.69. That the few should be those that drifted is not borne out.
     """
 
     name: ClassVar[str] = "drift"
