@@ -58,6 +58,7 @@ _WHERE = {
     "calibrate": "measuring.looking.neutrality",
     "neutral_share": "measuring.looking.neutrality",
     "compare": "comparing.compare",
+    "forgetting_at_gain": "comparing.equal_gain",
     "evaluate": "measuring.conducting.evaluate",
     "changed_answers": "measuring.asking.chats",
     "disturbance": "measuring.looking.disturbance",
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from addenda.combining.subtract import SubtractReport as SubtractReport
     from addenda.combining.subtract import subtract as subtract
     from addenda.comparing.compare import compare as compare
+    from addenda.comparing.equal_gain import forgetting_at_gain as forgetting_at_gain
     from addenda.compressing.compress import compress as compress
     from addenda.core.card import Card as Card
     from addenda.core.errors import AddendaError as AddendaError
