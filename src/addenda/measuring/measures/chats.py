@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from addenda.core import card
 from addenda.measuring.asking.chats import EARLY, TOKENS, OnChats, asked_of, on_chats
 from addenda.measuring.conducting.foretold import CHARACTERS, COMPARED
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    limit,
-    on_card,
-    option,
-    share,
-)
+from addenda.measuring.conducting.lines import on_card, share
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
 from addenda.telling.intervals import Interval
 
 if TYPE_CHECKING:
@@ -42,26 +34,21 @@ class Chats(Measure):
     limit: int | None = limit()
 
     def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """What the chats are called, and their messages."""
         return Opened(asked_of(self.chats, self.limit))
 
     def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """What is said and what is written, twice."""
         name, asked = opened.inputs
         said = sum(len(message["content"]) for messages in asked for message in messages) // CHARACTERS
         yield Reading(name, 2 * (said + (TURN + TOKENS) * len(asked)), COMPARED)
 
     def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> OnChats:
-        """See `changed_answers`."""
         return on_chats(base, dict(weights), *opened.inputs)
 
     def record(self, found: OnChats, sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """The two shares."""
         yield from on_card("answers changed", found.changed, found.on)
         yield from on_card("answers changed early", found.early, found.on)
 
     def rows(self, found: OnChats, base: str, label: str) -> Iterator[Table]:
-        """How many answers changed, and some that did."""
         title = f"Answers to {found.on} that are not the same as the bare base's [95% interval over chats]"
         rows = [
             (f"of {found.changed.n:,} chats, {found.tokens} tokens each", share(found.changed)),

@@ -82,7 +82,6 @@ class Drifted(Measure):
     )
 
     def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """The copies' parameters, with the module's own."""
         if len(weights) != 1:
             raise AddendaError(f"drift is of one module; acting are {', '.join(weights)}")
         module = base.modules[next(iter(weights))]
@@ -92,11 +91,9 @@ class Drifted(Measure):
         return Opened([*copies, (module.name, now)])
 
     def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """No text."""
         yield Reading("drift", 0)
 
     def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> Drift:
-        """Part by part, from each copy to the next."""
         copies: list[dict[str, Tensor]] = [tensors for _, tensors in opened.inputs]
         parts = dict.fromkeys(map(_part, copies[-1]))
         found = [_drift(part, [_of(part, copy) for copy in copies]) for part in parts]
@@ -104,7 +101,6 @@ class Drifted(Measure):
         return Drift(tuple(name for name, _ in opened.inputs), tuple(found))
 
     def record(self, found: Drift, sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """The mean over all parameters, and the part that moved most, of the last step."""
         numbers, since = sum(one.numbers for one in found.parts), found.copies[-2]
         mean = sum(one.numbers * one.steps[-1] for one in found.parts) / numbers
         most = max(found.parts, key=lambda one: one.steps[-1])
@@ -114,7 +110,6 @@ class Drifted(Measure):
         )
 
     def rows(self, found: Drift, base: str, label: str) -> Iterator[Table]:
-        """The parts that moved most."""
         steps = [f"{a}\nto {b}" for a, b in pairwise(found.copies)]
         jumps = len(steps) > 1
         rows = [

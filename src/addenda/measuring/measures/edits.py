@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 from addenda.core import card
 from addenda.measuring.asking.edits import EditScores, load_edits, score_edits
 from addenda.measuring.conducting.foretold import QUESTION
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    file_name,
-    limit,
-    on_card,
-    option,
-    share,
-    times,
-)
+from addenda.measuring.conducting.lines import file_name, on_card, share, times
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
 from addenda.telling.intervals import Interval
 
 if TYPE_CHECKING:
@@ -42,29 +32,24 @@ class Edited(Measure):
     limit: int | None = limit()
 
     def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """The edits."""
         given = None if self.edits == "known" else self.edits
         return Opened(load_edits(given, limit=self.limit), sources=file_name({"edits": self.edits}))
 
     def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """Each prompt, some in other words and some about others."""
         yield Reading("edits", 3 * times(weights) * QUESTION * len(opened.inputs))
 
     def run(
         self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
     ) -> EditScores:
-        """See `score_edits`."""
         return score_edits(base, opened.inputs, dict(weights))
 
     def record(self, found: EditScores, sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """The three shares."""
         edits = sources.get("edits", "edits")
         yield from on_card("edits, reliability", found.reliability, edits, found.reliability_before)
         yield from on_card("edits, generality", found.generality, edits, found.generality_before)
         yield from on_card("edits, locality", found.locality, edits)
 
     def rows(self, found: EditScores, base: str, label: str) -> Iterator[Table]:
-        """The three shares, before and after."""
         on = found.reliability is not None
         rows = (
             ("reliability: the new answer is likelier", share(found.reliability_before), share(found.reliability)),

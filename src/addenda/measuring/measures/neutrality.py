@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from addenda.core import card
 from addenda.core.card import ENOUGH
 from addenda.measuring.conducting.foretold import COMPARED, length_of
-from addenda.measuring.conducting.measure import (
-    NATS,
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    on_card,
-    option,
-    share,
-)
+from addenda.measuring.conducting.lines import NATS, on_card, share
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
 from addenda.measuring.looking.disturbance import LENGTH, TOKENS, Disturbance, disturbance
 from addenda.measuring.looking.pieces import long_enough
 from addenda.telling.changes import counted
@@ -43,12 +35,10 @@ class Neutrality(Measure):
     tokens: int | None = option(f"Of --neutrality; default: {TOKENS:,}.", "tokens")
 
     def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """The texts, each with a document of the length that is measured on; named apart where there are several."""
         texts = [long_enough(base, source, LENGTH) for source in _several(self.neutrality)]
         return Opened(texts, {"neutrality" if len(texts) == 1 else f"neutrality, {text.name}": text for text in texts})
 
     def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """Pieces of each text, twice."""
         for source in opened.inputs:
             tokens = min(length_of(source, self.tokens), self.tokens or TOKENS)
             yield Reading(f"neutrality on {source.name}", 2 * tokens, COMPARED)
@@ -56,13 +46,11 @@ class Neutrality(Measure):
     def run(
         self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
     ) -> tuple[Disturbance, ...]:
-        """What changes on each text, the one that is moved most first; see `disturbance`."""
         texts: list[Texts] = opened.inputs
         changes = [disturbance(base, dict(weights), text, tokens=self.tokens or TOKENS) for text in texts]
         return tuple(sorted(changes, key=lambda change: -change.kl.value))
 
     def record(self, found: tuple[Disturbance, ...], sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """What is left alone, and how far the rest is moved."""
         for change in found:
             yield from on_card("tokens left bit-equal", change.untouched, change.on)
             yield from on_card("KL from the base", change.kl, change.on, unit=NATS)
@@ -70,7 +58,6 @@ class Neutrality(Measure):
             yield card.Measure(name=name, value=change.largest, unit="logits", n=change.tokens, on=change.on)
 
     def rows(self, found: tuple[Disturbance, ...], base: str, label: str) -> Iterator[Table]:
-        """A column for each text."""
         tell: dict[str, Callable[[Disturbance], str]] = {
             "KL from the bare base, nats per token": _divergence,
             "the same, of the document moved most": lambda change: f"{change.worst:.5f}",

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from addenda.core import card
 from addenda.measuring.asking.zero_shot import OnSet, ZeroShot, zero_shot
 from addenda.measuring.conducting.foretold import QUESTION
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    limit,
-    on_card,
-    option,
-    share,
-    times,
-)
+from addenda.measuring.conducting.lines import on_card, share, times
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
 from addenda.telling.intervals import Interval
 from addenda.tiny.asked import EACH, SETS
 
@@ -39,19 +30,15 @@ class Questions(Measure):
     limit: int | None = limit()
 
     def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """Nothing: they come along."""
         return Opened(None)
 
     def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """Each question with each of its answers."""
         yield Reading("questions", times(weights) * 2 * QUESTION * len(SETS) * min(self.limit or EACH, EACH))
 
     def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> ZeroShot:
-        """See `zero_shot`."""
         return zero_shot(base, dict(weights), each=self.limit)
 
     def record(self, found: ZeroShot, sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """The usual metric of each set, and what is added to it, set by set and pooled."""
         for row in _usual(found):
             metric = "zero-shot" if row is found.pooled else f"zero-shot {row.metric}"
             if row.on is not None:
@@ -59,7 +46,6 @@ class Questions(Measure):
                 yield from on_card(f"{metric} added", row.change, row.name)
 
     def rows(self, found: ZeroShot, base: str, label: str) -> Iterator[Table]:
-        """Right answers of each set, and of all."""
         on = found.pooled.on is not None
         rows = [
             [row.name, row.metric, f"{row.questions:,}", f"{row.chance:.0%}", share(row.off),

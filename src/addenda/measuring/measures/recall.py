@@ -11,18 +11,8 @@ from addenda.core import card
 from addenda.measuring.asking.facts import Facts, opened_facts
 from addenda.measuring.asking.recall import UNTOLD, Recall, recall
 from addenda.measuring.conducting.foretold import CHARACTERS
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    file_name,
-    limit,
-    on_card,
-    option,
-    share,
-    times,
-)
+from addenda.measuring.conducting.lines import file_name, on_card, share, times
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
 from addenda.telling.intervals import Interval
 
 if TYPE_CHECKING:
@@ -41,11 +31,9 @@ class Recalled(Measure):
     limit: int | None = limit()
 
     def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """The facts."""
         return Opened(opened_facts(self.facts), sources=file_name({"facts": self.facts}))
 
     def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """Each prompt with each of its answers."""
         each = [
             len(fact.answer) + sum(map(len, fact.others)) + len(fact.prompt) * (1 + len(fact.others))
             for fact in opened.inputs.told[: self.limit]
@@ -53,15 +41,12 @@ class Recalled(Measure):
         yield Reading("facts", times(weights) * sum(each) // CHARACTERS)
 
     def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> Recall:
-        """See `recall`."""
         return recall(base, opened.inputs, dict(weights), questions=self.limit)
 
     def moved(self, found: Recall) -> dict[str, Interval]:
-        """Answers about others that stay."""
         return {} if found.kept is None else {UNTOLD: found.kept}
 
     def record(self, found: Recall, sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """Shares by how the answer is given, and what they cost in bytes."""
         facts = sources.get("facts", "facts")
         yield from on_card("recall, chosen", found.chosen_after, facts, found.chosen_before)
         yield from on_card("recall, chosen, added", found.gain, facts)
@@ -73,7 +58,6 @@ class Recalled(Measure):
             yield from on_card("facts more per megabyte", many, facts, unit="facts per 10^6 bytes")
 
     def rows(self, found: Recall, base: str, label: str) -> Iterator[Table]:
-        """Recall before and after."""
         on = found.gain is not None
         rows = [
             (

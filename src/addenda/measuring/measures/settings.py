@@ -14,17 +14,8 @@ from addenda.measuring.asking.certificate import check_idle
 from addenda.measuring.asking.facts import Facts, opened_facts
 from addenda.measuring.asking.three_settings import ThreeSettings, three_settings
 from addenda.measuring.conducting.foretold import QUESTION
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    file_name,
-    limit,
-    on_card,
-    option,
-    share,
-)
+from addenda.measuring.conducting.lines import file_name, on_card, share
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
 from addenda.telling.intervals import Interval
 
 if TYPE_CHECKING:
@@ -56,7 +47,6 @@ class InThreeSettings(Measure):
     limit: int | None = limit()
 
     def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """Today's facts and the snapshot's."""
         if self.facts is None:
             raise AddendaError("a snapshot is of facts at an earlier time: name the facts of today too")
         if find_spec("bm25s") is None:
@@ -66,24 +56,20 @@ class InThreeSettings(Measure):
         return Opened([opened_facts(given) for given in files.values()], sources=file_name(files))
 
     def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """Each question in each setting, with what stands before it."""
         yield Reading("facts in three settings", 8 * QUESTION * len(opened.inputs[0].told[: self.limit]))
 
     def run(
         self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
     ) -> ThreeSettings:
-        """See `three_settings`."""
         facts, snapshot = opened.inputs
         return three_settings(
             base, facts, dict(weights), snapshot=snapshot, questions=self.limit, regression=dict(moved)
         )
 
     def files(self, found: ThreeSettings) -> dict[str, Callable[[Path], None]]:
-        """The certificate."""
         return {"certificate.json": found.certificate.save}
 
     def record(self, found: ThreeSettings, sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """The share of each setting, and their differences."""
         facts = sources.get("facts", "facts")
         for name, of_setting in found.shares.items():
             yield from on_card(f"three settings, {name}", of_setting, facts)
@@ -95,7 +81,6 @@ class InThreeSettings(Measure):
         yield from on_card("three settings, offline says what was true then", found.stale, facts)
 
     def rows(self, found: ThreeSettings, base: str, label: str) -> Iterator[Table]:
-        """Shares by setting, and their differences."""
         rows = [(TOLD[name], share(interval)) for name, interval in found.shares.items()]
         rows += [
             (f"{change.second} less {change.first}", f"{share(change.difference, '+')}, p {change.p:.3g} (Holm)")

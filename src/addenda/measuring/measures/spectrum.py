@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from addenda.core import card
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    option,
-)
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
 from addenda.measuring.looking.pieces import long_enough
 from addenda.measuring.looking.spectrum import LENGTH, TOKENS, Health, Spectrum, spectrum
 from addenda.telling.intervals import Interval
@@ -41,18 +35,15 @@ class Spectra(Measure):
     spectrum: Any = option("Text: how many directions the modules' units use, beside the base's.")
 
     def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """The text, with a document of the length that is looked at."""
         text = long_enough(base, self.spectrum, LENGTH)
         return Opened(text, {"spectrum": text}, {"spectrum": text.name})
 
     def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """Pieces of the text, once for each module."""
         yield Reading("spectrum", TOKENS * len(weights))
 
     def run(
         self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
     ) -> dict[str, list[Health]]:
-        """See `spectrum`."""
         return {name: spectrum(base, name, opened.inputs) for name in weights}
 
     def record(self, found: Mapping[str, Sequence[Health]], sources: Mapping[str, str]) -> Iterator[card.Measure]:
@@ -71,7 +62,6 @@ class Spectra(Measure):
                 yield from _means(what, pairs, text)
 
     def rows(self, found: Mapping[str, Sequence[Health]], base: str, label: str) -> Iterator[Table]:
-        """Directions used, site by site."""
         for name, sites in found.items():
             shown = _telling(sites)
             yield Table(

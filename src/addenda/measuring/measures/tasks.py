@@ -10,17 +10,8 @@ from addenda.core import card
 from addenda.measuring.asking.accuracy import OnTask, evaluate_tasks, harness
 from addenda.measuring.asking.tasks import tasks_named
 from addenda.measuring.conducting.foretold import QUESTION
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    limit,
-    on_card,
-    option,
-    share,
-    times,
-)
+from addenda.measuring.conducting.lines import on_card, share, times
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
 from addenda.modulefile.modelcard import MMLU
 from addenda.telling.intervals import Interval, of_means
 
@@ -50,17 +41,14 @@ class Accuracy(Measure):
 
     @property
     def asked(self) -> bool:
-        """Whether any was named."""
         return len(self.tasks) > 0
 
     def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """The sets, and lm-eval."""
         chosen = tasks_named(list(self.tasks))
         harness()
         return Opened(chosen)
 
     def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """Each question with each of its answers."""
         each = [
             round(min(self.limit or task.questions, task.questions) * QUESTION / max(0.1, task.chance))
             for task in opened.inputs
@@ -70,7 +58,6 @@ class Accuracy(Measure):
     def run(
         self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
     ) -> tuple[OnTask, ...]:
-        """See `evaluate_tasks`."""
         return tuple(evaluate_tasks(base, self.tasks, {MODULES: dict(weights)} if weights else None, limit=self.limit))
 
     def record(self, found: tuple[OnTask, ...], sources: Mapping[str, str]) -> Iterator[card.Measure]:
@@ -91,7 +78,6 @@ class Accuracy(Measure):
             yield from on_card("acc added", of_means(changes), f"mmlu: {which}")
 
     def rows(self, found: tuple[OnTask, ...], base: str, label: str) -> Iterator[Table]:
-        """Accuracy of each task."""
         on = any(task.on for task in found)
         rows = [
             [

@@ -11,14 +11,8 @@ from addenda.core.card import ENOUGH
 from addenda.core.errors import DataError
 from addenda.measuring.asking.perplexity import LOSS, loss_added
 from addenda.measuring.conducting.foretold import length_of
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    option,
-    times,
-)
+from addenda.measuring.conducting.lines import times
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
 from addenda.plug.scoring import Difference, Score, score
 from addenda.telling.changes import TOO_FEW, counted, interval_of, learned_or_forgot
 from addenda.telling.intervals import Interval
@@ -66,19 +60,16 @@ class HeldOut(Measure):
     precision: str = "fp32"
 
     def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """The texts, the first record of each read."""
         texts = {name: _readable(open_texts(source)) for name, source in (self.texts or {}).items()}
         return Opened(texts, texts)
 
     def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """All of each text, or as much of it as is asked for."""
         for name, source in opened.inputs.items():
             yield Reading(name, times(weights) * min(length_of(source, self.tokens), self.tokens or 2**62))
 
     def run(
         self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
     ) -> tuple[OnText, ...]:
-        """Each text off and on."""
         return tuple(self._score(base, weights, name, source) for name, source in opened.inputs.items())
 
     def _score(self, base: Base, weights: Mapping[str, float], name: str, source: Texts) -> OnText:
@@ -93,19 +84,16 @@ class HeldOut(Measure):
         return OnText(name, off, on, on.minus(off))
 
     def moved(self, found: tuple[OnText, ...]) -> dict[str, Interval]:
-        """The change of each text's loss."""
         changes = {loss_added(text.name): text.difference for text in found}
         return {name: Interval(c.nats, c.low, c.high, c.documents) for name, c in changes.items() if c is not None}
 
     def record(self, found: tuple[OnText, ...], sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """The loss of each text, and what is added to it."""
         for text in found:
             if text.on is not None and text.difference is not None:
                 yield _nats("loss", text.on, text.name, text.off.nats)
                 yield _nats(LOSS, text.difference, text.name)
 
     def rows(self, found: tuple[OnText, ...], base: str, label: str) -> Iterator[Table]:
-        """A row for each text."""
         rows: list[list[str]] = []
         for text in found:
             off, on, change = text.off, text.on, text.difference
