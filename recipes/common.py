@@ -155,6 +155,30 @@ def precision() -> Precision:
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") or able.get("bf16") else "fp32"
 
 
+def taught(base: Base, name: str, kind: Kind, corpus: Any, *, seed: int, gate: str | None = None, **more: Any) -> Any:
+    """Train a new module on a corpus: the general sample as replay, eight rows of 256 tokens, unless `more` says else."""
+    base.new(name, kind, seed=seed, gate=gate)
+    settings: dict[str, Any] = {
+        "replay": "general_train",
+        "length": 256,
+        "batch_rows": 8,
+        "precision": precision(),
+    } | more
+    return addenda.train(base, name, corpus=list(corpus), seed=seed, log=False, **settings)
+
+
+def losses(base: Base, held: Mapping[str, Any], on: str | None = None, **options: Any) -> dict[str, Score]:
+    """The loss on each of some texts by name, with a module on, or none."""
+    with base.using({} if on is None else on):
+        return {name: score(base, list(texts), **options) for name, texts in held.items()}
+
+
+def gained(bare: Mapping[str, Score], now: Mapping[str, Score]) -> dict[str, list[float]]:
+    """What was taken off each loss, with its 95% interval over documents."""
+    changes = {name: bare[name].minus(now[name]) for name in now}
+    return {name: [change.nats, change.low, change.high] for name, change in changes.items()}
+
+
 def scores(base: Base, texts: Texts, *, tokens: int, length: int) -> dict[str, Score]:
     """The base's losses, as selected, on the held-out texts."""
     return {
