@@ -57,8 +57,8 @@ def round_again(model: Any, seed: int = 0) -> int:
 
 def measured(base: Any, name: str, limit: int) -> dict[str, Any]:
     """Every metric of one set."""
-    from addenda.measuring.harness import evaluate_tasks
-    from addenda.measuring.tasks import tasks_named
+    from addenda.measuring.asking.accuracy import evaluate_tasks
+    from addenda.measuring.asking.tasks import tasks_named
 
     results = evaluate_tasks(base, [name], limit=limit)
     (task,) = tasks_named([name])

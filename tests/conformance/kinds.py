@@ -17,6 +17,7 @@ from addenda.core.site import Anatomy, Seam
 from addenda.kinds.cartridge import Cartridge
 from addenda.kinds.delta_product import DeltaProduct
 from addenda.kinds.ffa_lora import FFALoRA
+from addenda.kinds.ffn_skip import FFNSkip
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
@@ -41,6 +42,8 @@ class Case:
     text: bool = False
     joint: bool = False
     behind: str | None = None  # the gate that the module is given; else what the kind's options say
+    calibrated: bool = False  # it acts, and has a gradient, only once a text has set its thresholds
+    beside: str | None = None  # of one of which alone may be selected: the case of other modules in a test
     hosts: int = 1  # of an extra case: architectures that the default tests run it on
 
 
@@ -116,6 +119,15 @@ EXTRA: dict[str, Case] = {
     "low-rank-plain": _fixed(LowRankUnits(width=12, rank=4, gated=False, activation=None)),
     "low-rank-gate": _fixed(LowRankUnits(width=12, rank=4, token_gate=True), gate="token"),
     "ffa-lora": _fixed(FFALoRA(rank=2)),
+    "ffn-skip": _fixed(FFNSkip(first=1, last=0, spare=2), calibrated=True, beside="parallel", hosts=4),
+    "ffn-skip-span": _fixed(FFNSkip(skip=0.4, first=1, last=0, spare=1, span=1), calibrated=True, beside="parallel"),
+    "ffn-skip-document": _fixed(
+        FFNSkip(skip=0.5, first=2, last=0, spare=0),
+        gate="document",
+        behind="document",
+        calibrated=True,
+        beside="parallel",
+    ),
 }
 
 CASES: dict[str, Case] = MAIN | EXTRA
@@ -126,7 +138,7 @@ REFUSED: frozenset[tuple[str, str]] = frozenset(
     [
         ("qwen3_moe", case)
         for case in CASES
-        if case.startswith(("neutral", "parallel", "locas", "delta", "ternary", "low-rank"))
+        if case.startswith(("neutral", "parallel", "locas", "delta", "ternary", "low-rank", "ffn-skip"))
     ]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-glu") and arch in PLAIN]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-mlp") and arch not in PLAIN]

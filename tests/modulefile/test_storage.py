@@ -29,6 +29,7 @@ from addenda.core.registry import kinds
 from addenda.kinds.cartridge import Cartridge
 from addenda.kinds.delta_product import DeltaProduct
 from addenda.kinds.ffa_lora import FFALoRA
+from addenda.kinds.ffn_skip import FFNSkip
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
@@ -61,6 +62,7 @@ KINDS: list[Kind] = [
     TernaryUnits(width=4, token_gate=True),
     LowRankUnits(width=6, rank=2),
     DeltaProduct(width=4, heads=2, steps=1),
+    FFNSkip(first=1, last=0, span=2),
     MLPMemory(width=4, blocks=1, share=0.5),
     SoftTokens(count=3),
     LoRA(rank=2),

@@ -40,11 +40,11 @@ def hook_notes(module: nn.Module, reads: Site, head: Site) -> Replaced:
 
 
 def _note(call: Call, x: Tensor, reads: Site, head: Site) -> None:
-    x = x.view(call.batch, call.length, -1)  # OPT hands its FFN flattened rows
     for share in call.shares:
         adapter = share.module.adapters._modules.get(head.key)
         if not isinstance(adapter, HeadAdapter) or adapter.reads != reads.key:
             continue
+        x = x.view(call.batch, call.length, -1)  # OPT hands its FFN flattened rows
         if not compiling():
             call.go_to(x.device)
             follow(adapter, x.device)

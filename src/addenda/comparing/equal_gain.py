@@ -56,7 +56,8 @@ def envelope(points: Iterable[Point]) -> Curve:
 def _ends(forgetting: float | Interval) -> tuple[float, float, float]:
     if isinstance(forgetting, Interval):
         return forgetting.value, forgetting.low, forgetting.high
-    return (float(forgetting),) * 3
+    number = float(forgetting)
+    return number, number, number
 
 
 def forgetting_at_gain(runs: Sequence[Sequence[Point]], gain: float) -> Interval:

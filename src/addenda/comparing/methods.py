@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, known
-from addenda.core.registry import build_kind, kind_named, kinds
+from addenda.core.registry import build_kind, kind_named, kinds, options_of
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -63,7 +63,7 @@ class Method:
 
 def equal_lora(base: Base, size: Size) -> Kind:
     """A LoRA on all linears with as many parameters as `extra` says."""
-    return kind_named("LoRA").of_size(size.extra, base.anatomy)
+    return build_kind("LoRA", {}).of_size(round(size.extra * base.anatomy.parameters), base.anatomy)
 
 
 def module(
@@ -83,11 +83,9 @@ def module(
 
     def made(base: Base, sizes: Size) -> Kind:
         value = getattr(sizes, size)
-        return (
-            cls.of_size(value, base.anatomy, **options)
-            if size == "extra"
-            else build_kind(kind, {size: value} | options)
-        )
+        if size == "extra" and size not in options_of(fresh):
+            return fresh.of_size(round(value * base.anatomy.parameters), base.anatomy)
+        return build_kind(kind, {size: value} | options)
 
     gated = fresh.gates_itself or fresh.module_gate is not None
     return Method(name, how, said, _around(cls.default_lr), made, gated=gated)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from addenda.comparing.composition import LEAST, mean_interference
 from addenda.comparing.methods import METHODS
-from addenda.measuring.plots import LIGHT, Curve, Mark, heat_maps, learning_forgetting, save_picture, scatter
-from addenda.measuring.report import Report
+from addenda.measuring.drawing.plots import LIGHT, Curve, Mark, heat_maps, learning_forgetting, save_picture, scatter
+from addenda.measuring.drawing.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any, ClassVar, Protocol, Self, cast
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -20,10 +19,12 @@ from torch import Tensor
 from addenda.core.adapter import (
     Adapter,
     AddingAdapter,
+    AroundAdapter,
     AttentionAdapter,
     ClassifyingAdapter,
     GatedAdapter,
     HeadAdapter,
+    Own,
     ReplacingAdapter,
 )
 from addenda.core.errors import AddendaError, UnsupportedError
@@ -35,11 +36,13 @@ from addenda.core.units import Units
 __all__ = [
     "Adapter",
     "AddingAdapter",
+    "AroundAdapter",
     "AttentionAdapter",
     "ClassifyingAdapter",
     "GatedAdapter",
     "HeadAdapter",
     "Kind",
+    "Own",
     "Reader",
     "ReplacingAdapter",
     "into",
@@ -61,6 +64,10 @@ class Reader(Protocol):
         """What enters each of some sites [T, D], by site key."""
         ...
 
+    def residuals(self, sites: Sequence[str], ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """The residual stream [T, D] that each of some FFNs is added to, and the sum of both, by site key."""
+        ...
+
     def units(self, layer: int) -> Units:
         """The hidden units of a layer's FFN."""
         ...
@@ -75,17 +82,10 @@ class Kind(Method):
     seam: ClassVar[Seam]
     #: learning rate that its own tests and studies found good
     default_lr: ClassVar[float]
-
-    @classmethod
-    def of_size(cls, share: float, anatomy: Anatomy, **options: Any) -> Self:
-        """A kind with about `share` of the base's parameters, and these options; by its option `extra`, where it has one.
-
-        Raises:
-            AddendaError: its size is not told by a share, or the options are wrong.
-        """
-        if "extra" not in {field.name for field in fields(cast("Any", cls))}:
-            raise AddendaError(f"{cls.__name__} has no size that is a share of the base: give its own options")
-        return cls(extra=share, **options)
+    #: PEFT's name of each tensor of an adapter; empty where its format holds no such module
+    peft_names: ClassVar[Mapping[str, str]] = {}
+    #: PEFT's type of adapters that are read as modules of this kind
+    reads_peft: ClassVar[str] = ""
 
     @property
     def default_local(self) -> float:
@@ -167,6 +167,23 @@ class Kind(Method):
             UnsupportedError: adapters of this kind are no such products.
         """
         raise UnsupportedError(f"{type(self).__name__} cannot be made of two matrices that are given")
+
+    def of_size(self, parameters: int, anatomy: Anatomy) -> Kind:
+        """This kind with options such that a module has about so many parameters, for comparisons at equal size.
+
+        Raises:
+            UnsupportedError: the kind does not say which.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not say which options make a module of a given size")
+
+    def to_peft(self) -> dict[str, Any]:
+        """What PEFT's configuration says of such a module beside its targets; asked where there are `peft_names`."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_peft(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, beside `targets`, of what a checked configuration of the type `reads_peft` says."""
+        raise NotImplementedError
 
     def check(self, holds: bool, message: str) -> None:
         """Raise a clear error unless `holds`; for `__post_init__`."""

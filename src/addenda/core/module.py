@@ -15,7 +15,7 @@ from torch.autograd.graph import increment_version
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from addenda.core.card import Card
-from addenda.core.contracts import Adapter, ClassifyingAdapter, Kind, ReplacingAdapter
+from addenda.core.contracts import Adapter, AroundAdapter, ClassifyingAdapter, Kind
 from addenda.core.errors import AddendaError
 from addenda.core.gate import Gate
 
@@ -97,7 +97,9 @@ class KnowledgeModule(nn.Module):
         #: what methods keep beside it, under dotted names that begin with whose they are: `fisher.layers.3.ffn.down`; on the CPU
         self.side: dict[str, Tensor] = {}
         #: whether something of it changes per row as the text is read
-        self.stateful = gate is not None or any(isinstance(a, ReplacingAdapter) for a in adapters.values())
+        self.stateful = gate is not None or any(a.stateful for a in adapters.values())
+        #: keys of the sites that it stands around, where no other module of a row may
+        self.around = frozenset(key for key, a in adapters.items() if isinstance(a, AroundAdapter))
         #: whether training asks something of it to tell subject from replay, with the weight `gate_weight`
         self.classifies = (gate is not None and gate.taught) or any(
             isinstance(a, ClassifyingAdapter) for a in adapters.values()

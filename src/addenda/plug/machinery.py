@@ -25,6 +25,7 @@ from addenda.bases.hooks import (
     hook_entry,
     hook_norm,
     hook_output,
+    hook_residual,
     keep_call_in_checkpoints,
 )
 from addenda.bases.host import Host
@@ -149,20 +150,24 @@ class Machinery:
         for site in host.anatomy.sites:
             if site.key not in touched:
                 continue
-            module = host.submodule(site.path)
+            submodule = host.submodule(site.path)
             if site.seam is Seam.HEAD:
-                wanted["head", site.key] = partial(hook_head, module, host.anatomy.width, Finish.of(host.config))
+                wanted["head", site.key] = partial(hook_head, submodule, host.anatomy.width, Finish.of(host.config))
                 for key in sorted({adapter.reads for adapter in _at_head(modules, site)}):
                     place = host.site(key)
                     wanted["notes", key] = partial(hook_notes, host.submodule(place.entry), place, site)
                 continue
             if site.seam is Seam.ATTENTION:
-                wanted["input", site.key] = partial(hook_attention, module, site)
-                wanted["switch", site.key] = partial(AttentionSwitch, module, site)
+                wanted["input", site.key] = partial(hook_attention, submodule, site)
+                wanted["switch", site.key] = partial(AttentionSwitch, submodule, site)
                 norm = host.input_norm(site.layer)
                 if norm is not None and any(_enters_unnormalised(other, site) for other in modules):
                     wanted["norm", site.key] = partial(hook_norm, norm)
                 continue
+            if any(site.key in module.around for module in modules):
+                norm = host.ffn_norm(site.layer)
+                if norm is not None:
+                    wanted["residual", site.key] = partial(hook_residual, norm, site)
             # several sites may share one submodule (LoRA on OPT's fc2, its FFN's exit): linear ones come first
             outputs.setdefault(site.path, []).append(site)
             if site.entry != site.path:
@@ -170,7 +175,7 @@ class Machinery:
         for path, sites in outputs.items():
             sites.sort(key=lambda site: site.seam is Seam.FFN)
             keys = "+".join(site.key for site in sites)
-            wanted["output", keys] = partial(hook_output, host.submodule(path), sites)
+            wanted["output", keys] = partial(hook_output, host.submodule(path), sites, host.ffn_post(sites[0].layer))
         for path in fused:
             wanted["fused", path] = partial(hook_fused, host.submodule(path), path, lambda: self.base.fusion)
         return wanted
