@@ -86,9 +86,8 @@ def make(cell: Cell, folder: Path) -> str:
     options = WAYS[cell.way]
     kind: Any = addenda.NeutralResidues(extra=SIZE, **(options or {}))
     if options is None:
-        size = base.new("m", kind, seed=cell.seed).size()
+        kind = addenda.LoRA().of_size(base.new("m", kind, seed=cell.seed).size(), base.anatomy)
         base.unplug("m")
-        kind = addenda.LoRA(rank=addenda.LoRA.rank_for(size, base.anatomy))
     report = taught(base, "m", kind, chosen.corpus, seed=cell.seed, tokens=cell.tokens)
     module, held = base.modules["m"], {cell.subject: list(chosen.held), **{name: general(name) for name in GENERAL}}
     bare = losses(base, held, **SCORED)

@@ -41,7 +41,6 @@ PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "ma
 TORCH_PICKLES = {"torch.load", "torch.save", "torch.serialization"}
 #: files that know methods by name until they are rewritten; a line that is not needed any more fails
 PENDING = (
-    "comparing/methods.py",
     "writing/memorize.py",
     "writing/memory_settings.py",
     "writing/plain.py",
