@@ -27,7 +27,7 @@ from addenda.plug.scoring import Score, score
 from addenda.writing.plain import PlainTraining
 from recipes.common import kind_as_recorded, load, precision, study_texts
 from recipes.records import LATER, name_of, recorded, stamp
-from recipes.studies.subjects import short, subject
+from recipes.studies.subjects import facts_of, short, subject
 
 #: rows of a step, and tokens of a row
 ROWS, LENGTH = 8, 256
@@ -207,6 +207,6 @@ def triple(difference: Any) -> list[float]:
 
 
 def _recalled(made: Trained, run: Run) -> dict[str, Any]:
-    facts = stamp(run.subject)
+    facts = facts_of(run.subject)
     recalled = recall(made.base, facts, ("m",), questions=QUESTIONS, written=run.part != "sweep").as_dict()
     return {key: value for key, value in recalled.items() if key not in ("canary", "modules", "base")}
