@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
 from typing import Any, cast
 
 from addenda.core.contracts import Adapter, Kind
@@ -40,20 +38,7 @@ def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | 
         raise AddendaError(
             f"{kind} decides for each token by itself; choose another gate in {called}, or none for the module"
         )
-    if kind.shared_softmax:
-        raise AddendaError(
-            f"{kind} shares the tokens' softmax, which no gate can leave; {_without(kind, given.called())}"
-        )
     return own or given
-
-
-def _without(kind: Kind, gate: str) -> str:
-    """What to give in place of a kind that shares the tokens' softmax, where its own option of that name leaves it."""
-    called = type(kind).__name__
-    with suppress(TypeError, ValueError, AddendaError):
-        if not replace(cast("Any", kind), gate=gate).shared_softmax:
-            return f"give {called}(gate={gate!r}) instead (--set gate={gate})"
-    return "leave the gate out, or choose a kind that has a softmax of its own"
 
 
 def adapters_of(kind: Kind, anatomy: Anatomy, gate: GateMethod | None) -> tuple[Mapping[str, Adapter], Gate | None]:
