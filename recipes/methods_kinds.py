@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import torch
 import addenda
 from addenda.plug.scoring import Score, score
 from recipes.common import data_folder, documents, load, precision
-from recipes.records import device, in_processes, name_of, pending, read_records, write_record
+from recipes.records import LATER, device, in_processes, name_of, pending, read_records, write_record
 
 FOLDER = Path("docs/results/methods/kinds")
 LENGTH, HELD, FIRST, LAST = 256, 4_000, 2, 2
@@ -43,6 +43,7 @@ class Cell:
     much: float
     trained: int = 0
     where: str = "smollm2"
+    span: int = field(default=0, metadata=LATER)
 
     @property
     def id(self) -> str:
@@ -129,7 +130,7 @@ def make(cell: Cell, folder: Path) -> str:
         base.unplug(name)
     said = "\n\n".join(calibration)[:SAID]
     if cell.way == "skip":
-        base.new("m", addenda.FFNSkip(skip=cell.much, first=FIRST, last=LAST), text=said)
+        base.new("m", addenda.FFNSkip(skip=cell.much, first=FIRST, last=LAST, span=cell.span or None), text=said)
         if cell.trained:
             addenda.train(
                 base,
@@ -168,6 +169,7 @@ def report(records: Sequence[dict[str, Any]]) -> str:
     for record in sorted(records, key=lambda one: (one["run"]["way"], one["run"]["trained"], one["left out"])):
         run, (nats, low, high), took = record["run"], record["rise"], record["ms"]
         way = f"{run['way']} {run['much']:g}" + (f", {run['trained']:,} tokens" if run["trained"] else "")
+        way += f", span {run['span']}" if run.get("span") else ""
         ratios = [f"{took[part] / took[f'{part} bare']:.2f}" for part in ("read", "decode")]
         rise = f"{nats:+.4f} ({low:+.4f} {high:+.4f})"
         lines.append(f"{way:30}{record['left out']:>10.1%}{rise:>28}{ratios[0]:>10}{ratios[1]:>10}")
@@ -188,6 +190,7 @@ def main(words: Sequence[str] | None = None) -> None:
     cells = [Cell("skip", much, where=given.base) for much in SKIPS]
     cells += [Cell("layers", much, where=given.base) for much in LAYERS]
     cells += [Cell("skip", SKIPS[1], given.trained, where=given.base)]
+    cells += [Cell("skip", much, where=given.base, span=1) for much in SKIPS[1:3]]
     if not given.report:
         in_processes(make, pending(cells, FOLDER), given.workers)
     print(report(read_records(FOLDER)))

@@ -9,7 +9,7 @@ from addenda.core.contracts import Adapter, Kind
 from addenda.core.errors import AddendaError
 from addenda.core.gate import Gate, GateMethod, behind
 from addenda.core.registry import asked_for, build
-from addenda.core.site import Anatomy
+from addenda.core.site import Anatomy, Seam
 
 
 def gate_named(name: str, options: Mapping[str, Any] | None = None) -> GateMethod:
@@ -31,6 +31,10 @@ def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | 
     if asked is None:
         return own
     called = type(kind).__name__
+    if kind.seam is Seam.TEXT:
+        raise AddendaError(
+            f"{called} is text in the window, which takes no gate: leave it out, and select it where it is wanted"
+        )
     given = asked_for(GateMethod, asked)
     if own is not None and given != own and asked != own.called():
         raise AddendaError(f"two different gates: {own} in {called}, and {given} for the module; give one")
