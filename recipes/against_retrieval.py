@@ -16,7 +16,7 @@ from pathlib import Path
 
 import addenda
 from addenda.comparing.compare import Comparison
-from addenda.measuring.three_settings import three_settings
+from addenda.measuring.asking.three_settings import three_settings
 from addenda.telling.intervals import Interval
 from addenda.text.texts import texts
 from recipes.common import data_folder, documents, hash_of, load, precision

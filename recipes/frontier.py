@@ -7,13 +7,14 @@ a larger one, thresholds on documents of several lengths; points are compared wi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from addenda.comparing.equal_gain import Curve, Ratio, envelope, ratio_at_equal_gain
+from addenda.telling.intervals import half_width
 from recipes.tables import write_tables
 
 COLOURS = {
@@ -28,61 +29,14 @@ PAIRS = (
 )  # fmt: skip
 #: length of the documents that points along training are scored on, and thresholds among others
 LENGTH = 256
-#: forgetting, in nats, below which the held-out text does not tell two methods apart
-RESOLUTION = 0.005
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The least forgetting at which a method reaches at least each gain; `first` is the least gain it was measured at."""
-
-    gains: np.ndarray
-    costs: np.ndarray
-    first: float
-
-
 Records = list[dict[str, Any]]
 #: records by method and seed
 BySeed = dict[str, dict[int, Records]]
 
 
-def envelope(points: Iterable[dict[str, Any]]) -> Curve:
-    """The curve through the points that no other point betters: gains rising, forgetting too.
-
-    The base itself (no gain, nothing forgotten) belongs to every curve. Negative forgetting counts as none.
-    """
-    points = list(points)
-    pairs = sorted(
-        {(max(0.0, p["gain"][0]), max(0.0, p["forgetting"][0])) for p in points} | {(0.0, 0.0)}, reverse=True
-    )
-    kept: list[tuple[float, float]] = []
-    least = np.inf
-    for gain, forgetting in pairs:
-        if forgetting < least:
-            kept.append((gain, forgetting))
-            least = forgetting
-    gains, costs = zip(*reversed(kept), strict=True)
-    first = min((p["gain"][0] for p in points if p["gain"][0] > 0), default=np.inf)
-    return Curve(np.array(gains), np.array(costs), first)
-
-
-def at_equal_gain(ours: Curve, theirs: Curve, steps: int = 41) -> tuple[float, float, float, float] | None:
-    """Forgetting of ours over theirs at the gains that both were measured at: mean, worst, and the range's ends.
-
-    The range runs from the larger of the two least gains measured to the smaller of the two largest, less the gains at
-    which theirs forgets too little to measure; None where nothing is left. Between the points of a curve, the base being
-    one, forgetting is taken from a straight line: what is known of a method can only be better than its points, and
-    never is it said to be worse.
-    """
-    first, last = max(ours.first, theirs.first), min(ours.gains.max(), theirs.gains.max())
-    if not first <= last:
-        return None
-    grid = np.linspace(first, last, steps)
-    grid = grid[np.interp(grid, theirs.gains, theirs.costs) >= RESOLUTION]
-    if not len(grid):
-        return None
-    mine, other = (np.interp(grid, curve.gains, curve.costs) for curve in (ours, theirs))
-    return float(mine.sum() / other.sum()), float((mine / other).max()), float(grid[0]), float(grid[-1])
+def curve_of(points: Records) -> Curve:
+    """The best of some points of a record, each with gain and forgetting and their intervals."""
+    return envelope((point["gain"][0], point["forgetting"][0]) for point in points)
 
 
 def report(records: Records, folder: Path) -> str:
@@ -149,8 +103,8 @@ def _ratios(by_seed: BySeed) -> list[str]:
                 case for case in _by_seed(by_seed.get(ours, {}), by_seed.get(theirs, {}), weights) if case is not None
             ]
             if kept:
-                ratios, worst = [case[0] for case in kept], max(case[1] for case in kept)
-                reach = f"{np.mean([case[2] for case in kept]):.2f} to {np.mean([case[3] for case in kept]):.2f}"
+                ratios, worst = [case.mean for case in kept], max(case.worst for case in kept)
+                reach = f"{np.mean([case.low for case in kept]):.2f} to {np.mean([case.high for case in kept]):.2f}"
                 each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
                 both = " / ".join(computed_in([r for rs in by_seed[m].values() for r in rs]) for m in (ours, theirs))
                 lines.append(
@@ -159,14 +113,12 @@ def _ratios(by_seed: BySeed) -> list[str]:
     return lines
 
 
-def _by_seed(
-    ours: dict[int, Records], theirs: dict[int, Records], weights: bool
-) -> Iterator[tuple[float, float, float, float] | None]:
+def _by_seed(ours: dict[int, Records], theirs: dict[int, Records], weights: bool) -> Iterator[Ratio | None]:
     """Comparisons seed by seed; at weights below one only where modules of both methods were tried at them."""
     for seed in sorted(ours.keys() & theirs.keys()):
         if not weights or all(any("weights" in record for record in side[seed]) for side in (ours, theirs)):
-            mine, other = (envelope(along(side[seed], weights=weights)) for side in (ours, theirs))
-            yield at_equal_gain(mine, other)
+            mine, other = (curve_of(along(side[seed], weights=weights)) for side in (ours, theirs))
+            yield ratio_at_equal_gain(mine, other)
 
 
 def _thresholds(runs: Records) -> list[str]:
@@ -246,17 +198,6 @@ def _with_interval(values: list[float]) -> str:
     return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
 
 
-#: Student's t at 97.5%, by the number of values; beyond, that of the last
-T_AT = dict(enumerate((12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14), 2))
-
-
-def half_width(values: list[float]) -> float:
-    """Of Student's 95% interval for the mean over seeds; of one value there is none, and it is 0."""
-    if len(values) < 2:
-        return 0.0
-    return T_AT.get(len(values), T_AT[max(T_AT)]) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-
-
 def with_t_interval(values: list[float], places: int = 2, least: float = 0.0) -> str:
     """Mean and Student's t interval over seeds, of what cannot be under `least`."""
     mean = float(np.mean(values))
@@ -282,7 +223,7 @@ def _draw(by_seed: BySeed, folder: Path) -> None:
                 if weights and not any("weights" in record for record in records):
                     continue
                 points, colour = along(records, weights=weights), COLOURS[method]
-                curve = envelope(points)
+                curve = curve_of(points)
                 axes.plot(curve.costs, curve.gains, color=colour, alpha=0.9, lw=1.5, label=None if number else method)
                 x, y = ([p[key][0] for p in points] for key in ("forgetting", "gain"))
                 axes.scatter(x, y, s=9, color=colour, alpha=0.35, linewidths=0)

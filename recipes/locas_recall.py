@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 import addenda
-from addenda.measuring.options import all_likelihoods, f1, first_wins
-from addenda.measuring.written import written
+from addenda.measuring.asking.options import all_likelihoods, f1, first_wins
+from addenda.measuring.asking.written import written
 from recipes.common import data_folder, load
 from recipes.locas import memorized
 from recipes.memory_plan import grids

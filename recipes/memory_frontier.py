@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from recipes.frontier import Curve, Records, dress, envelope, over, save, with_t_interval
+from addenda.comparing.equal_gain import Curve, envelope
+from recipes.frontier import Records, dress, over, save, with_t_interval
 from recipes.memory_plan import PLAIN, WINDOW
 from recipes.tables import write_tables
 
@@ -77,7 +78,7 @@ def settings_table(records: Records, part: str, hidden: Collection[str] = HIDDEN
 
 def curve_of(records: Records) -> Curve:
     """The least forgetting at which a method reaches each gain."""
-    return envelope({"gain": [record["gain"]], "forgetting": [record["forgetting"]]} for record in records)
+    return envelope((record["gain"], record["forgetting"]) for record in records)
 
 
 def at_equal_forgetting(ours: Curve, theirs: Curve, steps: int = 41) -> float | None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +101,6 @@ def _losses(base: Base, bare: bool = False) -> dict[str, float]:
         }
 
 
-def forgotten_at(curve: Sequence[Sequence[float]], gain: float) -> float:
-    """What was forgotten where a run first had a gain: between two points of its curve in proportion."""
-    for (low, lost), (high, more) in pairwise(curve):
-        if high >= gain:
-            return lost + (more - lost) * (gain - low) / (high - low) if high > low else lost
-    return curve[-1][1]
-
-
 def report(records: list[dict[str, Any]]) -> str:
     """One row a way: means over seeds."""
     heads = ["way", "against", "seeds", "PubMed gained", "French forgotten", "at equal gain", "the other at equal gain"]
@@ -123,8 +114,8 @@ def report(records: list[dict[str, Any]]) -> str:
         for mine, other in pairs:
             if other is not None:
                 gain = min(max(point[0] for point in r["curve"]) for r in (mine, other))
-                cells[2].append(forgotten_at(mine["curve"], gain))
-                cells[3].append(forgotten_at(other["curve"], gain))
+                cells[2].append(float(addenda.forgetting_at_gain([mine["curve"]], gain)))
+                cells[3].append(float(addenda.forgetting_at_gain([other["curve"]], gain)))
         told = [f"{sum(c) / len(c):.3f} ({min(c):.3f} to {max(c):.3f})" if c else "-" for c in cells]
         lines.append(f"| {way} | {against} | {len(pairs)} | {' | '.join(told)} |")
     return "\n".join(lines)

@@ -24,7 +24,7 @@ from recipes.records import device, write_record
 from recipes.tables import write_tables
 
 if TYPE_CHECKING:
-    from addenda.measuring.harness import OnTask
+    from addenda.measuring.asking.accuracy import OnTask
 
 CHANCE = 0.25
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="questions of each subject, the first; default all")
     parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="the table and its record")
     given = parser.parse_args()
-    from addenda.measuring.harness import evaluate_tasks
+    from addenda.measuring.asking.accuracy import evaluate_tasks
 
     base = load(given.base)
     names = [base.plug(folder).name for folder in given.plug]

@@ -26,10 +26,10 @@ import torch
 
 from addenda.core.errors import AddendaError
 from addenda.core.registry import build_kind, plain_options
-from addenda.measuring.chats import GENERAL, TOKENS, answers, asked_of, paired
-from addenda.measuring.disturbance import disturbance
-from addenda.measuring.zero_shot import fitting, right
-from addenda.measuring.zero_shot import paired as scored
+from addenda.measuring.asking.chats import GENERAL, TOKENS, answers, asked_of, paired
+from addenda.measuring.asking.zero_shot import fitting, right
+from addenda.measuring.asking.zero_shot import paired as scored
+from addenda.measuring.looking.disturbance import disturbance
 from addenda.plug.base import Base
 from addenda.plug.scoring import Score, score
 from recipes.common import load, study_texts

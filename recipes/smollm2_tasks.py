@@ -52,8 +52,8 @@ def round_again(model: Any, seed: int = 0) -> int:
 
 def measured(base: Any, name: str, limit: int) -> dict[str, Any]:
     """Every metric of one set."""
-    from addenda.measuring.harness import evaluate_tasks
-    from addenda.measuring.tasks import tasks_named
+    from addenda.measuring.asking.accuracy import evaluate_tasks
+    from addenda.measuring.asking.tasks import tasks_named
 
     results = evaluate_tasks(base, [name], limit=limit)
     (task,) = tasks_named([name])
@@ -116,7 +116,7 @@ figures: lm-eval, no examples, on the full-precision checkpoint. Ours is the 4-b
 python -m recipes.smollm2_tasks   # needs the package and ADDENDA_DATA; records lie in the folder beside this page
 ```
 
-No module is plugged, through `addenda.measuring.harness.AddendaLM`. A slow test checks that every request has the answer of
+No module is plugged, through `AddendaLM`. A slow test checks that every request has the answer of
 lm-eval's own class (`test_smollm2_answers_as_lm_evals_own_class_does`).
 
 ## What is missing

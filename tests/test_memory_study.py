@@ -193,7 +193,7 @@ def test_recall_is_reported_against_no_memory() -> None:
 
 
 def test_an_oracle_is_right_and_a_constant_answer_at_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    recall, options = module("locas_recall"), importlib.import_module("addenda.measuring.options")
+    recall, options = module("locas_recall"), importlib.import_module("addenda.measuring.asking.options")
     base = addenda.load_base("tiny")
     questions = recall.questions_of(SAMPLE, 8)
     truth = {one.prompt: one.answer for one in questions}

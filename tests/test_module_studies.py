@@ -386,7 +386,7 @@ def test_a_failure_does_not_keep_other_studies_and_pages_from_being_made(
 
 
 def test_the_table_of_questions_begins_with_anatomy_and_says_when_the_base_guesses() -> None:
-    from addenda.measuring.harness import OnTask
+    from addenda.measuring.asking.accuracy import OnTask
     from addenda.telling.intervals import Interval
 
     def asked(subject: str, base: float, module: float) -> OnTask:

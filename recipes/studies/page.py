@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from addenda.core.errors import AddendaError
-from recipes.frontier import half_width
+from addenda.telling.intervals import Interval, of_runs
 from recipes.studies.plan import Records
 
 COLOURS = {
@@ -136,11 +134,8 @@ def over(
     All runs are scored on the same documents or questions: what these leave uncertain does not shrink with more seeds. `within`
     says between what the number lies in any case.
     """
-    triples = [triple(record) for record in records]
-    mean, low, high = (float(np.mean([numbers[at] for numbers in triples])) for at in range(3))
-    seeds = half_width([numbers[0] for numbers in triples])
-    low, high = mean - math.hypot(mean - low, seeds), mean + math.hypot(high - mean, seeds)
-    return mean, max(low, within[0]), min(high, within[1])
+    told = of_runs([Interval(*triple(record)[:3], 1) for record in records])
+    return told.value, max(told.low, within[0]), min(told.high, within[1])
 
 
 def told(

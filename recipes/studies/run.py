@@ -20,7 +20,7 @@ from addenda.comparing.window import first_documents
 from addenda.core.gate import behind
 from addenda.core.site import Seam
 from addenda.core.standing import gate_named
-from addenda.measuring.recall import recall
+from addenda.measuring.asking.recall import recall
 from addenda.plug.base import Base
 from addenda.plug.scoring import Score, score
 from addenda.writing.plain import PlainTraining

@@ -131,9 +131,9 @@ FLAGS: dict[str, list[str]] = {
     ],
     "evaluate": [
         *("--on", "--task", "--facts", "--snapshot", "--edits", "--neutrality", "--chats", "--questions", "--spectrum"),
-        "--limit",
+        *("--length", "--stride", "--tokens", "--batch-tokens", "--limit"),
         "--save",
-        *(*CHOOSING, *BASE, "--length", "--stride", "--tokens", "--batch-tokens"),
+        *(*CHOOSING, *BASE),
         *(*WHERE, "--json"),
     ],
     "compare": [

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import addenda
-from addenda.cli import app
+from addenda.cli.application import build as app
 from addenda.core import registry
 from addenda.core.errors import AddendaError
 from addenda.core.registry import asked_for
@@ -31,12 +31,15 @@ from addenda.compressors.compressor import Compressor
 from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
+from addenda.core import card
 from addenda.forgetters.forgetter import Forgetter, Rule, hinge
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
 from addenda.remembering.text_memory import TextMemory
 from addenda.routers.router import Router
 from addenda.penalties.penalty import Penalty
+from addenda.text.texts import texts
 
 
 class Shift(AddingAdapter):
@@ -214,6 +217,35 @@ class Last(TextMemory):
 
     def recall(self, held, prompt, budget, count):
         return held["texts"][-1] if held["texts"] and count(held["texts"][-1]) <= budget else ""
+
+
+@dataclass(frozen=True)
+class Surprise(Measure):
+    """The largest loss of one text, with the modules."""
+
+    name: ClassVar[str] = "surprise"
+
+    surprise: object = option("Text that may surprise.", "text", "--surprising")
+    most: int = option("Texts that are read.", "number", default=2)
+    json: bool = option("A flag that is taken.", "switch")
+
+    def open(self, base, weights):
+        opened = texts(self.surprise)
+        return Opened([record["text"] for record in opened][: self.most], {"surprise": opened})
+
+    def reads(self, base, weights, opened):
+        yield Reading("surprise", 16 * len(opened.inputs))
+
+    def run(self, base, weights, opened, moved):
+        rows = [base.tokenize(text)[None, :16] for text in opened.inputs]
+        with base.using(dict(weights)), torch.no_grad():
+            return {"nats": max(float(base.model(input_ids=ids, labels=ids).loss) for ids in rows), "texts": len(rows)}
+
+    def rows(self, found, base, label):
+        yield Table("Surprise", ["", "nats"], [[label, f"{found['nats']:.2f} [most]"]])
+
+    def record(self, found, sources):
+        yield card.Measure(name="surprise", value=found["nats"], n=found["texts"])
 '''
 
 
@@ -244,6 +276,7 @@ NAMES = {
     "compressor": "first",
     "router": "loudest",
     "text memory": "last",
+    "measure": "surprise",
 }
 
 
@@ -257,9 +290,9 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
     assert set(NAMES.items()) <= listed.keys()
     assert listed["gate", "always"].source == "nobody."
     assert listed["optimizer", "signs"].options == {"pace": 1.0}
-    told = json.loads(CliRunner().invoke(app, ["methods", "--json"]).stdout)["methods"]
+    told = json.loads(CliRunner().invoke(app(), ["methods", "--json"]).stdout)["methods"]
     assert {"signs", "Shifts"} <= {method["name"] for method in told}
-    assert "A learned vector added to each FFN's output." in CliRunner().invoke(app, ["methods", "kind"]).stdout
+    assert "A learned vector added to each FFN's output." in CliRunner().invoke(app(), ["methods", "kind"]).stdout
     base = addenda.attach(pico("llama"), pico_tokenizer())
     module = base.new("m", registry.build_kind("shifts", {"most": 2}), gate="always")
     texts = ["the patients were given insulin and the dose was raised twice. " * 6] * 8
@@ -297,6 +330,36 @@ def test_a_text_memory_of_another_package_recalls(tmp_path: Path) -> None:
     assert "the second\n\nand?" in said
     assert "the first" not in said
     assert addenda.attach(pico("llama"), pico_tokenizer()).plug(module.save(tmp_path / "m")).memory == module.memory
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_measure_of_another_package_is_asked_for_runs_shows_and_is_recorded(tmp_path: Path) -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    texts = ["the river ran past the old mill", "the dose was raised", "the children sang as they walked"]
+    with pytest.raises(AddendaError, match="most must be a whole number from 1; got 0"):
+        addenda.evaluate(base, surprise=texts, most=0)
+    alone = addenda.evaluate(base, surprise=texts)
+    assert alone.surprise["texts"] == 2
+    assert addenda.evaluate(base, {"a": texts}).surprise is None
+    base.model.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    base.new("m", addenda.LoRA(rank=2)).save(tmp_path / "m")
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+
+    def call(*words: str | Path) -> str:
+        given = ["evaluate", "--base", tmp_path / "base", "--plug", tmp_path / "m", *words]
+        done = CliRunner().invoke(app(), [str(word) for word in given])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert "--surprising" in call("--help")
+    asked = ("--surprising", tmp_path / "texts.jsonl", "--most", "1")
+    told = json.loads(call(*asked, "--json"))
+    assert told["surprise"]["texts"] == 1
+    shown = call(*asked, "--save")
+    assert f"{told['surprise']['nats']:.2f} [most]" in shown
+    (kept,) = json.loads((tmp_path / "m" / "card.json").read_text())["measures"]
+    assert (kept["name"], kept["value"]) == ("surprise", told["surprise"]["nats"])
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -82,6 +82,10 @@ class Kind(Method):
     seam: ClassVar[Seam]
     #: learning rate that its own tests and studies found good
     default_lr: ClassVar[float]
+    #: PEFT's name of each tensor of an adapter; empty where its format holds no such module
+    peft_names: ClassVar[Mapping[str, str]] = {}
+    #: PEFT's type of adapters that are read as modules of this kind
+    reads_peft: ClassVar[str] = ""
 
     @property
     def default_local(self) -> float:
@@ -171,6 +175,23 @@ class Kind(Method):
             UnsupportedError: adapters of this kind are no such products.
         """
         raise UnsupportedError(f"{type(self).__name__} cannot be made of two matrices that are given")
+
+    def of_size(self, parameters: int, anatomy: Anatomy) -> Kind:
+        """This kind with options such that a module has about so many parameters, for comparisons at equal size.
+
+        Raises:
+            UnsupportedError: the kind does not say which.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not say which options make a module of a given size")
+
+    def to_peft(self) -> dict[str, Any]:
+        """What PEFT's configuration says of such a module beside its targets; asked where there are `peft_names`."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_peft(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, beside `targets`, of what a checked configuration of the type `reads_peft` says."""
+        raise NotImplementedError
 
     def check(self, holds: bool, message: str) -> None:
         """Raise a clear error unless `holds`; for `__post_init__`."""

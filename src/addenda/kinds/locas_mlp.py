@@ -12,13 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.activations import Activation, activation
+from addenda.core.activations import Activation
 from addenda.core.contracts import Adapter, into
-from addenda.core.errors import UnsupportedError
 from addenda.core.registry import build
-from addenda.core.site import Anatomy, Seam
+from addenda.core.site import Anatomy
+from addenda.core.slots import Slots, Slotted
 from addenda.core.units import FewerUnits, Units
-from addenda.kinds.locas_glu import Slots, Slotted
 
 
 class PlainSlotAdapter(Slotted):
@@ -128,8 +127,8 @@ class LocasMLP(Slots):
     eps: float = 1.0
     compress: Compression = "refit"
 
-    seam: ClassVar[Seam] = Seam.FFN
-    default_lr: ClassVar[float] = 4e-3
+    gated: ClassVar[bool] = False
+    unfit: ClassVar[str] = "gated: LocasGLU fits them"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,16 +143,8 @@ class LocasMLP(Slots):
         Raises:
             UnsupportedError: the base has no plain FFN, or its activation is not known here.
         """
-        shape = anatomy.ffn
-        if shape is None or shape.gated:
-            raise UnsupportedError(
-                f"LocasMLP needs plain FFNs; those of {anatomy.model_type} are "
-                + ("no single block of units" if shape is None else "gated: LocasGLU fits them")
-            )
         own = None if self.activation == "base" else self.activation
-        phi = activation(own or shape.activation)
-        if phi is None:
-            raise UnsupportedError(f"LocasMLP does not know the activation '{shape.activation}' of this base")
+        phi = self.phi(anatomy, own)
         return {site.key: PlainSlotAdapter(anatomy.width, self.rank, phi, own) for site in self.sites(anatomy)}
 
     @torch.no_grad()

@@ -96,6 +96,8 @@ def route(
 ) -> Routes:
     """Choose for each prompt the module that answers it, or none, by keys that `addenda.learn_route` keeps beside modules.
 
+    Each prompt of a batch then goes its own way::
+
         with base.rows(addenda.route(base, prompts)):
             base.model.generate(**base.prompts(prompts))
 

@@ -18,7 +18,8 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import DataError, TrainingError
 from addenda.core.files import check_place
 from addenda.core.moments import OWNER
-from addenda.kinds.locas_glu import START_TOKENS, LocasGLU
+from addenda.core.slots import START_TOKENS
+from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.modulefile.storage import MEMBERS
 from addenda.telling.interrupts import Interrupts, Stopped

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, TrainingError
 from addenda.core.module import KnowledgeModule
-from addenda.kinds.locas_glu import Slots
+from addenda.core.slots import Slots
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.writing.settings import checked
 
