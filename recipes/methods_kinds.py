@@ -15,21 +15,24 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import addenda
-from addenda.plug.scoring import score
-from recipes.common import data_folder, documents, load
-from recipes.records import Named, Records, recorded, stamp
+from addenda.plug.scoring import Score, score
+from recipes.common import data_folder, documents, load, precision
+from recipes.records import LATER, Named, Records, recorded, stamp
 from recipes.study import conduct, parser_of
 
-LENGTH, HELD, FIRST, LAST = 256, 8_000, 2, 2
+LENGTH, HELD, FIRST, LAST = 256, 4_000, 2, 2
 #: shares of the middle layers' FFNs for FFNSkip, and how many whole layers' for the plain way
 SKIPS, LAYERS = (0.05, 0.1, 0.2, 0.3), (1, 3, 5, 8)
+#: how much text says where, in characters
+SAID = 12_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Cell(Named):
     much: float
     trained: int = 0
     where: str = "smollm2"
+    span: int = field(default=0, metadata=LATER)
 
 
 def texts() -> tuple[list[str], list[str]]:
@@ -83,9 +87,16 @@ def without(base: addenda.Base, layers: Sequence[int]) -> Iterator[None]:
 def turned_least(base: addenda.Base, text: str, count: int) -> list[int]:
     """The middle layers whose FFN turns the residual stream least."""
     keys = [f"layers.{number}.ffn" for number in range(FIRST, base.anatomy.layers - LAST)]
-    found = base.reader.residuals(keys, base.tokenize(text)[:4096])
+    found = base.reader.residuals(keys, base.tokenize(text))
     cosines = {key: float(torch.cosine_similarity(*found[key], dim=-1).mean()) for key in keys}
     return [int(key.split(".")[1]) for key in sorted(cosines, key=lambda key: -cosines[key])[:count]]
+
+
+@cache
+def bare_of(where: str) -> tuple[addenda.Base, Score]:
+    """The base, and its loss."""
+    base = load(where)
+    return base, score(base, texts()[1], tokens=HELD, length=LENGTH, precision=precision())
 
 
 @torch.no_grad()
@@ -109,20 +120,31 @@ def times(base: addenda.Base, text: str, selected: Callable[[], Any], rounds: in
 
 def make(cell: Cell, folder: Path) -> str:
     """Set it up, score, count, time, write the record."""
-    base, (calibration, held) = load(cell.where), texts()
-    said = "\n\n".join(calibration)
-    bare = score(base, held, tokens=HELD, length=LENGTH)
+    (base, bare), (calibration, held) = bare_of(cell.where), texts()
+    base.use()
+    for name in list(base.modules):
+        base.unplug(name)
+    said = "\n\n".join(calibration)[:SAID]
     if cell.way == "skip":
-        base.new("m", addenda.FFNSkip(skip=cell.much, first=FIRST, last=LAST), text=said[:40_000])
+        base.new("m", addenda.FFNSkip(skip=cell.much, first=FIRST, last=LAST, span=cell.span or None), text=said)
         if cell.trained:
-            addenda.train(base, "m", corpus=calibration, tokens=cell.trained, length=LENGTH, batch_rows=4, log=False)
-    layers = turned_least(base, said[:40_000], int(cell.much)) if cell.way == "layers" else []
+            addenda.train(
+                base,
+                "m",
+                corpus=calibration,
+                tokens=cell.trained,
+                length=LENGTH,
+                batch_rows=4,
+                log=False,
+                precision=precision(),
+            )
+    layers = turned_least(base, said, int(cell.much)) if cell.way == "layers" else []
 
     def selected() -> Any:
         return base.using("m") if cell.way == "skip" else without(base, layers)
 
     with selected(), run_on(base) as ran:
-        now = score(base, held, tokens=HELD, length=LENGTH)
+        now = score(base, held, tokens=HELD, length=LENGTH, precision=precision())
     left = 1 - sum(ran) / (max(ran) * len(ran))
     change = now.minus(bare)
     took = {name: statistics.median(values) for name, values in times(base, held[0] * 3, selected).items()}
@@ -136,6 +158,7 @@ def report(records: Records, folder: Path) -> str:
     for record in sorted(records, key=lambda one: (one["run"]["way"], one["run"]["trained"], one["left out"])):
         run, (nats, low, high), took = record["run"], record["rise"], record["ms"]
         way = f"{run['way']} {run['much']:g}" + (f", {run['trained']:,} tokens" if run["trained"] else "")
+        way += f", span {run['span']}" if run.get("span") else ""
         ratios = [f"{took[part] / took[f'{part} bare']:.2f}" for part in ("read", "decode")]
         rise = f"{nats:+.4f} ({low:+.4f} {high:+.4f})"
         lines.append(f"{way:30}{record['left out']:>10.1%}{rise:>28}{ratios[0]:>10}{ratios[1]:>10}")
@@ -147,6 +170,7 @@ def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
     yield from (Cell("skip", much, where=given.base) for much in SKIPS)
     yield from (Cell("layers", much, where=given.base) for much in LAYERS)
     yield Cell("skip", SKIPS[1], given.trained, where=given.base)
+    yield from (Cell("skip", much, where=given.base, span=1) for much in SKIPS[1:3])
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -154,7 +178,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--base", default="smollm2")
     parser.add_argument(
-        "--trained", type=int, default=8_192, help="tokens that the stand-ins of the last cell learn from"
+        "--trained", type=int, default=4_096, help="tokens that the stand-ins of one more cell learn from"
     )
     conduct("methods/kinds", parser.parse_args(words), [cells], make, report, paged=False)
 

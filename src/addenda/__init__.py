@@ -34,6 +34,7 @@ _WHERE = {
     "LowRankUnits": "kinds.low_rank_units",
     "DeltaProduct": "kinds.delta_product",
     "FFNSkip": "kinds.ffn_skip",
+    "HEMA": "remembering.hema",
     "MLPMemory": "kinds.mlp_memory",
     "SoftTokens": "kinds.soft_tokens",
     "train": "writing.train",
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
     from addenda.plug.cost import cost_of as cost_of
     from addenda.plug.foreign import PlugCost as PlugCost
     from addenda.plug.foreign import plug_cost as plug_cost
+    from addenda.remembering.hema import HEMA as HEMA
     from addenda.removing.forget import forget as forget
     from addenda.removing.report import ForgetReport as ForgetReport
     from addenda.removing.report import WholeReport as WholeReport

@@ -105,6 +105,14 @@ EXTRA: dict[str, Case] = {
     "locas-glu-document": _fixed(LocasGLU(rank=8, scale=8.0), gate="document", behind="document", text=True),
     "locas-mlp-document": _fixed(LocasMLP(rank=8, scale=8.0), gate="document", behind="document", text=True),
     "soft-tokens": _fixed(SoftTokens(count=3), joint=True, text=True, hosts=3),
+    "registers-joint-document": _fixed(
+        Registers(count=4, mode="avg"), joint=True, gate="document", behind="document", hosts=4
+    ),
+    "registers-joint-context": _fixed(Registers(count=3), joint=True, gate="context", behind="context"),
+    "cartridge-document": _fixed(
+        Cartridge(count=4, init="text"), joint=True, text=True, gate="document", behind="document"
+    ),
+    "soft-tokens-document": _fixed(SoftTokens(count=3), joint=True, text=True, gate="document", behind="document"),
     "soft-tokens-random": _fixed(SoftTokens(count=3, init="random"), joint=True),
     "delta-product": _fixed(DeltaProduct(width=8, heads=2), hosts=3),
     "delta-product-document": _fixed(DeltaProduct(width=8, heads=1, steps=1), gate="document", behind="document"),
@@ -120,10 +128,10 @@ EXTRA: dict[str, Case] = {
     "low-rank-plain": _fixed(LowRankUnits(width=12, rank=4, gated=False, activation=None)),
     "low-rank-gate": _fixed(LowRankUnits(width=12, rank=4, token_gate=True), gate="token"),
     "ffa-lora": _fixed(FFALoRA(rank=2)),
-    "ffn-skip": _fixed(FFNSkip(first=1, last=0, spare=2), calibrated=True, beside="parallel", hosts=4),
-    "ffn-skip-span": _fixed(FFNSkip(skip=0.4, first=1, last=0, spare=1, span=1), calibrated=True, beside="parallel"),
+    "ffn-skip": _fixed(FFNSkip(skip=0.6, first=1, last=0, spare=2), calibrated=True, beside="parallel", hosts=4),
+    "ffn-skip-span": _fixed(FFNSkip(skip=0.6, first=1, last=0, spare=1, span=1), calibrated=True, beside="parallel"),
     "ffn-skip-document": _fixed(
-        FFNSkip(skip=0.5, first=2, last=0, spare=0),
+        FFNSkip(skip=0.9, first=1, last=0, spare=0),
         gate="document",
         behind="document",
         calibrated=True,

@@ -334,5 +334,5 @@ def test_a_mutant_is_caught(
 
 
 def test_the_seams_are_all_here() -> None:
-    assert {seam.value for seam in Seam} == {"ffn", "attention", "linear", "head"}
+    assert {seam.value for seam in Seam} == {"ffn", "attention", "linear", "head", "text"}
     assert IDS.shape == (4, 11)

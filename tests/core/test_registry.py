@@ -40,6 +40,7 @@ from addenda.forgetters.forgetter import Forgetter, Rule, hinge
 from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
+from addenda.remembering.text_memory import TextMemory
 from addenda.routers.router import Router
 from addenda.penalties.penalty import Penalty
 from addenda.text.texts import texts
@@ -200,6 +201,29 @@ class Loudest(Router):
 
 
 @dataclass(frozen=True)
+class Last(TextMemory):
+    """The last text alone."""
+
+    name: ClassVar[str] = "last"
+    window: int = 64
+
+    def blank(self):
+        return {"texts": []}
+
+    def restored(self, held):
+        return dict(held)
+
+    def take(self, held, text):
+        return {"texts": [*held["texts"], text]}
+
+    def turns(self, held):
+        return len(held["texts"])
+
+    def recall(self, held, prompt, budget, count):
+        return held["texts"][-1] if held["texts"] and count(held["texts"][-1]) <= budget else ""
+
+
+@dataclass(frozen=True)
 class Surprise(Measure):
     """The largest loss of one text, with the modules."""
 
@@ -259,6 +283,7 @@ NAMES = {
     "penalty": "frugal",
     "compressor": "first",
     "router": "loudest",
+    "text memory": "last",
     "measure": "surprise",
 }
 
@@ -301,6 +326,18 @@ def test_a_router_of_another_package_routes() -> None:
     other = ["an old mill by the river, and a lane. " * 9] * 8
     addenda.learn_route(base, "m", corpus=texts, general=other, router="loudest")
     assert addenda.route(base, texts[:2], "loudest", at_most=1).selections == [{"m": 1.0}] * 2
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_text_memory_of_another_package_recalls(tmp_path: Path) -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    module = base.new("m", registry.build_kind("last", {}))
+    base.remember("m", "the first", "the second")
+    with base.using("m"):
+        said = base.tokenizer.decode(base.prompts(["and?"], raw=True)["input_ids"][0])
+    assert "the second\n\nand?" in said
+    assert "the first" not in said
+    assert addenda.attach(pico("llama"), pico_tokenizer()).plug(module.save(tmp_path / "m")).memory == module.memory
 
 
 @pytest.mark.usefixtures("elsewhere")

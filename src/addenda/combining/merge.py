@@ -131,6 +131,8 @@ def merge(
         FileError: `out` holds something else, or cannot be written.
     """
     weights = _checked(base, names)
+    for name in weights:
+        base.modules[name].check_adapts("merge")
     if multiple < 1 or shard_bytes < 1:
         raise AddendaError(f"multiple and shard_bytes are positive; got {multiple} and {shard_bytes}")
     if tokens is not None and tokens < 1:

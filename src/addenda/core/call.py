@@ -225,6 +225,8 @@ class _Runtime(threading.local):
     # the number of prompts that `generate` was given, while it runs
     prompts: int | None = None
     capture: list[KeyValues] | None = None
+    # the text memories that what `generate` was given begins with
+    recalled: frozenset[str] = frozenset()
     # the norm that hands its input on as it is, while registers without the input norm run through its layer
     passing: Any = None
 
@@ -233,11 +235,24 @@ class _Runtime(threading.local):
         self.bare = False
         self.watch = Watch()
         self.prompts = None
+        self.recalled = frozenset()
         self.capture = None
         self.passing = None
 
 
 RUNTIME = _Runtime()
+
+
+def mark_recalled(ids: Tensor, names: frozenset[str]) -> Tensor:
+    """The ids, marked as what begins with what text memories of these names recall; a copy of them is not."""
+    if names:
+        ids.addenda_recalled = names  # type: ignore[attr-defined]
+    return ids
+
+
+def recalled_in(ids: Any) -> frozenset[str]:
+    """The text memories that ids are marked with."""
+    return getattr(ids, "addenda_recalled", frozenset())
 
 
 class running:

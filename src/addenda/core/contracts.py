@@ -125,6 +125,14 @@ class Kind(Method):
         """Name and options of the gate for the whole module that the kind's own options ask for; None: none."""
         return None
 
+    def blank(self) -> dict[str, Any] | None:
+        """What an empty text memory holds; None for kinds that touch the base."""
+        return None
+
+    def restored(self, held: Mapping[str, Any]) -> dict[str, Any]:
+        """What a text memory's file holds, checked."""
+        raise NotImplementedError
+
     @property
     def gates_itself(self) -> bool:
         """Whether its adapters decide for each token by themselves; then no module's gate stands before them."""

@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from addenda.core.card import Card
 from addenda.core.contracts import Adapter, AroundAdapter, ClassifyingAdapter, Kind
-from addenda.core.errors import AddendaError, SelectionError, known
+from addenda.core.errors import AddendaError, SelectionError, UnsupportedError, known
 from addenda.core.gate import Gate
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -116,6 +116,8 @@ class KnowledgeModule(nn.Module):
             isinstance(a, ClassifyingAdapter) for a in adapters.values()
         )
         self.probe: list[int] | None = None
+        #: what a text memory holds; None for modules that touch the base
+        self.memory = kind.blank()
         #: set by the plug: writes the module's folder (this floor knows no files)
         self.writer: Callable[[KnowledgeModule, Path], Path] | None = None
         _made.add(weakref.ref(self, _made.discard))
@@ -133,6 +135,14 @@ class KnowledgeModule(nn.Module):
     @awaits_text.setter
     def awaits_text(self, waits: bool) -> None:
         self._untouched = [p._version for p in self.parameters()] if waits else None
+
+    def check_adapts(self, verb: str) -> None:
+        """Refuse a text memory, which has nothing of a base that a verb (train, merge) could work on."""
+        if self.memory is not None:
+            raise UnsupportedError(
+                f"'{self.name}' ({type(self.kind).__name__}) is a text memory: there is nothing to {verb}; "
+                "base.remember(name, text) lets it take in text"
+            )
 
     def adapter(self, site: str) -> Adapter:
         """The adapter at a site key, `layers.3.ffn`."""

@@ -74,6 +74,11 @@ STAGES = {
         "how a module loses what it should not know",
         "`addenda forget`, `addenda.forget(base, name, ...)`",
     ),
+    "text memory": Stage(
+        "remembering",
+        "which text is put in the window before a prompt",
+        "`base.new(name, addenda.HEMA())`, `base.remember(name, text)`, `addenda chat --remember FOLDER --memory-kind HEMA`",
+    ),
     "measure": Stage(
         "measuring/measures",
         "what is found out of a base and what its modules do",
@@ -244,7 +249,13 @@ def kind_named(name: str) -> type[Kind]:
     Raises:
         AddendaError: no such kind; the message lists those there are.
     """
-    return cast("type[Kind]", named("kind", name))
+    return cast("type[Kind]", named(_stage_of(name), name))
+
+
+def _stage_of(kind: str) -> str:
+    """The stage that a card's kind is of: a text memory is a module too."""
+    plain = re.sub(r"[-_]", "", kind).lower()
+    return "text memory" if plain in {called.lower() for called in methods("text memory")} else "kind"
 
 
 def build_kind(name: str, options: Mapping[str, Any]) -> Kind:
@@ -253,7 +264,7 @@ def build_kind(name: str, options: Mapping[str, Any]) -> Kind:
     Raises:
         AddendaError: no such kind, an unknown option, or a value of the wrong type.
     """
-    return cast("Kind", build("kind", name, options))
+    return cast("Kind", build(_stage_of(name), name, options))
 
 
 def plain_options(method: Method) -> dict[str, Any]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
 from typing import Any, cast
 
 from addenda.core.contracts import Adapter, Kind
 from addenda.core.errors import AddendaError
 from addenda.core.gate import Gate, GateMethod, behind
 from addenda.core.registry import asked_for, build
-from addenda.core.site import Anatomy
+from addenda.core.site import Anatomy, Seam
 
 
 def gate_named(name: str, options: Mapping[str, Any] | None = None) -> GateMethod:
@@ -46,6 +44,10 @@ def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | 
     if asked is None:
         return own
     called = type(kind).__name__
+    if kind.seam is Seam.TEXT:
+        raise AddendaError(
+            f"{called} is text in the window, which takes no gate: leave it out, and select it where it is wanted"
+        )
     given = asked_for(GateMethod, asked)
     if own is not None and given != own and asked != own.called():
         raise AddendaError(f"two different gates: {own} in {called}, and {given} for the module; give one")
@@ -53,20 +55,7 @@ def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | 
         raise AddendaError(
             f"{kind} decides for each token by itself; choose another gate in {called}, or none for the module"
         )
-    if kind.shared_softmax:
-        raise AddendaError(
-            f"{kind} shares the tokens' softmax, which no gate can leave; {_without(kind, given.called())}"
-        )
     return own or given
-
-
-def _without(kind: Kind, gate: str) -> str:
-    """What to give in place of a kind that shares the tokens' softmax, where its own option of that name leaves it."""
-    called = type(kind).__name__
-    with suppress(TypeError, ValueError, AddendaError):
-        if not replace(cast("Any", kind), gate=gate).shared_softmax:
-            return f"give {called}(gate={gate!r}) instead (--set gate={gate})"
-    return "leave the gate out, or choose a kind that has a softmax of its own"
 
 
 def adapters_of(kind: Kind, anatomy: Anatomy, gate: GateMethod | None) -> tuple[Mapping[str, Adapter], Gate | None]:

@@ -67,7 +67,9 @@ class Cartridge(SharedSlots):
         """Take over the base's keys and values for the first `count` tokens of `ids` [T]."""
         self.check_text(ids)
         with torch.no_grad():
-            for adapter, (keys, values) in zip(adapters.values(), reader.key_values(ids[: self.count]), strict=True):
+            of_layers = reader.key_values(ids[: self.count])
+            for key, adapter in adapters.items():
+                keys, values = of_layers[int(key.split(".")[1])]
                 assert adapter.sink is not None
                 adapter.sink.copy_(torch.stack([keys[:, :1], values[:, :1]]))
                 adapter.keys.copy_(keys[:, 1:])

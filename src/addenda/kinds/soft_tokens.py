@@ -42,7 +42,7 @@ class PassingAdapter(AttentionAdapter):
 
 
 class SoftTokenAdapter(PassingAdapter):
-    """The embeddings [S, D], which enter the first layer."""
+    """The embeddings [S, D], which enter the first layer (behind a gate, the first above it)."""
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
@@ -77,10 +77,12 @@ class SoftTokens(SharedSlots):
         return made | {site.key: PassingAdapter() for site in others}
 
     def start(self, adapters: Mapping[str, Any], ids: Tensor, reader: Reader) -> None:
-        """Means of the embeddings over `count` stretches of `ids` [T], each as long as embeddings of the text are on average."""
+        """Means over `count` stretches of `ids` [T] of what enters the first layer, each as long as that is on average."""
         self.check_text(ids)
         with torch.no_grad():
-            embedded = torch.cat([reader.hidden_states(row)[0].float() for row in ids.split(ROW)])
+            key, first = next(iter(adapters.items()))
+            layer = int(key.split(".")[1])
+            embedded = torch.cat([reader.hidden_states(row)[layer].float() for row in ids.split(ROW)])
             means = torch.stack([part.mean(0) for part in embedded.tensor_split(self.count)])
             length = embedded.norm(dim=-1).mean() / means.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-            next(iter(adapters.values())).tokens.copy_(means * length)
+            first.tokens.copy_(means * length)

@@ -31,7 +31,7 @@ from addenda.bases.hooks import (
 from addenda.bases.host import Host
 from addenda.bases.mixing import hook_head, hook_notes, with_notes
 from addenda.bases.reading import BaseReader
-from addenda.core.call import RUNTIME, Call, Share, Watch
+from addenda.core.call import RUNTIME, Call, Share, Watch, recalled_in
 from addenda.core.contracts import AttentionAdapter, HeadAdapter
 from addenda.core.errors import UnsupportedError
 from addenda.core.gate import starts_of
@@ -234,6 +234,9 @@ class Machinery:
     ) -> Call:
         batch, length = tokens.shape[0], tokens.shape[1]
         shares: list[Share] = chosen.shares(self.base._modules, batch, RUNTIME.prompts, tokens.device)
+        if any(share.module.memory is not None for share in shares):
+            _check_recalled(shares, RUNTIME.recalled | recalled_in(tokens))
+            shares = [share for share in shares if share.module.memory is None]
         stateful = False
         for share in shares:
             if share.module.kind.seam is Seam.ATTENTION:
@@ -273,11 +276,12 @@ class Machinery:
                 if kwargs.get("streamer") is not None:
                     kwargs["streamer"].end()  # who reads from it, mostly in another thread, would wait for ever
                 raise astray()
-            before, RUNTIME.prompts = RUNTIME.prompts, 1 if given is None else len(given)
+            before = RUNTIME.prompts, RUNTIME.recalled
+            RUNTIME.prompts, RUNTIME.recalled = 1 if given is None else len(given), recalled_in(given)
             try:
                 return original(inputs, *args, **kwargs)
             finally:
-                RUNTIME.prompts = before
+                RUNTIME.prompts, RUNTIME.recalled = before
 
         return generate
 
@@ -291,6 +295,16 @@ class Machinery:
             return original(*args, **kwargs)
 
         return batching
+
+
+def _check_recalled(shares: list[Share], recalled: frozenset[str]) -> None:
+    """Refuse token ids that text memories were not asked for: they would read as if the memory were off."""
+    for share in shares:
+        if share.module.memory is not None and share.name not in recalled:
+            raise UnsupportedError(
+                f"'{share.name}' is text in the window, which these token ids do not begin with: give the model what "
+                "base.prompts([...]) returns under the same selection, as it is, or leave the memory out of the selection"
+            )
 
 
 def _at_head(modules: Iterable[KnowledgeModule], site: Site) -> Iterator[HeadAdapter]:

@@ -111,6 +111,22 @@ class Selection:
         """The modules that some row selects together."""
         return self.entered if self.index is not None else (self.everyone,) if self.rows is None else self.rows
 
+    def of_prompt(self, number: int, count: int) -> dict[str, float]:
+        """What the prompt of that number selects, of so many.
+
+        Raises:
+            SelectionError: there are not as many rows.
+        """
+        if self.index is not None:
+            _times(len(self.index), count, None)
+            at = int(self.index[number])
+            weights = {name: float(of_entries[at]) for name, of_entries in self.table}
+            return _nonzero(weights)
+        if self.rows is None:
+            return self.everyone
+        _times(len(self.rows), count, None)
+        return self.rows[number]
+
     def without(self, name: str) -> Selection:
         """The same selection without one module."""
         keep = {n: w for n, w in self.everyone.items() if n != name}

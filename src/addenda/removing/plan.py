@@ -201,6 +201,7 @@ def module_of(base: Base, name: str) -> KnowledgeModule:
 
 def _check_module(module: KnowledgeModule) -> None:
     """Refuse modules that were written rather than trained, or that nothing can be changed of."""
+    module.check_adapts("forget")
     if any(record.objective == "memorize" for record in module.card.training):
         raise AddendaError(
             f"'{module.name}' was written by memorize, chunk upon chunk: write it anew from the text without what is to go, "

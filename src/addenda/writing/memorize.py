@@ -107,6 +107,8 @@ def memorize(
     check_free(base)
     chosen = memory_settings(settings)
     names = (name,) if isinstance(name, str) else tuple(name)
+    for known_already in base.modules.keys() & set(names):
+        base.modules[known_already].check_adapts("train")
     sources = _sources(names, text)
     folder = folder_of(out)
     places = {} if folder is None else {n: folder if len(names) == 1 else folder / n for n in names}

@@ -267,11 +267,10 @@ def _names(base: Base, name: str | Iterable[str]) -> tuple[str, ...]:
                 f"module '{name}' is not plugged; make it with base.new('{name}', ...) or plug it; "
                 f"plugged are {known(name, base.modules)}"
             )
+        base.modules[name].check_adapts("train")
         if not any(p.requires_grad for p in base.modules[name].parameters()):
-            raise TrainingError(
-                f"module '{name}' is frozen: none of its parameters wants a gradient; "
-                f"base.modules['{name}'].requires_grad_(True) thaws it"
-            )
+            thaw = f"base.modules['{name}'].requires_grad_(True)"
+            raise TrainingError(f"module '{name}' is frozen: none of its parameters wants a gradient; {thaw} thaws it")
     return names
 
 
