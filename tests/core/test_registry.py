@@ -402,6 +402,7 @@ WRONG = {
     "combiner": "combine M N --method nosuch --out new",
     "compressor": "compress M --method nosuch --text pubmed_valid --out new",
     "forgetter": "forget M --forget pubmed_valid --retain general_valid --method nosuch --out new",
+    "text memory": "chat --remember new --memory-kind nosuch",
 }
 
 
@@ -415,7 +416,7 @@ def test_each_verb_tells_them_where_a_name_is_not_known(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     for stage, words in WRONG.items():
         answer = CliRunner().invoke(app(), words.split())
-        told = f"no {stage} is called 'nosuch'; there are .*{NAMES[stage]}"
+        told = f"no ({stage}|kind) is called 'nosuch'; there are .*{NAMES[stage]}"
         assert re.search(told, " ".join(answer.output.split())), (words, answer.output)
         assert answer.exit_code == 2
         assert not (tmp_path / "new").exists()
@@ -426,7 +427,7 @@ ROOT = Path(__file__).parents[2]
 
 def suite(stage: str) -> str:
     """Where the tests stand that every method of a stage has to pass, whatever it is."""
-    folder = registry.STAGES[stage].folder.split(".")[0]
+    folder = registry.STAGES[stage].folder.split("/")[0]
     return "tests/conformance" if stage == "kind" else f"tests/{folder}/test_conformance.py"
 
 
