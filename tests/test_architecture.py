@@ -133,7 +133,8 @@ def methods(root: Path) -> dict[str, tuple[str, list[str]]]:
 
     found: dict[str, tuple[str, list[str]]] = {}
     for stage, told in STAGES.items():
-        for file in sorted((package / told.folder).glob("*.py")):
+        folders = [package.joinpath(*folder.split(".")) for folder in told.folder.split()]
+        for file in sorted(file for folder in folders for file in folder.glob("*.py")):
             defined = [node for node, _ in classes(file)]
             decorated = [n for n in defined if any("dataclass" in ast.unparse(d) for d in n.decorator_list)]
             if any(is_method(node.name) for node in decorated):
@@ -378,8 +379,6 @@ SOUND = {
     "kinds/lora.py": '"""Low-rank updates of linears."""\nfrom dataclasses import dataclass\nfrom addenda.core import site\n'
     "import transformers\nfrom addenda.core.method import Kind\nclass Thin: pass\n@dataclass\nclass LoRA(Kind): pass\n",
     "kinds/linear.py": '"""Products beside linear layers."""\nx = 1\n',
-    "measuring/measures/odd.py": '"""A measure of oddity, and what it asks."""\nfrom dataclasses import dataclass\n'
-    "from addenda.core.method import Method\n@dataclass\nclass Odd(Method): pass\n",
     "plug/base.py": '"""Plug and unplug modules."""\nfrom ..modulefile import storage\nfrom ..bases.base import torch\n',
     "modulefile/storage.py": '"""Module folders on disk."""\nfrom ..core import site\n',
     "writing/train.py": '"""Train a module on text."""\nfrom addenda.plug.base import storage\nfrom .data import x\n',
@@ -433,7 +432,6 @@ BREACHES: dict[str, tuple[Callable[[Path], list[str]], str, str]] = {
     ),
     "a method's file is imported": (strangers, "plug/more.py", "from addenda.kinds import lora\n"),
     "a method imports another": (strangers, "kinds/more.py", "from addenda.kinds.lora import LoRA\n"),
-    "a measure's class is imported": (strangers, "showing/more.py", "from addenda.measuring.measures.odd import Odd\n"),
     "a method is asked for": (
         strangers,
         "cli/more.py",
