@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from addenda.comparing.equal_gain import Curve, Ratio, envelope, ratio_at_equal_gain
-from addenda.telling.intervals import half_width
-from recipes.tables import write_tables
+from recipes.records import Records
+from recipes.tables import joined, over, table, with_interval, with_t_interval
 
 COLOURS = {
     "full": "#7f7f7f", "lora": "#d95f02", "adapter": "#e6ab02", "neutral-token": "#1b9e77", "neutral-context": "#1f78b4",
@@ -29,7 +29,6 @@ PAIRS = (
 )  # fmt: skip
 #: length of the documents that points along training are scored on, and thresholds among others
 LENGTH = 256
-Records = list[dict[str, Any]]
 #: records by method and seed
 BySeed = dict[str, dict[int, Records]]
 
@@ -40,19 +39,16 @@ def curve_of(points: Records) -> Curve:
 
 
 def report(records: Records, folder: Path) -> str:
-    """The tables as Markdown, written with the plots to `folder`."""
+    """The tables as Markdown; the plots are written to `folder`."""
     runs = [record for record in records if record["run"]["part"] in ("study", "knobs")]
     by_seed: BySeed = defaultdict(lambda: defaultdict(list))
     for record in runs:
         by_seed[record["run"]["method"]][record["run"]["seed"]].append(record)
-    if not by_seed:
-        return "no runs yet"
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = [_ends(runs), _ratios(by_seed), _thresholds(runs), _sweep(records), _precisions(records)]
-    text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-    write_tables(folder / "learning_forgetting.md", text)
-    _draw(by_seed, folder)
-    return text
+    if by_seed:
+        _draw(by_seed, folder)
+    return joined(
+        [_ends(runs), _ratios(by_seed), _thresholds(runs), _sweep(records), _precisions(records)] if runs else []
+    )
 
 
 def along(records: Records, *, weights: bool = False) -> list[dict[str, Any]]:
@@ -68,57 +64,56 @@ def along(records: Records, *, weights: bool = False) -> list[dict[str, Any]]:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
+def _end(record: dict[str, Any]) -> dict[str, Any]:
+    return next(point for point in record["points"] if point["origin"] == "end")
+
+
+def _told(options: dict[str, Any], *hidden: str) -> str:
+    return ", ".join(f"{key} {value}" for key, value in options.items() if key not in hidden)
+
+
 def _ends(runs: Records) -> list[str]:
     """One line for each configuration: what it gained and forgot at the end, over seeds."""
     groups: dict[tuple[Any, ...], Records] = defaultdict(list)
     for record in runs:
         run = record["run"]
-        told = ", ".join(
-            f"{k} {v}" for k, v in (run["options"] | run["settings"]).items() if k not in ("extra", "count")
-        )
+        told = _told(run["options"] | run["settings"], "extra", "count")
         groups[run["part"] != "study", run["method"], run["lr"], told, run["tokens"]].append(record)
-    lines = [
-        "| method | settings | lr | tokens | seeds | gain, nats | forgotten, nats | general left bit-equal | parameters | in |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for (_, method, lr, told, tokens), group in sorted(groups.items(), key=lambda item: (*item[0][:3], item[0][4])):
-        ends = [next(p for p in record["points"] if p["origin"] == "end") for record in group]
-        gain, lost = (over([end[key][0] for end in ends]) for key in ("gain", "forgetting"))
+        gain, lost = (over([_end(record)[key][0] for record in group]) for key in ("gain", "forgetting"))
         shares = [record["alone"]["share"] for record in group if "alone" in record]
         alone = f"{np.mean(shares):.1%}" if shares else "not measured"
         size = f"{group[0].get('parameters', 0):,}" if "parameters" in group[0] else "all"
-        told = f"{method} | {told or '-'} | {lr:g} | {tokens:,}"
-        lines.append(f"| {told} | {len(group)} | {gain} | {lost} | {alone} | {size} | {computed_in(group)} |")
-    return lines
+        rows.append(
+            (method, told or "-", f"{lr:g}", f"{tokens:,}", len(group), gain, lost, alone, size, computed_in(group))
+        )
+    heads = "method | settings | lr | tokens | seeds | gain, nats | forgotten, nats | general left bit-equal | parameters | in"
+    return table(heads, rows)
 
 
 def _ratios(by_seed: BySeed) -> list[str]:
-    lines = [
-        "| forgetting of | over that of | weights | at gains of, nats | mean ratio [95% interval] | worst point | by seed | in |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for weights, told in ((False, "1"), (True, "1 and below")):
         for ours, theirs in PAIRS:
-            kept = [
+            found = [
                 case for case in _by_seed(by_seed.get(ours, {}), by_seed.get(theirs, {}), weights) if case is not None
             ]
-            if kept:
-                ratios, worst = [case.mean for case in kept], max(case.worst for case in kept)
-                reach = f"{np.mean([case.low for case in kept]):.2f} to {np.mean([case.high for case in kept]):.2f}"
+            if found:
+                ratios, worst = [case.mean for case in found], max(case.worst for case in found)
+                reach = f"{np.mean([case.low for case in found]):.2f} to {np.mean([case.high for case in found]):.2f}"
                 each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
                 both = " / ".join(computed_in([r for rs in by_seed[m].values() for r in rs]) for m in (ours, theirs))
-                lines.append(
-                    f"| {ours} | {theirs} | {told} | {reach} | {with_t_interval(ratios)} | {worst:.2f} | {each} | {both} |"
-                )
-    return lines
+                rows.append((ours, theirs, told, reach, with_t_interval(ratios), f"{worst:.2f}", each, both))
+    heads = "forgetting of | over that of | weights | at gains of, nats | mean ratio [95% interval] | worst point | by seed | in"
+    return table(heads, rows)
 
 
 def _by_seed(ours: dict[int, Records], theirs: dict[int, Records], weights: bool) -> Iterator[Ratio | None]:
     """Comparisons seed by seed; at weights below one only where modules of both methods were tried at them."""
     for seed in sorted(ours.keys() & theirs.keys()):
         if not weights or all(any("weights" in record for record in side[seed]) for side in (ours, theirs)):
-            mine, other = (curve_of(along(side[seed], weights=weights)) for side in (ours, theirs))
-            yield ratio_at_equal_gain(mine, other)
+            yield ratio_at_equal_gain(*(curve_of(along(side[seed], weights=weights)) for side in (ours, theirs)))
 
 
 def _thresholds(runs: Records) -> list[str]:
@@ -126,85 +121,47 @@ def _thresholds(runs: Records) -> list[str]:
     for record in runs:
         for point in record.get("thresholds", ()):
             groups[_name(record["run"]), point["at"], point["length"]].append(point)
-    if not groups:
-        return []
-    lines = [
-        "| method | share asked for | document length | share left bit-equal | gain, nats | forgotten, nats | seeds |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for (method, share, length), group in sorted(groups.items()):
         gain, lost = (over([point[key][0] for point in group], 4) for key in ("gain", "forgetting"))
-        alone = f"{np.mean([point['alone'] for point in group]):.1%}"
-        asked = f"{share:.0%}" if share else "as trained"
-        lines.append(f"| {method} | {asked} | {length} | {alone} | {gain} | {lost} | {len(group)} |")
-    return lines
+        alone, asked = f"{np.mean([point['alone'] for point in group]):.1%}", f"{share:.0%}" if share else "as trained"
+        rows.append((method, asked, length, alone, gain, lost, len(group)))
+    heads = "method | share asked for | document length | share left bit-equal | gain, nats | forgotten, nats | seeds"
+    return table(heads, rows)
 
 
 def _name(run: dict[str, Any]) -> str:
     """A method; with its settings where they are not those of the study."""
-    settings = ", ".join(f"{key} {value}" for key, value in run["settings"].items())
-    return run["method"] if run["part"] == "study" else f"{run['method']} ({settings})"
+    return run["method"] if run["part"] == "study" else f"{run['method']} ({_told(run['settings'])})"
 
 
 def _sweep(records: Records) -> list[str]:
-    lines = [
-        "| sweep: method | settings | lr | tokens | gain, nats | forgotten, nats |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for record in sorted(records, key=lambda r: (r["run"]["method"], r["run"]["lr"])):
-        run = record["run"]
-        if run["part"] == "sweep":
-            end = next(p for p in record["points"] if p["origin"] == "end")
-            told = ", ".join(f"{key} {value}" for key, value in run["settings"].items())
-            lines.append(
-                f"| {run['method']} | {told or '-'} | {run['lr']:g} | {run['tokens']:,} | {_with_interval(end['gain'])} "
-                f"| {_with_interval(end['forgetting'])} |"
-            )
-    return lines if len(lines) > 2 else []
+        if (run := record["run"])["part"] == "sweep":
+            ends = (with_interval(_end(record)[key]) for key in ("gain", "forgetting"))
+            rows.append((run["method"], _told(run["settings"]) or "-", f"{run['lr']:g}", f"{run['tokens']:,}", *ends))
+    return table("sweep: method | settings | lr | tokens | gain, nats | forgotten, nats", rows)
 
 
 def _precisions(records: Records) -> list[str]:
     """Short runs made again in float32, beside those of the sweep."""
-    lines = [
-        "| method | lr | gain in bf16, nats | in fp32 | forgotten in bf16, nats | in fp32 |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
 
     def same(run: dict[str, Any]) -> tuple[str, ...]:
         return tuple(str(run[key]) for key in ("method", "options", "settings", "lr", "tokens", "seed"))
 
-    sweeps = {same(record["run"]): record for record in records if record["run"]["part"] == "sweep"}
+    sweeps, rows = {same(record["run"]): record for record in records if record["run"]["part"] == "sweep"}, []
     for record in records:
         other = sweeps.get(same(record["run"])) if record["run"]["part"] == "precision" else None
         if other is not None and (computed_in([other]), computed_in([record])) == ("bf16", "fp32"):
-            pair = [next(p for p in r["points"] if p["origin"] == "end") for r in (other, record)]
-            cells = " | ".join(_with_interval(end[key]) for key in ("gain", "forgetting") for end in pair)
-            lines.append(f"| {record['run']['method']} | {record['run']['lr']:g} | {cells} |")
-    return lines if len(lines) > 2 else []
+            cells = (with_interval(_end(each)[key]) for key in ("gain", "forgetting") for each in (other, record))
+            rows.append((record["run"]["method"], f"{record['run']['lr']:g}", *cells))
+    return table("method | lr | gain in bf16, nats | in fp32 | forgotten in bf16, nats | in fp32", rows)
 
 
 def computed_in(records: Records) -> str:
     """The precisions that runs were computed in."""
     return " and ".join(sorted({record.get("device", "unknown").rsplit(" ", 1)[-1] for record in records}))
-
-
-def over(values: list[float], places: int = 3) -> str:
-    """Mean over seeds, and their range."""
-    text = f"{np.mean(values):.{places}f}"
-    return text + (f" ({min(values):.{places}f} to {max(values):.{places}f})" if len(values) > 1 else "")
-
-
-def _with_interval(values: list[float]) -> str:
-    return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
-
-
-def with_t_interval(values: list[float], places: int = 2, least: float = 0.0) -> str:
-    """Mean and Student's t interval over seeds, of what cannot be under `least`."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:.{places}f} [one seed]"
-    half = half_width(values)
-    return f"{mean:.{places}f} [{max(least, mean - half):.{places}f}, {mean + half:.{places}f}]"
 
 
 # -- plots ------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ import torch
 import addenda
 from addenda.plug.scoring import Score, score
 from recipes.common import data_folder, documents, load, precision
-from recipes.records import LATER, device, in_processes, name_of, pending, read_records, write_record
+from recipes.records import LATER, Named, Records, recorded, stamp
+from recipes.study import conduct, parser_of
 
-FOLDER = Path("docs/results/methods/kinds")
 LENGTH, HELD, FIRST, LAST = 256, 4_000, 2, 2
 #: shares of the middle layers' FFNs for FFNSkip, and how many whole layers' for the plain way
 SKIPS, LAYERS = (0.05, 0.1, 0.2, 0.3), (1, 3, 5, 8)
@@ -36,19 +36,15 @@ SAID = 12_000
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Named):
     """A way to leave FFNs out: `skip` with a share, `layers` with a number."""
 
+    FRONT = ("ffn", "way", "much")
     way: str
     much: float
     trained: int = 0
     where: str = "smollm2"
     span: int = field(default=0, metadata=LATER)
-
-    @property
-    def id(self) -> str:
-        """Its name, which changes with its options."""
-        return name_of(self, "ffn", self.way, self.much)
 
 
 def texts() -> tuple[list[str], list[str]]:
@@ -152,18 +148,11 @@ def make(cell: Cell, folder: Path) -> str:
     left = 1 - sum(ran) / (max(ran) * len(ran))
     change = now.minus(bare)
     took = {name: statistics.median(values) for name, values in times(base, held[0] * 3, selected).items()}
-    record = {
-        "run": asdict(cell),
-        "bare": float(bare),
-        "rise": [change.nats, change.low, change.high],
-        "left out": left,
-    }
-    record |= {"by layer": [1 - n / max(ran) for n in ran], "ms": took, "device": device(), "torch": torch.__version__}
-    write_record(folder / f"{cell.id}.json", record)
-    return cell.id
+    record = {"bare": float(bare), "rise": [change.nats, change.low, change.high], "left out": left, "ms": took}
+    return recorded(cell, folder, stamp(cell) | record | {"by layer": [1 - n / max(ran) for n in ran]})
 
 
-def report(records: Sequence[dict[str, Any]]) -> str:
+def report(records: Records, folder: Path) -> str:
     """One row a way."""
     lines = [f"{'way':30}{'left out':>10}{'loss rises by (95%)':>28}{'reading':>10}{'decoding':>10}"]
     for record in sorted(records, key=lambda one: (one["run"]["way"], one["run"]["trained"], one["left out"])):
@@ -176,24 +165,22 @@ def report(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
+    """Both ways, and one more cell whose stand-ins learn."""
+    yield from (Cell("skip", much, where=given.base) for much in SKIPS)
+    yield from (Cell("layers", much, where=given.base) for much in LAYERS)
+    yield Cell("skip", SKIPS[1], given.trained, where=given.base)
+    yield from (Cell("skip", much, where=given.base, span=1) for much in SKIPS[1:3])
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Make the cells that have no record yet, then tell the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--base", default="smollm2")
     parser.add_argument(
         "--trained", type=int, default=4_096, help="tokens that the stand-ins of one more cell learn from"
     )
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--report", action="store_true", help="make nothing")
-    given = parser.parse_args(words)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    cells = [Cell("skip", much, where=given.base) for much in SKIPS]
-    cells += [Cell("layers", much, where=given.base) for much in LAYERS]
-    cells += [Cell("skip", SKIPS[1], given.trained, where=given.base)]
-    cells += [Cell("skip", much, where=given.base, span=1) for much in SKIPS[1:3]]
-    if not given.report:
-        in_processes(make, pending(cells, FOLDER), given.workers)
-    print(report(read_records(FOLDER)))
+    conduct("methods/kinds", parser.parse_args(words), [cells], make, report, paged=False)
 
 
 if __name__ == "__main__":

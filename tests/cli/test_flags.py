@@ -131,6 +131,7 @@ FLAGS: dict[str, list[str]] = {
     ],
     "evaluate": [
         *("--on", "--task", "--facts", "--snapshot", "--edits", "--neutrality", "--chats", "--questions", "--spectrum"),
+        "--drift",
         *("--length", "--stride", "--tokens", "--batch-tokens", "--limit"),
         "--save",
         *(*CHOOSING, *BASE),

@@ -592,7 +592,8 @@ def test_of_many_layers_activity_shows_the_mean_and_the_ends(capsys: pytest.Capt
 
 
 def test_of_many_sites_the_spectrum_shows_three() -> None:
-    from addenda.measuring.looking.spectrum import Health, Spectra, Spectrum
+    from addenda.measuring.looking.spectrum import Health, Spectrum
+    from addenda.measuring.measures.spectrum import Spectra
 
     def site(number: int) -> Health:
         of = Spectrum(participation=float(number), entropy=0.5, early=0.5, shift=None, dimensions=64)

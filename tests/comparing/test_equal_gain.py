@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,3 +122,24 @@ def test_a_comparison_tells_it_at_the_gain_of_its_gated_module() -> None:
         METHODS["lora"], 1e-3, [made((0.6, 0.3), forgetting_low=0.2, forgetting_high=0.5)], runs["base"][0], 0.3
     )
     assert row_cells(alone, apart=False)[3] == ("+0.150", "+0.100 to +0.250")
+
+
+@pytest.mark.slow
+def test_a_kind_under_its_own_name_is_compared_beside_a_gated_module(ways: Any, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"methods": ("delta_product", "lora", "neutral"), "tokens": 4096, "rates": 1}
+    found = ways.compare(tmp_path, **given)
+    rows = {row.method: row for row in found.rows}
+    assert not found.failed
+    assert rows["delta_product"].parameters > 0
+    gain = float(found.facts["equal gain"].split()[0])
+    assert rows["neutral"].at_gain is not None
+    assert gain <= max(point["learning"] for point in rows["neutral"].curve) + 5e-4
+    for row in rows.values():
+        for point in row.curve:
+            assert point["forgetting_low"] <= point["forgetting"] <= point["forgetting_high"]
+    lines = (tmp_path / "report.html").read_text()
+    assert "forgotten at equal gain" in lines
+    again = ways.compare(tmp_path, **given)
+    assert again.rows == found.rows
+    before = row_of(METHODS["lora"], 1e-3, [made((0.6, 0.3))], made())
+    assert before.at_gain is None

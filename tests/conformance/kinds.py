@@ -1,7 +1,7 @@
-"""Every kind in small configurations, by name. A new kind adds its lines here, and every law runs over it.
+"""Every kind in small configurations, by name; one that is not named here stands here with its defaults. Every law runs over all.
 
-The first configurations are those that the default tests run on every architecture; `EXTRA` ones run on one or two
-architectures by default, on more of them among the slow tests, and on all in `make long`.
+The first configurations, one or two of a kind, are those that the default tests run on every architecture; `EXTRA` ones run
+on one to four architectures by default, on more of them among the slow tests, and on all in `make long`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from addenda.core import registry
 from addenda.core.contracts import Kind
 from addenda.core.site import Anatomy, Seam
 from addenda.kinds.cartridge import Cartridge
@@ -60,17 +61,17 @@ def _targets(anatomy: Anatomy) -> tuple[str, ...]:
 MAIN: dict[str, Case] = {
     "registers": _fixed(Registers(count=4), joint=True),
     "registers-neutral": _fixed(Registers(count=4, mode="avg", gate="neutral"), gate="token"),
-    "registers-context": _fixed(Registers(count=4, mode="stack", gate="context"), gate="context"),
     "cartridge": _fixed(Cartridge(count=4, init="text"), joint=True, text=True),
-    "neutral": _fixed(NeutralResidues(width=8, gate="token"), gate="token"),
     "neutral-document": _fixed(NeutralResidues(width=8, gate="document"), gate="document"),
     "parallel": _fixed(ParallelAdapter(width=8)),
     "lora": _fixed(LoRA(rank=2)),
-    "lora-document": _fixed(LoRA(rank=2), gate="document", behind="document"),
     "locas-glu": _fixed(LocasGLU(rank=8, scale=8.0), text=True),
 }
 
 EXTRA: dict[str, Case] = {
+    "registers-context": _fixed(Registers(count=4, mode="stack", gate="context"), gate="context", hosts=4),
+    "neutral": _fixed(NeutralResidues(width=8, gate="token"), gate="token", hosts=4),
+    "lora-document": _fixed(LoRA(rank=2), gate="document", behind="document", hosts=4),
     **{
         f"registers-{mode}-{gate}": _fixed(
             Registers(count=3, mode=mode, gate=gate),  # type: ignore[arg-type]
@@ -138,7 +139,21 @@ EXTRA: dict[str, Case] = {
     ),
 }
 
-CASES: dict[str, Case] = MAIN | EXTRA
+
+def _of_others() -> dict[str, Case]:
+    """Kinds that this file does not name: with their defaults, and what these say of themselves."""
+    here = {value for value in globals().values() if isinstance(value, type)}
+    found: dict[str, Case] = {}
+    for name, method in registry.kinds().items():
+        if method not in here:
+            kind = method()
+            gate = "token" if kind.gates_itself else kind.module_gate[0] if kind.module_gate else None
+            found[name.lower()] = _fixed(kind, gate=gate, joint=kind.shared_softmax, text=kind.starts_from_text)
+    return found
+
+
+OTHERS = _of_others()
+CASES: dict[str, Case] = MAIN | EXTRA | OTHERS
 
 #: what Qwen3-MoE cannot host, its experts being no one FFN, and what plain FFNs cannot
 PLAIN = ("gpt2", "gpt_neox", "opt")
@@ -148,6 +163,7 @@ REFUSED: frozenset[tuple[str, str]] = frozenset(
         for case in CASES
         if case.startswith(("neutral", "parallel", "locas", "delta", "ternary", "low-rank", "ffn-skip"))
     ]
+    + [("qwen3_moe", name.lower()) for name, kind in registry.kinds().items() if kind.seam is Seam.FFN]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-glu") and arch in PLAIN]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-mlp") and arch not in PLAIN]
 )

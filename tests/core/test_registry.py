@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,7 +83,7 @@ class AlwaysGate(Gate):
         return ones, ones[:, -1:]
 
     def amplitude(self, statistic):
-        return statistic
+        return torch.where(statistic > self.threshold, statistic, 0.0)
 
 
 @dataclass(frozen=True)
@@ -249,16 +253,20 @@ class Surprise(Measure):
 '''
 
 
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package that is installed and brings methods; no file of Addenda knows it."""
-    site = tmp_path / "site"
+def install(site: Path) -> None:
+    """Lay the package down as an installer does: it brings methods, and no file of Addenda knows it."""
     info = site / "throwaway-1.0.dist-info"
     info.mkdir(parents=True)
     (site / "throwaway.py").write_text(THROWAWAY)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: throwaway\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[addenda.methods]\nthrowaway = throwaway\n")
-    monkeypatch.syspath_prepend(str(site))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package is installed."""
+    install(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
     registry.methods.cache_clear()
     yield
     monkeypatch.undo()
@@ -383,6 +391,82 @@ def test_a_module_of_another_packages_kind_is_saved_and_loaded(tmp_path: Path) -
     assert all(torch.equal(tensor, back.tensors()[name]) for name, tensor in module.tensors().items())
 
 
+#: by stage, a command in which a method of it is asked for by a name that there is not; M is a module's folder
+WRONG = {
+    "kind": "train new --corpus pubmed_train --tokens 1000 --kind nosuch",
+    "gate": "train new --corpus pubmed_train --tokens 1000 --kind LoRA --gate nosuch",
+    "objective": "train new --corpus pubmed_train --tokens 1000 --objective nosuch",
+    "penalty": "train new --corpus pubmed_train --tokens 1000 --set penalty=nosuch",
+    "optimizer": "train new --corpus pubmed_train --tokens 1000 --set optimizer=nosuch",
+    "router": "route hello --plug M --router nosuch",
+    "combiner": "combine M N --method nosuch --out new",
+    "compressor": "compress M --method nosuch --text pubmed_valid --out new",
+    "forgetter": "forget M --forget pubmed_valid --retain general_valid --method nosuch --out new",
+}
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_each_verb_tells_them_where_a_name_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert WRONG.keys() | {"measure"} == NAMES.keys()  # a measure is no name: it is asked for by its first option
+    base = addenda.load_base("tiny")
+    for name in ("M", "N"):
+        base.new(name.lower(), addenda.LoRA(rank=1), seed=len(name)).save(tmp_path / name)
+    base.detach()
+    monkeypatch.chdir(tmp_path)
+    for stage, words in WRONG.items():
+        answer = CliRunner().invoke(app(), words.split())
+        told = f"no {stage} is called 'nosuch'; there are .*{NAMES[stage]}"
+        assert re.search(told, " ".join(answer.output.split())), (words, answer.output)
+        assert answer.exit_code == 2
+        assert not (tmp_path / "new").exists()
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def suite(stage: str) -> str:
+    """Where the tests stand that every method of a stage has to pass, whatever it is."""
+    folder = registry.STAGES[stage].folder.split(".")[0]
+    return "tests/conformance" if stage == "kind" else f"tests/{folder}/test_conformance.py"
+
+
+def in_suites(site: Path, *words: str) -> str:
+    """What pytest says in a process of its own, where the package is installed, of the suites' tests of its methods alone."""
+    install(site)
+    path = os.pathsep.join([str(site), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        " or ".join(NAMES.values()),
+        *words,
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_each_stage_s_suite_finds_them(tmp_path: Path) -> None:
+    """With no other file touched; the laws are a kind's suite."""
+    found = in_suites(tmp_path / "site", "--collect-only", *map(suite, NAMES))
+    for stage, name in NAMES.items():
+        tests = re.findall(rf"^{re.escape(suite(stage))}\S*::\S*\b{name.lower()}\b\S*\]$", found, re.MULTILINE)
+        assert tests, f"{suite(stage)} does not know {name}"
+    laws = set(re.findall(r"^tests/conformance/test_law(\d+)\S*\bshifts\b", found, re.MULTILINE))
+    assert laws >= {"01", "02", "04", "05", "06", "09", "11", "12"}, laws  # others go through all kinds in one test
+
+
+@pytest.mark.slow
+def test_they_pass_their_stages_suites(tmp_path: Path) -> None:
+    passed = re.search(r"(\d+) passed", in_suites(tmp_path / "site", *map(suite, NAMES)))
+    assert passed
+    assert int(passed[1]) > 100
+
+
 def test_without_the_package_its_methods_are_not_there() -> None:
     for stage, name in NAMES.items():
         with pytest.raises(AddendaError, match=f"no {stage} is called '{name}'; there are "):
@@ -418,6 +502,13 @@ BROKEN = {
     "a class of its own": ("class Other: pass", ":Other", "Other stands at none of the stages kind, gate"),
     "no dataclass": ("class Opt(OptimizerMethod):\n  def over(self, groups, lr): pass", "", "Opt is no frozen dataclass"),
     "half": ("@dataclass(frozen=True)\nclass Half(OptimizerMethod):\n  rank: int = 3", "", "Half lacks over"),
+    "a name with a dot": (
+        "@dataclass(frozen=True)\nclass Dot(AdamW):\n  name = 'adamw.slow'", "",
+        "Dot is called 'adamw.slow'; a name has letters, digits, - and _, and is no stage's",
+    ),
+    "a stage's name": (
+        "@dataclass(frozen=True)\nclass Stage(AdamW):\n  name = 'router'", "", "Stage is called 'router'; .* is no stage's",
+    ),
     "an odd default": (
         "@dataclass(frozen=True)\nclass Odd(AdamW):\n  kept: object = torch.float32\n  name = 'odd'", "",
         "Odd has an option 'kept' whose default is no plain value",

@@ -156,6 +156,18 @@ def test_saving_twice_gives_the_same_bytes_and_leaves_nothing_beside(tmp_path: P
 # --- the card --------------------------------------------------------------------------------------------------------
 
 
+def test_a_modules_digest_is_that_of_its_file_and_follows_it(tmp_path: Path) -> None:
+    module = module_of(LoRA(rank=2), anatomy())
+    first = storage.digest_of(module)
+    save_module(module, tmp_path / "m")
+    assert first == files.sha256_of(tmp_path / "m" / storage.TENSORS) == storage.digest_of(module)
+    with torch.no_grad():
+        next(module.parameters()).add_(1.0)
+    assert storage.digest_of(module) != first
+    save_module(module, tmp_path / "m")
+    assert storage.digest_of(module) == files.sha256_of(tmp_path / "m" / storage.TENSORS)
+
+
 def test_the_card_is_filled_with_what_the_module_knows(tmp_path: Path) -> None:
     module = module_of(NeutralResidues(width=4), anatomy())
     module.probe = [5, 6]

@@ -93,11 +93,14 @@ def hook_head(module: nn.Module, width: int, finish: Finish) -> Replaced:
             def log_p(logits: Tensor) -> Tensor:
                 return F.log_softmax(finish(logits).float(), -1)
 
-            parts = [rest.clamp(min=LEAST).log() + log_p(plain)]
-            for number, told in enumerate(notes[::2]):
+            mixed = rest.clamp(min=LEAST).log() + log_p(plain)
+            for number, told in enumerate(
+                notes[::2]
+            ):  # one after another: a vocabulary's worth for each token is large
                 share = shares[..., number : number + 1]
-                parts.append(share.clamp(min=LEAST).log() + log_p(original(states + told, *args, **kwargs)))
-            mixed = finish.back(torch.logsumexp(torch.stack(parts), 0)).to(plain.dtype)
+                part = share.clamp(min=LEAST).log() + log_p(original(states + told, *args, **kwargs))
+                mixed = torch.logaddexp(mixed, part)
+            mixed = finish.back(mixed).to(plain.dtype)
             return torch.where(shares.sum(-1, keepdim=True) > 0, mixed, plain)
 
         return forward

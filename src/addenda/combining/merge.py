@@ -20,7 +20,7 @@ from addenda.combining.gguf.write import check as check_gguf
 from addenda.combining.manifest import Manifest, Merged, Width
 from addenda.combining.proof import Proof, Rows, probe_rows, prove
 from addenda.core.errors import AddendaError, UnsupportedError, known
-from addenda.core.module import KnowledgeModule
+from addenda.core.module import KnowledgeModule, plugged
 from addenda.core.units import Units
 from addenda.plug.scoring import pace_of
 from addenda.plug.selection import weights_of
@@ -265,8 +265,7 @@ def _checked(base: Base, names: str | Iterable[str] | Mapping[str, float]) -> di
     if not weights:
         raise AddendaError("merge takes the name of at least one plugged module")
     for name in weights:
-        if name not in base.modules:
-            raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
+        plugged(base.modules, name)
     return weights
 
 

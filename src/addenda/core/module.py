@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from addenda.core.card import Card
 from addenda.core.contracts import Adapter, AroundAdapter, ClassifyingAdapter, Kind
-from addenda.core.errors import AddendaError, UnsupportedError
+from addenda.core.errors import AddendaError, SelectionError, UnsupportedError, known
 from addenda.core.gate import Gate
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -42,6 +42,17 @@ def check_name(name: str) -> str:
 def _public(key: str) -> str:
     """The name in a file of a key of `state_dict`."""
     return key.removeprefix("adapters.").replace("/", ".")
+
+
+def plugged(modules: Mapping[str, KnowledgeModule], name: Any) -> KnowledgeModule:
+    """The module of a name among those that are plugged.
+
+    Raises:
+        SelectionError: none is; says which are.
+    """
+    if not isinstance(name, str) or name not in modules:
+        raise SelectionError(f"no module '{name}' is plugged; plugged are {known(str(name), modules)}")
+    return modules[name]
 
 
 def _tensors_in(module: nn.Module) -> Iterator[Tensor]:

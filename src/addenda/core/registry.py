@@ -31,7 +31,7 @@ M = TypeVar("M", bound=Method)
 
 @dataclass(frozen=True)
 class Stage:
-    """Where methods may stand: the folder of the package's own (or several), what one of them decides, how it is asked for."""
+    """Where methods may stand: the folder of the package's own, what one of them decides, and how it is asked for."""
 
     folder: str
     decides: str
@@ -80,7 +80,7 @@ STAGES = {
         "`base.new(name, addenda.HEMA())`, `base.remember(name, text)`, `addenda chat --remember FOLDER --memory-kind HEMA`",
     ),
     "measure": Stage(
-        "measuring.asking measuring.looking",
+        "measuring/measures",
         "what is found out of a base and what its modules do",
         "`addenda evaluate`, `addenda.evaluate(base, texts, modules, ...)`, by its first option",
     ),
@@ -121,14 +121,13 @@ def methods(stage: str) -> Methods:
 
 def _own(stage: str) -> Iterator[type[Method]]:
     """This package's own methods of a stage: no contract, and nothing that a file imports."""
-    for folder in STAGES[stage].folder.split():
-        package = importlib.import_module(f"addenda.{folder}")
-        for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            module = importlib.import_module(info.name)
-            for value in vars(module).values():
-                own = isinstance(value, type) and value.__module__ == module.__name__ and not inspect.isabstract(value)
-                if own and issubclass(value, Method) and is_dataclass(value) and value.stage == stage:
-                    yield value
+    package = importlib.import_module(f"addenda.{STAGES[stage].folder.replace('/', '.')}")
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for value in vars(module).values():
+            own = isinstance(value, type) and value.__module__ == module.__name__ and not inspect.isabstract(value)
+            if own and issubclass(value, Method) and is_dataclass(value) and value.stage == stage:
+                yield value
 
 
 def brought_by(method: type[Method]) -> str | None:

@@ -21,6 +21,19 @@ def gate_named(name: str, options: Mapping[str, Any] | None = None) -> GateMetho
     return cast("GateMethod", build("gate", name, options or {}))
 
 
+def gate_told(told: Mapping[str, Any] | None) -> GateMethod | None:
+    """The gate that a card tells of; None where it tells of none, so that the kind's own options say.
+
+    Raises:
+        AddendaError: it has no name, there is no such gate, or its options do not fit.
+    """
+    if told is None:
+        return None
+    if not isinstance(told.get("name"), str):
+        raise AddendaError(f"the card: the gate has no name; it is {told!r:.200}")
+    return gate_named(told["name"], {option: value for option, value in told.items() if option != "name"})
+
+
 def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | None:
     """The gate of a module of a kind: the one asked for, else the one that the kind's options ask for; None: none.
 
@@ -54,4 +67,10 @@ def adapters_of(kind: Kind, anatomy: Anatomy, gate: GateMethod | None) -> tuple[
     if gate is None:
         return kind.adapters(anatomy), None
     site = gate.site(anatomy, kind.seam)
-    return kind.adapters(behind(anatomy, site)), gate.module(site)
+    left = behind(anatomy, site)
+    if not left.at(kind.seam):
+        raise AddendaError(
+            f"a gate that reads layer {site.layer} leaves {type(kind).__name__} no place: of {anatomy.layers} layers none has "
+            f"a site that runs after it; let the gate read a layer further down (read_at={max(0, site.layer - 1)})"
+        )
+    return kind.adapters(left), gate.module(site)

@@ -57,6 +57,11 @@ class LocasGLU(Slots):
     base's value rows over `rank`, times `scale`. `layers` are the layers that get a memory (None: all).
 
     Source: Locas 2026, arXiv:2602.05085, "Locas-GLU".
+
+    Measured: books read once into `tiny`, 15 cases: at equal forgetting it gains 1.28 [1.13, 1.43] times what TempLoRA does,
+    with a third of the parameters and 0.85 of the time; quiet, as `memorize` writes it, it keeps 0.95 [0.91, 0.98] of that at
+    0.14 of the forgetting. Asked about conversations that it read it answers as the base does, at chance. Pages: locas,
+    locas_recall.
     """
 
     rank: int = 64

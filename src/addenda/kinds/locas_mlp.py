@@ -117,6 +117,10 @@ class LocasMLP(Slots):
 
     Source: Locas 2026, arXiv:2602.05085, "Locas-MLP" and "NL-SVD". Differs: the compressions `oriented` and `refit`; and
     one backward pass over a whole chunk, so that a token's gradient counts the later tokens of the chunk as well.
+
+    Measured: stretches of two novels, `tiny` with plain FFNs, 6 cases, 64 slots: in closed form it gains 0.135 nats per token
+    and forgets 0.008 (as published 0.086 and 0.013), by gradient steps 0.263 and 0.139; TempLoRA at half the size gains 0.285
+    and forgets 0.079. Page: locas_mlp.
     """
 
     rank: int = 64

@@ -24,6 +24,10 @@ class LoRA(ProductKind):
     The scale is alpha/rank, with `rslora` alpha/sqrt(rank).
 
     Source: Hu et al. 2021, arXiv:2106.09685; rsLoRA: Kalajdzievski 2023, arXiv:2312.03732.
+
+    Measured: two million tokens of PubMed into `tiny`, 3 seeds, 60,000 held-out tokens of each text: gains 0.621 nats per token
+    and forgets 0.223 (neutral residues of the same size 0.494 and 0.016 behind a token gate, fine-tuning 0.691 and 0.230). Of
+    125 facts told it chooses 0.20 [0.11, 0.31] rightly, the most of all kinds (base: 0.07). Pages: learning_forgetting, recall.
     """
 
     default_lr: ClassVar[float] = 1e-3

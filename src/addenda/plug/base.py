@@ -14,10 +14,10 @@ from addenda.bases.load import load_model
 from addenda.bases.wrappers import unwrapped
 from addenda.core.card import Card
 from addenda.core.contracts import Kind
-from addenda.core.errors import AddendaError, UnsupportedError, known
+from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.gate import GateMethod
 from addenda.core.modes import own_modes
-from addenda.core.module import KnowledgeModule, check_name
+from addenda.core.module import KnowledgeModule, check_name, plugged
 from addenda.core.registry import options_of, recorded
 from addenda.core.standing import adapters_of, gate_for
 from addenda.modulefile import storage
@@ -150,9 +150,7 @@ class Base(Frozen):
         Raises:
             AddendaError: no such module is plugged, or it is none.
         """
-        if name not in self._modules:
-            raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, self._modules)}")
-        module = self._modules[name]
+        module = plugged(self._modules, name)
         if module.memory is None:
             raise AddendaError(
                 f"'{name}' ({type(module.kind).__name__}) is no text memory, as addenda.HEMA() is; "
@@ -219,8 +217,7 @@ class Base(Frozen):
         Raises:
             AddendaError: no such module is plugged.
         """
-        if name not in self._modules:
-            raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, self._modules)}")
+        plugged(self._modules, name)
         for trainable in self._trainables.naming(name):
             trainable.close()
         del self._modules[name]

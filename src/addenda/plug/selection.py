@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from addenda.core.call import Share
-from addenda.core.errors import SelectionError, known
-from addenda.core.module import KnowledgeModule
+from addenda.core.errors import SelectionError
+from addenda.core.module import KnowledgeModule, plugged
 from addenda.core.state import rows_on
 
 Weights = Mapping[str, float]
@@ -239,9 +239,7 @@ def check(selection: Selection, modules: Mapping[str, KnowledgeModule]) -> Selec
     """
     names = selection.names()
     for name in sorted(names | selection.said):
-        if name not in modules:
-            raise SelectionError(f"no module '{name}' is plugged; plugged are {known(name, modules)}")
-        why = modules[name].kind.least_weight if name in names else None
+        why = plugged(modules, name).kind.least_weight if name in names else None
         if why is not None and _least(selection, name) < 0:
             raise SelectionError(f"'{name}' {why}: it must not be negative")
     if any(modules[name].around for name in names):

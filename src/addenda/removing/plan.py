@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from addenda.core.errors import AddendaError, DataError, TrainingError, known
+from addenda.core.errors import AddendaError, DataError, TrainingError
 from addenda.core.files import several
-from addenda.core.module import KnowledgeModule
+from addenda.core.module import KnowledgeModule, plugged
 from addenda.core.registry import asked_for, plain_options, recorded
 from addenda.forgetters.forgetter import Forgetter
 from addenda.text.encoding import Encoder
@@ -196,9 +196,7 @@ def module_of(base: Base, name: str) -> KnowledgeModule:
     Raises:
         AddendaError: no such module is plugged.
     """
-    if not isinstance(name, str) or name not in base.modules:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise AddendaError(f"no module '{name}' is plugged; plugged are {known(str(name), base.modules)}")
-    return base.modules[name]
+    return plugged(base.modules, name)
 
 
 def _check_module(module: KnowledgeModule) -> None:

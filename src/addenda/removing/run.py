@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from addenda.core.errors import TrainingError
 from addenda.core.registry import asked_for, recorded
 from addenda.forgetters.forgetter import Gradients
+from addenda.modulefile.storage import digest_of
 from addenda.objectives.head import Head
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import load_optimizer_tensors, optimizer_tensors, rate
@@ -54,7 +54,7 @@ class Run:
         self.method = recorded(plan.method)
         self.rule = plan.method.over(self.module, self.parameters, plan.lr)
         self.feeds = plan.feeds(base)
-        self.identity = plan.identity(base, hash_of(self.before)) if folder is not None else {}
+        self.identity = plan.identity(base, digest_of(self.module)) if folder is not None else {}
         self.step, self.saved = 0, -1
         self.resumed_from: int | None = None
         self.seconds = 0.0
@@ -245,12 +245,3 @@ def _slopes(cost: Cost, losses: Tensor, bare: Tensor) -> Tensor:
         leaf = losses.detach().float().requires_grad_()
         (slopes,) = torch.autograd.grad(cost(leaf, bare.float()).sum(), leaf)
     return slopes
-
-
-def hash_of(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

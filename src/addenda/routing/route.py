@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
-from addenda.core.errors import AddendaError, SelectionError, known
+from addenda.core.errors import AddendaError
+from addenda.core.module import plugged
 from addenda.core.registry import asked_for
 from addenda.plug.selection import Names, weights_of
 from addenda.routers.router import Router
@@ -120,8 +121,7 @@ def route(
     chosen = asked_for(Router, router)
     weights = weights_of(list(base.modules) if among is None else among)
     for name in weights:
-        if name not in base.modules:
-            raise SelectionError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
+        plugged(base.modules, name)
     names = sorted(weights)
     if not names:
         raise AddendaError("no module is plugged that a prompt could be given to; base.plug(folder) plugs one")

@@ -13,7 +13,6 @@ from transformers import AutoTokenizer
 
 import addenda
 from addenda import tiny
-from addenda.cli.evaluated import settings as settings_table
 from addenda.core.errors import AddendaError, DataError
 from addenda.measuring.asking import three_settings as settings
 from addenda.measuring.asking.certificate import rolled_back
@@ -21,6 +20,7 @@ from addenda.measuring.asking.facts import biographies
 from addenda.measuring.asking.options import Option
 from addenda.measuring.asking.retrieval import Passages, with_passages
 from addenda.measuring.asking.three_settings import three_settings
+from addenda.measuring.measures.settings import InThreeSettings
 from addenda.plug.scoring import score
 from addenda.telling.intervals import Interval, holm
 from pico import pico, pico_tokenizer
@@ -153,7 +153,8 @@ def test_a_loud_module_is_told_in_the_certificate(base: addenda.Base) -> None:
     assert added["n"] > 1
     assert found.regression["untold facts answered as before"]["value"] < 1
     assert found.rollback["holds"] is True
-    assert list(settings_table(whole).columns[1].cells)[-1] == "yes"
+    (table,) = InThreeSettings().rows(whole, "tiny", "m")
+    assert table.rows[-1][1] == "yes"
     assert given.keys() == {"loss added on mine", "untold facts answered as before"}
     assert given["loss added on mine"] == {"value": 0.1, "low": 0.0, "high": 0.2, "n": 9}
 

@@ -15,9 +15,9 @@ from addenda import AddendaError
 from addenda.cli import app
 from addenda.core.errors import DataError
 from addenda.core.module import KnowledgeModule
-from addenda.measuring.asking import perplexity, three_settings
 from addenda.measuring.asking.facts import biographies
 from addenda.measuring.conducting.evaluate import evaluate, known_measures
+from addenda.measuring.measures import settings, texts
 from pico import pico, pico_tokenizer
 
 TEXTS = {"a": ["the river ran past the mill", "an old lane"], "b": ["the patients were given insulin"]}
@@ -69,7 +69,7 @@ def test_nothing_selected_scores_the_base_alone(base: Any) -> None:
 
 
 def test_no_text_is_refused(base: Any) -> None:
-    with pytest.raises(AddendaError, match="evaluate needs at least one of texts, tasks, .* or "):
+    with pytest.raises(AddendaError, match="evaluate needs at least one of texts, tasks, facts, snapshot, .* or "):
         evaluate(base, {}, tasks=[], neutrality=())
     with pytest.raises(
         AddendaError, match="no measure has an option 'neutralty'; there are .*did you mean 'neutrality'"
@@ -118,14 +118,14 @@ def test_a_mistake_is_told_before_anything_is_scored(
 def test_a_package_that_is_missing_is_told_before_anything_is_scored(
     base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(perplexity, "score", lambda *_, **__: pytest.fail("scored first"))
-    monkeypatch.setattr(three_settings, "find_spec", lambda name: None)
+    monkeypatch.setattr(texts, "score", lambda *_, **__: pytest.fail("scored first"))
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
     with pytest.raises(AddendaError, match="needs bm25s: pip install"):
         evaluate(base, TEXTS, "m", facts=biographies(2), snapshot=biographies(2))
-    with pytest.raises(AddendaError, match="neutrality and chats are of modules: name those that act"):
+    with pytest.raises(AddendaError, match="neutrality and chats: what modules do .* name those that act"):
         evaluate(base, TEXTS, neutrality=["a text"], chats="general", facts=biographies(2))
     base.tokenizer = None
-    with pytest.raises(AddendaError, match="recall and chats ask in words, and the base has no tokenizer"):
+    with pytest.raises(AddendaError, match="facts and chats: asked in words, and the base has no tokenizer"):
         evaluate(base, TEXTS, "m", facts=biographies(2), chats="general")
 
 
@@ -161,7 +161,7 @@ def test_a_save_that_fails_loses_nothing_of_what_was_found(
         assert "Held-out loss" in said.stdout
     monkeypatch.undo()
     (tmp_path / "m" / "notes.txt").write_text("mine")
-    monkeypatch.setattr(perplexity, "score", lambda *_, **__: pytest.fail("scored first"))
+    monkeypatch.setattr(texts, "score", lambda *_, **__: pytest.fail("scored first"))
     said = CliRunner().invoke(app, [str(word) for word in words])
     assert (said.exit_code, "holds what is not a module's (notes.txt)" in said.stderr) == (2, True), said.output
 

@@ -10,11 +10,12 @@ import pytest
 
 import addenda
 from addenda.core.errors import AddendaError
-from addenda.measuring.asking.accuracy import Accuracy, OnTask
+from addenda.measuring.asking.accuracy import OnTask
 from addenda.measuring.asking.facts import biographies
 from addenda.measuring.conducting.evaluate import evaluate
 from addenda.measuring.conducting.recorded import measured, record
 from addenda.measuring.looking.inspection import inspect
+from addenda.measuring.measures.tasks import Accuracy
 from addenda.modulefile.modelcard import render
 from addenda.telling.intervals import Interval
 from conformance.world import perturbed

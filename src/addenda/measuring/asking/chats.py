@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from addenda.core import card
 from addenda.core.errors import AddendaError, DataError
 from addenda.measuring.asking.written import continued
-from addenda.measuring.conducting.foretold import CHARACTERS, COMPARED
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    limit,
-    on_card,
-    option,
-    share,
-)
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import SHARE, Interval, of_mean
 from addenda.text.prompting import templated
@@ -36,8 +24,6 @@ if TYPE_CHECKING:
 GENERAL = "general"
 #: tokens written at most, and those of them that a change counts as early in
 TOKENS, EARLY = 32, 16
-#: tokens that a chat template adds to what is said; changed answers that are shown
-TURN, SHOWN = 20, 3
 Messages = list[dict[str, str]]
 
 
@@ -184,47 +170,3 @@ def parts_at(first: Sequence[int], second: Sequence[int]) -> int | None:
 
 def _text(base: Base, ids: list[int]) -> str:
     return base.tokenizer.decode(ids, skip_special_tokens=True).strip()
-
-
-@dataclass(frozen=True)
-class Chats(Measure):
-    """How many answers to chats are not the bare base's."""
-
-    name: ClassVar[str] = "chats"
-    place: ClassVar[int] = 70
-    of_modules: ClassVar[bool] = True
-    in_words: ClassVar[bool] = True
-
-    chats: Any = option("How many answers to chats change: general, those that come along, or a file of messages.")
-    limit: int | None = limit()
-
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """What the chats are called, and their messages."""
-        return Opened(asked_of(self.chats, self.limit))
-
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """What is said and what is written, twice."""
-        name, asked = opened.inputs
-        said = sum(len(message["content"]) for messages in asked for message in messages) // CHARACTERS
-        yield Reading(name, 2 * (said + (TURN + TOKENS) * len(asked)), COMPARED)
-
-    def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> OnChats:
-        """See `changed_answers`."""
-        return on_chats(base, dict(weights), *opened.inputs)
-
-    def record(self, found: OnChats, sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """The two shares."""
-        yield from on_card("answers changed", found.changed, found.on)
-        yield from on_card("answers changed early", found.early, found.on)
-
-    def rows(self, found: OnChats, base: str, label: str) -> Iterator[Table]:
-        """How many answers changed, and some that did."""
-        title = f"Answers to {found.on} that are not the same as the bare base's [95% interval over chats]"
-        rows = [
-            (f"of {found.changed.n:,} chats, {found.tokens} tokens each", share(found.changed)),
-            (f"within the first {EARLY} tokens", share(found.early)),
-        ]
-        yield Table(title, ["", ""], rows)
-        changed = [(one.said, one.off, one.on) for one in found.answers if one.parts_at is not None]
-        if changed:
-            yield Table("Some of them", ["asked", "base", label], changed[:SHOWN], prose=True)

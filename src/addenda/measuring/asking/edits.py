@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from addenda.core import card
 from addenda.core.errors import AddendaError, DataError
 from addenda.measuring.asking.options import BATCH_TOKENS, all_likelihoods, first_wins
 from addenda.measuring.asking.tasks import data_folder
-from addenda.measuring.conducting.foretold import QUESTION
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    file_name,
-    limit,
-    on_card,
-    option,
-    share,
-    times,
-)
 from addenda.measuring.looking.canary import WasOn, proved
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import SHARE, Interval, of_mean
@@ -195,51 +181,3 @@ def _of(by_edit: Sequence[np.ndarray]) -> Interval:
     """The mean over prompts, edits drawn whole."""
     groups = [n for n, many in enumerate(by_edit) for _ in many]
     return of_mean(np.concatenate(by_edit), groups, SHARE)
-
-
-@dataclass(frozen=True)
-class Edited(Measure):
-    """Edits of facts: how many took, in other words too, and whether the choice about others stays."""
-
-    name: ClassVar[str] = "edits"
-    place: ClassVar[int] = 50
-    in_words: ClassVar[bool] = True
-
-    edits: str | Path | None = option(
-        "A file of edits, or known, those of ADDENDA_DATA: reliability, generality, locality."
-    )
-    limit: int | None = limit()
-
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """The edits."""
-        given = None if self.edits == "known" else self.edits
-        return Opened(load_edits(given, limit=self.limit), sources=file_name({"edits": self.edits}))
-
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """Each prompt, some in other words and some about others."""
-        yield Reading("edits", 3 * times(weights) * QUESTION * len(opened.inputs))
-
-    def run(
-        self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
-    ) -> EditScores:
-        """See `score_edits`."""
-        return score_edits(base, opened.inputs, dict(weights))
-
-    def record(self, found: EditScores, sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """The three shares."""
-        edits = sources.get("edits", "edits")
-        yield from on_card("edits, reliability", found.reliability, edits, found.reliability_before)
-        yield from on_card("edits, generality", found.generality, edits, found.generality_before)
-        yield from on_card("edits, locality", found.locality, edits)
-
-    def rows(self, found: EditScores, base: str, label: str) -> Iterator[Table]:
-        """The three shares, before and after."""
-        on = found.reliability is not None
-        rows = (
-            ("reliability: the new answer is likelier", share(found.reliability_before), share(found.reliability)),
-            ("generality: in other words too", share(found.generality_before), share(found.generality)),
-            ("locality: the same choice about others", "-", share(found.locality)),
-        )
-        columns = ["", "base", *([f"with {label}"] if on else [])]
-        title = f"{found.edits:,} edits [95% interval over edits]"
-        yield Table(title, columns, [row if on else row[:2] for row in rows])

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from addenda.core import card
 from addenda.core.errors import AddendaError, DataError
 from addenda.measuring.asking.options import BATCH_TOKENS, all_likelihoods, first_wins
-from addenda.measuring.conducting.foretold import QUESTION
-from addenda.measuring.conducting.measure import (
-    Measure,
-    Opened,
-    Reading,
-    Table,
-    limit,
-    on_card,
-    option,
-    share,
-    times,
-)
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean
-from addenda.tiny.asked import EACH, SETS, Question, questions
+from addenda.tiny.asked import SETS, Question, questions
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -162,53 +149,3 @@ def paired(asked: Sequence[Question], off: np.ndarray, on: np.ndarray | None = N
     every = np.ones(len(asked), bool)
     pooled = row(POOLED, "usual", True, every, usual(asked, off), None if on is None else usual(asked, on))
     return ZeroShot(pooled, tuple(rows))
-
-
-@dataclass(frozen=True)
-class Questions(Measure):
-    """Zero-shot questions that come with the package: right answers of each set by its usual metric, and of all."""
-
-    name: ClassVar[str] = "questions"
-    place: ClassVar[int] = 80
-    in_words: ClassVar[bool] = True
-
-    questions: bool = option("Zero-shot questions that come along, 400 of four sets: right answers.", "switch")
-    limit: int | None = limit()
-
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """Nothing: they come along."""
-        return Opened(None)
-
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """Each question with each of its answers."""
-        yield Reading("questions", times(weights) * 2 * QUESTION * len(SETS) * min(self.limit or EACH, EACH))
-
-    def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> ZeroShot:
-        """See `zero_shot`."""
-        return zero_shot(base, dict(weights), each=self.limit)
-
-    def record(self, found: ZeroShot, sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """The usual metric of each set, and what is added to it, set by set and pooled."""
-        for row in _usual(found):
-            metric = "zero-shot" if row is found.pooled else f"zero-shot {row.metric}"
-            if row.on is not None:
-                yield from on_card(metric, row.on, row.name, row.off)
-                yield from on_card(f"{metric} added", row.change, row.name)
-
-    def rows(self, found: ZeroShot, base: str, label: str) -> Iterator[Table]:
-        """Right answers of each set, and of all."""
-        on = found.pooled.on is not None
-        rows = [
-            [row.name, row.metric, f"{row.questions:,}", f"{row.chance:.0%}", share(row.off),
-             *([share(row.on), share(row.change, "+")] if on else [])]
-            for row in _usual(found)
-        ]  # fmt: skip
-        yield Table(
-            "Zero-shot questions answered rightly [95% interval over questions]",
-            ["set", "metric", "questions", "chance", "base", *([f"with {label}", "change"] if on else [])],
-            rows,
-        )
-
-
-def _usual(found: ZeroShot) -> list[OnSet]:
-    return [*(row for row in found.sets if row.usual), found.pooled]

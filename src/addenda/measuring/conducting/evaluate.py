@@ -12,7 +12,7 @@ from addenda.core.errors import AddendaError, known
 from addenda.core.modes import own_modes
 from addenda.core.registry import methods
 from addenda.measuring.conducting.foretold import foretold
-from addenda.measuring.conducting.measure import Measure, check_sizes
+from addenda.measuring.conducting.measure import Measure, check_sizes, leading
 from addenda.measuring.looking.canary import WasOn, proved
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import Interval
@@ -150,15 +150,15 @@ def _check(base: Base, weights: Mapping[str, float], chosen: Mapping[str, Measur
         AddendaError: says which, and what to do.
     """
     if not chosen:
-        first, *rest = known_measures()
-        raise AddendaError(f"evaluate needs at least one of {first}, {', '.join(rest[:-1])} or {rest[-1]}")
+        *most, last = (leading(measure) for measure in known_measures().values())
+        raise AddendaError(f"evaluate needs at least one of {', '.join(most)} or {last}")
     for measure in chosen.values():
         check_sizes(measure)
-    if not weights and (need := [name for name, measure in chosen.items() if measure.of_modules]):
-        raise AddendaError(f"{' and '.join(need)} {'is' if len(need) == 1 else 'are'} of modules: name those that act")
-    if base.tokenizer is None and (need := [name for name, measure in chosen.items() if measure.in_words]):
+    if not weights and (need := [leading(measure) for measure in chosen.values() if measure.of_modules]):
+        raise AddendaError(f"{' and '.join(need)}: what modules do is measured, and none acts: name those that act")
+    if base.tokenizer is None and (need := [leading(measure) for measure in chosen.values() if measure.in_words]):
         raise AddendaError(
-            f"{' and '.join(need)} ask in words, and the base has no tokenizer: addenda.attach(model, tokenizer)"
+            f"{' and '.join(need)}: asked in words, and the base has no tokenizer: addenda.attach(model, tokenizer)"
         )
 
 

@@ -25,7 +25,7 @@ COMPARED = 1.5
 def foretold(base: Base, readings: Iterable[Reading], weights: Mapping[str, float]) -> tuple[int, str]:
     """About how many tokens will be read, modules off and on counted, and the plan in words."""
     readings = list(readings)
-    words = ", ".join(f"{one.what} (about {_round(one.tokens):,} tokens)" for one in readings)
+    words = ", ".join(one.what + (f" (about {_round(one.tokens):,} tokens)" if one.tokens else "") for one in readings)
     pace, cost = pace_of(base), sum(one.each * one.tokens for one in readings)
     both = "with modules off and on" if weights else "of the base alone"
     return sum(one.tokens for one in readings), (

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from addenda.core import card
-from addenda.core.card import ENOUGH
 from addenda.core.errors import AddendaError
 from addenda.core.method import Method
 from addenda.telling.intervals import Interval
@@ -18,8 +17,6 @@ from addenda.text.texts import Texts
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
-
-SHARE, NATS = "share", "nats per token"
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Table:
 
 
 class Measure(Method):
-    """Options of one measure; a subclass is a frozen dataclass in a file of its own, in `asking/` or `looking/`.
+    """Options of one measure; a subclass is a frozen dataclass in a file of its own, in `measures/`.
 
     It is asked for where its first option is given, in Python or on the command line, by the same name. All that is asked for is
     opened first. `name` is where it stands in the JSON.
@@ -100,7 +97,7 @@ class Measure(Method):
     @property
     def asked(self) -> bool:
         """Whether its first option was given: no None, no False, no tuple or mapping of nothing."""
-        given = getattr(self, fields(cast("Any", self))[0].name)
+        given = getattr(self, leading(self))
         return given is not None and given is not False and (bool(given) or not isinstance(given, tuple | Mapping))
 
     @abstractmethod
@@ -147,7 +144,7 @@ class Measure(Method):
 def offered(measures: Mapping[str, type[Measure]]) -> dict[str, Flag]:
     """The flags of measures by their options' names; those that give an input first. What several say of one is put together."""
     found: dict[str, Flag] = {}
-    leading = {fields(cast("Any", measure))[0].name for measure in measures.values()}
+    first = {leading(measure) for measure in measures.values()}
     for measure in measures.values():
         for one in fields(cast("Any", measure)):
             flag = one.metadata.get("flag")
@@ -156,42 +153,12 @@ def offered(measures: Mapping[str, type[Measure]]) -> dict[str, Flag]:
             before = found.setdefault(one.name, flag)
             if flag.help not in before.help:
                 found[one.name] = replace(before, help=f"{before.help} {flag.help}")
-    return dict(sorted(found.items(), key=lambda item: item[0] not in leading))
+    return dict(sorted(found.items(), key=lambda item: item[0] not in first))
 
 
-def times(weights: Mapping[str, float]) -> int:
-    """How often things are read: once of the base alone, twice with modules off and on."""
-    return 2 if weights else 1
-
-
-def share(interval: Interval | None, sign: str = "") -> str:
-    """A share in percent with its interval; a dash where it was not measured."""
-    if interval is None or not interval.n:
-        return "-"
-    text = f"{interval.value:{sign}.1%}"
-    return text if interval.n < ENOUGH else f"{text} [{interval.low:{sign}.1%}, {interval.high:{sign}.1%}]"
-
-
-def on_card(
-    name: str, interval: Interval | None, on: str, reference: Interval | None = None, unit: str = SHARE
-) -> Iterator[card.Measure]:
-    """A line of a card, with the bare base's value beside it; nothing for what was not measured."""
-    if interval is not None:
-        yield card.Measure.over(
-            interval.n, name, interval.value, interval.low, interval.high, unit=unit, on=on,
-            reference=None if reference is None else reference.value,
-        )  # fmt: skip
-
-
-def file_name(given: Any) -> dict[str, str]:
-    """What files are called, by what they are for, without folder and the endings that tell their form; of paths alone."""
-    names: dict[str, str] = {}
-    for what, file in given.items():
-        if isinstance(file, str | Path):
-            names[what] = Path(file).name
-            for ending in (".gz", ".jsonl", ".json"):
-                names[what] = names[what].removesuffix(ending)
-    return names
+def leading(measure: Measure | type[Measure]) -> str:
+    """The option that asks for a measure: its first."""
+    return fields(cast("Any", measure))[0].name
 
 
 def check_sizes(measure: Measure) -> None:

@@ -19,8 +19,9 @@ from addenda.bases.hooks import of_this_thread
 from addenda.core.call import Share
 from addenda.core.card import Measure
 from addenda.core.contracts import AttentionAdapter
-from addenda.core.errors import AddendaError, known
+from addenda.core.errors import AddendaError
 from addenda.core.modes import evaluating, own_modes
+from addenda.core.module import plugged
 from addenda.measuring.looking.pieces import documents_of, foretell_calibration
 from addenda.objectives.head import Head
 from addenda.text.texts import Texts, texts
@@ -108,7 +109,7 @@ def neutral_share(
         DataError: no text is as long as the shortest length.
         AddendaError: no such module is plugged.
     """
-    plugged(base, name)
+    plugged(base.modules, name)
     source, seen = _source(texts), _Live(name)
     equal: dict[int, list[Tensor]] = {}
     with evaluating(base.model), base.off():
@@ -154,7 +155,7 @@ def calibrate(
         AddendaError: no such module, no gate, or a share out of range.
         DataError: no text is as long as the shortest length.
     """
-    module = plugged(base, name)
+    module = plugged(base.modules, name)
     if not 0 <= share < 1:
         raise AddendaError(f"share is a share of tokens from 0 up to, not including, 1; got {share}")
     if per not in ("layer", "module"):
@@ -170,7 +171,7 @@ def calibrate(
         thresholds = _thresholds(values, weights, share, per)
         share_before = _alone(values, weights, before)
         for key, threshold in _buffers(gates).items():
-            threshold.fill_(max(thresholds[key], module.gate.floor if key == "gate" else 0.0))
+            threshold.fill_(max(thresholds[key], gates[key].floor if key == "gate" else 0.0))
     if module.probe is not None and _silent(base, name, module.probe):
         module.probe = None  # it was chosen while the gate stood further open
     measured = neutral_share(base, name, source, lengths=lengths, tokens=tokens)
@@ -179,17 +180,6 @@ def calibrate(
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def plugged(base: Base, name: str) -> Any:
-    """The module of that name.
-
-    Raises:
-        AddendaError: none such is plugged.
-    """
-    if name not in base.modules:
-        raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
-    return base.modules[name]
 
 
 def _source(source: Any) -> Texts:

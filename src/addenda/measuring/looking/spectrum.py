@@ -6,32 +6,26 @@ of the spectra before and after the non-linearity, of covariances over tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from addenda.core import card
 from addenda.core.activations import Activation, activation
 from addenda.core.call import Share
 from addenda.core.errors import UnsupportedError
 from addenda.core.modes import evaluating
+from addenda.core.module import plugged
 from addenda.core.site import Seam
 from addenda.core.units import Units
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
-from addenda.measuring.looking.neutrality import plugged
-from addenda.measuring.looking.pieces import documents_of, long_enough
-from addenda.telling.intervals import Interval
+from addenda.measuring.looking.pieces import documents_of
 from addenda.text.texts import texts as open_texts
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
 
 TOKENS, LENGTH = 8_000, 256
-#: sites of a module that are shown one by one
-MOST_SITES = 12
 
 
 @dataclass(frozen=True)
@@ -156,7 +150,7 @@ def spectrum(base: Base, name: str, texts: Any, *, tokens: int = TOKENS) -> list
         DataError: the text cannot be read, or no document is long enough.
         AddendaError: no such module is plugged, or `tokens` is too small.
     """
-    module = plugged(base, name)
+    module = plugged(base.modules, name)
     length = min(LENGTH, base.context or LENGTH)
     hosts: dict[str, _Hidden] = {}
     own: dict[str, _Hidden] = {}
@@ -196,97 +190,3 @@ def spectrum(base: Base, name: str, texts: Any, *, tokens: int = TOKENS) -> list
         )
         for key in module.sites()
     ]
-
-
-@dataclass(frozen=True)
-class Spectra(Measure):
-    """How many directions the hidden units of each module use on a text, beside those of its host.
-
-    Source: NerVE, ICLR 2026.
-    """
-
-    name: ClassVar[str] = "spectrum"
-    place: ClassVar[int] = 90
-    of_modules: ClassVar[bool] = True
-    nothing: ClassVar[Any] = {}
-
-    spectrum: Any = option("Text: how many directions the modules' units use, beside the base's.")
-
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        """The text, with a document of the length that is looked at."""
-        text = long_enough(base, self.spectrum, LENGTH)
-        return Opened(text, {"spectrum": text}, {"spectrum": text.name})
-
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        """Pieces of the text, once for each module."""
-        yield Reading("spectrum", TOKENS * len(weights))
-
-    def run(
-        self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
-    ) -> dict[str, list[Health]]:
-        """See `spectrum`."""
-        return {name: spectrum(base, name, opened.inputs) for name in weights}
-
-    def record(self, found: Mapping[str, Sequence[Health]], sources: Mapping[str, str]) -> Iterator[card.Measure]:
-        """The four numbers, means over the module's sites, with the host's beside its own units', and of how many dimensions.
-
-        And the least of one site: one that has collapsed is lost in a mean.
-        """
-        text = sources.get("spectrum", "texts")
-        for sites in found.values():
-            for part, what in (("module", "units"), ("added", "what is added")):
-                pairs = [
-                    (mine, site.host if part == "module" else None)
-                    for site in sites
-                    if (mine := getattr(site, part)) is not None
-                ]
-                yield from _means(what, pairs, text)
-
-    def rows(self, found: Mapping[str, Sequence[Health]], base: str, label: str) -> Iterator[Table]:
-        """Directions used, site by site."""
-        for name, sites in found.items():
-            shown = _telling(sites)
-            yield Table(
-                f"Directions that '{name}' uses, beside its host: participation ratio of dimensions (spectral entropy, early "
-                "enrichment, shift by the non-linearity)",
-                ["site", "host's units", "its units", "what it adds"],
-                [[site.site, *map(_used, (site.host, site.module, site.added))] for site in shown],
-                f"the least, the middle and the most of {len(sites)} sites; --json has all" if len(sites) > len(shown) else None,
-            )  # fmt: skip
-
-
-def _means(what: str, pairs: Sequence[tuple[Spectrum, Spectrum | None]], text: str) -> Iterator[card.Measure]:
-    """Lines of a card, from spectra with their hosts'."""
-    for name, unit in (("participation", "directions"), ("entropy", "nats"), ("early", "share"), ("shift", "nats")):
-        mine, theirs = (
-            [value for one in spectra if one is not None and (value := getattr(one, name)) is not None]
-            for spectra in ([mine for mine, _ in pairs], [host for _, host in pairs])
-        )
-        if mine:
-            yield card.Measure(
-                name=f"spectrum of {what}, {name}", value=sum(mine) / len(mine), unit=f"{unit}, mean over sites",
-                n=len(mine), on=text, reference=sum(theirs) / len(theirs) if len(theirs) == len(mine) else None,
-            )  # fmt: skip
-    if pairs:
-        least, host = min(pairs, key=lambda pair: pair[0].participation)
-        yield card.Measure(
-            name=f"spectrum of {what}, least participation", value=least.participation,
-            unit=f"of {least.dimensions} directions", n=len(pairs), on=text,
-            reference=None if host is None else host.participation,
-        )  # fmt: skip
-
-
-def _telling(sites: Sequence[Health]) -> list[Health]:
-    """All sites, or of more than a screen takes the one with the least directions, the middle one and the one with the most."""
-    if len(sites) <= MOST_SITES:
-        return list(sites)
-    ranked = sorted(sites, key=lambda site: -1.0 if site.added is None else site.added.participation)
-    return [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
-
-
-def _used(directions: Spectrum | None) -> str:
-    if directions is None:
-        return "-"
-    shift = "" if directions.shift is None else f", {directions.shift:.3f}"
-    used = f"{directions.participation:.1f} of {directions.dimensions}"
-    return f"{used} ({directions.entropy:.2f}, {directions.early:.2f}{shift})"
