@@ -39,8 +39,6 @@ CORE_MAY_IMPORT = {"torch", "safetensors", "pydantic", "typing_extensions"}
 INSIDES = ("models", "cache_utils", "masking_utils", "modeling_utils", "integrations", "pytorch_utils")
 PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 TORCH_PICKLES = {"torch.load", "torch.save", "torch.serialization"}
-#: stages whose files also hold the arithmetic that studies call
-LENDS = {"measure"}
 #: files that know methods by name until they are rewritten; a line that is not needed any more fails
 PENDING = (
     "writing/memorize.py",
@@ -302,10 +300,7 @@ def fresh(root: Path) -> list[str]:
 
 
 def strangers(root: Path) -> list[str]:
-    """Files that import from a method's file or ask whether something is of a class of it: methods are found by name.
-
-    Of stages that lend, functions may be imported, and no class.
-    """
+    """Files that import from a method's file or ask whether something is of a class of it: methods are found by name."""
     package, found = root / PACKAGE, methods(root)
     owner = {name: file for file, (_, names) in found.items() for name in names}
     breaches = []
@@ -316,7 +311,7 @@ def strangers(root: Path) -> list[str]:
         breaches += [
             f"{source}:{line} imports {name}: only its own file and tests know a method"
             for line, name, to in internal(file, package)
-            if to in found and to != source and (found[to][0] not in LENDS or name.split(".")[-1] in owner)
+            if to in found and to != source
         ]
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {"isinstance", "issubclass"}:
@@ -384,9 +379,6 @@ SOUND = {
     "kinds/lora.py": '"""Low-rank updates of linears."""\nfrom dataclasses import dataclass\nfrom addenda.core import site\n'
     "import transformers\nfrom addenda.core.method import Kind\nclass Thin: pass\n@dataclass\nclass LoRA(Kind): pass\n",
     "kinds/linear.py": '"""Products beside linear layers."""\nx = 1\n',
-    "measuring/asking/odd.py": '"""A measure of oddity, and what it asks."""\nfrom dataclasses import dataclass\n'
-    "from addenda.core.method import Method\ndef ask(): pass\n@dataclass\nclass Odd(Method): pass\n",
-    "showing/page.py": '"""What is shown of it all."""\nfrom addenda.measuring.asking.odd import ask\n',
     "plug/base.py": '"""Plug and unplug modules."""\nfrom ..modulefile import storage\nfrom ..bases.base import torch\n',
     "modulefile/storage.py": '"""Module folders on disk."""\nfrom ..core import site\n',
     "writing/train.py": '"""Train a module on text."""\nfrom addenda.plug.base import storage\nfrom .data import x\n',
@@ -440,7 +432,6 @@ BREACHES: dict[str, tuple[Callable[[Path], list[str]], str, str]] = {
     ),
     "a method's file is imported": (strangers, "plug/more.py", "from addenda.kinds import lora\n"),
     "a method imports another": (strangers, "kinds/more.py", "from addenda.kinds.lora import LoRA\n"),
-    "a measure's class is imported": (strangers, "showing/more.py", "from addenda.measuring.asking.odd import Odd\n"),
     "a method is asked for": (
         strangers,
         "cli/more.py",
