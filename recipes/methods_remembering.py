@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from addenda.measuring.facts import biographies, evenly
 
 import addenda
+from addenda.measuring.asking.facts import biographies, evenly
 from recipes.common import load
 from recipes.records import device, in_processes, name_of, pending, read_records, write_record
 
