@@ -10,7 +10,8 @@ import pytest
 
 import addenda
 from addenda.core.errors import AddendaError, DataError, TrainingError
-from addenda.writing.plan import Plan, folder_of, make_plan
+from addenda.writing.asked import folder_of
+from addenda.writing.plan import Plan, make_plan
 from addenda.writing.settings import compare, settings_from
 
 #: as long as the rows that a text alone decides nothing of
