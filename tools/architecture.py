@@ -30,6 +30,7 @@ FLOORS: dict[str, int] = {
     "combiners": 1,
     "compressors": 1,
     "forgetters": 1,
+    "writes": 1,
     "telling": 1,
     "modulefile": 2,
     "text": 2,

@@ -36,6 +36,7 @@ from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
 from addenda.routers.router import Router
 from addenda.penalties.penalty import Penalty
+from addenda.writes.write_rule import WriteRule, Writing
 
 
 class Shift(AddingAdapter):
@@ -172,6 +173,27 @@ class Frugal(Penalty):
             state[f"last.{name}"].copy_(p)
 
 
+class Wiping(Writing):
+    def __init__(self, module):
+        self.module = module
+
+    @torch.no_grad()
+    def apply(self, tokens):
+        for p in self.module.learning().values():
+            p.fill_(float(tokens))
+            p.grad = None
+
+
+@dataclass(frozen=True)
+class Wipe(WriteRule):
+    """Every parameter becomes the number of tokens written last."""
+
+    name: ClassVar[str] = "wipe"
+
+    def over(self, module, pace):
+        return Wiping(module)
+
+
 @dataclass(frozen=True)
 class Loudest(Router):
     """Prompts whose first layer is as loud as the subject's."""
@@ -219,6 +241,7 @@ NAMES = {
     "penalty": "frugal",
     "compressor": "first",
     "router": "loudest",
+    "write": "wipe",
 }
 
 
@@ -250,6 +273,24 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
         base, "m", forget=texts, retain=other, method="up", tokens=512, length=32, lr=0.1, log=False
     )
     assert (report.method, module.card.training[-1].objective) == ("up", "forget: up")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_write_rule_of_another_package_writes() -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    addenda.memorize(
+        base,
+        "m",
+        text="some words to read " * 9,
+        kind=addenda.LoRA(rank=2),
+        write="wipe",
+        window=48,
+        chunk=16,
+        log=False,
+    )
+    module = base.modules["m"]
+    assert {float(p.detach().unique()) for p in module.parameters()} <= {float(n) for n in range(1, 17)}
+    assert module.card.training[-1].settings["write"] == "wipe"
 
 
 @pytest.mark.usefixtures("elsewhere")

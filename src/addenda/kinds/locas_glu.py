@@ -19,6 +19,8 @@ from addenda.core.units import Units
 
 #: tokens of text from which the start is taken at most
 START_TOKENS = 2048
+#: multiplier of tau: the published one gains two thirds as much (docs/results/locas.md)
+SCALE = 16.0
 STARTS = ("top", "bottom", "random", "activation", "gaussian")
 
 
@@ -75,6 +77,11 @@ class Slots(Kind):
     def starts_from_text(self) -> bool:
         """All starts but `random` and `gaussian` look at what the text does in the base."""
         return self.init in ("top", "bottom", "activation")
+
+    @property
+    def quiet(self) -> bool:
+        """What it says of its text it would say of any."""
+        return True
 
     def sites(self, anatomy: Anatomy) -> list[Site]:
         """The FFN sites of the chosen layers."""
@@ -191,6 +198,13 @@ class LocasGLU(Slots):
 
     seam: ClassVar[Seam] = Seam.FFN
     default_lr: ClassVar[float] = 4e-3
+
+    @classmethod
+    def memory(cls, anatomy: Anatomy, published: bool) -> LocasGLU | None:
+        """For gated FFNs, with values that may say more than the published tau allows."""
+        if anatomy.ffn is not None and not anatomy.ffn.gated:
+            return None
+        return cls() if published else cls(scale=SCALE)
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, SlotAdapter]:
         """One adapter beside the FFN of each chosen layer.

@@ -16,8 +16,7 @@ from addenda.core.card import TrainingRecord
 from addenda.core.contracts import Kind
 from addenda.core.errors import TrainingError
 from addenda.core.moments import OWNER
-from addenda.kinds.locas_glu import START_TOKENS, LocasGLU
-from addenda.kinds.locas_mlp import LocasMLP
+from addenda.core.registry import kinds
 from addenda.text.encoding import Encoder
 from addenda.text.texts import Texts, texts
 from addenda.writing.announce import announce_reading
@@ -44,10 +43,8 @@ PROBE_CHUNKS = 4
 #: tokens of a row that a gate is fitted to
 GATE_LENGTH = 256
 REPLAY = 1
-#: multiplier of tau: the published one gains two thirds as much (docs/results/locas.md)
-SCALE = 16.0
-#: length of a slot written in closed form, where its value is multiplied so
-EPS = 0.3
+#: tokens of a text, at its beginning, from which a module takes its start
+START_TOKENS = 2048
 
 
 def memorize(
@@ -135,10 +132,8 @@ def _plugged(base: Base, names: Sequence[str], kind: Kind, seed: int) -> Iterato
 
 def default_kind(base: Base, published: bool = False) -> Kind:
     """The memory that fits the base's FFNs: values may say more than the published tau allows, unless that is asked for."""
-    shape = base.anatomy.ffn
-    if shape is not None and not shape.gated:
-        return LocasMLP(compress="published") if published else LocasMLP(scale=SCALE, eps=EPS)
-    return LocasGLU() if published else LocasGLU(scale=SCALE)
+    fitting = (kind.memory(base.anatomy, published) for kind in kinds().values())
+    return next(kind for kind in fitting if kind is not None)
 
 
 def _window(base: Base, settings: MemorySettings) -> int:
@@ -182,7 +177,7 @@ def _start(run: MemoryRun) -> None:
     for name, reading in run.readings.items():
         module = base.modules[name]
         if module.awaits_text:
-            if settings.in_closed_form(module.kind):  # it writes keys of its own
+            if not settings.rule(module).started:
                 module.awaits_text = False
                 continue
             base.start_from_text(name, torch.from_numpy(_beginning(reading)).long())

@@ -102,8 +102,8 @@ class MemoryRun(ModuleRun):
 
     @property
     def optimizers(self) -> Optimizers:
-        """One for each memory."""
-        return {name: {"optimizer": optimizer} for name, optimizer in self.writer.optimizers.items()}
+        """Those of each memory's rule."""
+        return {name: hand.optimizers for name, hand in self.writer.hands.items()}
 
     def state(self) -> dict[str, Any]:
         """All that changes between chunks but tensors, as plain data."""

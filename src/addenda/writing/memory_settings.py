@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from addenda.core.contracts import Kind
-from addenda.core.errors import AddendaError, TrainingError
+from addenda.core.errors import TrainingError
 from addenda.core.module import KnowledgeModule
-from addenda.kinds.locas_glu import Slots
-from addenda.kinds.locas_mlp import LocasMLP
+from addenda.core.registry import asked_for, recorded
+from addenda.writes.write_rule import WriteRule
 from addenda.writing.settings import WriteSettings, checked
 
 #: the sample of general text that ships with the package
@@ -28,8 +27,9 @@ class MemorySettings(WriteSettings):
     """fresh tokens of each write"""
     steps: int = 1
     """optimizer steps on each chunk"""
-    write: Literal["auto", "closed", "gradient"] = "auto"
-    """`gradient`: steps of AdamW; `closed`: `LocasMLP`'s slots from activations and gradients; `auto`: closed where it can"""
+    write: Any = "auto"
+    """the rule that writes, by name or with options: `gradient`, steps of AdamW; `closed`, slots from activations and gradients;
+    `auto`: the kind's own"""
     every: int = 1
     """write every so many chunks, and only score those between"""
     passes: int = 1
@@ -63,38 +63,41 @@ class MemorySettings(WriteSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.write != "auto":
+            asked_for(WriteRule, self.write)
         self.check(self.lr is None or 0 < self.lr < math.inf, "lr", "a positive number")
         self.check(0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2**63 - 1")
 
-    def in_closed_form(self, kind: Kind) -> bool:
-        """Whether a module of this kind is written in closed form.
+    def rule(self, module: KnowledgeModule) -> WriteRule:
+        """The rule that writes a module.
 
         Raises:
-            AddendaError: that was asked for, and the kind has no such rule.
+            AddendaError: the one that was asked for is not for it.
         """
-        if self.write == "closed" and not isinstance(kind, LocasMLP):
-            raise AddendaError(f"write='closed' is for LocasMLP; {type(kind).__name__} takes gradient steps")
-        return self.write != "gradient" and isinstance(kind, LocasMLP)
+        rule = asked_for(WriteRule, module.kind.written_by if self.write == "auto" else self.write)
+        rule.check(module)
+        return rule
 
     def replay_for(self, modules: Sequence[KnowledgeModule]) -> Any:
         """What some modules read as replay; None for nothing.
 
         Raises:
-            TrainingError: replay was given for a module that is written in closed form.
+            TrainingError: replay was given for a module whose rule learns nothing from it.
         """
+        unused = [m for m in modules if not self.rule(m).replayed]
         if self.replay != GENERAL:
-            closed = next((m for m in modules if self.replay is not None and self.in_closed_form(m.kind)), None)
-            if closed is not None:
+            if unused and self.replay is not None:
                 raise TrainingError(
                     "a memory written in closed form learns nothing from replay; leave replay out, or take gradient steps with "
                     "write='gradient'"
                 )
             return self.replay
-        quiet = any(
-            m.classifies or m.gate is not None or (isinstance(m.kind, Slots) and not self.in_closed_form(m.kind))
-            for m in modules
-        )
+        quiet = any(m.classifies or m.gate is not None or (m.kind.quiet and m not in unused) for m in modules)
         return "general_train" if quiet and not self.published else None
+
+    def plain(self) -> dict[str, Any]:
+        """The settings that decide what is learned, as plain data."""
+        return super().plain() | {"write": self.write if isinstance(self.write, str) else recorded(self.write)}
 
 
 def memory_settings(given: Mapping[str, Any]) -> MemorySettings:

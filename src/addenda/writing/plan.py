@@ -157,13 +157,7 @@ def make_plan(
     read = [*corpora.values(), *([again] if again is not None and share > 0 else [])]
     sized = _sized(base, settings, objective.context, tokens, read, processes)
     steps = _steps(tokens, sized)
-    others = weights_of(alongside)
-    for other in others:
-        if other not in base.modules or other in names:
-            raise TrainingError(
-                f"cannot train alongside '{other}': "
-                + ("it is what is being trained" if other in names else f"plugged are {known(other, base.modules)}")
-            )
+    others = _alongside(base, names, alongside)
     kinds = {n: base.modules[n].kind for n in names}
     return Plan(
         names=names,
@@ -185,6 +179,22 @@ def make_plan(
         if settings.earlier is None
         else texts_by_name(names, settings.earlier, "several modules take one earlier each: earlier"),
     )
+
+
+def _alongside(base: Base, names: tuple[str, ...], alongside: Any) -> dict[str, float]:
+    """Weights of the distractors.
+
+    Raises:
+        TrainingError: one is not plugged, or is what is trained.
+    """
+    others = weights_of(alongside)
+    for other in others:
+        if other not in base.modules or other in names:
+            raise TrainingError(
+                f"cannot train alongside '{other}': "
+                + ("it is what is being trained" if other in names else f"plugged are {known(other, base.modules)}")
+            )
+    return others
 
 
 def _steps(tokens: int, sized: Settings) -> int:
