@@ -117,7 +117,7 @@ def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
         ({"names": "b", "gate_fit": False}, TrainingError, "gate_fit=False is for a gate that 'b'"),
         ({"names": "b", "gate_lr": 1.0}, TrainingError, "gate_lr=1.0 is for a gate that 'b'"),
         ({"names": "b", "gate_lr": 1.0, "top_k": 9}, TrainingError, "top_k=9 .*; gate_lr=1.0"),
-        ({"lr": -1.0}, TrainingError, "lr is a positive number, or one for each name; got -1.0"),
+        ({"lr": -1.0}, TrainingError, "lr is a positive number; got -1.0"),
         ({"lr": 0}, TrainingError, "lr is a positive number"),
         ({"lr": math.nan}, TrainingError, "lr is a positive number.*nan"),
         ({"lr": math.inf}, TrainingError, "lr is a positive number.*inf"),

@@ -104,7 +104,9 @@ def rates_of(kinds: Mapping[str, Any], lr: Any) -> dict[str, float]:
     rates: dict[str, Any] = dict(lr) if isinstance(lr, Mapping) else dict.fromkeys(kinds, lr)
     for rate in rates.values():
         if not number(rate) or not 0 < rate <= sys.float_info.max:
-            raise TrainingError(f"lr is a positive number, or one for each name; got {lr!r}")
+            raise TrainingError(
+                f"lr is a positive number{', or one for each name' if len(kinds) > 1 else ''}; got {lr!r}"
+            )
     return {name: float(rate) for name, rate in rates.items()}
 
 
