@@ -37,6 +37,7 @@ FLOORS: dict[str, int] = {
     "plug": 3,
     "writing": 4,
     "measuring": 4,
+    "editing": 5,
     "combining": 5,
     "compressing": 5,
     "removing": 5,

@@ -39,6 +39,9 @@ _WHERE = {
     "TrainReport": "writing.report",
     "memorize": "writing.memorize",
     "MemorizeReport": "writing.memory_report",
+    "edit": "editing.edit",
+    "EditReport": "editing.edit",
+    "Edit": "measuring.edits",
     "merge": "combining.merge",
     "MergeReport": "combining.merge",
     "combine": "combining.combine",
@@ -89,6 +92,8 @@ if TYPE_CHECKING:
     from addenda.core.method_list import ListedMethod as ListedMethod
     from addenda.core.method_list import list_methods as list_methods
     from addenda.core.module import KnowledgeModule as KnowledgeModule
+    from addenda.editing.edit import EditReport as EditReport
+    from addenda.editing.edit import edit as edit
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.delta_product import DeltaProduct as DeltaProduct
     from addenda.kinds.ffa_lora import FFALoRA as FFALoRA
@@ -104,6 +109,7 @@ if TYPE_CHECKING:
     from addenda.kinds.ternary_units import TernaryUnits as TernaryUnits
     from addenda.measuring.chats import changed_answers as changed_answers
     from addenda.measuring.disturbance import disturbance as disturbance
+    from addenda.measuring.edits import Edit as Edit
     from addenda.measuring.evaluate import evaluate as evaluate
     from addenda.measuring.facts import biographies as biographies
     from addenda.measuring.facts import load_facts as load_facts

@@ -11,12 +11,14 @@ import torch
 import addenda
 from addenda.core.errors import AddendaError
 from addenda.core.registry import methods
+from addenda.writes.write_rule import EditRule
 from addenda.writing.writer import Writer
 from pico import pico, pico_tokenizer
 
 TEXT = "the heart and the liver of patient 3 is treated with drug 5. " * 6
 #: a base and a kind that a rule writes; of other rules these
 SUBJECTS: dict[str, tuple[str, Any]] = {"closed": ("gpt2", addenda.LocasMLP(24, scale=32.0))}
+TEXT_RULES = [name for name, method in methods("write").items() if not issubclass(method, EditRule)]
 OTHERS = ("llama", addenda.LoRA(rank=2))
 
 
@@ -27,7 +29,7 @@ def written(rule: str, **more: Any) -> tuple[addenda.Base, addenda.MemorizeRepor
     return base, addenda.memorize(base, "m", text=TEXT, **options | more)
 
 
-@pytest.mark.parametrize("rule", methods("write"))
+@pytest.mark.parametrize("rule", TEXT_RULES)
 def test_a_text_is_learned_and_the_base_is_left_alone(rule: str) -> None:
     base, report = written(rule)
     assert report.texts["m"].gain() > 0.01  # type: ignore[operator]
@@ -37,7 +39,7 @@ def test_a_text_is_learned_and_the_base_is_left_alone(rule: str) -> None:
     assert all(p.grad is None for p in [*base.model.parameters(), *base.modules["m"].parameters()])
 
 
-@pytest.mark.parametrize("rule", methods("write"))
+@pytest.mark.parametrize("rule", TEXT_RULES)
 def test_an_interrupted_writing_goes_on_to_the_same_bits(
     rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
