@@ -16,13 +16,13 @@ from pathlib import Path
 
 import addenda
 from addenda.comparing.compare import Comparison
-from addenda.measuring.three_settings import three_settings
+from addenda.measuring.asking.three_settings import three_settings
 from addenda.telling.intervals import Interval
 from addenda.text.texts import texts
 from recipes.common import data_folder, documents, hash_of, load, precision
 from recipes.records import device, write_record
 from recipes.studies.subjects import facts_of
-from recipes.tables import write_tables
+from recipes.tables import joined, table, with_interval, write_tables
 
 METHODS = ("neutral", "lora", "rag", "context")
 #: characters of a held-out article: longer than a window several times over, so that there is something to search by
@@ -59,27 +59,20 @@ def asked() -> dict[str, Interval]:
 
 def page(comparison: Comparison, shares: dict[str, Interval], told: str) -> str:
     """The two tables as Markdown."""
-    lines = [
-        "### Held-out medical articles", "",
-        "| method | learned, nats | forgotten, nats | parameters | tokens read ahead | prefill | decode |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]  # fmt: skip
-    for row in comparison.rows[1:]:
-        costs = " | ".join(f"{cost.value:.2f} [{cost.low:.2f}, {cost.high:.2f}]" for cost in (row.prefill, row.decode))
-        sizes = f"{f'{row.parameters:,}' if row.parameters else '-'} | {row.extra_tokens or '-'}"
-        lines.append(f"| {row.method} | {_told(row.learned)} | {_told(row.forgotten)} | {sizes} | {costs} |")
-    lines += [
-        "",
-        _run(comparison),
-        *comparison.remarks,
-        "",
-        f"### Facts of {PEOPLE} people, asked of the bare base",
-        "",
-    ]
-    lines += ["| in the window | true answer chosen of ten |", "| --- | --- |"]
-    lines += [f"| {window} | {_told(shares[name])} |" for name, window in WINDOW.items()]
-    lines += ["", f"{QUESTIONS} questions; guessing gets 0.100. Intervals over people. {told}"]
-    return "\n".join(lines) + "\n"
+    rows = (
+        (
+            row.method, _told(row.learned), _told(row.forgotten), f"{row.parameters:,}" if row.parameters else "-",
+            row.extra_tokens or "-", _told(row.prefill, 2), _told(row.decode, 2),
+        )
+        for row in comparison.rows[1:]
+    )  # fmt: skip
+    heads = "method | learned, nats | forgotten, nats | parameters | tokens read ahead | prefill | decode"
+    windows = table(
+        "in the window | true answer chosen of ten", ((window, _told(shares[name])) for name, window in WINDOW.items())
+    )
+    said = f"{QUESTIONS} questions; guessing gets 0.100. Intervals over people. {told}"
+    articles = ["### Held-out medical articles", "", *table(heads, rows), "", _run(comparison), *comparison.remarks]
+    return joined([articles, [f"### Facts of {PEOPLE} people, asked of the bare base", "", *windows, "", said]])
 
 
 def _run(comparison: Comparison) -> str:
@@ -87,8 +80,8 @@ def _run(comparison: Comparison) -> str:
     return f"{said}. Intervals over documents; those of times, over the bare base's, over timed pairs."
 
 
-def _told(interval: Interval) -> str:
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+def _told(interval: Interval, places: int = 3) -> str:
+    return with_interval((interval.value, interval.low, interval.high), places)
 
 
 def main() -> None:

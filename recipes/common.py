@@ -7,7 +7,8 @@ import ctypes
 import gzip
 import json
 import os
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,42 +52,26 @@ def study_texts() -> Texts:
     """PubMed and general English from `ADDENDA_DATA`, or the small samples that ship with the package."""
     data = data_folder()
     if not data.is_dir():
-        sample = {
-            name: tiny.sample(name) for name in ("pubmed_train", "pubmed_valid", "general_train", "general_valid")
-        }
-        general = documents(sample["general_valid"])
-        return Texts(
-            sample["pubmed_train"], sample["general_train"], sample["pubmed_valid"], general[::2], general[1::2]
-        )
+        general = documents(tiny.sample("general_valid"))
+        corpus, replay, medical = (tiny.sample(name) for name in ("pubmed_train", "general_train", "pubmed_valid"))
+        return Texts(corpus, replay, medical, general[::2], general[1::2])
+
+    def read(*files: str) -> list[str]:
+        return [text for file in files for text in documents(data / f"{file}.jsonl.gz")]
+
+    def held(texts: Iterable[str]) -> list[str]:
+        return [text[:6000] for text in sorted(texts, key=hash_of)]
+
     # what the base was trained on stands for its domain; what it never saw tells forgetting
-    general = [
-        *documents(data / "wikipedia_en/valid.jsonl.gz"),
-        *documents(data / "openstax/valid.jsonl.gz"),
-        *(piece for text in documents(data / "novels_en/valid.jsonl.gz") for piece in _pieces(text)),
-    ]
-    general.sort(key=lambda text: hash_of(text))
-    medical = [
-        *documents(data / "pubmed/abstracts_valid.jsonl.gz"),
-        *documents(data / "pubmed/fulltext_valid.jsonl.gz"),
-    ]
-    medical.sort(key=lambda text: hash_of(text))
-    corpus = [
-        *documents(data / "pubmed/abstracts_train.jsonl.gz"),
-        *documents(data / "pubmed/fulltext_train.jsonl.gz"),
-    ]
-    return Texts(
-        corpus,
-        str(data / "wikipedia_en/train_0.jsonl.gz"),
-        [text[:6000] for text in medical],
-        [text[:6000] for text in general[::2]],
-        [text[:6000] for text in general[1::2]],
-    )
+    novels = (piece for text in read("novels_en/valid") for piece in _pieces(text))
+    general = held([*read("wikipedia_en/valid", "openstax/valid"), *novels])
+    medical = held(read("pubmed/abstracts_valid", "pubmed/fulltext_valid"))
+    corpus = read("pubmed/abstracts_train", "pubmed/fulltext_train")
+    return Texts(corpus, str(data / "wikipedia_en/train_0.jsonl.gz"), medical, general[::2], general[1::2])
 
 
 def hash_of(text: str) -> int:
     """An order of documents that does not depend on their files."""
-    import zlib
-
     return zlib.crc32(text[:400].encode())
 
 
@@ -153,6 +138,30 @@ def precision() -> Precision:
         return "fp32"
     able = torch.cpu.get_capabilities()
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") or able.get("bf16") else "fp32"
+
+
+def taught(base: Base, name: str, kind: Kind, corpus: Any, *, seed: int, gate: str | None = None, **more: Any) -> Any:
+    """Train a new module on a corpus: the general sample as replay, eight rows of 256 tokens, unless `more` says else."""
+    base.new(name, kind, seed=seed, gate=gate)
+    settings: dict[str, Any] = {
+        "replay": "general_train",
+        "length": 256,
+        "batch_rows": 8,
+        "precision": precision(),
+    } | more
+    return addenda.train(base, name, corpus=list(corpus), seed=seed, log=False, **settings)
+
+
+def losses(base: Base, held: Mapping[str, Any], on: str | None = None, **options: Any) -> dict[str, Score]:
+    """The loss on each of some texts by name, with a module on, or none."""
+    with base.using({} if on is None else on):
+        return {name: score(base, list(texts), **options) for name, texts in held.items()}
+
+
+def gained(bare: Mapping[str, Score], now: Mapping[str, Score]) -> dict[str, list[float]]:
+    """What was taken off each loss, with its 95% interval over documents."""
+    changes = {name: bare[name].minus(now[name]) for name in now}
+    return {name: [change.nats, change.low, change.high] for name, change in changes.items()}
 
 
 def scores(base: Base, texts: Texts, *, tokens: int, length: int) -> dict[str, Score]:

@@ -7,14 +7,15 @@ a larger one, thresholds on documents of several lengths; points are compared wi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recipes.tables import write_tables
+from addenda.comparing.equal_gain import Curve, Ratio, envelope, ratio_at_equal_gain
+from recipes.records import Records
+from recipes.tables import joined, over, table, with_interval, with_t_interval
 
 COLOURS = {
     "full": "#7f7f7f", "lora": "#d95f02", "adapter": "#e6ab02", "neutral-token": "#1b9e77", "neutral-context": "#1f78b4",
@@ -28,77 +29,26 @@ PAIRS = (
 )  # fmt: skip
 #: length of the documents that points along training are scored on, and thresholds among others
 LENGTH = 256
-#: forgetting, in nats, below which the held-out text does not tell two methods apart
-RESOLUTION = 0.005
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The least forgetting at which a method reaches at least each gain; `first` is the least gain it was measured at."""
-
-    gains: np.ndarray
-    costs: np.ndarray
-    first: float
-
-
-Records = list[dict[str, Any]]
 #: records by method and seed
 BySeed = dict[str, dict[int, Records]]
 
 
-def envelope(points: Iterable[dict[str, Any]]) -> Curve:
-    """The curve through the points that no other point betters: gains rising, forgetting too.
-
-    The base itself (no gain, nothing forgotten) belongs to every curve. Negative forgetting counts as none.
-    """
-    points = list(points)
-    pairs = sorted(
-        {(max(0.0, p["gain"][0]), max(0.0, p["forgetting"][0])) for p in points} | {(0.0, 0.0)}, reverse=True
-    )
-    kept: list[tuple[float, float]] = []
-    least = np.inf
-    for gain, forgetting in pairs:
-        if forgetting < least:
-            kept.append((gain, forgetting))
-            least = forgetting
-    gains, costs = zip(*reversed(kept), strict=True)
-    first = min((p["gain"][0] for p in points if p["gain"][0] > 0), default=np.inf)
-    return Curve(np.array(gains), np.array(costs), first)
-
-
-def at_equal_gain(ours: Curve, theirs: Curve, steps: int = 41) -> tuple[float, float, float, float] | None:
-    """Forgetting of ours over theirs at the gains that both were measured at: mean, worst, and the range's ends.
-
-    The range runs from the larger of the two least gains measured to the smaller of the two largest, less the gains at
-    which theirs forgets too little to measure; None where nothing is left. Between the points of a curve, the base being
-    one, forgetting is taken from a straight line: what is known of a method can only be better than its points, and
-    never is it said to be worse.
-    """
-    first, last = max(ours.first, theirs.first), min(ours.gains.max(), theirs.gains.max())
-    if not first <= last:
-        return None
-    grid = np.linspace(first, last, steps)
-    grid = grid[np.interp(grid, theirs.gains, theirs.costs) >= RESOLUTION]
-    if not len(grid):
-        return None
-    mine, other = (np.interp(grid, curve.gains, curve.costs) for curve in (ours, theirs))
-    return float(mine.sum() / other.sum()), float((mine / other).max()), float(grid[0]), float(grid[-1])
+def curve_of(points: Records) -> Curve:
+    """The best of some points of a record, each with gain and forgetting and their intervals."""
+    return envelope((point["gain"][0], point["forgetting"][0]) for point in points)
 
 
 def report(records: Records, folder: Path) -> str:
-    """The tables as Markdown, written with the plots to `folder`."""
+    """The tables as Markdown; the plots are written to `folder`."""
     runs = [record for record in records if record["run"]["part"] in ("study", "knobs")]
     by_seed: BySeed = defaultdict(lambda: defaultdict(list))
     for record in runs:
         by_seed[record["run"]["method"]][record["run"]["seed"]].append(record)
-    if not by_seed:
-        return "no runs yet"
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = [_ends(runs), _ratios(by_seed), _thresholds(runs), _sweep(records), _precisions(records)]
-    text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-    write_tables(folder / "learning_forgetting.md", text)
-    _draw(by_seed, folder)
-    return text
+    if by_seed:
+        _draw(by_seed, folder)
+    return joined(
+        [_ends(runs), _ratios(by_seed), _thresholds(runs), _sweep(records), _precisions(records)] if runs else []
+    )
 
 
 def along(records: Records, *, weights: bool = False) -> list[dict[str, Any]]:
@@ -114,59 +64,56 @@ def along(records: Records, *, weights: bool = False) -> list[dict[str, Any]]:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
+def _end(record: dict[str, Any]) -> dict[str, Any]:
+    return next(point for point in record["points"] if point["origin"] == "end")
+
+
+def _told(options: dict[str, Any], *hidden: str) -> str:
+    return ", ".join(f"{key} {value}" for key, value in options.items() if key not in hidden)
+
+
 def _ends(runs: Records) -> list[str]:
     """One line for each configuration: what it gained and forgot at the end, over seeds."""
     groups: dict[tuple[Any, ...], Records] = defaultdict(list)
     for record in runs:
         run = record["run"]
-        told = ", ".join(
-            f"{k} {v}" for k, v in (run["options"] | run["settings"]).items() if k not in ("extra", "count")
-        )
+        told = _told(run["options"] | run["settings"], "extra", "count")
         groups[run["part"] != "study", run["method"], run["lr"], told, run["tokens"]].append(record)
-    lines = [
-        "| method | settings | lr | tokens | seeds | gain, nats | forgotten, nats | general left bit-equal | parameters | in |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for (_, method, lr, told, tokens), group in sorted(groups.items(), key=lambda item: (*item[0][:3], item[0][4])):
-        ends = [next(p for p in record["points"] if p["origin"] == "end") for record in group]
-        gain, lost = (over([end[key][0] for end in ends]) for key in ("gain", "forgetting"))
+        gain, lost = (over([_end(record)[key][0] for record in group]) for key in ("gain", "forgetting"))
         shares = [record["alone"]["share"] for record in group if "alone" in record]
         alone = f"{np.mean(shares):.1%}" if shares else "not measured"
         size = f"{group[0].get('parameters', 0):,}" if "parameters" in group[0] else "all"
-        told = f"{method} | {told or '-'} | {lr:g} | {tokens:,}"
-        lines.append(f"| {told} | {len(group)} | {gain} | {lost} | {alone} | {size} | {computed_in(group)} |")
-    return lines
+        rows.append(
+            (method, told or "-", f"{lr:g}", f"{tokens:,}", len(group), gain, lost, alone, size, computed_in(group))
+        )
+    heads = "method | settings | lr | tokens | seeds | gain, nats | forgotten, nats | general left bit-equal | parameters | in"
+    return table(heads, rows)
 
 
 def _ratios(by_seed: BySeed) -> list[str]:
-    lines = [
-        "| forgetting of | over that of | weights | at gains of, nats | mean ratio [95% interval] | worst point | by seed | in |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for weights, told in ((False, "1"), (True, "1 and below")):
         for ours, theirs in PAIRS:
-            kept = [
+            found = [
                 case for case in _by_seed(by_seed.get(ours, {}), by_seed.get(theirs, {}), weights) if case is not None
             ]
-            if kept:
-                ratios, worst = [case[0] for case in kept], max(case[1] for case in kept)
-                reach = f"{np.mean([case[2] for case in kept]):.2f} to {np.mean([case[3] for case in kept]):.2f}"
+            if found:
+                ratios, worst = [case.mean for case in found], max(case.worst for case in found)
+                reach = f"{np.mean([case.low for case in found]):.2f} to {np.mean([case.high for case in found]):.2f}"
                 each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
                 both = " / ".join(computed_in([r for rs in by_seed[m].values() for r in rs]) for m in (ours, theirs))
-                lines.append(
-                    f"| {ours} | {theirs} | {told} | {reach} | {with_t_interval(ratios)} | {worst:.2f} | {each} | {both} |"
-                )
-    return lines
+                rows.append((ours, theirs, told, reach, with_t_interval(ratios), f"{worst:.2f}", each, both))
+    heads = "forgetting of | over that of | weights | at gains of, nats | mean ratio [95% interval] | worst point | by seed | in"
+    return table(heads, rows)
 
 
-def _by_seed(
-    ours: dict[int, Records], theirs: dict[int, Records], weights: bool
-) -> Iterator[tuple[float, float, float, float] | None]:
+def _by_seed(ours: dict[int, Records], theirs: dict[int, Records], weights: bool) -> Iterator[Ratio | None]:
     """Comparisons seed by seed; at weights below one only where modules of both methods were tried at them."""
     for seed in sorted(ours.keys() & theirs.keys()):
         if not weights or all(any("weights" in record for record in side[seed]) for side in (ours, theirs)):
-            mine, other = (envelope(along(side[seed], weights=weights)) for side in (ours, theirs))
-            yield at_equal_gain(mine, other)
+            yield ratio_at_equal_gain(*(curve_of(along(side[seed], weights=weights)) for side in (ours, theirs)))
 
 
 def _thresholds(runs: Records) -> list[str]:
@@ -174,96 +121,47 @@ def _thresholds(runs: Records) -> list[str]:
     for record in runs:
         for point in record.get("thresholds", ()):
             groups[_name(record["run"]), point["at"], point["length"]].append(point)
-    if not groups:
-        return []
-    lines = [
-        "| method | share asked for | document length | share left bit-equal | gain, nats | forgotten, nats | seeds |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for (method, share, length), group in sorted(groups.items()):
         gain, lost = (over([point[key][0] for point in group], 4) for key in ("gain", "forgetting"))
-        alone = f"{np.mean([point['alone'] for point in group]):.1%}"
-        asked = f"{share:.0%}" if share else "as trained"
-        lines.append(f"| {method} | {asked} | {length} | {alone} | {gain} | {lost} | {len(group)} |")
-    return lines
+        alone, asked = f"{np.mean([point['alone'] for point in group]):.1%}", f"{share:.0%}" if share else "as trained"
+        rows.append((method, asked, length, alone, gain, lost, len(group)))
+    heads = "method | share asked for | document length | share left bit-equal | gain, nats | forgotten, nats | seeds"
+    return table(heads, rows)
 
 
 def _name(run: dict[str, Any]) -> str:
     """A method; with its settings where they are not those of the study."""
-    settings = ", ".join(f"{key} {value}" for key, value in run["settings"].items())
-    return run["method"] if run["part"] == "study" else f"{run['method']} ({settings})"
+    return run["method"] if run["part"] == "study" else f"{run['method']} ({_told(run['settings'])})"
 
 
 def _sweep(records: Records) -> list[str]:
-    lines = [
-        "| sweep: method | settings | lr | tokens | gain, nats | forgotten, nats |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for record in sorted(records, key=lambda r: (r["run"]["method"], r["run"]["lr"])):
-        run = record["run"]
-        if run["part"] == "sweep":
-            end = next(p for p in record["points"] if p["origin"] == "end")
-            told = ", ".join(f"{key} {value}" for key, value in run["settings"].items())
-            lines.append(
-                f"| {run['method']} | {told or '-'} | {run['lr']:g} | {run['tokens']:,} | {_with_interval(end['gain'])} "
-                f"| {_with_interval(end['forgetting'])} |"
-            )
-    return lines if len(lines) > 2 else []
+        if (run := record["run"])["part"] == "sweep":
+            ends = (with_interval(_end(record)[key]) for key in ("gain", "forgetting"))
+            rows.append((run["method"], _told(run["settings"]) or "-", f"{run['lr']:g}", f"{run['tokens']:,}", *ends))
+    return table("sweep: method | settings | lr | tokens | gain, nats | forgotten, nats", rows)
 
 
 def _precisions(records: Records) -> list[str]:
     """Short runs made again in float32, beside those of the sweep."""
-    lines = [
-        "| method | lr | gain in bf16, nats | in fp32 | forgotten in bf16, nats | in fp32 |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
 
     def same(run: dict[str, Any]) -> tuple[str, ...]:
         return tuple(str(run[key]) for key in ("method", "options", "settings", "lr", "tokens", "seed"))
 
-    sweeps = {same(record["run"]): record for record in records if record["run"]["part"] == "sweep"}
+    sweeps, rows = {same(record["run"]): record for record in records if record["run"]["part"] == "sweep"}, []
     for record in records:
         other = sweeps.get(same(record["run"])) if record["run"]["part"] == "precision" else None
         if other is not None and (computed_in([other]), computed_in([record])) == ("bf16", "fp32"):
-            pair = [next(p for p in r["points"] if p["origin"] == "end") for r in (other, record)]
-            cells = " | ".join(_with_interval(end[key]) for key in ("gain", "forgetting") for end in pair)
-            lines.append(f"| {record['run']['method']} | {record['run']['lr']:g} | {cells} |")
-    return lines if len(lines) > 2 else []
+            cells = (with_interval(_end(each)[key]) for key in ("gain", "forgetting") for each in (other, record))
+            rows.append((record["run"]["method"], f"{record['run']['lr']:g}", *cells))
+    return table("method | lr | gain in bf16, nats | in fp32 | forgotten in bf16, nats | in fp32", rows)
 
 
 def computed_in(records: Records) -> str:
     """The precisions that runs were computed in."""
     return " and ".join(sorted({record.get("device", "unknown").rsplit(" ", 1)[-1] for record in records}))
-
-
-def over(values: list[float], places: int = 3) -> str:
-    """Mean over seeds, and their range."""
-    text = f"{np.mean(values):.{places}f}"
-    return text + (f" ({min(values):.{places}f} to {max(values):.{places}f})" if len(values) > 1 else "")
-
-
-def _with_interval(values: list[float]) -> str:
-    return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
-
-
-#: Student's t at 97.5%, by the number of values; beyond, that of the last
-T_AT = dict(enumerate((12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14), 2))
-
-
-def half_width(values: list[float]) -> float:
-    """Of Student's 95% interval for the mean over seeds; of one value there is none, and it is 0."""
-    if len(values) < 2:
-        return 0.0
-    return T_AT.get(len(values), T_AT[max(T_AT)]) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-
-
-def with_t_interval(values: list[float], places: int = 2, least: float = 0.0) -> str:
-    """Mean and Student's t interval over seeds, of what cannot be under `least`."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:.{places}f} [one seed]"
-    half = half_width(values)
-    return f"{mean:.{places}f} [{max(least, mean - half):.{places}f}, {mean + half:.{places}f}]"
 
 
 # -- plots ------------------------------------------------------------------------------------------------------------
@@ -282,7 +180,7 @@ def _draw(by_seed: BySeed, folder: Path) -> None:
                 if weights and not any("weights" in record for record in records):
                     continue
                 points, colour = along(records, weights=weights), COLOURS[method]
-                curve = envelope(points)
+                curve = curve_of(points)
                 axes.plot(curve.costs, curve.gains, color=colour, alpha=0.9, lw=1.5, label=None if number else method)
                 x, y = ([p[key][0] for p in points] for key in ("forgetting", "gain"))
                 axes.scatter(x, y, s=9, color=colour, alpha=0.35, linewidths=0)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
@@ -27,13 +27,12 @@ import torch
 import addenda
 from addenda import tiny
 from addenda.plug.base import Base
-from addenda.plug.scoring import score
-from recipes.common import data_folder, documents, hash_of, load, precision
-from recipes.records import device, in_processes, name_of, pending, read_records, write_record
+from recipes.common import data_folder, documents, gained, hash_of, load, losses, taught
+from recipes.records import Named, Records, recorded, stamp
 from recipes.studies.subjects import subject
-from recipes.tables import write_tables
+from recipes.study import conduct, parser_of
+from recipes.tables import over, table
 
-FOLDER = Path("docs/results/gates")
 WAYS: dict[str, dict[str, Any] | None] = {
     "document": {"gate": "document"},
     "context": {"gate": "context"},
@@ -49,26 +48,24 @@ GENERAL = {
     "novels": ("novels_en/valid", 1500),
     "contracts": ("law/contracts_valid", 1500),
 }
-LENGTH, ROWS, SIZE, HELD = 256, 8, 0.2, 16_000
+LENGTH, SIZE, HELD = 256, 0.2, 16_000
+SCORED: dict[str, Any] = {"tokens": HELD, "length": LENGTH}
 LASTED = (128, 512, 1856)  # the last fills the window of `tiny`
 #: the share that a gate is calibrated to on one general text
 STRICT = 0.99
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Named):
     """One way of learning a subject."""
+
+    FRONT = ("way", "subject", "seed")
 
     way: str
     subject: str
     seed: int
     tokens: int
     where: str = "tiny"
-
-    @property
-    def id(self) -> str:
-        """Its name, which changes with its options."""
-        return name_of(self, self.way, self.subject, self.seed)
 
 
 @cache
@@ -85,35 +82,20 @@ def general(name: str) -> list[str]:
 
 def make(cell: Cell, folder: Path) -> str:
     """Train, measure, write the record."""
-    base = load(cell.where)
+    base, chosen = load(cell.where), subject(cell.subject)
     options = WAYS[cell.way]
     kind: Any = addenda.NeutralResidues(extra=SIZE, **(options or {}))
-    module = base.new("m", kind, seed=cell.seed)
     if options is None:
-        rank = addenda.LoRA.rank_for(module.size(), base.anatomy)
+        kind = addenda.LoRA().of_size(base.new("m", kind, seed=cell.seed).size(), base.anatomy)
         base.unplug("m")
-        module = base.new("m", addenda.LoRA(rank=rank), seed=cell.seed)
-    chosen = subject(cell.subject)
-    report = addenda.train(
-        base, "m", corpus=list(chosen.corpus), replay="general_train", tokens=cell.tokens, seed=cell.seed, length=LENGTH,
-        batch_rows=ROWS, precision=precision(), log=False,
-    )  # fmt: skip
-    held = {cell.subject: list(chosen.held), **{name: general(name) for name in GENERAL}}
-    record: dict[str, Any] = {"run": asdict(cell), "parameters": module.size(), "seconds": report.seconds}
-    record |= {"device": device(), "torch": torch.__version__, "base": base.fingerprint}
-    bare = {name: _loss(base, texts) for name, texts in held.items()}
-    with base.using("m"):
-        now = {name: _loss(base, texts) for name, texts in held.items()}
-    changes = {name: bare[name].minus(now[name]) for name in held}
-    record["gains"] = {name: [change.nats, change.low, change.high] for name, change in changes.items()}
+    report = taught(base, "m", kind, chosen.corpus, seed=cell.seed, tokens=cell.tokens)
+    module, held = base.modules["m"], {cell.subject: list(chosen.held), **{name: general(name) for name in GENERAL}}
+    bare = losses(base, held, **SCORED)
+    record = stamp(cell, base) | {"parameters": module.size(), "seconds": report.seconds}
+    record["gains"] = gained(bare, losses(base, held, "m", **SCORED))
     if module.gates():
         record |= _left_alone(base, module, cell.subject, held, bare)
-    write_record(folder / f"{cell.id}.json", record)
-    return cell.id
-
-
-def _loss(base: Base, texts: Sequence[str]) -> Any:
-    return score(base, list(texts), tokens=HELD, length=LENGTH)
+    return recorded(cell, folder, record)
 
 
 def _left_alone(base: Base, module: Any, name: str, held: dict[str, list[str]], bare: dict[str, Any]) -> dict[str, Any]:
@@ -127,9 +109,8 @@ def _left_alone(base: Base, module: Any, name: str, held: dict[str, list[str]], 
         alone["delays"] = {str(lasted): delays(base, held[name], general("wikipedia"), lasted) for lasted in LASTED}
     others = documents(data_folder() / "wikipedia_en/train_3.jsonl.gz")
     strict = addenda.calibrate(base, "m", others[:200], share=STRICT, lengths=[LENGTH], tokens=20_000)
-    with base.using("m"):
-        change = bare[name].minus(_loss(base, held[name]))
-    return alone | {"strict": {"gain": [change.nats, change.low, change.high], "share": float(strict.measured)}}
+    gain = gained(bare, losses(base, {name: held[name]}, "m", **SCORED))[name]
+    return alone | {"strict": {"gain": gain, "share": float(strict.measured)}}
 
 
 def _open(base: Base, ids: torch.Tensor) -> torch.Tensor:
@@ -188,7 +169,7 @@ def _beginning(base: Base, texts: Sequence[str], first: int, tokens: int) -> tor
 # --- what is told -----------------------------------------------------------------------------------------------------
 
 
-def report(records: list[dict[str, Any]]) -> str:
+def report(records: Records, folder: Path) -> str:
     """The tables, one for each subject and number of tokens."""
     parts = []
     for where, tokens in sorted({(r["run"]["where"], r["run"]["tokens"]) for r in records}, reverse=True):
@@ -197,42 +178,42 @@ def report(records: list[dict[str, Any]]) -> str:
                 r for r in records if [r["run"][key] for key in ("where", "subject", "tokens")] == [where, name, tokens]
             ]
             if mine:
-                parts.append(f"### {name} into {where}, {tokens:,} tokens\n\n" + _table(mine, name))
+                parts.append(f"### {name} into {where}, {tokens:,} tokens\n\n" + "\n".join(_table(mine, name)))
     devices = sorted({record["device"] for record in records})
     return "\n\n".join([*parts, f"Computed on {'; '.join(devices)}."]) + "\n" if parts else ""
 
 
-def _table(records: list[dict[str, Any]], name: str) -> str:
+def _table(records: Records, name: str) -> list[str]:
     """One row a way: means over seeds, with their range."""
     lora = {r["run"]["seed"]: r["gains"][name][0] for r in records if r["run"]["way"] == "lora"}
-    heads = ["way", "seeds", "gain", "of LoRA's", *(f"forgot, {text}" for text in GENERAL)]
-    heads += [
+    heads = [
+        "way",
+        "seeds",
+        "gain",
+        "of LoRA's",
+        *(f"forgot, {text}" for text in GENERAL),
         "left bit-equal, worst first",
-        "opens / shuts after",
-        "prompts live, on / off",
-        f"gain kept at {STRICT:.0%}",
     ]
-    lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+    heads += ["opens / shuts after", "prompts live, on / off", f"gain kept at {STRICT:.0%}"]
+    rows = []
     for way in WAYS:
-        mine = [r for r in records if r["run"]["way"] == way]
-        if not mine:
-            continue
-        gains = [r["gains"][name][0] for r in mine]
-        share = [r["gains"][name][0] / lora[r["run"]["seed"]] for r in mine if r["run"]["seed"] in lora]
-        cells = [way, str(len(mine)), _spread(gains), _spread(share, 2)]
-        cells += [_spread([-r["gains"][text][0] for r in mine], 4) for text in GENERAL]
-        cells += _of_gate([r for r in mine if "equal" in r], name)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        if mine := [r for r in records if r["run"]["way"] == way]:
+            share = [r["gains"][name][0] / lora[r["run"]["seed"]] for r in mine if r["run"]["seed"] in lora]
+            forgot = (over([-r["gains"][text][0] for r in mine], 4) for text in GENERAL)
+            gain = over([r["gains"][name][0] for r in mine])
+            rows.append(
+                (way, len(mine), gain, over(share, 2), *forgot, *_of_gate([r for r in mine if "equal" in r], name))
+            )
+    return table(heads, rows)
 
 
-def _of_gate(mine: list[dict[str, Any]], name: str) -> list[str]:
+def _of_gate(mine: Records, name: str) -> list[str]:
     """The cells that only gated ways have."""
     if not mine:
         return ["-"] * 4
     equal = {text: [r["equal"][text] for r in mine] for text in GENERAL}
     order = sorted(equal, key=lambda text: sum(equal[text]))
-    kept = [r["strict"]["gain"][0] / r["gains"][name][0] for r in mine]
+    left = [r["strict"]["gain"][0] / r["gains"][name][0] for r in mine]
     delays, prompts = "-", "-"
     if "delays" in mine[0]:
         delays = "; ".join(
@@ -240,50 +221,24 @@ def _of_gate(mine: list[dict[str, Any]], name: str) -> list[str]:
             + " / ".join(f"{median(r['delays'][str(lasted)][end] for r in mine):.0f}" for end in ("opens", "shuts"))
             for lasted in LASTED
         )
-        prompts = " / ".join(_spread([r["prompts"][side] for r in mine], 0) for side in ("on", "off"))
-    return ["; ".join(f"{text} {_spread(equal[text], 3)}" for text in order), delays, prompts, _spread(kept, 2)]
+        prompts = " / ".join(over([r["prompts"][side] for r in mine], 0) for side in ("on", "off"))
+    return ["; ".join(f"{text} {over(equal[text], 3)}" for text in order), delays, prompts, over(left, 2)]
 
 
-def _spread(values: Sequence[float], digits: int = 3) -> str:
-    """The mean, and the range where there are several."""
-    if not values:
-        return "-"
-    mean = sum(values) / len(values)
-    several = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
-    return f"{mean:.{digits}f}{several}"
+def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
+    """Every way of every subject, seed after seed; 100,000 tokens take some three minutes of one core."""
+    for seed in given.seeds:
+        for name in given.subjects:
+            yield from (Cell(way, name, seed, given.tokens, given.base) for way in given.ways)
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Make the cells that have no record yet, then the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, tokens=100_000)
     parser.add_argument("--ways", nargs="+", default=["document", "lora"], choices=list(WAYS))
     parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=SUBJECTS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--base", default="tiny", help="a name, a folder, or a hub id")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--dry-run", action="store_true", help="list the cells that have no record yet")
-    parser.add_argument("--report", action="store_true", help="train nothing")
-    given = parser.parse_args(words)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    cells = [
-        Cell(way, name, seed, given.tokens, given.base)
-        for seed in given.seeds
-        for name in given.subjects
-        for way in given.ways
-    ]
-    left = pending(cells, FOLDER)
-    for cell, _ in left:
-        print(cell.id)
-    print(f"{len(left)} of {len(cells)} cells have no record; 100,000 tokens take some three minutes of one core")
-    if given.dry_run:
-        return
-    if not given.report:
-        in_processes(make, left, given.workers)
-    text = report(read_records(FOLDER))
-    if text:
-        write_tables(FOLDER.with_suffix(".md"), text)
-        print(text)
+    conduct("gates", parser.parse_args(words), [cells], make, report)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ gain = base - module on medical text, forgetting = module - base on general text
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -25,13 +24,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import addenda
+from addenda.writing.plain import PlainTraining
 from recipes.common import Texts, computing_in, kind_as_recorded, load, point, precision, scores, study_texts
 from recipes.frontier import LENGTH
-from recipes.full_finetuning import FullFinetuning
-from recipes.records import device, in_processes, name_of, read_records, write_record
+from recipes.records import Named, in_processes, read_records, recorded, stamp, write_record
+from recipes.study import conduct, parser_of
 
 #: shares of general tokens to leave alone, the document lengths at which that is looked at, and tokens read at each
 SHARES = (0.5, 0.75, 0.9, 0.99)
@@ -47,9 +45,10 @@ SWEEP_TOKENS, SWEEP_SEED = 200_000, 0
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Named):
     """One training run; `method` is the curve it belongs to, `part` the part of the study."""
 
+    FRONT = ("part", "method", "seed")
     part: str
     method: str
     kind: str
@@ -58,11 +57,6 @@ class Run:
     lr: float = 1e-3
     tokens: int = 2_000_000
     seed: int = 0
-
-    @property
-    def id(self) -> str:
-        """A short name that changes with every option."""
-        return name_of(self, self.part, self.method, self.seed)
 
 
 RESIDUES = {"extra": 0.2}
@@ -150,18 +144,46 @@ def study(rates: dict[str, float], tokens: int, seeds: list[int], knob_tokens: i
 def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
     """Train one run and write its record: points along training, and the end."""
     base = load(attn_implementation="eager")
-    known = base.fingerprint  # before every weight is trained: computed when first asked for
-    work = out / run.id
-    bare = _bare(base, texts, END, LENGTH)
-    extra: dict[str, Any] = {}
+    facts = stamp(run, base)  # before every weight is trained: the fingerprint is computed when first asked for
+    bare, extra = _bare(base, texts, END, LENGTH), dict[str, Any]()
     if run.kind == "full":
-        training = FullFinetuning(base, texts, lr=run.lr, seed=run.seed, rows=ROWS, length=LENGTH, work=work)
-        points = training.run(run.tokens, points=5, tokens_scored=ALONG)
+        points = fine_tuned(base, texts, lr=run.lr, seed=run.seed, rows=ROWS, work=out / run.id, tokens=run.tokens)
         points.append(point("end", run.tokens, bare, scores(base, texts, tokens=END, length=LENGTH)))
     else:
-        points, extra = _module_points(run, base, texts, bare, work)
-    record = {"run": asdict(run), "points": points, **extra, "base": known}
-    write_record(records / f"{run.id}.json", record | {"torch": torch.__version__, "device": device()})
+        points, extra = _module_points(run, base, texts, bare, out / run.id)
+    recorded(run, records, facts | {"points": points, **extra})
+
+
+def fine_tuned(
+    base: addenda.Base,
+    texts: Texts,
+    *,
+    lr: float,
+    seed: int,
+    rows: int,
+    work: Path,
+    tokens: int,
+    points: int = 5,
+    scored: int | None = None,
+) -> list[dict[str, Any]]:
+    """Train every weight of a base, in place, from the rows that a module would see; points along the way.
+
+    An interrupted run goes on from its checkpoints in `work`.
+    """
+    training = PlainTraining(
+        base.model, base.tokenizer, texts.corpus, texts.replay, lr=lr, seed=seed, rows=rows, length=LENGTH,
+        precision=precision(), work=work,
+    )  # fmt: skip
+    few = scored or ALONG
+    bare = _bare(load(attn_implementation=base.model.config._attn_implementation), texts, few, LENGTH)
+
+    def after(step: int, steps: int) -> None:
+        if step == steps or step % max(1, steps // points) == 0:
+            found = point("training", step * rows * LENGTH, bare, scores(base, texts, tokens=few, length=LENGTH))
+            training.kept["points"] = [*training.kept.get("points", []), found]
+
+    training.run(tokens, after)
+    return training.kept.get("points", [])
 
 
 def _module_points(
@@ -298,18 +320,13 @@ def perform(runs: list[Run], out: Path, records: Path, workers: int) -> None:
 
 
 def main() -> None:
-    """Run what is not done yet, then report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=2_000_000, help="tokens seen by each run, both streams")
+    """Run what is not done yet, then report; a run whose record lacks something is not done."""
+    from recipes.frontier import report
+
+    parser = parser_of(__doc__, workers=2, tokens=2_000_000, sweep_tokens=SWEEP_TOKENS)
     parser.add_argument("--knob-tokens", type=int, help="seen by each run of a knob; default: as many")
-    parser.add_argument("--sweep-tokens", type=int, default=SWEEP_TOKENS, help="tokens seen by each run of the sweep")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help="only these curves")
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/learning_forgetting"), help="checkpoints and modules")
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="records, tables and plots")
-    parser.add_argument("--report", action="store_true", help="train nothing")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs and what is done")
     given = parser.parse_args()
     records = given.docs / "learning_forgetting"
     for folder in (given.out, records):
@@ -317,18 +334,13 @@ def main() -> None:
     first = sweep(given.methods, given.sweep_tokens)
     if not (given.report or given.dry_run):
         perform(first, given.out, records, given.workers)
-    rates = chosen_rates(read_records(records))
-    rates = {m: lr for m, lr in rates.items() if m in given.methods}
+    rates = {method: lr for method, lr in chosen_rates(read_records(records)).items() if method in given.methods}
     runs = study(rates, given.tokens, given.seeds, given.knob_tokens) + in_float32(rates, given.sweep_tokens)
-    if given.dry_run:
-        for run in first + runs:
-            print("done " if _done(run, records) else "to do", run)
-        return
-    if not given.report:
+    for run in first + runs if given.dry_run else ():
+        print("done " if _done(run, records) else "to do", run)
+    if not (given.report or given.dry_run):
         perform(runs, given.out, records, given.workers)
-    from recipes.frontier import report
-
-    print(report(read_records(records), given.docs))
+    conduct("learning_forgetting", given, [], _work, report)
 
 
 if __name__ == "__main__":

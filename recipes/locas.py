@@ -18,8 +18,7 @@ import argparse
 import gzip
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -36,8 +35,9 @@ from addenda.writing.memory_settings import MemorySettings
 from addenda.writing.reading import Reading
 from addenda.writing.writer import Writer
 from recipes.common import data_folder, kind_as_recorded, load, place, precision, study_texts
-from recipes.memory_plan import BOOKS, CHUNK, WINDOW, Records, Run, ablations, study, sweep, whole
-from recipes.records import device, in_processes, pending, read_records, write_record
+from recipes.memory_plan import BOOKS, CHUNK, WINDOW, Run, ablations, study, sweep, whole
+from recipes.records import Records, recorded, stamp
+from recipes.study import conduct, parser_of
 
 #: tokens of held-out general text that forgetting is measured on
 GENERAL = 20_000
@@ -140,8 +140,7 @@ def read(run: Run, where: str = "tiny") -> dict[str, Any]:
     else:
         curve, seconds = plain(run.book, run.tokens, run.seed, run.window, where)
     losses = [(curve.between(*part)[0], bare.between(*part)[0]) for part in PARTS]
-    return {
-        "run": asdict(run),
+    return stamp(run, base) | {
         "gain": losses[-1][1] - losses[-1][0],
         "losses": [{"from": a, "to": b, "nats": n, "bare": m} for (a, b), (n, m) in zip(PARTS, losses, strict=True)],
         "by_position": [curve.between(n / PIECES, (n + 1) / PIECES)[0] for n in range(PIECES)],
@@ -149,59 +148,32 @@ def read(run: Run, where: str = "tiny") -> dict[str, Any]:
         "tokens": int(curve.totals()[0]),
         # of a GPU, which other runs share, CPU time says nothing
         "time": seconds / bare_seconds if place().type == "cpu" else None,
-        "base": base.fingerprint,
         "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "torch": torch.__version__,
-        "device": device(),
     }
 
 
 def execute(run: Run, records: Path) -> str:
     """Read the book and write the record."""
-    write_record(records / f"{run.id}.json", read(run))
-    return run.id
+    return recorded(run, records, read(run))
 
 
-def after(records: Records, tokens: int, seeds: list[int], books: Iterable[str]) -> Iterator[Run]:
+def after(given: argparse.Namespace, records: Records) -> Iterator[Run]:
     """What follows from a sweep's records."""
-    return chain(study(records, tokens, seeds, books), ablations(records, tokens, seeds, BOOKS[:1]), whole(records))
-
-
-def main() -> None:
-    """Run what is not done yet, then report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=30_000, help="tokens read of each book")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--books", nargs="+", default=list(BOOKS))
-    parser.add_argument(
-        "--parts",
-        nargs="+",
-        default=["study", "starts", "widths", "layers", "whole"],
-        help="only these, after the sweep",
+    tokens, seeds = given.tokens, given.seeds
+    every = chain(
+        study(records, tokens, seeds, given.books), ablations(records, tokens, seeds, BOOKS[:1]), whole(records)
     )
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time")
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="records, tables and plots")
-    parser.add_argument("--report", action="store_true", help="read nothing")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs and what is done")
-    given = parser.parse_args()
-    records = given.docs / "locas"
-    records.mkdir(parents=True, exist_ok=True)
+    return (run for run in every if run.part in given.parts)
 
-    first = sweep(given.tokens)
-    if not (given.report or given.dry_run):
-        in_processes(execute, pending(first, records), given.workers)
-    runs = [
-        run for run in after(read_records(records), given.tokens, given.seeds, given.books) if run.part in given.parts
-    ]
-    if given.dry_run:
-        for run in first + runs:
-            print("done " if (records / f"{run.id}.json").exists() else "to do", run)
-        return
-    if not given.report:
-        in_processes(execute, pending(runs, records), given.workers)
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run what is not done yet, then report."""
     from recipes.memory_frontier import report
 
-    print(report(read_records(records), given.docs))
+    parser, parts = parser_of(__doc__, workers=2, tokens=30_000), ["study", "starts", "widths", "layers", "whole"]
+    parser.add_argument("--books", nargs="+", default=list(BOOKS))
+    parser.add_argument("--parts", nargs="+", default=parts, help="only these, after the sweep")
+    conduct("locas", parser.parse_args(words), [lambda given, _: sweep(given.tokens), after], execute, report)
 
 
 if __name__ == "__main__":

@@ -16,21 +16,22 @@ import argparse
 import gzip
 import json
 import random
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import addenda
-from addenda.measuring.options import all_likelihoods, f1, first_wins
-from addenda.measuring.written import written
+from addenda.measuring.asking.options import all_likelihoods, f1, first_wins
+from addenda.measuring.asking.written import written
 from recipes.common import data_folder, load
 from recipes.locas import memorized
 from recipes.memory_plan import grids
-from recipes.records import device, in_processes, name_of, pending, read_records, write_record
-from recipes.tables import write_tables
+from recipes.records import Records, name_of, read_records, recorded, stamp
+from recipes.study import conduct, parser_of
+from recipes.tables import joined, table
 
 CATEGORIES = {1: "several sessions", 2: "time", 3: "open domain", 4: "one session"}
 OPTIONS = 10
@@ -152,11 +153,7 @@ def execute(run: Run, records: Path) -> str:
         facts = {"parameters": report.parameters["m"], "gain": report.texts["m"].gain()}
         selection = {"m": 1.0}
     answers = ask(base, questions_of(sample, run.questions), selection)
-    write_record(
-        records / f"{run.id}.json",
-        {"run": asdict(run), **facts, "answers": answers, "base": base.fingerprint, "device": device()},
-    )
-    return run.id
+    return recorded(run, records, stamp(run, base) | facts | {"answers": answers})
 
 
 def plan(sweep: list[dict[str, Any]], names: Iterable[str], seeds: Iterable[int], questions: int) -> list[Run]:
@@ -175,19 +172,14 @@ def plan(sweep: list[dict[str, Any]], names: Iterable[str], seeds: Iterable[int]
     return runs
 
 
-def report(records: list[dict[str, Any]]) -> str:
+def report(records: Records, folder: Path) -> str:
     """The table as Markdown: each measure, and its difference from no memory on the same questions, with 95% intervals."""
     bare = {_asked(record): record["answers"] for record in records if record["run"]["method"] == NOBODY}
-    lines = [
-        "| method | runs | answers | chosen (chance 10%) | more than without | by nats per token | more | F1 | more |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for method in (NOBODY, *grids()):
         mine = [r for r in records if r["run"]["method"] == method and _asked(r) in bare]
-        if not mine:
-            continue
         cells: list[str] = []
-        for key in ("chosen", "chosen_by_mean", "f1"):
+        for key in ("chosen", "chosen_by_mean", "f1") if mine else ():
             values = [_column(r["answers"], key) for r in mine]
             deltas: dict[Any, list[np.ndarray]] = {}
             for value, r in zip(values, mine, strict=True):
@@ -195,8 +187,10 @@ def report(records: list[dict[str, Any]]) -> str:
             # seeds answer the same questions: they are one observation of a question, not several
             by_conversation = [np.mean(seeds, axis=0) for seeds in deltas.values()]
             cells += [f"{np.concatenate(values).mean():.1%}", _difference(by_conversation) if method != NOBODY else ""]
-        lines.append(f"| {method} | {len(mine)} | {sum(len(r['answers']) for r in mine)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        if mine:
+            rows.append((method, len(mine), sum(len(r["answers"]) for r in mine), *cells))
+    heads = "method | runs | answers | chosen (chance 10%) | more than without | by nats per token | more | F1 | more"
+    return joined([table(heads, rows)])
 
 
 def _asked(record: dict[str, Any]) -> tuple[str, int]:
@@ -219,26 +213,23 @@ def _difference(deltas: list[np.ndarray]) -> str:
     return f"{np.concatenate(deltas).mean():+.1%} [{low:+.1%}, {high:+.1%}]"
 
 
-def main() -> None:
+def asked_for(given: argparse.Namespace, records: Records) -> list[Run]:
+    """Every conversation by every method, at the settings of another study's sweep.
+
+    Raises:
+        AddendaError: that study has no records yet.
+    """
+    sweep = read_records(given.docs / "locas")
+    if not sweep:
+        raise addenda.AddendaError("the settings come from a sweep; run `python -m recipes.locas` before")
+    return plan(sweep, list(conversations()), given.seeds, given.questions)
+
+
+def main(words: Sequence[str] | None = None) -> None:
     """Run what is not done yet, then report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, workers=2)
     parser.add_argument("--questions", type=int, default=100, help="asked of each conversation at most")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time")
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="records and table")
-    parser.add_argument("--report", action="store_true", help="read nothing")
-    given = parser.parse_args()
-    records = given.docs / "locas_recall"
-    records.mkdir(parents=True, exist_ok=True)
-    if not given.report:
-        sweep = read_records(given.docs / "locas") if (given.docs / "locas").is_dir() else []
-        if not sweep:
-            raise addenda.AddendaError("the settings come from a sweep; run `python -m recipes.locas` before")
-        runs = plan(sweep, list(conversations()), given.seeds, given.questions)
-        in_processes(execute, pending(runs, records), given.workers)
-    text = report(read_records(records))
-    write_tables(given.docs / "locas_recall.md", text)
-    print(text)
+    conduct("locas_recall", parser.parse_args(words), [asked_for], execute, report)
 
 
 if __name__ == "__main__":

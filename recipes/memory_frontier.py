@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recipes.frontier import Curve, Records, dress, envelope, over, save, with_t_interval
+from addenda.comparing.equal_gain import Curve, envelope
+from recipes.frontier import dress, save
 from recipes.memory_plan import PLAIN, WINDOW
-from recipes.tables import write_tables
+from recipes.records import Records
+from recipes.tables import joined, over, table, with_t_interval
 
 COLOURS = {"locas": "#1f78b4", "locas-quiet": "#1b9e77", "gated": "#6a3d9a", "templora": "#d95f02"}
 RIVAL, QUIET = "templora", "locas-quiet"
@@ -22,24 +24,20 @@ ByCase = dict[tuple[str, int], dict[str, Records]]
 
 
 def report(records: Records, folder: Path) -> str:
-    """The tables as Markdown, written with the plots to `folder`."""
+    """The tables as Markdown; the plots are written to `folder`."""
     study = [record for record in records if record["run"]["part"] == "study"]
     cases: ByCase = defaultdict(lambda: defaultdict(list))
     for record in study or records:
         if record["run"]["method"] in COLOURS:
             cases[record["run"]["book"], record["run"]["seed"]][record["run"]["method"]].append(record)
-    if not cases:
-        return "no runs yet"
-    folder.mkdir(parents=True, exist_ok=True)
+    if cases:
+        _draw(cases, folder)
+        draw_positions(records, folder)
     parts = [
         settings_table(study, "study"), _at_equal_forgetting(cases), _best(cases), _quiet(cases), _ablation(records, "starts"),
         _ablation(records, "widths"), _ablation(records, "layers"), _whole(records), settings_table(records, "sweep"),
     ]  # fmt: skip
-    text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-    write_tables(folder / "locas.md", text)
-    _draw(cases, folder)
-    draw_positions(records, folder)
-    return text
+    return joined(parts if cases else [])
 
 
 def told_of(run: dict[str, Any], hidden: Collection[str] = HIDDEN) -> str:
@@ -49,14 +47,11 @@ def told_of(run: dict[str, Any], hidden: Collection[str] = HIDDEN) -> str:
 
 def lines_of(head: str, groups: Mapping[tuple[str, ...], Records]) -> list[str]:
     """One line for each group, under its names: gain, forgetting, parameters and time, over books and seeds."""
-    lines = [
-        f"| {head} | runs | gain, last quarter | forgotten | parameters | time over plain scoring |",
-        "| --- " * (head.count("|") + 6) + "|",
-    ]
+    rows = []
     for names, group in groups.items():
         gain, lost, time = (_over(group, key) for key in ("gain", "forgetting", "time"))
-        lines.append(f"| {' | '.join(names)} | {len(group)} | {gain} | {lost} | {group[0]['parameters']:,} | {time} |")
-    return lines if groups else []
+        rows.append((*names, len(group), gain, lost, f"{group[0]['parameters']:,}", time))
+    return table(f"{head} | runs | gain, last quarter | forgotten | parameters | time over plain scoring", rows)
 
 
 def _over(records: Records, key: str) -> str:
@@ -77,7 +72,7 @@ def settings_table(records: Records, part: str, hidden: Collection[str] = HIDDEN
 
 def curve_of(records: Records) -> Curve:
     """The least forgetting at which a method reaches each gain."""
-    return envelope({"gain": [record["gain"]], "forgetting": [record["forgetting"]]} for record in records)
+    return envelope((record["gain"], record["forgetting"]) for record in records)
 
 
 def at_equal_forgetting(ours: Curve, theirs: Curve, steps: int = 41) -> float | None:
@@ -96,43 +91,35 @@ def at_equal_forgetting(ours: Curve, theirs: Curve, steps: int = 41) -> float | 
     return float(mine.sum() / other.sum()) if other.sum() > 0 else None
 
 
-def _at_equal_forgetting(cases: ByCase) -> list[str]:
-    lines = [
-        "| gain of | over that of | at equal forgetting, mean [95% interval] | by case |",
-        "| --- | --- | --- | --- |",
-    ]
+def _with_rival(cases: ByCase) -> Iterator[tuple[str, list[tuple[Records, Records]]]]:
+    """Each method but the rival, and its runs and the rival's, case by case; none where there is no case of both."""
     for method in COLOURS:
         pairs = [(c[method], c[RIVAL]) for c in cases.values() if method != RIVAL and method in c and RIVAL in c]
+        if pairs:
+            yield method, pairs
+
+
+def _at_equal_forgetting(cases: ByCase) -> list[str]:
+    rows = []
+    for method, pairs in _with_rival(cases):
         ratios = [at_equal_forgetting(curve_of(a), curve_of(b)) for a, b in pairs]
-        kept = [ratio for ratio in ratios if ratio is not None]
-        if kept:
-            each = ", ".join(f"{ratio:.2f}" for ratio in kept)
-            lines.append(f"| {method} | {RIVAL} | {with_t_interval(kept)} | {each} |")
-    return lines if len(lines) > 2 else []
+        if found := [ratio for ratio in ratios if ratio is not None]:
+            rows.append((method, RIVAL, with_t_interval(found), ", ".join(f"{ratio:.2f}" for ratio in found)))
+    return table("gain of | over that of | at equal forgetting, mean [95% interval] | by case", rows)
 
 
 def _best(cases: ByCase) -> list[str]:
     """Each method's setting of the largest gain, against that of the rival, case by case."""
-    lines = [
-        "| best setting of | its gain over that of the rival's best | its forgetting over that | parameters | time |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-
-    def top(records: Records) -> dict[str, Any]:
-        return max(records, key=lambda record: record["gain"])
-
-    for method in COLOURS:
-        pairs = [
-            (top(c[method]), top(c[RIVAL])) for c in cases.values() if method != RIVAL and method in c and RIVAL in c
-        ]
-        if pairs:
-            columns = (
-                [a[k] / b[k] for a, b in pairs if None not in (a[k], b[k])]
-                for k in ("gain", "forgetting", "parameters", "time")
-            )
-            ratios = (with_t_interval(column) if column else "not timed" for column in columns)
-            lines.append(f"| {method} | " + " | ".join(ratios) + " |")
-    return lines if len(lines) > 2 else []
+    rows = []
+    for method, both in _with_rival(cases):
+        pairs = [tuple(max(records, key=lambda record: record["gain"]) for records in pair) for pair in both]
+        columns = (
+            [a[k] / b[k] for a, b in pairs if None not in (a[k], b[k])]
+            for k in ("gain", "forgetting", "parameters", "time")
+        )
+        rows.append((method, *(with_t_interval(column) if column else "not timed" for column in columns)))
+    heads = "best setting of | its gain over that of the rival's best | its forgetting over that | parameters | time"
+    return table(heads, rows)
 
 
 def _quiet(cases: ByCase) -> list[str]:
@@ -143,17 +130,16 @@ def _quiet(cases: ByCase) -> list[str]:
         for record in methods.get(QUIET, ()):
             other = loud.get((str(record["run"]["options"]), record["run"]["settings"]["lr"]))
             if other is not None:
-                ratios[told_of(record["run"])].append(
-                    (record["gain"] / other["gain"], record["forgetting"] / other["forgetting"])
-                )
-    lines = [
-        "| quiet memory | its gain over that of the same memory without replay text | its forgetting over that | cases |",
-        "| --- | --- | --- | --- |",
-    ]
-    for told, pairs in sorted(ratios.items()):
-        gain, lost = (with_t_interval(list(column)) for column in zip(*pairs, strict=True))
-        lines.append(f"| {told} | {gain} | {lost} | {len(pairs)} |")
-    return lines if ratios else []
+                gain, lost = (record[key] / other[key] for key in ("gain", "forgetting"))
+                ratios[told_of(record["run"])].append((gain, lost))
+    rows = (
+        (told, *(with_t_interval(list(column)) for column in zip(*pairs, strict=True)), len(pairs))
+        for told, pairs in sorted(ratios.items())
+    )
+    heads = (
+        "quiet memory | its gain over that of the same memory without replay text | its forgetting over that | cases"
+    )
+    return table(heads, rows)
 
 
 def _ablation(records: Records, part: str) -> list[str]:
@@ -171,19 +157,18 @@ def _whole(records: Records) -> list[str]:
     for record in records:
         if record["run"]["part"] == "whole":
             groups[record["run"]["book"], record["run"]["method"]].append(record)
-    lines = [
-        "| whole book | method | runs | tokens | loss, first 25% | first 50% | all | last quarter | forgotten | parameters "
-        "| time over plain scoring |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for (book, method), group in groups.items():
         losses = [over([record["losses"][n]["nats"] for record in group]) for n in range(4)]
         lost, time = (_over(group, key) for key in ("forgetting", "time"))
-        lines.append(
-            f"| {book} | {method} | {len(group)} | {group[0]['tokens']:,} | {' | '.join(losses)} | {lost} "
-            f"| {group[0]['parameters']:,} | {time} |"
+        rows.append(
+            (book, method, len(group), f"{group[0]['tokens']:,}", *losses, lost, f"{group[0]['parameters']:,}", time)
         )
-    return lines if groups else []
+    heads = (
+        "whole book | method | runs | tokens | loss, first 25% | first 50% | all | last quarter | forgotten | parameters "
+        "| time over plain scoring"
+    )
+    return table(heads, rows)
 
 
 def _draw(cases: ByCase, folder: Path) -> None:

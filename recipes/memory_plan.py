@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, get_args, get_type_hints
 
 from addenda.kinds.locas_glu import LocasGLU
-from recipes.records import name_of
+from recipes.records import Records, name_of
 
 BOOKS = ("Dickens_Bleak", "Eliot_Daniel", "Gaskell_Wives", "Blackmore_Lorna", "Trollope_Phineas")
 #: books short enough to be read from end to end
@@ -29,7 +29,6 @@ WHOLE_GRADIENT = {"replay_tokens": 128, "through": True}
 #: what reads without a memory
 PLAIN = "truncation"
 
-Records = list[dict[str, Any]]
 Grid = Iterable[tuple[dict[str, Any], dict[str, Any]]]
 
 

@@ -11,22 +11,19 @@ what is taken off the bare base's loss on the subject's held-out text, forgettin
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-
 import addenda
-from addenda.plug.scoring import score
-from recipes.common import load, precision
+from recipes.common import gained, load, losses, taught
 from recipes.gates import general
-from recipes.records import device, in_processes, name_of, pending, read_records, write_record
+from recipes.records import Named, Records, recorded, stamp
 from recipes.studies.subjects import subject
+from recipes.study import conduct, parser_of
 
-FOLDER = Path("docs/results/methods/combiner")
 SUBJECTS = ("pubmed", "french")
 #: kinds with as many trained parameters
 KINDS: dict[str, Any] = {"lora": addenda.LoRA(rank=8), "ffa": addenda.FFALoRA(rank=16)}
@@ -34,56 +31,37 @@ KINDS: dict[str, Any] = {"lora": addenda.LoRA(rank=8), "ffa": addenda.FFALoRA(ra
 WAYS = (
     "mean", "mean(normalise=False)", "ties(density=0.2)", "ties(density=0.53)", "ota(density=0.4)", "ota(density=1.0)",
 )  # fmt: skip
-LENGTH, ROWS, HELD = 256, 8, 4_000
+SCORED: dict[str, Any] = {"tokens": 4_000, "length": 256}
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Named):
     """Two modules of one kind and seed, and all that is made of them."""
 
+    FRONT = ("kind", "seed")
     kind: str
     seed: int
     tokens: int
-
-    @property
-    def id(self) -> str:
-        """Its name, which changes with its options."""
-        return name_of(self, self.kind, self.seed)
 
 
 def make(cell: Cell, folder: Path) -> str:
     """Train both, combine them in every way, write the record."""
     base = load("tiny")
     for name in SUBJECTS:
-        base.new(name, KINDS[cell.kind], seed=cell.seed)
-        addenda.train(
-            base, name, corpus=list(subject(name).corpus), replay="general_train", tokens=cell.tokens, seed=cell.seed,
-            length=LENGTH, batch_rows=ROWS, precision=precision(), log=False,
-        )  # fmt: skip
-    held = {**{name: list(subject(name).held) for name in SUBJECTS}, "wikipedia": general("wikipedia")}
-    bare = {on: score(base, texts, tokens=HELD, length=LENGTH) for on, texts in held.items()}
-    record: dict[str, Any] = {
-        "run": asdict(cell),
-        "device": device(),
-        "torch": torch.__version__,
-        "gains": {},
-        "lost": {},
-    }
+        taught(base, name, KINDS[cell.kind], subject(name).corpus, seed=cell.seed, tokens=cell.tokens)
+    held = {**{name: subject(name).held for name in SUBJECTS}, "wikipedia": general("wikipedia")}
+    bare, gains, lost = losses(base, held, **SCORED), dict[str, Any](), dict[str, float]()
     for number, way in enumerate([*SUBJECTS, *WAYS]):
         name = way
         if way in WAYS:
             name = f"made-{number}"
             made = addenda.combine(base, SUBJECTS, way, name=name)
-            record["lost"][way] = made.card.combined.lost if made.card.combined else 0.0
-        with base.using(name):
-            now = {on: score(base, texts, tokens=HELD, length=LENGTH) for on, texts in held.items()}
-        changes = {on: bare[on].minus(now[on]) for on in held}
-        record["gains"][way] = {on: [change.nats, change.low, change.high] for on, change in changes.items()}
-    write_record(folder / f"{cell.id}.json", record)
-    return cell.id
+            lost[way] = made.card.combined.lost if made.card.combined else 0.0
+        gains[way] = gained(bare, losses(base, held, name, **SCORED))
+    return recorded(cell, folder, stamp(cell) | {"gains": gains, "lost": lost})
 
 
-def report(records: Sequence[dict[str, Any]]) -> str:
+def report(records: Records, folder: Path) -> str:
     """Means over seeds, with their range: one row a way."""
     lines: list[str] = []
     for kind, tokens in sorted({(r["run"]["kind"], r["run"]["tokens"]) for r in records}):
@@ -100,24 +78,17 @@ def report(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
+    """Every kind, seed after seed."""
+    for seed in given.seeds:
+        yield from (Cell(kind, seed, given.tokens) for kind in given.kinds)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Make the cells that have no record yet, then tell the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, seeds=(0, 1), tokens=16_384)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--tokens", type=int, default=16_384)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--dry-run", action="store_true", help="list the cells that have no record yet")
-    parser.add_argument("--report", action="store_true", help="train nothing")
-    given = parser.parse_args(words)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    left = pending([Cell(kind, seed, given.tokens) for seed in given.seeds for kind in given.kinds], FOLDER)
-    print("\n".join(cell.id for cell, _ in left) or "every cell has a record")
-    if given.dry_run:
-        return
-    if not given.report:
-        in_processes(make, left, given.workers)
-    print(report(read_records(FOLDER)))
+    conduct("methods/combiner", parser.parse_args(words), [cells], make, report, paged=False)
 
 
 if __name__ == "__main__":

@@ -11,23 +11,21 @@ tokens. Compressors that fit look at text of the corpus; losses are on the subje
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
-
-import torch
 
 import addenda
 from addenda.compressing.compress import size_of
-from addenda.plug.scoring import score
-from recipes.common import load, precision
-from recipes.records import device, name_of, pending, read_records, write_record
+from recipes.common import load, losses, taught
+from recipes.records import Named, Records, recorded, stamp
 from recipes.studies.subjects import subject
+from recipes.study import conduct, parser_of
 
-FOLDER = Path("docs/results/methods")
-SUBJECTS, SEEDS = ("french", "pubmed"), (0, 1, 2)
-TOKENS, LENGTH, ROWS, HELD = 32_768, 256, 8, 4_000
+SUBJECTS, TOKENS = ("french", "pubmed"), 32_768
+SCORED: dict[str, Any] = {"tokens": 4_000, "length": 256}
 #: by module: its kind, the compressors tried on it, and plain modules of about the sizes that come out
 MODULES: dict[str, tuple[Any, tuple[str, ...], dict[str, Any]]] = {
     "ffn": (
@@ -50,90 +48,68 @@ MODULES: dict[str, tuple[Any, tuple[str, ...], dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Named):
     """One module of one subject, and all that is made of it."""
 
+    FRONT = ("compressors", "module", "subject", "seed")
     module: str
     subject: str
     seed: int
     tokens: int = TOKENS
     where: str = "tiny"
 
-    @property
-    def id(self) -> str:
-        """Its name, which changes with its options."""
-        return name_of(self, "compressors", self.module, self.subject, self.seed)
-
 
 def make(cell: Cell, folder: Path) -> str:
     """Train, compress, measure, write the record."""
     base, chosen = load(cell.where), subject(cell.subject)
     kind, methods, plain = MODULES[cell.module]
-    held, calibration = list(chosen.held), list(chosen.corpus[-64:])
-    with base.off():
-        bare = score(base, held, tokens=HELD, length=LENGTH)
-    record: dict[str, Any] = {"run": asdict(cell), "bare": float(bare), "ways": {}, "device": device()}
-    record |= {"torch": torch.__version__, "base": base.fingerprint}
+    text, calibration, ways = list(chosen.held), list(chosen.corpus[-64:]), dict[str, Any]()
+    bare = losses(base, {"held": text}, **SCORED)["held"]
 
     def keep(way: str, name: str) -> None:
-        with base.using(name):
-            gain = bare.minus(score(base, held, tokens=HELD, length=LENGTH))
+        gain = bare.minus(losses(base, {"held": text}, name, **SCORED)["held"])
         told = {"bytes": size_of(base.modules[name]), "gain": [gain.nats, gain.low, gain.high]}
-        record["ways"][way] = told | {"documents": gain.documents}
+        ways[way] = told | {"documents": gain.documents}
 
-    def train(name: str, of: Any) -> None:
-        base.new(name, of, seed=cell.seed)
-        addenda.train(
-            base, name, corpus=list(chosen.corpus), replay="general_train", tokens=cell.tokens, seed=cell.seed,
-            length=LENGTH, batch_rows=ROWS, precision=precision(), log=False,
-        )  # fmt: skip
-
-    train("m", kind())
+    taught(base, "m", kind(), chosen.corpus, seed=cell.seed, tokens=cell.tokens)
     keep("whole", "m")
     for method in methods:
-        addenda.compress(base, "m", method, name="small", text=held, calibration=calibration, tokens=1000)
+        addenda.compress(base, "m", method, name="small", text=text, calibration=calibration, tokens=1000)
         keep(method, "small")
         base.unplug("small")
     for way, of in plain.items():
-        train("plain", of())
+        taught(base, "plain", of(), chosen.corpus, seed=cell.seed, tokens=cell.tokens)
         keep(way, "plain")
         base.unplug("plain")
-    write_record(folder / f"{cell.id}.json", record)
-    return cell.id
+    return recorded(cell, folder, stamp(cell, base) | {"bare": float(bare), "ways": ways})
 
 
-def report(folder: Path) -> str:
+def report(records: Records, folder: Path) -> str:
     """A line for each way: bytes, and the gain over the bare base in nats per token, by subject and seed, and its mean."""
     rows: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for record in read_records(folder):
-        if record["run"].get("module") in MODULES:
-            for way, told in record["ways"].items():
-                rows.setdefault((record["run"]["module"], way), []).append((told["bytes"], told["gain"][0]))
-    lines = []
-    for (module, way), cells in rows.items():
-        gains = ", ".join(f"{gain:.4f}" for _, gain in cells)
-        mean = sum(gain for _, gain in cells) / len(cells)
-        lines.append(f"{module:5} {way:28} {cells[0][0]:>10,} bytes  mean {mean:.4f}  ({gains})")
-    return "\n".join(lines)
+    for record in (record for record in records if record["run"].get("module") in MODULES):
+        for way, told in record["ways"].items():
+            rows.setdefault((record["run"]["module"], way), []).append((told["bytes"], told["gain"][0]))
+    return "\n".join(
+        f"{module:5} {way:28} {found[0][0]:>10,} bytes  mean {mean(gain for _, gain in found):.4f}  "
+        f"({', '.join(f'{gain:.4f}' for _, gain in found)})"
+        for (module, way), found in rows.items()
+    )
+
+
+def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
+    """Every module of every subject, seed after seed."""
+    for seed in given.seeds:
+        for name in given.subjects:
+            yield from (Cell(module, name, seed, given.tokens) for module in given.modules)
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--dry-run", action="store_true", help="tell what has no record yet")
-    parser.add_argument("--report", action="store_true", help="the table of the records there are")
+    """Make the cells that have no record yet, then tell the table."""
+    parser = parser_of(__doc__, tokens=TOKENS)
     parser.add_argument("--subjects", nargs="+", default=SUBJECTS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--modules", nargs="+", default=tuple(MODULES), choices=tuple(MODULES))
-    parser.add_argument("--tokens", type=int, default=TOKENS)
-    parser.add_argument("--folder", type=Path, default=FOLDER)
-    given = parser.parse_args(words)
-    given.folder.mkdir(parents=True, exist_ok=True)
-    cells = [Cell(m, s, seed, given.tokens) for seed in given.seeds for s in given.subjects for m in given.modules]
-    for cell, folder in pending(cells, given.folder) if not given.report else ():
-        print(cell.id if given.dry_run else make(cell, folder), flush=True)
-    if not given.dry_run:
-        print(report(given.folder))
+    conduct("methods/compressor", parser.parse_args(words), [cells], make, report, paged=False)
 
 
 if __name__ == "__main__":

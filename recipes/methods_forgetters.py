@@ -12,20 +12,21 @@ one rate: `--rates` sweeps it, for seeds that are not reported.
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-
 import addenda
 from addenda.plug.base import Base
-from recipes.common import load
-from recipes.records import device, in_processes, name_of, pending, read_records, write_record
+from recipes.common import load, taught
+from recipes.records import Named, Records, recorded, stamp
 from recipes.studies.subjects import subject
+from recipes.study import conduct, parser_of
+from recipes.tables import table
 
-FOLDER = Path("docs/results/methods/forgetters")
 WAYS = ("graddiff", "gu", "gu(repair=1.0)", "gs_lora(alpha=10.0)")
 RATES = (3e-4,)
 GONE, KEPT, OTHERS, SIZE = 8, 16, 8, 600
@@ -35,17 +36,13 @@ MEASURED = 1_000
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Named):
     """A module of a seed, and all ways to take a text out of it."""
 
+    FRONT = ("forgetters", "subject", "seed")
     subject: str
     seed: int
     rates: tuple[float, ...]
-
-    @property
-    def id(self) -> str:
-        """Its name, which changes with its options."""
-        return name_of(self, "forgetters", self.subject, self.seed)
 
 
 def documents(name: str, seed: int) -> list[list[str]]:
@@ -59,17 +56,15 @@ def documents(name: str, seed: int) -> list[list[str]]:
 def learned(texts: list[str], seed: int) -> Base:
     """The base with a module that has read these texts."""
     base = load("tiny")
-    base.new("m", addenda.LoRA(rank=16), seed=seed)
-    addenda.train(
-        base, "m", corpus=texts, tokens=LEARNED, lr=2e-3, seed=seed, length=LENGTH, batch_rows=ROWS, log=False
-    )  # fmt: skip
+    more: dict[str, Any] = {"length": LENGTH, "batch_rows": ROWS, "precision": "fp32"}
+    taught(base, "m", addenda.LoRA(rank=16), texts, seed=seed, tokens=LEARNED, lr=2e-3, replay=None, **more)
     return base
 
 
 def make(cell: Cell, folder: Path) -> str:
     """Learn, forget in every way from the same start, measure, write the record."""
     gone, kept, others = documents(cell.subject, cell.seed)
-    record: dict[str, Any] = {"run": asdict(cell), "device": device(), "torch": torch.__version__, "ways": {}}
+    record: dict[str, Any] = stamp(cell) | {"ways": {}}
     base = learned(gone + kept + others, cell.seed)
     start = {name: tensor.clone() for name, tensor in base.modules["m"].tensors().items()}
     with base.using("m"):
@@ -87,47 +82,38 @@ def make(cell: Cell, folder: Path) -> str:
             record["ways"][f"{way} at {rate:g}"] = found | {
                 k: report.as_dict()[k] for k in ("forget", "retain", "groups")
             }
-    write_record(folder / f"{cell.id}.json", record)
-    return cell.id
+    return recorded(cell, folder, record)
 
 
-def table(records: list[dict[str, Any]]) -> str:
+def report(seeds: Sequence[int], records: Records, folder: Path) -> str:
     """Means over records: what was known of what is to go, what is left, and what it cost what is to stay."""
-    lines = [
-        "| way | loss on what is to go: base, before, after | recall after | loss added to the rest | per nat forgotten |"
-    ]
-    lines += ["|---|---|---|---|---|"]
-    for way in sorted({way for record in records for way in record["ways"]}):
-        of = [record["ways"][way] for record in records if way in record["ways"]]
+    mine, rows = [record["ways"] for record in records if record["run"]["seed"] in seeds], []
+    for way in sorted({way for ways in mine for way in ways}):
+        of = [ways[way] for ways in mine if way in ways]
         loss = [mean(each["forget"]["loss"][state]["value"] for each in of) for state in ("bare", "before", "after")]
         recall = mean(each["forget"]["recall"]["after"]["value"] for each in of)
         others = [each["others"][0] for each in of]
-        lines.append(
-            f"| {way} (n={len(of)}) | {', '.join(f'{each:.3f}' for each in loss)} | {recall:.1%} | {mean(others):+.3f} "
-            f"({min(others):+.3f} to {max(others):+.3f}) | {mean(others) / (loss[2] - loss[1]):+.3f} |"
-        )
-    return "\n".join(lines)
+        spread = f"{mean(others):+.3f} ({min(others):+.3f} to {max(others):+.3f})"
+        told = (f"{way} (n={len(of)})", ", ".join(f"{each:.3f}" for each in loss), f"{recall:.1%}", spread)
+        rows.append((*told, f"{mean(others) / (loss[2] - loss[1]):+.3f}"))
+    heads = (
+        "way | loss on what is to go: base, before, after | recall after | loss added to the rest | per nat forgotten"
+    )
+    return "\n".join(table(heads, rows))
 
 
-def main() -> None:
-    """Make what is missing, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
+    """A cell for each seed."""
+    return (Cell(given.subject, seed, tuple(given.rates)) for seed in given.seeds)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Make the cells that have no record yet, then tell the table."""
+    parser = parser_of(__doc__, seeds=(1, 2))
     parser.add_argument("--subject", default="pubmed")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--report", action="store_true")
-    given = parser.parse_args()
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    cells = [Cell(given.subject, seed, tuple(given.rates)) for seed in given.seeds]
-    waiting = pending(cells, FOLDER)
-    if given.dry_run:
-        print("\n".join(cell.id for cell, _ in waiting))
-        return
-    if not given.report:
-        in_processes(make, waiting, given.workers)
-    print(table([record for record in read_records(FOLDER) if record["run"]["seed"] in given.seeds]))
+    given = parser.parse_args(words)
+    conduct("methods/forgetters", given, [cells], make, partial(report, given.seeds), paged=False)
 
 
 if __name__ == "__main__":

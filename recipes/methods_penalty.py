@@ -13,22 +13,18 @@ a tenth of the rows are French of the first training; its plain alternative is `
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import addenda
-from addenda.plug.base import Base
-from addenda.plug.scoring import score
-from recipes.common import load, precision
-from recipes.records import device, in_processes, name_of, pending, read_records, write_record
+from recipes.common import load, losses, precision, taught
+from recipes.records import Named, Records, name_of, recorded, stamp
 from recipes.studies.subjects import subject
+from recipes.study import conduct, parser_of
+from recipes.tables import over, table
 
-FOLDER = Path("docs/results/methods/penalty")
 #: the penalty, whether French is replayed, and what it is to be held against
 WAYS: dict[str, tuple[str | None, bool, str]] = {
     "plain": (None, False, "plain"),
@@ -45,35 +41,33 @@ LENGTH, ROWS, HELD, POINTS = 128, 4, 4_000, 4
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Named):
     """One way and seed: tokens of the first training, and of the second."""
 
+    FRONT = ("way", "seed")
     way: str
     seed: int
     first: int
     tokens: int
     where: str = "tiny"
 
-    @property
-    def id(self) -> str:
-        """Its name, which changes with its options."""
-        return name_of(self, self.way, self.seed)
-
 
 def make(cell: Cell, folder: Path) -> str:
     """Train, measure, write the record."""
     base = load(cell.where)
     known, new = subject(FIRST), subject(SECOND)
+    held = {FIRST: known.held, SECOND: new.held}
     options: dict[str, Any] = {"length": LENGTH, "batch_rows": ROWS, "seed": cell.seed, "precision": precision()}
     place = Path("runs") / name_of(Cell("first", cell.seed, cell.first, 0, cell.where), "penalty-first")
     if (place / "card.json").exists():
         base.plug(place, name="m")
     else:
-        base.new("m", addenda.LoRA(rank=8), seed=cell.seed)
-        corpus, keeping = list(known.corpus), "ewc(weight=0, rows=16)"
-        addenda.train(base, "m", corpus=corpus, tokens=cell.first, penalty=keeping, log=False, **options)
+        keeping = "ewc(weight=0, rows=16)"
+        taught(
+            base, "m", addenda.LoRA(rank=8), known.corpus, tokens=cell.first, penalty=keeping, replay=None, **options
+        )
         base.modules["m"].save(place)
-    before = _losses(base)
+    before = _nats(base, held, "m")
     penalty, replayed, _ = WAYS[cell.way]
     report = addenda.train(
         base, "m", corpus=list(new.corpus), tokens=cell.tokens, penalty=penalty, log=False,
@@ -86,72 +80,48 @@ def make(cell: Cell, folder: Path) -> str:
         if "validation" in line:
             now = {on: change["loss"] for on, change in line["validation"]["m"].items()}
             curve.append((before[SECOND] - now[SECOND], now[f"forgetting-{FIRST}"] - before[FIRST]))
-    training = base.modules["m"].card.training
-    record = {"run": asdict(cell), "before": before, "bare": _losses(base, bare=True), "curve": curve}
-    record |= {"kept": [run.settings.get("kept") for run in training], "seconds": report.seconds}
-    record |= {"device": device(), "torch": torch.__version__, "base": base.fingerprint}
-    write_record(folder / f"{cell.id}.json", record)
-    return cell.id
+    settings = [run.settings.get("kept") for run in base.modules["m"].card.training]
+    found = {"before": before, "bare": _nats(base, held), "curve": curve, "kept": settings, "seconds": report.seconds}
+    return recorded(cell, folder, stamp(cell, base) | found)
 
 
-def _losses(base: Base, bare: bool = False) -> dict[str, float]:
+def _nats(base: addenda.Base, held: Any, on: str | None = None) -> dict[str, float]:
     """Nats per token of held-out text of both subjects."""
-    with base.off() if bare else base.using("m"):
-        return {
-            name: score(base, list(subject(name).held), tokens=HELD, length=LENGTH).nats for name in (FIRST, SECOND)
-        }
+    return {name: found.nats for name, found in losses(base, held, on, tokens=HELD, length=LENGTH).items()}
 
 
-def forgotten_at(curve: Sequence[Sequence[float]], gain: float) -> float:
-    """What was forgotten where a run first had a gain: between two points of its curve in proportion."""
-    for (low, lost), (high, more) in pairwise(curve):
-        if high >= gain:
-            return lost + (more - lost) * (gain - low) / (high - low) if high > low else lost
-    return curve[-1][1]
-
-
-def report(records: list[dict[str, Any]]) -> str:
+def report(records: Records, folder: Path) -> str:
     """One row a way: means over seeds."""
-    heads = ["way", "against", "seeds", "PubMed gained", "French forgotten", "at equal gain", "the other at equal gain"]
-    lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
     by_run = {(r["run"]["way"], r["run"]["seed"], r["run"]["tokens"], r["run"]["where"]): r for r in records}
+    rows = []
     for way, (_, _, against) in WAYS.items():
-        pairs = [(r, by_run.get((against, *key[1:]))) for key, r in by_run.items() if key[0] == way]
-        if not pairs:
-            continue
-        cells = [[r["curve"][-1][0] for r, _ in pairs], [r["curve"][-1][1] for r, _ in pairs], [], []]
-        for mine, other in pairs:
-            if other is not None:
-                gain = min(max(point[0] for point in r["curve"]) for r in (mine, other))
-                cells[2].append(forgotten_at(mine["curve"], gain))
-                cells[3].append(forgotten_at(other["curve"], gain))
-        told = [f"{sum(c) / len(c):.3f} ({min(c):.3f} to {max(c):.3f})" if c else "-" for c in cells]
-        lines.append(f"| {way} | {against} | {len(pairs)} | {' | '.join(told)} |")
-    return "\n".join(lines)
+        pairs = [(r["curve"], by_run.get((against, *key[1:]))) for key, r in by_run.items() if key[0] == way]
+        equal = [
+            [float(addenda.forgetting_at_gain([curve], min(max(g for g, _ in c) for c in (mine, other["curve"]))))
+             for curve in (mine, other["curve"])]
+            for mine, other in pairs if other is not None
+        ]  # fmt: skip
+        ends = ([curve[-1][at] for curve, _ in pairs] for at in (0, 1))
+        if pairs:
+            rows.append((way, against, len(pairs), *map(over, (*ends, *zip(*equal, strict=True)))))
+    heads = "way | against | seeds | PubMed gained | French forgotten | at equal gain | the other at equal gain"
+    return "\n".join(table(heads, rows))
+
+
+def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
+    """Every way, seed after seed, one at a time: the first of a seed leaves what the others begin with."""
+    for seed in given.seeds:
+        yield from (Cell(way, seed, given.first, given.tokens, given.base) for way in given.ways)
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Make the cells that have no record yet, then the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, seeds=(0, 1), first=32_768, tokens=16_384)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--first", type=int, default=32_768, help="tokens of French")
-    parser.add_argument("--tokens", type=int, default=16_384, help="tokens of PubMed")
     parser.add_argument("--base", default="tiny", help="a name, a folder, or a hub id")
-    parser.add_argument("--dry-run", action="store_true", help="list the cells that have no record yet")
-    parser.add_argument("--report", action="store_true", help="train nothing")
     given = parser.parse_args(words)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    cells = [Cell(way, seed, given.first, given.tokens, given.base) for seed in given.seeds for way in given.ways]
-    left = pending(cells, FOLDER)
-    for cell, _ in left:
-        print(cell.id)
-    print(f"{len(left)} of {len(cells)} cells have no record; each takes a minute or two of one core")
-    if given.dry_run:
-        return
-    if not given.report:
-        in_processes(make, left, 1)  # one at a time: the first of a seed leaves what the others begin with
-    print(report(read_records(FOLDER)))
+    given.workers = 1
+    conduct("methods/penalty", given, [cells], make, report, paged=False)
 
 
 if __name__ == "__main__":

@@ -12,29 +12,28 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
-
-import torch
 
 import addenda
 from addenda.core.registry import asked_for
 from addenda.routers.router import Router
-from recipes.common import load, precision
+from recipes.common import load, taught
 from recipes.gates import GENERAL, general
-from recipes.records import device, in_processes, name_of, pending, read_records, write_record
+from recipes.records import Named, Records, name_of, recorded, stamp
 from recipes.studies.subjects import subject
+from recipes.study import conduct, parser_of
 
-FOLDER = Path("docs/results/methods/router")
 SUBJECTS = ("french", "pubmed")
 ROUTERS = ("nearest", "nearest(components=1)", "wise", "wise(layer=3)")
 WORDS, PROMPTS, AT_MOST = (10, 40), 100, 0.05
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Named):
     """A router and a seed, of training and of what prompts are drawn."""
 
     router: str
@@ -63,13 +62,11 @@ def make(cell: Cell, folder: Path) -> str:
     """Train, learn the keys, route, write the record."""
     base = load(cell.where)
     for name in SUBJECTS:
-        base.new(name, addenda.LoRA(rank=8), seed=cell.seed)
+        kind, corpus = addenda.LoRA(rank=8), list(subject(name).corpus)
         if asked_for(Router, cell.router).of_module:
-            addenda.train(
-                base, name, corpus=list(subject(name).corpus), replay="general_train", tokens=cell.tokens, seed=cell.seed,
-                length=256, batch_rows=8, precision=precision(), log=False,
-            )  # fmt: skip
-        corpus = list(subject(name).corpus)
+            taught(base, name, kind, corpus, seed=cell.seed, tokens=cell.tokens)
+        else:
+            base.new(name, kind, seed=cell.seed)
         addenda.learn_route(base, name, corpus, router=cell.router, at_most=AT_MOST, prompts=512, seed=cell.seed)
     shares: dict[str, Any] = {}
     held = {name: list(subject(name).held) for name in SUBJECTS} | {name: general(name) for name in GENERAL}
@@ -77,12 +74,10 @@ def make(cell: Cell, folder: Path) -> str:
         for words in WORDS:
             chosen = addenda.route(base, drawn(texts, words, cell.seed), cell.router, at_most=AT_MOST)
             shares[f"{name}, {words} words"] = {it: sum(it in row for row in chosen) / len(chosen) for it in SUBJECTS}
-    record = {"run": asdict(cell), "shares": shares, "prompts": PROMPTS, "at_most": AT_MOST}
-    write_record(folder / f"{cell.id}.json", record | {"device": device(), "torch": torch.__version__})
-    return cell.id
+    return recorded(cell, folder, stamp(cell) | {"shares": shares, "prompts": PROMPTS, "at_most": AT_MOST})
 
 
-def report(records: Sequence[dict[str, Any]]) -> str:
+def report(records: Records, folder: Path) -> str:
     """One line for each router: right, wrong, and general prompts that were given to any, means over seeds."""
     lines = []
     for router in sorted({record["run"]["router"] for record in records}):
@@ -93,25 +88,25 @@ def report(records: Sequence[dict[str, Any]]) -> str:
             wrong = [sum(shares.values()) - shares[name] for name in SUBJECTS for shares in given[name]]
             others = {name: sum(sum(shares.values()) for shares in given[name]) / len(mine) for name in GENERAL}
             lines.append(
-                f"{router}, {len(mine)} seeds, {words} words: right {sum(right) / len(right):.1%} ({min(right):.0%} to "
-                f"{max(right):.0%}), wrong {sum(wrong) / len(wrong):.1%}; general prompts given to a module: "
+                f"{router}, {len(mine)} seeds, {words} words: right {mean(right):.1%} ({min(right):.0%} to "
+                f"{max(right):.0%}), wrong {mean(wrong):.1%}; general prompts given to a module: "
                 + ", ".join(f"{name} {share:.1%}" for name, share in others.items())
             )
     return "\n".join(lines)
 
 
+def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
+    """Every router, seed after seed."""
+    for seed in given.seeds:
+        yield from (Cell(router, seed, given.tokens, given.base) for router in given.routers)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Make the cells that have no record yet, then say what they hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, tokens=30_000)
     parser.add_argument("--routers", nargs="+", default=list(ROUTERS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--tokens", type=int, default=30_000)
     parser.add_argument("--base", default="tiny", help="a name, a folder, or a hub id")
-    given = parser.parse_args(words)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    cells = [Cell(router, seed, given.tokens, given.base) for seed in given.seeds for router in given.routers]
-    in_processes(make, pending(cells, FOLDER), 1)
-    print(report(read_records(FOLDER)))
+    conduct("methods/router", parser.parse_args(words), [cells], make, report, paged=False)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch
 
 import addenda
 from addenda.core.registry import asked_for
-from addenda.measuring.edits import load_edits, score_edits
+from addenda.measuring.asking.edits import load_edits, score_edits
 from addenda.plug.base import Base
 from addenda.plug.scoring import score
 from addenda.writes.write_rule import WriteRule

@@ -21,10 +21,11 @@ from addenda.modulefile.modelcard import MMLU, anatomy_first
 from addenda.telling.intervals import Interval, of_means
 from recipes.common import load
 from recipes.records import device, write_record
+from recipes.tables import table as lines_of
 from recipes.tables import write_tables
 
 if TYPE_CHECKING:
-    from addenda.measuring.harness import OnTask
+    from addenda.measuring.asking.accuracy import OnTask
 
 CHANCE = 0.25
 
@@ -33,18 +34,20 @@ def table(tasks: Sequence[OnTask], told: str) -> str:
     """The table as Markdown: accuracy of the base and of each module, by subject and over all, and what can be said of it."""
     names = list(tasks[0].on)
     subjects = sorted(tasks, key=lambda task: anatomy_first(task.task))
-    lines = [
-        "| subject | questions | base | " + " | ".join(names) + " |",
-        "| --- " * (3 + len(names)) + "|",
+    rows: list[tuple[object, ...]] = [
+        (
+            _subject(task).replace("_", " "),
+            task.questions,
+            *(f"{of.value:.1%}" for of in (task.base, *(task.on[name] for name in names))),
+        )
+        for task in subjects
     ]
-    for task in subjects:
-        cells = [f"{task.base.value:.1%}", *(f"{task.on[name].value:.1%}" for name in names)]
-        lines.append(f"| {_subject(task).replace('_', ' ')} | {task.questions} | " + " | ".join(cells) + " |")
     over = {"base": of_means([task.base for task in tasks])}
     over |= {name: of_means([task.on[name] for task in tasks]) for name in names}
     changes = {name: of_means([task.difference[name] for task in tasks]) for name in names}
-    mean = " | ".join(f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]" for interval in over.values())
-    lines.append(f"| mean of {len(tasks)} subjects | {sum(task.questions for task in tasks)} | {mean} |")
+    mean = (f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]" for interval in over.values())
+    rows.append((f"mean of {len(tasks)} subjects", sum(task.questions for task in tasks), *mean))
+    lines = lines_of(["subject", "questions", "base", *names], rows)
     said = [f"Against the base, mean over subjects: {name} {_signed(changes[name])}." for name in names]
     constant = sum(task.constant for task in tasks) / len(tasks)
     said.append(f"The letter that is right most often in its subject gets {constant:.1%}.")
@@ -70,7 +73,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="questions of each subject, the first; default all")
     parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="the table and its record")
     given = parser.parse_args()
-    from addenda.measuring.harness import evaluate_tasks
+    from addenda.measuring.asking.accuracy import evaluate_tasks
 
     base = load(given.base)
     names = [base.plug(folder).name for folder in given.plug]

@@ -24,7 +24,7 @@ from addenda.core.activations import activation
 from addenda.text.encoding import Encoder
 from addenda.text.texts import texts
 from recipes.common import Texts, keep_pages, load, place, scores, study_texts
-from recipes.full_finetuning import FullFinetuning
+from recipes.learning_forgetting import fine_tuned
 
 #: hidden units of an FFN; with two matrices in place of three, about as many numbers as `tiny` has there
 UNITS = 1536
@@ -148,16 +148,10 @@ def main() -> None:
     if given.tokens:
         general = general_texts(given.data) or [record["text"] for record in texts(held.replay)]
         sources = Texts(general, held.replay, held.medical_valid, held.general_valid, held.calibration)
-        run = FullFinetuning(
-            base,
-            sources,
-            lr=given.lr,
-            seed=0,
-            rows=ROWS,
-            length=LENGTH,
-            work=given.out.with_name(f"{given.out.name}.run"),
+        work = given.out.with_name(f"{given.out.name}.run")
+        fine_tuned(
+            base, sources, lr=given.lr, seed=0, rows=ROWS, work=work, tokens=given.tokens, points=4, scored=20_000
         )
-        run.run(given.tokens, points=4, tokens_scored=20_000)
     for name, score in scores(base, held, tokens=20_000, length=LENGTH).items():
         print(f"{name}: {score.nats:.3f} nats per token")
     base.model.save_pretrained(given.out)

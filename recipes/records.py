@@ -1,23 +1,26 @@
-"""Records of a study: one JSON file for each run, named by the hash of its configuration; a run that has one is done."""
+"""Records of a study: one JSON file for each cell, named by the hash of its options; a cell that has one is done."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
+import addenda
+from addenda.comparing.work import mark
 from addenda.core.errors import AddendaError
+from addenda.core.files import kept_json, replace_text
 from recipes.common import keep_pages, place, precision
 
+Records = list[dict[str, Any]]
 #: metadata of a field that came later: it is part of a run's name only where it is given, so that older records keep theirs
 LATER = {"later": True}
 
@@ -28,25 +31,45 @@ def name_of(run: Any, *front: str | int) -> str:
     for each in fields(run):
         if each.metadata == LATER and facts[each.name] == each.default:
             del facts[each.name]
-    text = json.dumps(facts, sort_keys=True)
-    return "-".join(map(str, (*front, hashlib.sha256(text.encode()).hexdigest()[:8])))
+    return "-".join(map(str, (*front, mark(facts)[:8])))
+
+
+class Named:
+    """A cell of a study, a frozen dataclass: its name begins with words or what some fields say, and changes with every field."""
+
+    FRONT: ClassVar[tuple[str, ...]]
+
+    @property
+    def id(self) -> str:
+        """The name of its record."""
+        return name_of(self, *(getattr(self, name, name) for name in self.FRONT))
+
+
+def stamp(cell: Any, base: addenda.Base | None = None) -> dict[str, Any]:
+    """What every record says: the cell, and what it was computed on, and the base as it is now: ask before its weights train."""
+    known = {} if base is None else {"base": base.fingerprint}
+    return {"run": asdict(cell), "device": device(), "torch": torch.__version__} | known
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1, default=float) + "\n")
-    temporary.replace(path)
+    replace_text(path, json.dumps(record, indent=1, default=float) + "\n")
 
 
-def read_records(folder: Path) -> list[dict[str, Any]]:
+def recorded(cell: Any, folder: Path, record: dict[str, Any]) -> str:
+    """Write the record of a cell; its name."""
+    write_record(folder / f"{cell.id}.json", record)
+    return cell.id
+
+
+def read_records(folder: Path) -> Records:
     """Every record of a folder, by name."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [kept_json(path) for path in sorted(folder.glob("*.json"))]
 
 
-def pending(runs: Iterable[Any], folder: Path) -> list[tuple[Any, Path]]:
-    """The runs that have no record in a folder, each with the folder."""
-    return [(run, folder) for run in runs if not (folder / f"{run.id}.json").exists()]
+def pending(cells: Iterable[Any], folder: Path) -> list[tuple[Any, Path]]:
+    """The cells that have no record in a folder, each with the folder."""
+    return [(cell, folder) for cell in cells if not (folder / f"{cell.id}.json").exists()]
 
 
 def device() -> str:
@@ -68,7 +91,7 @@ def in_processes(work: Callable[..., str], tasks: Sequence[tuple[Any, ...]], wor
     threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, multiprocessing.cpu_count() // workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool:
-        waiting = {pool.submit(work, *task): task[0] for task in tasks}
+        waiting: dict[Future[str], Any] = {pool.submit(work, *task): task[0] for task in tasks}
         for number, done in enumerate(as_completed(waiting), 1):
             error = done.exception()
             failed += error is not None

@@ -16,30 +16,30 @@ general chats (answers that change) and on the zero-shot questions that come wit
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 from addenda.core.errors import AddendaError
 from addenda.core.registry import build_kind, plain_options
-from addenda.measuring.chats import GENERAL, TOKENS, answers, asked_of, paired
-from addenda.measuring.disturbance import disturbance
-from addenda.measuring.zero_shot import fitting, right
-from addenda.measuring.zero_shot import paired as scored
+from addenda.measuring.asking.chats import GENERAL, TOKENS, answers, asked_of, paired
+from addenda.measuring.asking.zero_shot import fitting, right
+from addenda.measuring.asking.zero_shot import paired as scored
+from addenda.measuring.looking.disturbance import disturbance
 from addenda.plug.base import Base
-from addenda.plug.scoring import Score, score
-from recipes.common import load, study_texts
+from addenda.plug.scoring import Score
+from recipes.common import load, losses, study_texts
 from recipes.french_texts import SUBJECT, held_out
 from recipes.gates import delays, prompts_live
-from recipes.records import device, read_records
+from recipes.records import Records, stamp
 from recipes.studies import page
-from recipes.studies.plan import SWEEP, Records, Scale, Way, edges, of_part, rates
+from recipes.studies.plan import SWEEP, Scale, Way, edges, of_part, rates
 from recipes.studies.run import LENGTH, WORK, Run, corpus_of, finished, kind_of, learn, triple
-from recipes.tables import write_tables
+from recipes.study import conduct, parser_of
+from recipes.tables import table
 
 STUDY, MAIN = "smollm2_french", "methods"
 #: tokens that a subject has lasted where the gate's delay is measured
@@ -69,7 +69,7 @@ class Cell(Run):
 
     @property
     def minutes(self) -> float:
-        """What it is expected to take."""
+        """What it is expected to take on two cores."""
         read = self.held if self.part == SWEEP else 5 * self.held + 128 * 4 * self.each + 82 * self.chats
         return (self.tokens / TRAINED + read / READ) / 60
 
@@ -90,7 +90,7 @@ def cell(given: argparse.Namespace, method: str, **more: Any) -> Cell:
     )  # fmt: skip
 
 
-def sweep(given: argparse.Namespace) -> Iterator[Cell]:
+def sweep(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
     """Every rate of every method that was given none, once, on fewer tokens."""
     for method in given.methods:
         for lr in () if method in given.rate else WAYS[method].rates:
@@ -99,10 +99,13 @@ def sweep(given: argparse.Namespace) -> Iterator[Cell]:
 
 def then(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
     """Every method at its rate, seed after seed; none whose sweep is not done."""
-    swept = {cell.id for cell in sweep(given)}
+    swept = {cell.id for cell in sweep(given, records)}
     mine = [record for record in records if record["run"]["part"] != SWEEP or record["id"] in swept]
     ways = {name: WAYS[name] for name in given.methods if name not in given.rate}
     chosen = rates(mine, STUDY, ways, SUBJECT, Scale()) | given.rate
+    if given.dry_run and (lack := [name for name in given.methods if name not in chosen]):
+        print(f"rates of {', '.join(lack)} are chosen by the sweep; listed is the middle one")
+        chosen |= {name: WAYS[name].rates[1] for name in lack}
     for seed in given.seeds:
         for method in given.methods:
             if method in chosen:
@@ -114,52 +117,49 @@ def then(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
 
 @dataclass(frozen=True)
 class Bare:
-    """What the bare base gets: losses by text, answers to the chats, and right answers; measured once."""
+    """What the bare base gets: losses by text, answers to the chats, and right answers."""
 
     losses: dict[str, Score]
     said: list[list[int]]
     right: Any
 
 
-def loss(base: Base, name: str, tokens: int) -> Score:
-    """The loss of the base, as selected, on held-out text; `choosing` is that which rates are chosen by."""
-    return score(base, held_out(name), tokens=tokens, length=LENGTH)
+@cache
+def base_of(where: str) -> Base:
+    """The base of all cells of a process."""
+    return load(where)
 
 
-def bare(base: Base, run: Cell, kept: dict[Any, Bare]) -> Bare:
-    """What the bare base gets of what a cell is measured on."""
-    key = (run.held, run.each, run.chats, run.part == SWEEP)
-    if key not in kept:
-        names = ("choosing",) if run.part == SWEEP else ("novels", "python_docs", "wikitext2")
-        with base.off():
-            losses = {name: loss(base, name, run.held) for name in names}
-            few = run.part == SWEEP
-            said = [] if few else answers(base, asked_of(GENERAL, run.chats)[1])
-            kept[key] = Bare(losses, said, None if few else right(base, fitting(base, run.each)))
-    return kept[key]
+@cache
+def bare(where: str, held: int, each: int, chats: int, swept: bool) -> Bare:
+    """What the bare base gets of what a cell is measured on: of one of the sweep its loss alone."""
+    base = base_of(where)
+    texts = {name: held_out(name) for name in (("choosing",) if swept else ("novels", "python_docs", "wikitext2"))}
+    found = losses(base, texts, tokens=held, length=LENGTH)
+    if swept:
+        return Bare(found, [], None)
+    with base.off():
+        return Bare(found, answers(base, asked_of(GENERAL, chats)[1]), right(base, fitting(base, each)))
 
 
-def execute(run: Cell, base: Base, records: Path, kept: dict[Any, Bare]) -> None:
+def execute(run: Cell, records: Path) -> str:
     """Train a cell's module, measure it, write the record."""
-    before, facts = bare(base, run, kept), {"base": base.fingerprint, "device": device(), "torch": torch.__version__}
+    base, swept = base_of(run.where), run.part == SWEEP
+    before, facts = bare(run.where, run.held, run.each, run.chats, swept), stamp(run, base)
     module = base.new("m", kind_of(run, base), seed=run.seed, gate=run.gate)
     try:
         replay = study_texts().replay if run.replay == "wikipedia" else run.replay
         report = learn(run, base, "m", corpus_of(run, base), replay, WORK / run.id / "m")
         result: dict[str, Any] = {"id": run.id, "parameters": module.size(), "seconds": report.seconds}
-        with base.using("m"):
-            now = {name: loss(base, name, run.held) for name in before.losses}
-        if run.part == SWEEP:
-            gain = triple(before.losses["choosing"].minus(now["choosing"]))
-            result |= {"gains": {SUBJECT: gain}}
-        else:
-            names = ("novels", "python_docs")
-            result |= {"gains": {name: triple(before.losses[name].minus(now[name])) for name in names}}
-            result |= {"forgetting": triple(now["wikitext2"].minus(before.losses["wikitext2"]))}
+        now = losses(base, {name: held_out(name) for name in before.losses}, "m", tokens=run.held, length=LENGTH)
+        gains = {name: triple(before.losses[name].minus(score)) for name, score in now.items() if name != "wikitext2"}
+        result["gains"] = {SUBJECT: gains["choosing"]} if swept else gains
+        if not swept:
+            result["forgetting"] = triple(now["wikitext2"].minus(before.losses["wikitext2"]))
             result |= moved(run, base, before)
     finally:
         base.unplug("m")
-    finished(run, records, result | facts)
+    return finished(run, records, result | facts)
 
 
 def moved(run: Cell, base: Base, before: Bare) -> dict[str, Any]:
@@ -185,20 +185,18 @@ def moved(run: Cell, base: Base, before: Bare) -> dict[str, Any]:
 
 def gates(groups: dict[Any, Records]) -> list[str]:
     """When the gates open and shut, in medians over runs, and how many short prompts are live by their last token."""
-    lines = [
-        "| method | opens after, tokens | shuts after, tokens | prompts live, on the subject / off it, of ten |",
-        "| --- " * 4 + "|",
-    ]
+    rows = []
     for name, mine in groups.items():
         told = [record["gate"] for record in mine if "gate" in record]
         if told:
-            after = [
+            after = (
                 "; ".join(f"{median(gate['delays'][str(n)][end] for gate in told):.0f} (after {n:,})" for n in LASTED)
                 for end in ("opens", "shuts")
-            ]
-            live = " / ".join(", ".join(str(gate["prompts"][side]) for gate in told) for side in ("on", "off"))
-            lines.append("| " + " | ".join([name, *after, live]) + " |")
-    return lines
+            )
+            live = (", ".join(str(gate["prompts"][side]) for gate in told) for side in ("on", "off"))
+            rows.append((name, *after, " / ".join(live)))
+    heads = "method | opens after, tokens | shuts after, tokens | prompts live, on the subject / off it, of ten"
+    return table(heads, rows)
 
 
 def ends(key: str, *inside: str) -> Any:
@@ -216,10 +214,7 @@ def ends(key: str, *inside: str) -> Any:
 def tasks_apart(records: Records) -> list[str]:
     """Sets and all of them: right answers of the bare base, and what each method adds, in points, over seeds."""
     groups = page.grouped(records, lambda run: run["method"])
-    lines = [
-        "| set | metric | questions | bare base | " + " | ".join(groups) + " |",
-        "| --- " * (4 + len(groups)) + "|",
-    ]
+    rows = []
     first = records[0]["questions"]
     for at, row in [(n, entry) for n, entry in enumerate(first["sets"]) if entry["usual"]] + [(None, first["pooled"])]:
 
@@ -229,8 +224,8 @@ def tasks_apart(records: Records) -> list[str]:
 
         cells = [page.told(mine, added, 1) for mine in groups.values()]
         told = [row["name"], row["metric"], str(row["questions"]), f"{row['off']['value']:.1%}", *cells]
-        lines.append("| " + " | ".join(told) + " |")
-    return lines
+        rows.append(told)
+    return table(["set", "metric", "questions", "bare base", *groups], rows)
 
 
 def of_lora(records: Records, name: str, value: Any) -> page.Cell:
@@ -245,7 +240,7 @@ def of_lora(records: Records, name: str, value: Any) -> page.Cell:
     return told
 
 
-def report(records: Records) -> str:
+def report(records: Records, folder: Path) -> str:
     """The tables of the records."""
     runs = of_part(records, STUDY, MAIN)
     if not runs:
@@ -310,13 +305,10 @@ def named_rates(given: Sequence[str]) -> dict[str, float]:
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """What was given on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, tokens=60_000, sweep_tokens=15_000)
     parser.add_argument("--methods", nargs="+", default=["default", "lora"], choices=list(WAYS))
     parser.add_argument("--only", choices=(SWEEP, MAIN), help="only the sweep, or only what is reported")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rate", nargs="+", default=[], metavar="METHOD=RATE", help="in place of a sweep")
-    parser.add_argument("--tokens", type=int, default=60_000, help="of corpus and replay")
-    parser.add_argument("--sweep-tokens", type=int, default=15_000, help="the same, for each rate of a sweep")
     parser.add_argument(
         "--replay", default="general_train", help="text that stands for the old domain: a file or sample, or wikipedia"
     )
@@ -326,63 +318,16 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=100, help="zero-shot questions of each of four sets")
     parser.add_argument("--chats", type=int, default=60, help="general chats")
     parser.add_argument("--base", default="smollm2", help="a name, a folder, or a hub id")
-    parser.add_argument("--threads", type=int, help="of the CPU; default: all")
-    parser.add_argument(
-        "--docs", type=Path, default=Path("docs/results"), help="the page; records in a folder beside it"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="list the cells and their minutes")
-    parser.add_argument("--report", action="store_true", help="train nothing")
     given = parser.parse_args(words)
     given.rate = named_rates(given.rate)
     return given
 
 
-def tell(cells: Sequence[Cell], folder: Path) -> None:
-    """Each cell, whether it is done, and what those to do take."""
-    left = [cell for cell in cells if not (folder / f"{cell.id}.json").exists()]
-    for cell in cells:
-        done = "done " if cell not in left else f"{cell.minutes:4.1f} min"
-        print(f"{done}  {cell.part} {cell.method} lr {cell.lr:g} seed {cell.seed}, {cell.tokens:,} tokens")
-    print(f"{len(left)} cells to do, about {sum(cell.minutes for cell in left):.0f} minutes on two cores", flush=True)
-
-
-def dry(given: argparse.Namespace, folder: Path) -> None:
-    """List everything that is planned; what hangs on a sweep that is not done, at the middle one of its rates."""
-    records = read_records(folder)
-    ready = list(then(given, records))
-    lack = [name for name in given.methods if name not in {cell.method for cell in ready}]
-    guessed = {name: WAYS[name].rates[1] for name in lack}
-    rest = then(argparse.Namespace(**vars(given) | {"methods": lack, "rate": guessed}), [])
-    parts: Mapping[str, list[Cell]] = {SWEEP: list(sweep(given)), MAIN: [*ready, *rest]}
-    tell([cell for name, cells in parts.items() if given.only in (None, name) for cell in cells], folder)
-    if lack:
-        print(f"rates of {', '.join(lack)} are chosen by the sweep; listed is the middle one")
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Make the cells that have no record yet, then the page."""
     given = arguments(words)
-    folder = given.docs / STUDY
-    folder.mkdir(parents=True, exist_ok=True)
-    if given.dry_run:
-        dry(given, folder)
-        return
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    base, kept = None if given.report else load(given.base), dict[Any, Bare]()
-    for part in (SWEEP, MAIN) if not given.report else ():
-        if given.only in (None, part):
-            cells = list(sweep(given) if part == SWEEP else then(given, read_records(folder)))
-            left = [cell for cell in cells if not (folder / f"{cell.id}.json").exists()]
-            tell(cells, folder)
-            for number, cell in enumerate(left, 1):
-                assert base is not None
-                execute(cell, base, folder, kept)
-                print(f"{number} of {len(left)}: {cell.method}, lr {cell.lr:g}, seed {cell.seed}", flush=True)
-    text = report(read_records(folder))
-    if text:
-        write_tables(given.docs / f"{STUDY}.md", text)
-        print(text)
+    stages = [stage for part, stage in ((SWEEP, sweep), (MAIN, then)) if given.only in (None, part)]
+    conduct(STUDY, given, stages, execute, report)
 
 
 if __name__ == "__main__":

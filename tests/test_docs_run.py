@@ -69,6 +69,7 @@ SLOW = [
     ("docs/tasks.md", "addenda memorize"),
     ("docs/tasks.md", "addenda compare"),
     ("docs/measuring.md", "addenda evaluate"),
+    ("docs/measuring.md", "from addenda.measuring.measures.drift"),
     ("docs/measuring.md", "addenda train"),
     ("docs/measuring.md", "addenda compare"),
     ("docs/memories.md", "addenda memorize"),

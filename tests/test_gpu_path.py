@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
 import addenda
-from addenda.bases import attention, joining
+from addenda.bases import around, attention, joining
 from addenda.core import adapter, contribution
 from addenda.core.call import Collector
 from addenda.core.modes import readable
@@ -46,10 +46,14 @@ ALL = [pytest.param(case, marks=() if case in MAIN else pytest.mark.slow) for ca
 __all__ = ["on_meta"]
 
 
+#: where an adapter keys what it unpacked on the memory of its codes: a fake has none, and says so
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+
+
 @pytest.fixture
 def unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs on a GPU runs here."""
-    for module in (contribution, attention):
+    for module in (contribution, attention, around):
         monkeypatch.setattr(module, "readable", lambda _: False)
 
 
@@ -68,8 +72,8 @@ def test_only_a_cpu_may_be_looked_at() -> None:
 
 
 def two(case: str, **more: Any) -> addenda.Base:
-    """A base of two layers with two modules."""
-    subject: Subject = throwaway(home(case), case, num_hidden_layers=2, **more)
+    """A base of two layers with two modules. Without a padding token, which transformers itself would look for."""
+    subject: Subject = throwaway(home(case), case, num_hidden_layers=2, **{"pad_token_id": None, **more})
     perturbed(subject.base, "n", case, seed=1)
     return subject.base
 
@@ -237,7 +241,7 @@ def test_it_computes_what_gathered_rows_do(case: str, monkeypatch: pytest.Monkey
             return found
 
         gathered = run()
-        for module in (contribution, attention):
+        for module in (contribution, attention, around):
             monkeypatch.setattr(module, "readable", lambda _: False)
         for one, other in zip(run(), gathered, strict=True):
             close(one, other)

@@ -13,9 +13,9 @@ import pytest
 from addenda import AddendaError
 from addenda.core.errors import DataError, FileError
 from addenda.core.files import kept_json, read_json
-from addenda.measuring.edits import load_edits
-from addenda.measuring.facts import load_facts
-from addenda.measuring.tasks import FILES, local_tasks
+from addenda.measuring.asking.edits import load_edits
+from addenda.measuring.asking.facts import load_facts
+from addenda.measuring.asking.tasks import FILES, local_tasks
 from addenda.text.files import json_lines
 from addenda.text.texts import texts
 

@@ -117,14 +117,14 @@ def test_every_method_reads_a_little_and_is_reported(tmp_path: Path, monkeypatch
         written = json.loads((records / f"{run.id}.json").read_text())
         assert written["parameters"] == written["forgetting"] == 0
         assert written["gain"] == 0 if window == 512 else written["gain"] > 0
-    report.draw_positions(study.read_records(records), tmp_path)
+    report.draw_positions(module("records").read_records(records), tmp_path)
     assert not (tmp_path / "locas_positions.svg").exists(), "wider windows alone are no memory to draw"
     kind, grid = plan.grids()["locas"]
     options, settings = list(grid)[-1]
     study.execute(plan.Run("whole", "locas", "Dickens_Bleak", kind, options, settings, 1500), records)
     with pytest.raises(addenda.AddendaError, match="no stretch number 5000 of 1000 tokens"):
         study.stretch("Dickens_Bleak", 1000, 5000)
-    text = report.report(study.read_records(records), tmp_path)
+    text = report.report(module("records").read_records(records), tmp_path)
     assert (tmp_path / "locas.svg").exists()
     assert (tmp_path / "locas_positions.svg").exists()
     assert "| sweep: method" in text
@@ -180,20 +180,23 @@ def test_recall_is_reported_against_no_memory() -> None:
         answers = [{"chosen": one, "chosen_by_mean": one, "f1": one / 2, "category": 1} for one in right]
         return {"run": {"method": method, "conversation": "conv-0"}, "answers": answers}
 
-    text = recall.report([told(recall.NOBODY, [0, 0, 1, 0]), told("locas", [1, 1, 1, 0])])
+    def recall_report(records: list[dict[str, Any]]) -> str:
+        return recall.report(records, Path())
+
+    text = recall_report([told(recall.NOBODY, [0, 0, 1, 0]), told("locas", [1, 1, 1, 0])])
     assert "| no memory | 1 | 4 | 25.0% |  |" in text
     assert "| locas | 1 | 4 | 75.0% | +50.0% [" in text
-    twice = recall.report([told(recall.NOBODY, [0, 1, 0, 0]), *[told("locas", [1, 1, 0, 0])] * 3])
-    once = recall.report([told(recall.NOBODY, [0, 1, 0, 0]), told("locas", [1, 1, 0, 0])])
+    twice = recall_report([told(recall.NOBODY, [0, 1, 0, 0]), *[told("locas", [1, 1, 0, 0])] * 3])
+    once = recall_report([told(recall.NOBODY, [0, 1, 0, 0]), told("locas", [1, 1, 0, 0])])
     assert (
         twice.splitlines()[-1].split("|")[5] == once.splitlines()[-1].split("|")[5]
     )  # more seeds are not more questions
-    same = recall.report([told(recall.NOBODY, [0, 1]), told("locas", [0, 1])])
+    same = recall_report([told(recall.NOBODY, [0, 1]), told("locas", [0, 1])])
     assert "+0.0% [+0.0%, +0.0%]" in same
 
 
 def test_an_oracle_is_right_and_a_constant_answer_at_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    recall, options = module("locas_recall"), importlib.import_module("addenda.measuring.options")
+    recall, options = module("locas_recall"), importlib.import_module("addenda.measuring.asking.options")
     base = addenda.load_base("tiny")
     questions = recall.questions_of(SAMPLE, 8)
     truth = {one.prompt: one.answer for one in questions}
@@ -224,7 +227,7 @@ def test_a_conversation_is_read_and_asked_about(tmp_path: Path, monkeypatch: pyt
         recall.execute(run, tmp_path)
     found = module("records").read_records(tmp_path)
     assert [len(one["answers"]) for one in found] == [3, 3]
-    assert "| locas | 1 | 3 |" in recall.report(found)
+    assert "| locas | 1 | 3 |" in recall.report(found, tmp_path)
 
 
 def test_compressions_are_compared_at_their_best_with_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +247,7 @@ def test_compressions_are_compared_at_their_best_with_the_published_one(monkeypa
                options=run.options, settings=run.settings)
         for run in chosen
     ]  # fmt: skip
-    text = mlp.report(sweep + done)
+    text = mlp.report(sweep + done, Path())
     assert "| refit, rank 64 | 0.100 [0.100, 0.100] | 4 |" in text
     assert "| oriented, rank 256 | 0.000 [" in text
 

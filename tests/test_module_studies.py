@@ -207,7 +207,7 @@ def test_composition_tells_what_is_kept_and_who_disturbs_whom(tmp_path: Path) ->
 def test_work_can_be_sent_to_another_process() -> None:
     """What `python -m` calls `__main__` cannot: there it is another module."""
     main = importlib.import_module("recipes.studies.__main__")
-    assert pickle.loads(pickle.dumps(main.work)).__module__ == "recipes.studies.work"
+    assert pickle.loads(pickle.dumps(main.work)).__module__ == "recipes.studies.composition"
 
 
 def test_subjects_hold_out_what_they_do_not_train_on() -> None:
@@ -234,7 +234,7 @@ def test_a_run_that_fails_keeps_no_other_from_being_made_and_fails_the_command(
 
 @pytest.mark.slow
 def test_small_runs_leave_records_that_pages_can_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_, plan, work = module("run"), module("plan"), module("work").work
+    run_, plan, work = module("run"), module("plan"), module("composition").work
     monkeypatch.setattr(run_, "ROWS", 2)
     monkeypatch.setattr(run_, "WORK", tmp_path / "work")
     monkeypatch.setattr(run_, "ALONE", 300)
@@ -386,7 +386,7 @@ def test_a_failure_does_not_keep_other_studies_and_pages_from_being_made(
 
 
 def test_the_table_of_questions_begins_with_anatomy_and_says_when_the_base_guesses() -> None:
-    from addenda.measuring.harness import OnTask
+    from addenda.measuring.asking.accuracy import OnTask
     from addenda.telling.intervals import Interval
 
     def asked(subject: str, base: float, module: float) -> OnTask:

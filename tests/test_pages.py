@@ -97,16 +97,37 @@ def test_a_place_without_a_table_stays_empty() -> None:
 
 def made(study: str) -> str:
     """The tables that a study's records give."""
-    if study in ("locas_mlp", "locas_recall"):
+    if (RESULTS / study).is_dir():
         records = importlib.import_module("recipes.records").read_records(RESULTS / study)
-        return importlib.import_module(f"recipes.{study}").report(records)
+        return importlib.import_module(f"recipes.{study}").report(records, RESULTS)
     report = json.loads((RESULTS / f"{study}.json").read_text(encoding="utf-8"))
     if study == "speed":
         return importlib.import_module("benchmarks.speed_page").markdown(report)
     return importlib.import_module("benchmarks.memorize").table(report)
 
 
-@pytest.mark.parametrize("study", ["locas_mlp", "locas_recall", "memorize", "speed"])
+CELLS = {
+    "composition": "studies.run.Run", "gates": "gates.Cell", "learning_forgetting": "learning_forgetting.Run",
+    "locas": "memory_plan.Run", "locas_mlp": "memory_plan.Run", "locas_recall": "locas_recall.Run",
+    "methods/combiner": "methods_combiner.Cell", "methods/penalty": "methods_penalty.Cell",
+    "methods/router": "methods_router.Cell", "neutral_residues": "studies.run.Run", "recall": "studies.run.Run",
+    "registers": "studies.run.Run", "smollm2_french": "smollm2_french.Cell",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("study", CELLS)
+def test_records_keep_their_names(study: str) -> None:
+    """Under another name a run that is done would be made again."""
+    module, cell = CELLS[study].rsplit(".", 1)
+    of = getattr(importlib.import_module(f"recipes.{module}"), cell)
+    found = {path.stem: json.loads(path.read_text())["run"] for path in (RESULTS / study).glob("*.json")}
+    assert found
+    assert [name for name, run in found.items() if of(**run).id != name] == []
+
+
+@pytest.mark.parametrize(
+    "study", ["gates", "locas_mlp", "locas_recall", "memorize", "smollm2_french", "smollm2_tasks", "speed"]
+)
 def test_tables_of_a_page_are_those_of_its_records(study: str) -> None:
     page = (RESULTS / f"{study}.md").read_text(encoding="utf-8")
     assert tables().filled(page, made(study), study) == page

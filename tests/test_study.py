@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -24,34 +23,6 @@ def points(*pairs: tuple[float, float]) -> list[dict[str, Any]]:
     return [{"origin": "training", "at": 0, "gain": [g] * 3, "forgetting": [f] * 3} for g, f in pairs]
 
 
-def test_a_curve_keeps_the_least_forgetting_for_each_gain() -> None:
-    curve = module("frontier").envelope(points((0.2, 0.3), (0.4, 0.1), (0.5, 0.2), (-0.1, 0.9)))
-    assert curve.gains.tolist() == [0.0, 0.4, 0.5]  # 0.2 is reached more cheaply on the way to 0.4
-    assert curve.costs.tolist() == [0.0, 0.1, 0.2]
-    assert curve.first == 0.2
-
-
-def test_ratio_is_taken_where_both_were_measured() -> None:
-    frontier = module("frontier")
-    ours, theirs = (frontier.envelope(points(*p)) for p in ([(0.2, 0.01), (0.4, 0.02)], [(0.1, 0.01), (0.6, 0.06)]))
-    mean, worst, low, high = frontier.at_equal_gain(ours, theirs)
-    assert (low, high) == (0.2, 0.4)
-    assert mean == pytest.approx(0.5)
-    assert worst == pytest.approx(0.5)
-    assert frontier.at_equal_gain(ours, frontier.envelope([])) is None
-    assert frontier.at_equal_gain(ours, frontier.envelope(points((0.5, 0.1)))) is None  # no gain is shared
-
-
-def test_what_cannot_be_measured_is_not_compared() -> None:
-    frontier = module("frontier")
-    ours, theirs = (frontier.envelope(points((0.1, 0.001), (0.5, f))) for f in (0.05, 0.1))
-    mean, worst, low, high = frontier.at_equal_gain(ours, theirs)
-    assert np.interp(low, theirs.gains, theirs.costs) >= frontier.RESOLUTION
-    assert (low > 0.1, high) == (True, 0.5)
-    assert 0.5 <= mean <= worst < 0.6
-    assert frontier.at_equal_gain(ours, frontier.envelope(points((0.5, 0.004)))) is None
-
-
 def test_weights_below_one_are_points_of_their_own_curve() -> None:
     frontier = module("frontier")
     one = record("study", "lora", 1e-3, 0.5)
@@ -64,13 +35,6 @@ def test_weights_below_one_are_points_of_their_own_curve() -> None:
         frontier._ratios({"neutral-token": {0: [one]}, "lora": {0: [one]}, "full": {0: [one | {"weights": []}]}})
     )
     assert text.count("| neutral-token | lora |") == 2
-
-
-def test_ratio_of_a_curve_with_itself_is_one() -> None:
-    frontier = module("frontier")
-    rng = np.random.default_rng(0)
-    curve = frontier.envelope(points(*rng.uniform(0.1, 1.0, (9, 2)).tolist()))
-    assert frontier.at_equal_gain(curve, curve)[:2] == pytest.approx((1.0, 1.0))
 
 
 def record(part: str, method: str, lr: float, gain: float) -> dict[str, Any]:

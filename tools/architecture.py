@@ -31,6 +31,7 @@ FLOORS: dict[str, int] = {
     "compressors": 1,
     "forgetters": 1,
     "writes": 1,
+    "remembering": 1,
     "telling": 1,
     "modulefile": 2,
     "text": 2,

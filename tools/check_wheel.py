@@ -34,7 +34,9 @@ for asked in map(Requirement, requires("addenda")):
     if asked.marker is None and not asked.specifier.contains(version(asked.name)):
         print(asked, "but it is", version(asked.name))
 """
-HARNESS = "import addenda.measuring.harness; from lm_eval.api.registry import get_model; get_model('addenda')"
+HARNESS = (
+    "import addenda.measuring.conducting.harness; from lm_eval.api.registry import get_model; get_model('addenda')"
+)
 
 
 def expected() -> set[str]:

@@ -3,7 +3,7 @@
     python tools/cli_reference.py            rewrite the page
     python tools/cli_reference.py --check    fail where the page is stale
 
-It reads what a command says of itself, so it needs no model and no torch.
+It reads what a command says of itself, so it needs no model.
 """
 
 from __future__ import annotations
@@ -65,8 +65,10 @@ def default(parameter: Any) -> str:
 
 
 def types_of(command: Any) -> dict[str, Any]:
-    """The annotation of each parameter, from the function behind the command."""
-    return typing.get_type_hints(inspect.unwrap(command.callback)) if command.callback else {}
+    """The annotation of each parameter, from the functions behind the command."""
+    further = getattr(command, "further", None)
+    functions = [command.callback, further() if further else None]
+    return {name: hint for one in functions if one for name, hint in typing.get_type_hints(inspect.unwrap(one)).items()}
 
 
 def word(annotation: Any) -> str:

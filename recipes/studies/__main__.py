@@ -14,10 +14,11 @@ import recipes.studies
 from addenda.core.errors import AddendaError
 from recipes.common import place
 from recipes.records import in_processes, pending, read_records
+from recipes.studies.composition import work
 from recipes.studies.plan import QUICK, SWEEP, Records, Scale
 from recipes.studies.run import Run
 from recipes.studies.subjects import lacking
-from recipes.studies.work import work
+from recipes.study import parser_of
 from recipes.tables import write_tables
 
 STUDIES = ("neutral_residues", "registers", "recall", "composition")
@@ -37,22 +38,12 @@ def sweeps(studies: dict[str, Any], name: str, scale: Scale) -> Iterator[Run]:
 
 def arguments() -> argparse.Namespace:
     """What was given on the command line."""
-    parser = argparse.ArgumentParser(
-        description=recipes.studies.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(recipes.studies.__doc__, workers=2)
     parser.add_argument("--only", nargs="+", default=list(STUDIES), choices=STUDIES, help="only these studies")
-    parser.add_argument(
-        "--parts", nargs="+", help="only these parts of a study, as its records name them, and its sweep"
-    )
-    parser.add_argument("--quick", action="store_true", help="a small version of each, in minutes")
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time")
-    parser.add_argument(
-        "--docs", type=Path, help="records, tables and plots; default docs/results, of --quick runs/quick"
-    )
-    parser.add_argument("--report", action="store_true", help="train nothing")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs and what is done")
+    parser.add_argument("--parts", nargs="+", help="only these parts, as records name them, and the sweep")
+    parser.add_argument("--quick", action="store_true", help="a small version of each, in minutes, into runs/quick")
     parser.add_argument("--share", type=float, help="of the full number of tokens; default: 0.1 on a CPU, 1 on a GPU")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.set_defaults(docs=None)
     return parser.parse_args()
 
 
@@ -63,11 +54,8 @@ def main() -> None:
     scale = QUICK if given.quick else replace(full, seeds=tuple(given.seeds))
     if given.share is not None:
         scale = replace(scale, share=given.share)
-    folder = given.docs or Path("runs/quick" if given.quick else "docs/results")
+    folder = given.docs = given.docs or Path("runs/quick" if given.quick else "docs/results")
     studies: dict[str, Any] = {name: importlib.import_module(f"recipes.studies.{name}") for name in STUDIES}
-    for name in STUDIES:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-
     seen: set[str] = set()
     failures: list[str] = []
 
@@ -80,6 +68,8 @@ def main() -> None:
             for run in new:
                 print("to do" if run.id in missing else "done ", run)
             return
+        for study in {run.study for run, _ in left}:
+            (folder / study).mkdir(parents=True, exist_ok=True)
         lacks = {run.id: file for run, _ in left for name in run.subjects if (file := lacking(name))}
         for file in sorted(set(lacks.values())):
             count = sum(missing == file for missing in lacks.values())

@@ -13,12 +13,15 @@ import numpy as np
 
 from addenda.plug.scoring import Score, score
 from recipes.common import load, precision, study_texts
-from recipes.frontier import save, with_t_interval
-from recipes.records import device
+from recipes.frontier import save
+from recipes.records import Records, stamp
 from recipes.studies import neutral_residues, page, registers
 from recipes.studies.page import grouped, table
-from recipes.studies.plan import Records, Scale, of_part, rates
+from recipes.studies.plan import Scale, of_part, rates
 from recipes.studies.run import LENGTH, WORK, Run, corpus_of, finished, held_out, kind_of, learn, triple
+from recipes.studies.run import execute as execute_run
+from recipes.tables import table as plain
+from recipes.tables import with_t_interval
 
 STUDY = "composition"
 SUBJECTS = ("pubmed", "french", "law", "book", "people-100")
@@ -78,7 +81,12 @@ def execute(run: Run, records: Path) -> str:
         "strangers": [[(own[a] if a == b else scored((b,), a)).nats - bare[a].nats for b in names] for a in names],
         "parameters": base.modules[names[0]].size(),
     }
-    return finished(run, records, result | {"base": base.fingerprint, "device": device()})
+    return finished(run, records, result | stamp(run, base))
+
+
+def work(run: Run, folder: Path) -> str:
+    """Make a run of whatever study, whose records are in `folder`: what `python -m` calls `__main__` can be sent nowhere."""
+    return (execute if run.study == STUDY else execute_run)(run, folder)
 
 
 def report(records: Records, folder: Path) -> str:
@@ -105,13 +113,11 @@ def report(records: Records, folder: Path) -> str:
 
 def _subjects(groups: dict[tuple[str, str], Records]) -> list[str]:
     """Gains by method and subject, of the subject's module alone and with the others."""
-    lines = ["| method | subject | runs | its module alone | with all five |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     for (method, name), group in groups.items():
-        alone, together = (
-            page.told(group, lambda record, w=w, n=name: record["gains"][n][w]) for w in ("alone", "together")
-        )
-        lines.append(f"| {method} | {name} | {len(group)} | {alone} | {together} |")
-    return lines if groups else []
+        told = (page.told(group, lambda record, w=w, n=name: record["gains"][n][w]) for w in ("alone", "together"))
+        rows.append((method, name, len(group), *told))
+    return plain("method | subject | runs | its module alone | with all five", rows)
 
 
 def _kept(records: Records) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from recipes.frontier import save
+from recipes.records import Records
 from recipes.studies import page
 from recipes.studies.page import grouped, table
-from recipes.studies.plan import Records, Scale, Way, edges, of_part, rates
+from recipes.studies.plan import Scale, Way, edges, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import FULL, Run
 
@@ -200,12 +201,8 @@ def _draw(records: Records, folder: Path) -> None:
         return
     figure, (*panels, last) = page.canvas(3)
     for axes, name in zip(panels, (FRENCH, PUBMED), strict=True):
-        for method, mine in grouped(
-            [record for record in runs if record["run"]["subject"] == name], lambda run: run["method"]
-        ).items():
-            (x, *dx), (y, *dy) = page.bars(mine, page.lost), page.bars(mine, page.gain)
-            bars = [[error] for error in dy], [[error] for error in dx]
-            axes.errorbar(x, y, *bars, "o", ms=6, capsize=2, color=page.COLOURS[method], label=method)
+        mine = [record for record in runs if record["run"]["subject"] == name]
+        page.marks(axes, grouped(mine, lambda run: run["method"]), page.lost, page.gain)
         page.bare(
             axes, "forgotten: loss added on general text, nats", "gain, nats", f"{name}: up and to the left is better"
         )

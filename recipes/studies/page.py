@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from addenda.core.errors import AddendaError
-from recipes.frontier import half_width
-from recipes.studies.plan import Records
+from addenda.telling.intervals import Interval, of_runs
+from recipes import tables
+from recipes.records import Records
 
 COLOURS = {
     "full": "#7f7f7f", "lora": "#d95f02", "adapter": "#e6ab02", "neutral-token": "#1b9e77", "neutral-context": "#1f78b4",
@@ -40,17 +39,15 @@ def grouped(records: Records, key: Callable[[dict[str, Any]], Any]) -> dict[Any,
 
 def table(heads: Sequence[str], groups: Mapping[Any, Records], cells: Sequence[Cell]) -> list[str]:
     """One line for each group: its names, how many runs, and what each cell says of its records."""
-    if not groups:
-        return []
     check_alike(groups.values())
-    names = len(heads) - len(cells) - 1
-    lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+    rows = []
     for key, group in groups.items():
-        names_of = key if isinstance(key, tuple) else (key,)
-        told = [f"{name:,}" if isinstance(name, int) else str(name) for name in names_of]
-        assert len(told) == names, (told, heads)
-        lines.append("| " + " | ".join([*told, str(len(group)), *(cell(group) for cell in cells)]) + " |")
-    return lines
+        names = [
+            f"{name:,}" if isinstance(name, int) else str(name) for name in (key if isinstance(key, tuple) else (key,))
+        ]
+        assert len(names) == len(heads) - len(cells) - 1, (names, heads)
+        rows.append((*names, len(group), *(cell(group) for cell in cells)))
+    return tables.table(heads, rows)
 
 
 def noted(lines: list[str], note: str) -> list[str]:
@@ -131,16 +128,9 @@ def rate(records: Records) -> str:
 def over(
     records: Records, triple: Callable[[dict[str, Any]], Triple], within: tuple[float, float] = (-math.inf, math.inf)
 ) -> tuple[float, float, float]:
-    """Mean over runs and its 95% interval: of one run its own; of several that and Student's over seeds, added in quadrature.
-
-    All runs are scored on the same documents or questions: what these leave uncertain does not shrink with more seeds. `within`
-    says between what the number lies in any case.
-    """
-    triples = [triple(record) for record in records]
-    mean, low, high = (float(np.mean([numbers[at] for numbers in triples])) for at in range(3))
-    seeds = half_width([numbers[0] for numbers in triples])
-    low, high = mean - math.hypot(mean - low, seeds), mean + math.hypot(high - mean, seeds)
-    return mean, max(low, within[0]), min(high, within[1])
+    """Mean over runs and its 95% interval, as `of_runs` joins them: `within` says between what the number lies in any case."""
+    found = of_runs([Interval(*triple(record)[:3], 1) for record in records])
+    return found.value, max(found.low, within[0]), min(found.high, within[1])
 
 
 def told(
@@ -150,8 +140,7 @@ def told(
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> str:
     """Mean and interval over runs."""
-    value, low, high = over(records, triple, within)
-    return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
+    return tables.with_interval(over(records, triple, within), places)
 
 
 def bars(records: Records, triple: Callable[[dict[str, Any]], Triple]) -> tuple[float, float, float]:
@@ -202,6 +191,19 @@ def canvas(panels: int, width: float = 4.6, height: float = 4.2, **more: Any) ->
         1, panels, figsize=(width * panels, height), squeeze=False, constrained_layout=True, **more
     )
     return figure, list(axes[0])
+
+
+def marks(
+    axes: Any,
+    groups: Mapping[str, Records],
+    x: Callable[[dict[str, Any]], Triple],
+    y: Callable[[dict[str, Any]], Triple],
+) -> None:
+    """A point with error bars for each method."""
+    for method, mine in groups.items():
+        (across, *dx), (up, *dy) = bars(mine, x), bars(mine, y)
+        ends = [[error] for error in dy], [[error] for error in dx]
+        axes.errorbar(across, up, *ends, "o", ms=6, capsize=2, color=COLOURS[method], label=method)
 
 
 def at_values(axes: Any, values: Iterable[int], base: int = 10) -> None:

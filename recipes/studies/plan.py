@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from addenda.core.errors import AddendaError
+from recipes.records import Records
 from recipes.studies.run import LENGTH, ROWS, Run
 
-Records = list[dict[str, Any]]
 SWEEP, SWEEP_TOKENS = "sweep", 400_000
 
 
@@ -47,18 +47,8 @@ class Scale:
         """A run of a way; `options` and `settings` among the run's fields go on top of the way's own."""
         options = dict(way.options) | dict(more.pop("options", {}))
         settings = dict(way.settings) | dict(more.pop("settings", {}))
-        return Run(
-            study,
-            part,
-            method,
-            subject,
-            way.kind,
-            options,
-            settings,
-            tokens=self.tokens(tokens),
-            held=self.held,
-            **more,
-        )
+        fixed: dict[str, Any] = {"tokens": self.tokens(tokens), "held": self.held} | more
+        return Run(study, part, method, subject, way.kind, options, settings, **fixed)
 
 
 QUICK = Scale(0.02, (0,), 4_000, thin=True)

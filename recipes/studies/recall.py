@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from recipes.frontier import save
+from recipes.records import Records
 from recipes.studies import page
 from recipes.studies.page import grouped, table
-from recipes.studies.plan import Records, Scale, Way, edges, of_part, rates
+from recipes.studies.plan import Scale, Way, edges, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import Run
 
@@ -105,12 +106,8 @@ def _draw(groups: dict[tuple[int, str], Records], folder: Path) -> None:
     loads_ = sorted({people for people, _ in groups})
     figure, panels = page.canvas(len(loads_))
     for people, axes in zip(loads_, panels, strict=True):
-        for kind in WAYS:
-            group = groups.get((people, kind))
-            if group:
-                (x, *dx), (y, *dy) = page.bars(group, page.lost), page.bars(group, recalled)
-                bars = [[error] for error in dy], [[error] for error in dx]
-                axes.errorbar(x, y, *bars, "o", ms=6, capsize=2, color=page.COLOURS[kind], label=kind)
+        mine = {kind: groups[people, kind] for kind in WAYS if (people, kind) in groups}
+        page.marks(axes, mine, page.lost, recalled)
         axes.axhline(0, color="#bbbbbb", lw=0.8)
         axes.axvline(0, color="#bbbbbb", lw=0.8)
         page.bare(axes, "forgotten: loss added on general text, nats", "facts recalled beyond what the base guesses",

@@ -9,9 +9,10 @@ from typing import get_args
 
 from addenda.kinds.registers import Mode
 from recipes.frontier import save
+from recipes.records import Records
 from recipes.studies import page
 from recipes.studies.page import grouped, table
-from recipes.studies.plan import Records, Scale, Way, edges, of_part, rates
+from recipes.studies.plan import Scale, Way, edges, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import Run
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -16,16 +16,17 @@ import torch
 
 import addenda
 from addenda.comparing.cost import ratios
+from addenda.comparing.making import Trained
 from addenda.comparing.window import first_documents
 from addenda.core.gate import behind
 from addenda.core.site import Seam
 from addenda.core.standing import gate_named
-from addenda.measuring.recall import recall
+from addenda.measuring.asking.recall import recall
 from addenda.plug.base import Base
 from addenda.plug.scoring import Score, score
 from addenda.writing.plain import PlainTraining
 from recipes.common import kind_as_recorded, load, precision, study_texts
-from recipes.records import LATER, device, name_of, write_record
+from recipes.records import LATER, name_of, recorded, stamp
 from recipes.studies.subjects import facts_of, short, subject
 
 #: rows of a step, and tokens of a row
@@ -79,21 +80,11 @@ class Run:
         return self.subject.split("+")
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a run made: `on` selects it for a block of `base`, whose size is `parameters` more."""
-
-    base: Base
-    on: Callable[[], AbstractContextManager[Any]]
-    parameters: int
-    seconds: float
-
-
 def execute(run: Run, records: Path) -> str:
     """Train, measure, write the record."""
     base, work = load(attn_implementation="eager"), WORK / run.id
     # before anything is trained: computed when first asked for
-    facts = {"base": base.fingerprint, "torch": torch.__version__, "device": device()}
+    facts = stamp(run, base)
     chooses = run.part == "sweep"
     before = {name: _bare(name, chooses, run.held) for name in (*run.subjects, "general")}
     with trained(run, base, work) as made:
@@ -114,8 +105,7 @@ def execute(run: Run, records: Path) -> str:
 
 def finished(run: Run, records: Path, result: dict[str, Any]) -> str:
     """Write a run's record; its checkpoints are then of no more use."""
-    write_record(records / f"{run.id}.json", {"run": asdict(run)} | result)
-    shutil.rmtree(WORK / run.id, ignore_errors=True)
+    shutil.rmtree(WORK / recorded(run, records, result), ignore_errors=True)
     return run.id
 
 
@@ -137,12 +127,13 @@ def trained(run: Run, base: Base, work: Path) -> Iterator[Trained]:
         )  # fmt: skip
         training.run(run.tokens)
         base.model.eval()
-        yield Trained(base, nullcontext, sum(p.numel() for p in training.names), training.seconds)
+        size = sum(p.numel() for p in training.names)
+        yield Trained(base, nullcontext, parameters=size, seconds=training.seconds)
         return
     module = base.new("m", kind_of(run, base), seed=run.seed, gate=run.gate)
     try:
         report = learn(run, base, "m", corpus, replay, work / "m")
-        yield Trained(base, lambda: base.using("m"), module.size(), report.seconds)
+        yield Trained(base, lambda: base.using("m"), parameters=module.size(), seconds=report.seconds)
     finally:
         base.unplug("m")
 

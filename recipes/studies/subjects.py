@@ -10,7 +10,7 @@ import numpy as np
 
 import addenda
 from addenda import tiny
-from addenda.measuring.facts import Facts, biographies
+from addenda.measuring.asking.facts import Facts, biographies
 from addenda.tiny.corpus import RunHasher, contains
 from recipes.common import data_folder, documents, hash_of
 from recipes.locas import text_of

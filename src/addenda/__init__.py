@@ -33,6 +33,8 @@ _WHERE = {
     "TernaryUnits": "kinds.ternary_units",
     "LowRankUnits": "kinds.low_rank_units",
     "DeltaProduct": "kinds.delta_product",
+    "FFNSkip": "kinds.ffn_skip",
+    "HEMA": "remembering.hema",
     "MLPMemory": "kinds.mlp_memory",
     "SoftTokens": "kinds.soft_tokens",
     "train": "writing.train",
@@ -41,7 +43,7 @@ _WHERE = {
     "MemorizeReport": "writing.memory_report",
     "edit": "editing.edit",
     "EditReport": "editing.edit",
-    "Edit": "measuring.edits",
+    "Edit": "measuring.asking.edits",
     "merge": "combining.merge",
     "MergeReport": "combining.merge",
     "combine": "combining.combine",
@@ -55,20 +57,21 @@ _WHERE = {
     "ForgetReport": "removing.report",
     "WholeReport": "removing.report",
     "compress": "compressing.compress",
-    "perplexity": "measuring.perplexity",
-    "Score": "measuring.perplexity",
-    "calibrate": "measuring.neutrality",
-    "neutral_share": "measuring.neutrality",
+    "perplexity": "measuring.asking.perplexity",
+    "Score": "measuring.asking.perplexity",
+    "calibrate": "measuring.looking.neutrality",
+    "neutral_share": "measuring.looking.neutrality",
     "compare": "comparing.compare",
-    "evaluate": "measuring.evaluate",
-    "changed_answers": "measuring.chats",
-    "disturbance": "measuring.disturbance",
-    "zero_shot": "measuring.zero_shot",
-    "evaluate_tasks": "measuring.harness",
-    "record": "measuring.recorded",
-    "biographies": "measuring.facts",
-    "load_facts": "measuring.facts",
-    "recall": "measuring.recall",
+    "forgetting_at_gain": "comparing.equal_gain",
+    "evaluate": "measuring.conducting.evaluate",
+    "changed_answers": "measuring.asking.chats",
+    "disturbance": "measuring.looking.disturbance",
+    "zero_shot": "measuring.asking.zero_shot",
+    "evaluate_tasks": "measuring.asking.accuracy",
+    "record": "measuring.conducting.recorded",
+    "biographies": "measuring.asking.facts",
+    "load_facts": "measuring.asking.facts",
+    "recall": "measuring.asking.recall",
     "push_to_hub": "modulefile.hub",
     "publish": "modulefile.hub",
     "list_modules": "modulefile.folders",
@@ -86,6 +89,7 @@ if TYPE_CHECKING:
     from addenda.combining.subtract import SubtractReport as SubtractReport
     from addenda.combining.subtract import subtract as subtract
     from addenda.comparing.compare import compare as compare
+    from addenda.comparing.equal_gain import forgetting_at_gain as forgetting_at_gain
     from addenda.compressing.compress import compress as compress
     from addenda.core.card import Card as Card
     from addenda.core.errors import AddendaError as AddendaError
@@ -97,6 +101,7 @@ if TYPE_CHECKING:
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.delta_product import DeltaProduct as DeltaProduct
     from addenda.kinds.ffa_lora import FFALoRA as FFALoRA
+    from addenda.kinds.ffn_skip import FFNSkip as FFNSkip
     from addenda.kinds.locas_glu import LocasGLU as LocasGLU
     from addenda.kinds.locas_mlp import LocasMLP as LocasMLP
     from addenda.kinds.lora import LoRA as LoRA
@@ -107,20 +112,20 @@ if TYPE_CHECKING:
     from addenda.kinds.registers import Registers as Registers
     from addenda.kinds.soft_tokens import SoftTokens as SoftTokens
     from addenda.kinds.ternary_units import TernaryUnits as TernaryUnits
-    from addenda.measuring.chats import changed_answers as changed_answers
-    from addenda.measuring.disturbance import disturbance as disturbance
-    from addenda.measuring.edits import Edit as Edit
-    from addenda.measuring.evaluate import evaluate as evaluate
-    from addenda.measuring.facts import biographies as biographies
-    from addenda.measuring.facts import load_facts as load_facts
-    from addenda.measuring.harness import evaluate_tasks as evaluate_tasks
-    from addenda.measuring.neutrality import calibrate as calibrate
-    from addenda.measuring.neutrality import neutral_share as neutral_share
-    from addenda.measuring.perplexity import Score as Score
-    from addenda.measuring.perplexity import perplexity as perplexity
-    from addenda.measuring.recall import recall as recall
-    from addenda.measuring.recorded import record as record
-    from addenda.measuring.zero_shot import zero_shot as zero_shot
+    from addenda.measuring.asking.accuracy import evaluate_tasks as evaluate_tasks
+    from addenda.measuring.asking.chats import changed_answers as changed_answers
+    from addenda.measuring.asking.edits import Edit as Edit
+    from addenda.measuring.asking.facts import biographies as biographies
+    from addenda.measuring.asking.facts import load_facts as load_facts
+    from addenda.measuring.asking.perplexity import Score as Score
+    from addenda.measuring.asking.perplexity import perplexity as perplexity
+    from addenda.measuring.asking.recall import recall as recall
+    from addenda.measuring.asking.zero_shot import zero_shot as zero_shot
+    from addenda.measuring.conducting.evaluate import evaluate as evaluate
+    from addenda.measuring.conducting.recorded import record as record
+    from addenda.measuring.looking.disturbance import disturbance as disturbance
+    from addenda.measuring.looking.neutrality import calibrate as calibrate
+    from addenda.measuring.looking.neutrality import neutral_share as neutral_share
     from addenda.modulefile.folders import delete as delete
     from addenda.modulefile.folders import list_modules as list_modules
     from addenda.modulefile.hub import publish as publish
@@ -133,6 +138,7 @@ if TYPE_CHECKING:
     from addenda.plug.cost import cost_of as cost_of
     from addenda.plug.foreign import PlugCost as PlugCost
     from addenda.plug.foreign import plug_cost as plug_cost
+    from addenda.remembering.hema import HEMA as HEMA
     from addenda.removing.forget import forget as forget
     from addenda.removing.report import ForgetReport as ForgetReport
     from addenda.removing.report import WholeReport as WholeReport

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import addenda
-from addenda.measuring.activity import activity as activity_on
+from addenda.measuring.looking.activity import activity as activity_on
 from pico import pico, pico_tokenizer, random_ids
 
 IDS, OTHER = random_ids(1, 9, seed=1)[0], random_ids(1, 5, seed=2)

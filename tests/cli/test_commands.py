@@ -42,6 +42,13 @@ def test_the_beginning_of_a_text_is_what_a_person_could_type(tmp_path: Path) -> 
     assert beginning([{"text": "---"}]) == ("The", True)
 
 
+def run_here(line: str, call: Any) -> dict[str, Any]:
+    """Run a command line as printed, taken apart as a shell does, in this process; its JSON."""
+    said = call(*shlex.split(line)[1:], "--json")
+    assert said.code == 0, f"{line}\n{said.err}"
+    return json.loads(said.out.splitlines()[-1])
+
+
 def run(line: str, folder: Path) -> dict[str, Any]:
     """Run a command line as printed, in a shell; its JSON."""
     shell = f'addenda() {{ "{sys.executable}" -m addenda "$@"; }}\n{line} --json\n'
@@ -91,23 +98,24 @@ def test_train_calibrate_and_list(call: Any, place: Any, based: list[str], tmp_p
     assert said.code == 0, said.err
     line, measure = all_printed(said)
     assert shlex.split(line)[2].startswith("the patients were given insulin")
-    assert run(f"{measure} --tokens 200", tmp_path)["neutrality"]
+    assert run_here(f"{measure} --tokens 200", call)["neutrality"]
     found = run(line, tmp_path)
     assert found["modules"] == {"m": 1.0}
     assert [one["by"] for one in found["prompts"][0]["continuations"]] == ["base", "m"]
     assert found["chat"] is False
     said = call("calibrate", "runs/m", "--on", place.replay, "--tokens", "300", "--share", "0.5", *based)
     assert said.code == 0, said.err
-    assert run(f"{printed(said)} --tokens 200", tmp_path)["neutrality"]
+    assert run_here(f"{printed(said)} --tokens 200", call)["neutrality"]
 
 
 @mostly(TINY)
 def test_memorize_and_merge(call: Any, place: Any, based: list[str], tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text(Path(place.corpus).read_text()[:1500])
     words = [
         "memorize",
         "b",
         "--text",
-        place.corpus,
+        "book.txt",
         "--window",
         "64",
         "--chunk",
@@ -119,7 +127,7 @@ def test_memorize_and_merge(call: Any, place: Any, based: list[str], tmp_path: P
     ]
     said = call(*words, "--replay", "none", "--local", "0", "--no-baseline", *based)
     assert said.code == 0, said.err
-    assert run(printed(said), tmp_path)["modules"] == {"b": 1.0}
+    assert run_here(printed(said), call)["modules"] == {"b": 1.0}
     said = call("merge", "--plug", "b dir", "--out", "merged", "--probe", place.replay, *based)
     assert said.code == 0, said.err
     assert run(printed(said), tmp_path)["base"] == "merged"

@@ -79,7 +79,18 @@ FLAGS: dict[str, list[str]] = {
         ),
         *(*BASE, *WHERE, "--json"),
     ],
-    "chat": [*CHOOSING, *BASE, "--system", "--remember", "--raw", "--plain", "--chat", *WRITING, *WHERE],
+    "chat": [
+        *CHOOSING,
+        *BASE,
+        "--system",
+        "--remember",
+        "--memory-kind",
+        "--raw",
+        "--plain",
+        "--chat",
+        *WRITING,
+        *WHERE,
+    ],
     "memorize": [
         *(
             "NAME",
@@ -131,9 +142,10 @@ FLAGS: dict[str, list[str]] = {
     ],
     "evaluate": [
         *("--on", "--task", "--facts", "--snapshot", "--edits", "--neutrality", "--chats", "--questions", "--spectrum"),
-        "--limit",
+        "--drift",
+        *("--length", "--stride", "--tokens", "--batch-tokens", "--limit"),
         "--save",
-        *(*CHOOSING, *BASE, "--length", "--stride", "--tokens", "--batch-tokens"),
+        *(*CHOOSING, *BASE),
         *(*WHERE, "--json"),
     ],
     "compare": [

@@ -348,7 +348,7 @@ def test_a_context_that_is_full_is_told(call: Any, place: Any) -> None:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a base costs, by a short probe."""
-    from addenda.measuring import inspection
+    from addenda.measuring.looking import inspection
 
     monkeypatch.setattr(inspection, "cost_of", partial(inspection.cost_of, seconds=0.2))
 
@@ -488,7 +488,7 @@ def test_evaluate_writes_what_it_found_into_the_card(call: Any, place: Any, trai
 
 def test_evaluate_says_what_it_needs(call: Any, place: Any, tmp_path: Path) -> None:
     said = call("evaluate", "--base", place.base)
-    assert (said.code, "evaluate needs at least one text" in said.err) == (2, True)
+    assert (said.code, "evaluate needs at least one of texts" in said.err) == (2, True)
     for of_modules in (["--neutrality", place.replay], ["--chats", "general"]):
         said = call("evaluate", "--base", place.base, *of_modules)
         assert (said.code, "name those that act" in said.err) == (2, True)
@@ -543,7 +543,7 @@ def test_what_is_shown_fits_a_screen(call: Any, place: Any, trained: Path, monke
 def deep(layers: int) -> Any:
     """What inspection finds in a module of many layers."""
     from addenda.core.card import BaseRecord, Card, Measure
-    from addenda.measuring.inspection import ModuleInspection, PartSize
+    from addenda.measuring.looking.inspection import ModuleInspection, PartSize
 
     base = BaseRecord(name="b", model_type="llama", fingerprint="0" * 64, parameters=1)
     measures = [Measure(name="acc", value=0.5, on=f"task {n}") for n in range(50)]
@@ -577,7 +577,7 @@ def test_of_many_layers_activity_shows_the_mean_and_the_ends(capsys: pytest.Capt
 
     from addenda.cli.answers import console
     from addenda.cli.inspect import _activity
-    from addenda.measuring.activity import Activity
+    from addenda.measuring.looking.activity import Activity
 
     values = np.full((30, 4), 0.5)
     values[7], values[3] = 0.9, 0.1
@@ -592,16 +592,16 @@ def test_of_many_layers_activity_shows_the_mean_and_the_ends(capsys: pytest.Capt
 
 
 def test_of_many_sites_the_spectrum_shows_three() -> None:
-    from addenda.cli.evaluated import spectrum
-    from addenda.measuring.spectrum import Health, Spectrum
+    from addenda.measuring.looking.spectrum import Health, Spectrum
+    from addenda.measuring.measures.spectrum import Spectra
 
     def site(number: int) -> Health:
         of = Spectrum(participation=float(number), entropy=0.5, early=0.5, shift=None, dimensions=64)
         return Health(site=f"layers.{number}.ffn", host=None, module=None, added=of)
 
-    few, many = spectrum("m", [site(n) for n in range(12)]), spectrum("m", [site(n) for n in range(30)])
-    assert (few.row_count, few.caption) == (12, None)
-    assert list(many.columns[0].cells) == ["layers.0.ffn", "layers.15.ffn", "layers.29.ffn"]
+    few, many = Spectra().rows({"m": [site(n) for n in range(12)], "n": [site(n) for n in range(30)]}, "tiny", "m, n")
+    assert (len(few.rows), few.caption) == (12, None)
+    assert [row[0] for row in many.rows] == ["layers.0.ffn", "layers.15.ffn", "layers.29.ffn"]
     assert "of 30 sites" in str(many.caption)
 
 

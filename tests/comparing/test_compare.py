@@ -60,6 +60,12 @@ def test_every_method_is_measured_and_none_is_made_twice(ways: Any, tmp_path: Pa
     assert by_name["lora"].moved.low < by_name["lora"].moved.value < by_name["lora"].moved.high
     assert by_name["full"].parameters == sum(p.numel() for p in pico("llama").parameters())
     assert by_name["lora"].untouched is not None
+    equal = next(fact for name, fact in found.facts.items() if name == "equal gain")
+    gated = by_name[equal.removesuffix(" reached").rsplit(" ", 1)[-1]]
+    assert METHODS[gated.method].gated
+    assert gated.at_gain is not None
+    assert by_name["full"].at_gain is not None or by_name["lora"].at_gain is not None
+    assert len(by_name["locas"].curve) == 1
     for row in found.rows:
         changes = METHODS[row.method].how not in ("nothing", "rag", "context")
         assert ((row.kl is not None), (row.changed is not None)) == (changes, changes), row.method
@@ -201,6 +207,10 @@ def test_mistakes_are_told(ways: Any, tmp_path: Path) -> None:
         ways.compare(tmp_path, token=8)
     assert not (tmp_path / "records").exists()
     assert set(DEFAULT) < set(METHODS)
+    (_, method) = methods_named(["delta_product"])  # a kind that no line names
+    assert (method.how, method.gated, method.rates[1]) == ("module", False, 1e-3)
+    with pytest.raises(AddendaError, match="no method 'delta_produkt'"):
+        methods_named(["delta_produkt"])
 
 
 @pytest.mark.slow

@@ -198,17 +198,17 @@ def test_rows_have_intervals_and_read_records_of_earlier_versions() -> None:
     told = row_of(METHODS["lora"], 1e-3, asked, BARE | {"right": [0.0, 0.0, 1.0]})
     assert (told.changed.value, told.changed.n) == (0.75, 2)  # type: ignore[union-attr]
     assert told.tasks.value == pytest.approx((1.0 + 0.5 - 1.0) / 3)  # type: ignore[union-attr]
-    assert page.row_cells(told, apart=True)[6][0] == "75%"
-    assert page.row_cells(told, apart=True)[7][0] == "+16.7%"
+    assert page.row_cells(told, apart=True)[7][0] == "75%"
+    assert page.row_cells(told, apart=True)[8][0] == "+16.7%"
     cells = page.row_cells(row, apart=True)
-    assert cells[5] == ("50%", "40% to 60%")
-    assert cells[4] == ("0.500", "0.400 to 0.600")
-    assert page.row_cells(row, apart=False) == [*cells[:3], *cells[4:]]
+    assert cells[6] == ("50%", "40% to 60%")
+    assert cells[5] == ("0.500", "0.400 to 0.600")
+    assert page.row_cells(row, apart=False) == [*cells[:4], *cells[5:]]
     before = {"nats": 0.1, "low": 0.05, "high": 0.2, "untouched": 0.5, "kl": 0.02}
     old = row_of(METHODS["lora"], 1e-3, [RUN | {"unrelated": before, "cost": [1.1, 1.2]}], BARE)
     assert (old.moved.low, old.moved.high) == (0.05, 0.2)
     assert (old.seconds, old.peak_megabytes) == (None, None)
-    assert page.row_cells(old, apart=True)[5] == ("50%", "")
+    assert page.row_cells(old, apart=True)[6] == ("50%", "")
     assert page.row_cells(old, apart=True)[-1] == ("1.10, 1.20", "")
     mixed = row_of(METHODS["lora"], 1e-3, [now, RUN | {"unrelated": before, "cost": [1.1, 1.2]}], BARE)
     assert mixed.moved.value == pytest.approx(0.1)

@@ -9,7 +9,8 @@ import torch
 
 import addenda
 from addenda.compressing.compress import size_of
-from addenda.core.errors import AddendaError, DataError
+from addenda.compressing.texts import Inputs
+from addenda.core.errors import AddendaError, DataError, UnsupportedError
 from addenda.core.units import Units
 from pico import pico, pico_tokenizer
 
@@ -24,6 +25,51 @@ def made(kind: Any = None, gate: str | None = None) -> addenda.Base:
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=draw) * 0.05)
     return base
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The sites whose inputs were read, group by group."""
+    groups: list[list[str]] = []
+    plain = Inputs._inputs
+
+    def noted(self: Inputs, sites: Any) -> Any:
+        groups.append(list(sites))
+        return plain(self, sites)
+
+    monkeypatch.setattr(Inputs, "_inputs", noted)
+    return groups
+
+
+@pytest.mark.parametrize("method", ["svd(rank=2)", "svd(energy=0.6)", "ternary(steps=4)"])
+def test_inputs_are_held_for_few_sites_at_once_and_that_changes_nothing(
+    method: str, read: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = addenda.ParallelAdapter(width=32) if method.startswith("ternary") else None
+    base = made(kind)
+    sites = list(base.modules["m"].sites())
+    one = addenda.compress(base, "m", method, text=TEXTS, name="one")
+    assert read == [sites]
+    monkeypatch.setattr("addenda.compressing.texts.ROOM", 1)
+    two = addenda.compress(base, "m", method, text=TEXTS, name="two")
+    assert read[1:] in ([[site] for site in sites], [[site] for site in sites] * 2)  # twice: strengths, then factors
+    assert all(torch.equal(tensor, two.tensors()[key]) for key, tensor in one.tensors().items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (addenda.Registers(4), "svd"), (addenda.Registers(4), "ternary"), (addenda.LoRA(2), "ternary"),
+        (addenda.NeutralResidues(width=8, gate="sigmoid"), "ternary"), (addenda.MLPMemory(width=8), "svd"),
+        (addenda.NeutralResidues(width=8, gate="sigmoid"), "svd"), (addenda.FFALoRA(2), "nl_svd"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compressed_is_refused_before_a_text_is_read(
+    kind: Any, method: str, read: list[list[str]]
+) -> None:
+    with pytest.raises(UnsupportedError, match=f"'m' cannot be compressed by {method}: "):
+        addenda.compress(made(kind), "m", method, text=TEXTS)
+    assert not read
 
 
 def measures(module: addenda.KnowledgeModule) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 
 import addenda
 from addenda.compressors.compressor import Whole
-from addenda.compressors.nl_svd import NLSVD, How, nl_svd
+from addenda.compressors.nl_svd import NLSVD
 from addenda.core.errors import AddendaError
+from addenda.core.fewer_units import How, nl_svd
 from addenda.kinds.locas_mlp import PlainSlotAdapter
 from pico import pico, pico_tokenizer
 

@@ -11,9 +11,9 @@ from torch import Tensor
 import addenda
 from addenda.compressors.compressor import Whole
 from addenda.compressors.svd import SVD
+from addenda.core.beside_linear import ProductAdapter
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
-from addenda.kinds.lora import LoRAAdapter
 from pico import pico, pico_tokenizer
 
 
@@ -110,4 +110,4 @@ def test_a_lora_whose_a_is_shared_becomes_a_plain_one() -> None:
     before = whole(addenda.FFALoRA(rank=4, targets=("q_proj",)))
     kind, made = WEIGHTS.compress(before)
     assert kind == addenda.LoRA(rank=2, alpha=2.0, targets=("q_proj",))
-    assert all(type(adapter) is LoRAAdapter for adapter in made.values())
+    assert all(type(adapter) is ProductAdapter for adapter in made.values())

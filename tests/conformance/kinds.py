@@ -1,7 +1,7 @@
-"""Every kind in small configurations, by name. A new kind adds its lines here, and every law runs over it.
+"""Every kind in small configurations, by name; one that is not named here stands here with its defaults. Every law runs over all.
 
-The first configurations are those that the default tests run on every architecture; `EXTRA` ones run on one or two
-architectures by default, on more of them among the slow tests, and on all in `make long`.
+The first configurations, one or two of a kind, are those that the default tests run on every architecture; `EXTRA` ones run
+on one to four architectures by default, on more of them among the slow tests, and on all in `make long`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from addenda.core import registry
 from addenda.core.contracts import Kind
 from addenda.core.site import Anatomy, Seam
 from addenda.kinds.cartridge import Cartridge
 from addenda.kinds.delta_product import DeltaProduct
 from addenda.kinds.ffa_lora import FFALoRA
+from addenda.kinds.ffn_skip import FFNSkip
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
@@ -41,6 +43,8 @@ class Case:
     text: bool = False
     joint: bool = False
     behind: str | None = None  # the gate that the module is given; else what the kind's options say
+    calibrated: bool = False  # it acts, and has a gradient, only once a text has set its thresholds
+    beside: str | None = None  # of one of which alone may be selected: the case of other modules in a test
     hosts: int = 1  # of an extra case: architectures that the default tests run it on
 
 
@@ -57,17 +61,17 @@ def _targets(anatomy: Anatomy) -> tuple[str, ...]:
 MAIN: dict[str, Case] = {
     "registers": _fixed(Registers(count=4), joint=True),
     "registers-neutral": _fixed(Registers(count=4, mode="avg", gate="neutral"), gate="token"),
-    "registers-context": _fixed(Registers(count=4, mode="stack", gate="context"), gate="context"),
     "cartridge": _fixed(Cartridge(count=4, init="text"), joint=True, text=True),
-    "neutral": _fixed(NeutralResidues(width=8, gate="token"), gate="token"),
     "neutral-document": _fixed(NeutralResidues(width=8, gate="document"), gate="document"),
     "parallel": _fixed(ParallelAdapter(width=8)),
     "lora": _fixed(LoRA(rank=2)),
-    "lora-document": _fixed(LoRA(rank=2), gate="document", behind="document"),
     "locas-glu": _fixed(LocasGLU(rank=8, scale=8.0), text=True),
 }
 
 EXTRA: dict[str, Case] = {
+    "registers-context": _fixed(Registers(count=4, mode="stack", gate="context"), gate="context", hosts=4),
+    "neutral": _fixed(NeutralResidues(width=8, gate="token"), gate="token", hosts=4),
+    "lora-document": _fixed(LoRA(rank=2), gate="document", behind="document", hosts=4),
     **{
         f"registers-{mode}-{gate}": _fixed(
             Registers(count=3, mode=mode, gate=gate),  # type: ignore[arg-type]
@@ -101,6 +105,14 @@ EXTRA: dict[str, Case] = {
     "locas-glu-document": _fixed(LocasGLU(rank=8, scale=8.0), gate="document", behind="document", text=True),
     "locas-mlp-document": _fixed(LocasMLP(rank=8, scale=8.0), gate="document", behind="document", text=True),
     "soft-tokens": _fixed(SoftTokens(count=3), joint=True, text=True, hosts=3),
+    "registers-joint-document": _fixed(
+        Registers(count=4, mode="avg"), joint=True, gate="document", behind="document", hosts=4
+    ),
+    "registers-joint-context": _fixed(Registers(count=3), joint=True, gate="context", behind="context"),
+    "cartridge-document": _fixed(
+        Cartridge(count=4, init="text"), joint=True, text=True, gate="document", behind="document"
+    ),
+    "soft-tokens-document": _fixed(SoftTokens(count=3), joint=True, text=True, gate="document", behind="document"),
     "soft-tokens-random": _fixed(SoftTokens(count=3, init="random"), joint=True),
     "delta-product": _fixed(DeltaProduct(width=8, heads=2), hosts=3),
     "delta-product-document": _fixed(DeltaProduct(width=8, heads=1, steps=1), gate="document", behind="document"),
@@ -116,9 +128,34 @@ EXTRA: dict[str, Case] = {
     "low-rank-plain": _fixed(LowRankUnits(width=12, rank=4, gated=False, activation=None)),
     "low-rank-gate": _fixed(LowRankUnits(width=12, rank=4, token_gate=True), gate="token"),
     "ffa-lora": _fixed(FFALoRA(rank=2)),
+    "ffn-skip": _fixed(
+        FFNSkip(skip=0.6, first=1, last=0, spare=2, span=None), calibrated=True, beside="parallel", hosts=4
+    ),
+    "ffn-skip-span": _fixed(FFNSkip(skip=0.6, first=1, last=0, spare=1, span=1), calibrated=True, beside="parallel"),
+    "ffn-skip-document": _fixed(
+        FFNSkip(skip=0.9, first=1, last=0, spare=0),
+        gate="document",
+        behind="document",
+        calibrated=True,
+        beside="parallel",
+    ),
 }
 
-CASES: dict[str, Case] = MAIN | EXTRA
+
+def _of_others() -> dict[str, Case]:
+    """Kinds that this file does not name: with their defaults, and what these say of themselves."""
+    here = {value for value in globals().values() if isinstance(value, type)}
+    found: dict[str, Case] = {}
+    for name, method in registry.kinds().items():
+        if method not in here:
+            kind = method()
+            gate = "token" if kind.gates_itself else kind.module_gate[0] if kind.module_gate else None
+            found[name.lower()] = _fixed(kind, gate=gate, joint=kind.shared_softmax, text=kind.starts_from_text)
+    return found
+
+
+OTHERS = _of_others()
+CASES: dict[str, Case] = MAIN | EXTRA | OTHERS
 
 #: what Qwen3-MoE cannot host, its experts being no one FFN, and what plain FFNs cannot
 PLAIN = ("gpt2", "gpt_neox", "opt")
@@ -126,8 +163,9 @@ REFUSED: frozenset[tuple[str, str]] = frozenset(
     [
         ("qwen3_moe", case)
         for case in CASES
-        if case.startswith(("neutral", "parallel", "locas", "delta", "ternary", "low-rank"))
+        if case.startswith(("neutral", "parallel", "locas", "delta", "ternary", "low-rank", "ffn-skip"))
     ]
+    + [("qwen3_moe", name.lower()) for name, kind in registry.kinds().items() if kind.seam is Seam.FFN]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-glu") and arch in PLAIN]
     + [(arch, case) for arch in ARCHS for case in CASES if case.startswith("locas-mlp") and arch not in PLAIN]
 )

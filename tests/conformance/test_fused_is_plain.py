@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from addenda.core.errors import SelectionError, UnsupportedError
-from addenda.measuring.canary import was_on
+from addenda.measuring.looking.canary import was_on
 from conformance.kinds import REFUSED
 from conformance.world import IDS, Subject, batch, generate, logits, subject_of, throwaway
 from pico import ARCHS, pico

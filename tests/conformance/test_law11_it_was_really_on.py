@@ -13,7 +13,7 @@ from torch import Tensor
 from addenda.bases import hooks
 from addenda.core.errors import AddendaError
 from addenda.core.module import KnowledgeModule
-from addenda.measuring.canary import was_on
+from addenda.measuring.looking.canary import was_on
 from addenda.plug.machinery import Machinery
 from addenda.plug.selection import Selection
 from conformance.kinds import MAIN, spread

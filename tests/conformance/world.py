@@ -169,7 +169,11 @@ _kept: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 
 
 def perturbed(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> KnowledgeModule:
-    """A module far from fresh: noise on every parameter, gates cut so that about half of the tokens are live."""
+    """A module far from fresh: noise on every parameter, gates cut so that about half of the tokens are live.
+
+    Beside the first, `m`, a case of which one alone may be selected has another one's.
+    """
+    case = case if name == "m" else CASES[case].beside or case
     module = fresh(base, name, case, seed=seed)
     key = (base.fingerprint, base.host.dtype(), case, seed)  # gates are cut on this very base's activations
     if key not in _kept:
@@ -177,6 +181,8 @@ def perturbed(base: addenda.Base, name: str, case: str, *, seed: int = 0) -> Kno
         for smaller in (1.0, 0.3, 0.1):
             module.load_tensors(start)
             _disturb(base, module, NOISE * smaller, seed)
+            if CASES[case].calibrated:
+                base.start_from_text(name, base.tokenize(TEXT))
             if base.anatomy.layers < 10 or _change(base, module) <= MOST:
                 break
         _kept[key] = {name: tensor.clone() for name, tensor in module.tensors().items()}

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 import addenda
-from addenda.cli import app
+from addenda.cli.application import build as app
 from addenda.core import registry
 from addenda.core.errors import AddendaError
 from addenda.core.registry import asked_for
@@ -31,12 +35,16 @@ from addenda.compressors.compressor import Compressor
 from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
-from addenda.forgetters.forgetter import Forgetter, Rule, hinge
+from addenda.core import card
+from addenda.forgetters.forgetter import Forgetter, Rule, hinge, mean
+from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
+from addenda.remembering.text_memory import TextMemory
 from addenda.routers.router import Router
 from addenda.penalties.penalty import Penalty
 from addenda.writes.write_rule import WriteRule, Writing
+from addenda.text.texts import texts
 
 
 class Shift(AddingAdapter):
@@ -76,7 +84,7 @@ class AlwaysGate(Gate):
         return ones, ones[:, -1:]
 
     def amplitude(self, statistic):
-        return statistic
+        return torch.where(statistic > self.threshold, statistic, 0.0)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Always(GateMethod):
 class Half(Objective):
     """Half of what the token costs."""
 
-    name: ClassVar[str] = "half"
+    name: ClassVar[str] = "halved"
 
     def cost(self, logits, targets, taught=()):
         return 0.5 * torch.nn.functional.cross_entropy(logits, targets, reduction="none")
@@ -127,26 +135,29 @@ class First(Compressor):
 
 @dataclass(frozen=True)
 class Largest(Combiner):
-    """At each place the largest number."""
+    """At each place the number that is largest once it is weighed."""
 
     name: ClassVar[str] = "largest"
 
     def combine(self, parts):
         for name in parts[0].vectors:
-            yield name, torch.stack([part.vectors[name] for part in parts]).amax(0)
+            total = sum(part.weight for part in parts)
+            weighed = torch.stack([part.weight / total * part.vectors[name] for part in parts])
+            yield name, weighed.gather(0, weighed.abs().argmax(0, keepdim=True))[0]
 
 
 class Ascent(Rule):
     def __init__(self, parameters, lr):
-        self.parameters, self.optimizers = parameters, {"up": torch.optim.SGD(parameters.values(), lr=lr)}
+        self.parameters, self.optimizers = parameters, {"up": torch.optim.Adam(parameters.values(), lr=lr)}
 
     def step(self, forget, retain):
-        self.apply("up", forget)
+        kept = mean(retain)
+        self.apply("up", {name: gradient + 0.5 * kept[name] for name, gradient in forget.items()})
 
 
 @dataclass(frozen=True)
 class Up(Forgetter):
-    """Up the forget text's loss, whatever becomes of the rest."""
+    """Up the forget text's loss, and down that of the rest."""
 
     name: ClassVar[str] = "up"
 
@@ -173,25 +184,26 @@ class Frugal(Penalty):
             state[f"last.{name}"].copy_(p)
 
 
-class Wiping(Writing):
-    def __init__(self, module):
-        self.module = module
+class Leaping(Writing):
+    def __init__(self, module, pace):
+        self.module, self.pace = module, pace
 
     @torch.no_grad()
     def apply(self, tokens):
         for p in self.module.learning().values():
-            p.fill_(float(tokens))
+            if p.grad is not None:
+                p.sub_(self.pace.lr * p.grad.sign())
             p.grad = None
 
 
 @dataclass(frozen=True)
-class Wipe(WriteRule):
-    """Every parameter becomes the number of tokens written last."""
+class Leap(WriteRule):
+    """A step of one size in every parameter."""
 
-    name: ClassVar[str] = "wipe"
+    name: ClassVar[str] = "leap"
 
     def over(self, module, pace):
-        return Wiping(module)
+        return Leaping(module, pace)
 
 
 @dataclass(frozen=True)
@@ -212,19 +224,75 @@ class Loudest(Router):
 
     def distances(self, keys, features):
         return (features[:, 0] - keys["loudness"]).abs()
+
+
+@dataclass(frozen=True)
+class Last(TextMemory):
+    """The last text alone."""
+
+    name: ClassVar[str] = "last"
+    window: int = 64
+
+    def blank(self):
+        return {"texts": []}
+
+    def restored(self, held):
+        return dict(held)
+
+    def take(self, held, text):
+        return {"texts": [*held["texts"], text]}
+
+    def turns(self, held):
+        return len(held["texts"])
+
+    def recall(self, held, prompt, budget, count):
+        return held["texts"][-1] if held["texts"] and count(held["texts"][-1]) <= budget else ""
+
+
+@dataclass(frozen=True)
+class Surprise(Measure):
+    """The largest loss of one text, with the modules."""
+
+    name: ClassVar[str] = "surprise"
+
+    surprise: object = option("Text that may surprise.", "text", "--surprising")
+    most: int = option("Texts that are read.", "number", default=2)
+    json: bool = option("A flag that is taken.", "switch")
+
+    def open(self, base, weights):
+        opened = texts(self.surprise)
+        return Opened([record["text"] for record in opened][: self.most], {"surprise": opened})
+
+    def reads(self, base, weights, opened):
+        yield Reading("surprise", 16 * len(opened.inputs))
+
+    def run(self, base, weights, opened, moved):
+        rows = [base.tokenize(text)[None, :16] for text in opened.inputs]
+        with base.using(dict(weights)), torch.no_grad():
+            return {"nats": max(float(base.model(input_ids=ids, labels=ids).loss) for ids in rows), "texts": len(rows)}
+
+    def rows(self, found, base, label):
+        yield Table("Surprise", ["", "nats"], [[label, f"{found['nats']:.2f} [most]"]])
+
+    def record(self, found, sources):
+        yield card.Measure(name="surprise", value=found["nats"], n=found["texts"])
 '''
 
 
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package that is installed and brings methods; no file of Addenda knows it."""
-    site = tmp_path / "site"
+def install(site: Path) -> None:
+    """Lay the package down as an installer does: it brings methods, and no file of Addenda knows it."""
     info = site / "throwaway-1.0.dist-info"
     info.mkdir(parents=True)
     (site / "throwaway.py").write_text(THROWAWAY)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: throwaway\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[addenda.methods]\nthrowaway = throwaway\n")
-    monkeypatch.syspath_prepend(str(site))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package is installed."""
+    install(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
     registry.methods.cache_clear()
     yield
     monkeypatch.undo()
@@ -234,14 +302,16 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 NAMES = {
     "kind": "Shifts",
     "gate": "always",
-    "objective": "half",
+    "objective": "halved",
     "optimizer": "signs",
     "combiner": "largest",
     "forgetter": "up",
     "penalty": "frugal",
     "compressor": "first",
     "router": "loudest",
-    "write": "wipe",
+    "write": "leap",
+    "text memory": "last",
+    "measure": "surprise",
 }
 
 
@@ -255,14 +325,14 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
     assert set(NAMES.items()) <= listed.keys()
     assert listed["gate", "always"].source == "nobody."
     assert listed["optimizer", "signs"].options == {"pace": 1.0}
-    told = json.loads(CliRunner().invoke(app, ["methods", "--json"]).stdout)["methods"]
+    told = json.loads(CliRunner().invoke(app(), ["methods", "--json"]).stdout)["methods"]
     assert {"signs", "Shifts"} <= {method["name"] for method in told}
-    assert "A learned vector added to each FFN's output." in CliRunner().invoke(app, ["methods", "kind"]).stdout
+    assert "A learned vector added to each FFN's output." in CliRunner().invoke(app(), ["methods", "kind"]).stdout
     base = addenda.attach(pico("llama"), pico_tokenizer())
     module = base.new("m", registry.build_kind("shifts", {"most": 2}), gate="always")
     texts = ["the patients were given insulin and the dose was raised twice. " * 6] * 8
     addenda.train(
-        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="half", optimizer="signs(pace=2.0)",
+        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="halved", optimizer="signs(pace=2.0)",
         penalty="frugal",
     )  # fmt: skip
     assert bool(module.tensors()["layers.1.ffn.shift"].any())
@@ -278,19 +348,10 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
 @pytest.mark.usefixtures("elsewhere")
 def test_a_write_rule_of_another_package_writes() -> None:
     base = addenda.attach(pico("llama"), pico_tokenizer())
-    addenda.memorize(
-        base,
-        "m",
-        text="some words to read " * 9,
-        kind=addenda.LoRA(rank=2),
-        write="wipe",
-        window=48,
-        chunk=16,
-        log=False,
-    )
-    module = base.modules["m"]
-    assert {float(p.detach().unique()) for p in module.parameters()} <= {float(n) for n in range(1, 17)}
-    assert module.card.training[-1].settings["write"] == "wipe"
+    text, kind = "some words to read " * 20, addenda.LoRA(rank=2)
+    report = addenda.memorize(base, "m", text=text, kind=kind, write="leap", lr=1e-2, window=48, chunk=16, log=False)
+    assert report.texts["m"].gain() > 0.01  # type: ignore[operator]
+    assert base.modules["m"].card.training[-1].settings["write"] == "leap"
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -301,6 +362,48 @@ def test_a_router_of_another_package_routes() -> None:
     other = ["an old mill by the river, and a lane. " * 9] * 8
     addenda.learn_route(base, "m", corpus=texts, general=other, router="loudest")
     assert addenda.route(base, texts[:2], "loudest", at_most=1).selections == [{"m": 1.0}] * 2
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_text_memory_of_another_package_recalls(tmp_path: Path) -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    module = base.new("m", registry.build_kind("last", {}))
+    base.remember("m", "the first", "the second")
+    with base.using("m"):
+        said = base.tokenizer.decode(base.prompts(["and?"], raw=True)["input_ids"][0])
+    assert "the second\n\nand?" in said
+    assert "the first" not in said
+    assert addenda.attach(pico("llama"), pico_tokenizer()).plug(module.save(tmp_path / "m")).memory == module.memory
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_measure_of_another_package_is_asked_for_runs_shows_and_is_recorded(tmp_path: Path) -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    texts = ["the river ran past the old mill", "the dose was raised", "the children sang as they walked"]
+    with pytest.raises(AddendaError, match="most must be a whole number from 1; got 0"):
+        addenda.evaluate(base, surprise=texts, most=0)
+    alone = addenda.evaluate(base, surprise=texts)
+    assert alone.surprise["texts"] == 2
+    assert addenda.evaluate(base, {"a": texts}).surprise is None
+    base.model.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    base.new("m", addenda.LoRA(rank=2)).save(tmp_path / "m")
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+
+    def call(*words: str | Path) -> str:
+        given = ["evaluate", "--base", tmp_path / "base", "--plug", tmp_path / "m", *words]
+        done = CliRunner().invoke(app(), [str(word) for word in given])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert "--surprising" in call("--help")
+    asked = ("--surprising", tmp_path / "texts.jsonl", "--most", "1")
+    told = json.loads(call(*asked, "--json"))
+    assert told["surprise"]["texts"] == 1
+    shown = call(*asked, "--save")
+    assert f"{told['surprise']['nats']:.2f} [most]" in shown
+    (kept,) = json.loads((tmp_path / "m" / "card.json").read_text())["measures"]
+    assert (kept["name"], kept["value"]) == ("surprise", told["surprise"]["nats"])
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -322,6 +425,83 @@ def test_a_module_of_another_packages_kind_is_saved_and_loaded(tmp_path: Path) -
     assert json.loads((folder / "card.json").read_text())["gate"] == {"name": "always", "read_at": "early"}
     back = addenda.attach(pico("llama"), pico_tokenizer()).plug(folder)
     assert all(torch.equal(tensor, back.tensors()[name]) for name, tensor in module.tensors().items())
+
+
+#: by stage, a command in which a method of it is asked for by a name that there is not; M is a module's folder
+WRONG = {
+    "kind": "train new --corpus pubmed_train --tokens 1000 --kind nosuch",
+    "gate": "train new --corpus pubmed_train --tokens 1000 --kind LoRA --gate nosuch",
+    "objective": "train new --corpus pubmed_train --tokens 1000 --objective nosuch",
+    "penalty": "train new --corpus pubmed_train --tokens 1000 --set penalty=nosuch",
+    "optimizer": "train new --corpus pubmed_train --tokens 1000 --set optimizer=nosuch",
+    "router": "route hello --plug M --router nosuch",
+    "combiner": "combine M N --method nosuch --out new",
+    "compressor": "compress M --method nosuch --text pubmed_valid --out new",
+    "forgetter": "forget M --forget pubmed_valid --retain general_valid --method nosuch --out new",
+    "text memory": "chat --remember new --memory-kind nosuch",
+}
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_each_verb_tells_them_where_a_name_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert WRONG.keys() | {"measure"} == NAMES.keys()  # a measure is no name: it is asked for by its first option
+    base = addenda.load_base("tiny")
+    for name in ("M", "N"):
+        base.new(name.lower(), addenda.LoRA(rank=1), seed=len(name)).save(tmp_path / name)
+    base.detach()
+    monkeypatch.chdir(tmp_path)
+    for stage, words in WRONG.items():
+        answer = CliRunner().invoke(app(), words.split())
+        told = f"no ({stage}|kind) is called 'nosuch'; there are .*{NAMES[stage]}"
+        assert re.search(told, " ".join(answer.output.split())), (words, answer.output)
+        assert answer.exit_code == 2
+        assert not (tmp_path / "new").exists()
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def suite(stage: str) -> str:
+    """Where the tests stand that every method of a stage has to pass, whatever it is."""
+    folder = registry.STAGES[stage].folder.split("/")[0]
+    return "tests/conformance" if stage == "kind" else f"tests/{folder}/test_conformance.py"
+
+
+def in_suites(site: Path, *words: str) -> str:
+    """What pytest says in a process of its own, where the package is installed, of the suites' tests of its methods alone."""
+    install(site)
+    path = os.pathsep.join([str(site), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        " or ".join(NAMES.values()),
+        *words,
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_each_stage_s_suite_finds_them(tmp_path: Path) -> None:
+    """With no other file touched; the laws are a kind's suite."""
+    found = in_suites(tmp_path / "site", "--collect-only", *map(suite, NAMES))
+    for stage, name in NAMES.items():
+        tests = re.findall(rf"^{re.escape(suite(stage))}\S*::\S*\b{name.lower()}\b\S*\]$", found, re.MULTILINE)
+        assert tests, f"{suite(stage)} does not know {name}"
+    laws = set(re.findall(r"^tests/conformance/test_law(\d+)\S*\bshifts\b", found, re.MULTILINE))
+    assert laws >= {"01", "02", "04", "05", "06", "09", "11", "12"}, laws  # others go through all kinds in one test
+
+
+@pytest.mark.slow
+def test_they_pass_their_stages_suites(tmp_path: Path) -> None:
+    passed = re.search(r"(\d+) passed", in_suites(tmp_path / "site", *map(suite, NAMES)))
+    assert passed
+    assert int(passed[1]) > 100
 
 
 def test_without_the_package_its_methods_are_not_there() -> None:
@@ -359,6 +539,13 @@ BROKEN = {
     "a class of its own": ("class Other: pass", ":Other", "Other stands at none of the stages kind, gate"),
     "no dataclass": ("class Opt(OptimizerMethod):\n  def over(self, groups, lr): pass", "", "Opt is no frozen dataclass"),
     "half": ("@dataclass(frozen=True)\nclass Half(OptimizerMethod):\n  rank: int = 3", "", "Half lacks over"),
+    "a name with a dot": (
+        "@dataclass(frozen=True)\nclass Dot(AdamW):\n  name = 'adamw.slow'", "",
+        "Dot is called 'adamw.slow'; a name has letters, digits, - and _, and is no stage's",
+    ),
+    "a stage's name": (
+        "@dataclass(frozen=True)\nclass Stage(AdamW):\n  name = 'router'", "", "Stage is called 'router'; .* is no stage's",
+    ),
     "an odd default": (
         "@dataclass(frozen=True)\nclass Odd(AdamW):\n  kept: object = torch.float32\n  name = 'odd'", "",
         "Odd has an option 'kept' whose default is no plain value",

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 import addenda
+from addenda.core.beside_linear import ProductAdapter
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
 from addenda.core.moments import Moment
 from addenda.kinds.ffa_lora import FFALoRA, FrozenA
-from addenda.kinds.lora import LoRA, LoRAAdapter
+from addenda.kinds.lora import LoRA
 from pico import pico, pico_tokenizer
 
 
@@ -22,8 +23,8 @@ def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Ten
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def lora(rank: int, seed: int, scale: float = 2.0) -> LoRAAdapter:
-    adapter = LoRAAdapter(7, 9, rank, scale)
+def lora(rank: int, seed: int, scale: float = 2.0) -> ProductAdapter:
+    adapter = ProductAdapter(7, 9, rank, scale)
     with torch.no_grad():
         adapter.a.copy_(drawn(rank, 7, seed=seed))
         adapter.b.copy_(drawn(9, rank, seed=seed + 100))
@@ -33,7 +34,7 @@ def lora(rank: int, seed: int, scale: float = 2.0) -> LoRAAdapter:
 def test_ranks_side_by_side_are_the_sum_of_products_and_averaged_factors_are_not() -> None:
     parts = [lora(2, 0), lora(2, 1)]
     wanted = 0.3 * parts[0].fold() + 0.7 * parts[1].fold()
-    made = LoRAAdapter(7, 9, 4, 2.0)
+    made = ProductAdapter(7, 9, 4, 2.0)
     made.add_up([(0.3, parts[0]), (0.7, parts[1])])
     torch.testing.assert_close(made.fold(), wanted, rtol=1e-5, atol=1e-5)
     apart = 2.0 * (0.3 * parts[0].b + 0.7 * parts[1].b) @ (0.3 * parts[0].a + 0.7 * parts[1].a)
@@ -51,7 +52,7 @@ def test_the_scale_stays_when_ranks_are_joined(kind: LoRA) -> None:
 @pytest.mark.parametrize("rank", [4, 20])
 def test_a_task_vector_of_small_rank_comes_back_in_balanced_factors(rank: int) -> None:
     vector = lora(3, 0).task_vector()
-    made = LoRAAdapter(7, 9, rank, 2.0)
+    made = ProductAdapter(7, 9, rank, 2.0)
     made.set_task_vector(vector)
     torch.testing.assert_close(made.task_vector(), vector, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(made.b.T @ made.b, made.a @ made.a.T, rtol=1e-4, atol=1e-4)
@@ -59,7 +60,7 @@ def test_a_task_vector_of_small_rank_comes_back_in_balanced_factors(rank: int) -
 
 def test_a_task_vector_of_full_rank_is_cut_to_the_nearest() -> None:
     vector = drawn(9, 7)
-    made = LoRAAdapter(7, 9, 2, 2.0)
+    made = ProductAdapter(7, 9, 2, 2.0)
     made.set_task_vector(vector)
     values = torch.linalg.svdvals(vector)
     torch.testing.assert_close((made.task_vector() - vector).norm(), values[2:].norm())

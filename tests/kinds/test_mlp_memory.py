@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import addenda
 from addenda.core.errors import AddendaError
@@ -43,6 +47,35 @@ def test_logits_are_the_log_of_the_mixture(arch: str) -> None:
     expected = 0.6 * off.softmax(-1) + 0.4 * own.softmax(-1)
     assert float((mixed - expected).abs().max()) < 1e-6
     assert float((mixed.sum(-1) - 1).abs().max()) < 1e-6
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers of any tensor that is made for each token of a batch."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.most = max(
+            [self.most, *(x.numel() for x in tree_leaves(out) if isinstance(x, torch.Tensor) and x.dim() > 2)]
+        )
+        return out
+
+
+@torch.no_grad()
+def test_more_memories_hold_no_more_distributions_at_once() -> None:
+    base = made()
+    for name in ("n", "o"):
+        base.new(name, MLPMemory(width=8), seed=ord(name))
+    model = base.model
+    states = model.base_model(IDS).last_hidden_state
+    whole = IDS.numel() * base.vocabulary
+    with base.using("m", "n", "o"):
+        noted = model.base_model(IDS).last_hidden_state
+        assert noted.shape[-1] == states.shape[-1] + 3 * (states.shape[-1] + 1)
+        with Largest() as largest:
+            model.get_output_embeddings()(noted)
+    assert largest.most == whole
 
 
 @pytest.mark.parametrize("arch", ["llama", "gemma2"])

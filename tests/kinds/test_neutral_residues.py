@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import addenda
 from addenda.core.errors import AddendaError
-from addenda.measuring.activity import activity
+from addenda.measuring.looking.activity import activity
 from pico import pico, pico_tokenizer
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 import addenda
 from addenda.core.card import Measure, TrainingRecord
 from addenda.core.errors import FileError, meant, near
-from addenda.measuring.inspection import inspect
+from addenda.measuring.looking.inspection import inspect
 from addenda.modulefile.folders import check_deletable, delete, list_modules
 from pico import pico, pico_tokenizer
 

@@ -29,6 +29,7 @@ from addenda.core.registry import kinds
 from addenda.kinds.cartridge import Cartridge
 from addenda.kinds.delta_product import DeltaProduct
 from addenda.kinds.ffa_lora import FFALoRA
+from addenda.kinds.ffn_skip import FFNSkip
 from addenda.kinds.locas_glu import LocasGLU
 from addenda.kinds.locas_mlp import LocasMLP
 from addenda.kinds.lora import LoRA
@@ -40,6 +41,7 @@ from addenda.kinds.registers import Registers
 from addenda.kinds.soft_tokens import SoftTokens
 from addenda.kinds.ternary_units import TernaryUnits
 from addenda.modulefile import storage
+from addenda.modulefile.remembered import MEMORY
 from addenda.modulefile.side import SIDE
 from addenda.modulefile.storage import MEMBERS, check_base, described, load_folder, load_module, save_module
 from addenda.modulefile.tensorfile import write_tensors
@@ -61,6 +63,7 @@ KINDS: list[Kind] = [
     TernaryUnits(width=4, token_gate=True),
     LowRankUnits(width=6, rank=2),
     DeltaProduct(width=4, heads=2, steps=1),
+    FFNSkip(first=1, last=0, span=2),
     MLPMemory(width=4, blocks=1, share=0.5),
     SoftTokens(count=3),
     LoRA(rank=2),
@@ -143,7 +146,7 @@ def test_saving_twice_gives_the_same_bytes_and_leaves_nothing_beside(tmp_path: P
     first = bytes_of(tmp_path / "deep" / "er" / "m")
     module.save(tmp_path / "deep" / "er" / "m")
     assert bytes_of(tmp_path / "deep" / "er" / "m") == first
-    assert set(first) == set(MEMBERS) - {SIDE}
+    assert set(first) == set(MEMBERS) - {SIDE, MEMORY}  # what it does not have leaves no file
     assert [p.name for p in (tmp_path / "deep" / "er").iterdir()] == ["m"]
     modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "deep" / "er" / "m").iterdir()}
     umask = os.umask(0)
@@ -152,6 +155,18 @@ def test_saving_twice_gives_the_same_bytes_and_leaves_nothing_beside(tmp_path: P
 
 
 # --- the card --------------------------------------------------------------------------------------------------------
+
+
+def test_a_modules_digest_is_that_of_its_file_and_follows_it(tmp_path: Path) -> None:
+    module = module_of(LoRA(rank=2), anatomy())
+    first = storage.digest_of(module)
+    save_module(module, tmp_path / "m")
+    assert first == files.sha256_of(tmp_path / "m" / storage.TENSORS) == storage.digest_of(module)
+    with torch.no_grad():
+        next(module.parameters()).add_(1.0)
+    assert storage.digest_of(module) != first
+    save_module(module, tmp_path / "m")
+    assert storage.digest_of(module) == files.sha256_of(tmp_path / "m" / storage.TENSORS)
 
 
 def test_the_card_is_filled_with_what_the_module_knows(tmp_path: Path) -> None:

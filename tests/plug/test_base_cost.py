@@ -10,7 +10,7 @@ import torch
 
 import addenda
 from addenda.core.errors import AddendaError, UnsupportedError
-from addenda.measuring.inspection import BaseInspection, inspect
+from addenda.measuring.looking.inspection import BaseInspection, inspect
 from addenda.plug.cost import LEARNING, cost_of
 from conformance.world import differences, structure
 from pico import ARCHS, pico, pico_tokenizer, random_ids

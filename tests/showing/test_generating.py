@@ -9,7 +9,7 @@ import torch
 
 import addenda
 from addenda import AddendaError
-from addenda.measuring.written import written
+from addenda.measuring.asking.written import written
 from addenda.showing.conversation import Conversation
 from addenda.showing.generating import Continuation, Sampling, generate, side_by_side
 

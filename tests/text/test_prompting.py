@@ -11,9 +11,9 @@ from tokenizers import processors
 
 import addenda
 from addenda.core.errors import DataError
-from addenda.measuring.activity import activity
-from addenda.measuring.options import likelihoods
-from addenda.measuring.written import written
+from addenda.measuring.asking.options import likelihoods
+from addenda.measuring.asking.written import written
+from addenda.measuring.looking.activity import activity
 from addenda.showing.conversation import Conversation
 from addenda.showing.generating import generate, side_by_side
 from addenda.text.prompting import chats, marks, prompt_ids, unclosed
@@ -116,7 +116,7 @@ def test_lm_eval_asks_alike(sort: Any) -> None:
     pytest.importorskip("lm_eval")
     from lm_eval.api.instance import Instance
 
-    from addenda.measuring.harness import AddendaLM
+    from addenda.measuring.conducting.harness import AddendaLM
 
     answers = []
     for base in twin(sort):
@@ -135,7 +135,7 @@ def test_lm_eval_gets_plain_ids_whatever_the_models_settings_return() -> None:
     pytest.importorskip("lm_eval")
     from lm_eval.api.instance import Instance
 
-    from addenda.measuring.harness import AddendaLM
+    from addenda.measuring.conducting.harness import AddendaLM
 
     base = addenda.attach(pico("llama"), pico_tokenizer())
     ask = [Instance("generate_until", {}, ("the", {"until": ["\n"], "max_gen_toks": 6}), 0)]

@@ -13,7 +13,7 @@ import pytest
 
 from addenda import tiny
 from addenda.core.errors import DataError
-from addenda.measuring.facts import biographies
+from addenda.measuring.asking.facts import biographies
 from addenda.text.files import PIECE
 from addenda.text.texts import texts
 

@@ -13,7 +13,7 @@ from addenda.core.errors import AddendaError
 from addenda.core.registry import build
 from addenda.core.site import Seam
 from addenda.editing.edit import BaseEditor, fact_of
-from addenda.measuring.edits import Edit
+from addenda.measuring.asking.edits import Edit
 from addenda.writes.pmet import PMET, ridge
 from pico import pico, pico_tokenizer
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import addenda
+from addenda.gates import document
 from pico import pico, pico_tokenizer
+
+from . import child
 
 
 def medical(count: int, start: int = 0) -> list[str]:
@@ -20,6 +23,15 @@ def medical(count: int, start: int = 0) -> list[str]:
 
 def general(count: int, start: int = 0) -> list[str]:
     return [f"A river runs in the town {n} and on to the sea; {n % 5} boats! " * 4 for n in range(start, start + count)]
+
+
+@pytest.fixture(autouse=True, scope="package")
+def quick_gates() -> Iterator[None]:
+    """Gates learn in a tenth of the steps: how well they tell is tested in `test_gate_fit.py` and in `tests/gates`."""
+    steps = document.STEPS
+    child.quick_gates()
+    yield
+    document.STEPS = steps
 
 
 @pytest.fixture

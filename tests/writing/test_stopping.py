@@ -200,7 +200,7 @@ def test_checkpoints_are_kept_where_that_is_asked(tmp_path: Path) -> None:
     assert run(tmp_path / "a", keep_run=True, resume=True)[1].resumed_from == 12
 
 
-TEXT = "The heart pumps the blood, and the lungs take in the air that it needs on its way. " * 6
+TEXT = "The heart pumps the blood, and the lungs take in the air that it needs on its way. " * 3
 READING: dict[str, Any] = {"text": TEXT, "window": 48, "chunk": 16, "lr": 1e-2, "log": False, "checkpoint_every": 2}
 
 

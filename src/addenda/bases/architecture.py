@@ -33,6 +33,7 @@ class Architecture:
     `ffn` is the submodule that is the FFN, or a pair (entry, exit) where the layer has no module of its own for it.
     `units` are the linear layers inside the FFN, None where it is no single block of units.
     `input_norm` is the norm before attention, None where attention reads the residual stream itself.
+    `ffn_norm` is the norm before the FFN, None where the FFN reads the residual stream itself; `ffn_post` the one after it.
     `inner` is the decoder that every forward passes through, None for transformers' `base_model`.
     `rotary` is True where positions enter by rotation alone, so that text can be read at negative positions.
     `refuses` gives a reason for each seam that cannot be hosted.
@@ -43,6 +44,8 @@ class Architecture:
     input_norm: str | None = "input_layernorm"
     ffn: str | tuple[str, str] = "mlp"
     units: FFNPaths | None = FFNPaths()
+    ffn_norm: str | None = "post_attention_layernorm"
+    ffn_post: str | None = None
     inner: str | None = None
     rotary: bool = True
     refuses: dict[Seam, str] = field(default_factory=dict)

@@ -1,9 +1,10 @@
 """Extra keys and values inside the attention function, after rotary embedding; cache, positions and masks stay.
 
 Rows that select no attention module keep the base's own attention call, mask and kernel on the whole batch, so that
-they stay bit-equal; the other rows are computed with their extra slots and put in their places. Slots that share the
-tokens' softmax are read apart and joined by the log-sum-exp, so that their cost does not grow with the context; where a
-gradient is wanted, or a kernel gives no log-sum-exp, they are concatenated to the tokens' keys.
+they stay bit-equal, and so do tokens on which every gate is shut; the others are computed with their extra slots and
+put in their places. Slots that share the tokens' softmax are read apart and joined by the log-sum-exp, so that their
+cost does not grow with the context; where a gradient is wanted, or a kernel gives no log-sum-exp, they are
+concatenated to the tokens' keys.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ NAME = "addenda_slots"
 
 #: rows of a batch by number
 Rows = tuple[int, ...]
-#: how many slots, and what is added to their scores [1 or R, 1, 1, 1]
+#: how many slots, and what is added to their scores [1 or R, 1, 1 or T, 1]
 Slots = tuple[int, Tensor | None]
 
 
@@ -115,29 +116,25 @@ class _Mixed:
         self.kernel = kernel_for(
             self.module, self.implementation, (self.query, self.key, self.value, *slots), self.kwargs
         )
-        groups = _groups(shares, self.call.batch)
+        groups = [(rows, members, _open(members)) for rows, members in _groups(shares, self.call)]
         whole = len(groups) == 1 and groups[0][0] is None
-        dense = whole and any(isinstance(share.weight, Tensor) for share in shares)
-        covered = whole or sum(len(rows) for rows, _ in groups if rows is not None) == self.call.batch
+        covered = whole or sum(len(rows) for rows, _, _ in groups if rows is not None) == self.call.batch
         observed = self.call.collector is not None
-        bare, of_bare = self.bare() if dense or observed or not covered else (None, None)
-        if whole:
-            out, weights = self._with_slots(None, groups[0][1])
-            if dense and bare is not None:  # by index every row is computed; those of weight zero keep the base's
-                chosen = _chosen(shares, out).unsqueeze(-1)
-                out = torch.where(chosen, out, bare)
-                weights = None if weights is None or of_bare is None else torch.where(chosen, weights, of_bare)
-        else:
-            out = torch.empty_like(self.query.transpose(1, 2)) if bare is None else bare
-            weights = of_bare
-            for rows, members in groups:
-                assert rows is not None
-                at = self.call.index_of(rows, out.device)
-                new, of_rows = self._with_slots(rows, members)
-                out = out.index_copy(0, at, new)
-                if of_rows is not None:
-                    whole_batch = of_rows.new_empty(self.call.batch, *of_rows.shape[1:]) if weights is None else weights
-                    weights = whole_batch.index_copy(0, at, of_rows)
+        shut = any(opened is not None for _, _, opened in groups)
+        bare, of_bare = self.bare() if shut or observed or not covered else (None, None)
+        out, weights = bare, of_bare
+        for rows, members, opened in groups:
+            if opened is False:
+                continue
+            new, of_rows = self._with_slots(rows, members)
+            if isinstance(opened, Tensor):  # what no module acts on keeps the base's
+                assert bare is not None
+                new = torch.where(opened.unsqueeze(-1), new, bare if rows is None else self._at(rows, bare))
+                if of_rows is not None and of_bare is not None:
+                    kept = of_bare if rows is None else self._at(rows, of_bare)
+                    of_rows = torch.where(opened.unsqueeze(1), of_rows, kept)
+            out, weights = self._put(rows, new, out), self._put(rows, of_rows, weights)
+        assert out is not None
         if observed:
             assert bare is not None
             for share in shares:  # joint slots cannot be told apart: each is charged with the whole difference
@@ -145,6 +142,13 @@ class _Mixed:
         for share in shares:
             self.call.observe(share, self.site.key, slots=share.key_values[self.site.key][0].shape[1])
         return out, weights
+
+    def _put(self, rows: Rows | None, part: Tensor | None, whole: Tensor | None) -> Tensor | None:
+        """The whole batch with some rows of it anew."""
+        if rows is None or part is None:
+            return part
+        whole = part.new_empty(self.call.batch, *part.shape[1:]) if whole is None else whole
+        return whole.index_copy(0, self.call.index_of(rows, part.device), part)
 
     def _with_slots(
         self, rows: Rows | None, members: list[tuple[Share, float | Tensor]]
@@ -187,13 +191,13 @@ class _Mixed:
     def _slots(self, members: list[tuple[Share, float | Tensor]], query: Tensor) -> tuple[Tensor, Tensor, list[Slots]]:
         """Keys and values [G, S, K] of all modules of a group, and how many have which bias."""
         keys, values, slots = [], [], []
-        sunk: bool | Tensor = False  # the rows [R, 1, 1] that have a sink already: one for all
+        sunk: bool | Tensor = False  # the tokens [R, 1 or T, 1] that have a sink already: one for all
         for share, weight in members:
             k, v = share.key_values[self.site.key]
             count, bias = _adapter(share, self.site).sinks, _log(weight, query)
             if count and isinstance(sunk, Tensor):  # by index: rows differ in their first module
                 first = query.new_zeros(len(query), 1, 1, 1) if bias is None else bias
-                slots.append((count, first.masked_fill(sunk.unsqueeze(-1), _least(query))))
+                slots.append((count, first.masked_fill(sunk.unsqueeze(1), _least(query))))
                 keys.append(k[:, :count])
                 values.append(v[:, :count])
             if count:
@@ -249,16 +253,40 @@ class _Mixed:
         return (scores.float().softmax(-1).to(query.dtype) @ values).transpose(0, 1)
 
 
-def _groups(shares: list[Share], batch: int) -> list[tuple[Rows | None, list[tuple[Share, float | Tensor]]]]:
-    """Rows with the same set of joint modules and weights, computed together."""
+def _groups(shares: list[Share], call: Call) -> list[tuple[Rows | None, list[tuple[Share, float | Tensor]]]]:
+    """Rows with the same set of joint modules and weights, computed together; gates are part of the weights."""
     if all(share.rows is None for share in shares):
-        return [(None, [(share, share.weight) for share in shares])]
+        return [(None, [(share, call.weight_of(share)) for share in shares])]
     chosen: dict[tuple[tuple[int, float], ...], list[int]] = {}
-    for row in range(batch):
+    for row in range(call.batch):
         mine = tuple((n, share.by_row[row]) for n, share in enumerate(shares) if row in share.by_row)
         if mine:
             chosen.setdefault(mine, []).append(row)
-    return [(tuple(rows), [(shares[n], weight) for n, weight in mine]) for mine, rows in chosen.items()]
+
+    def weight_in(share: Share, rows: list[int], weight: float) -> float | Tensor:
+        gate = call.gates.get(share.name)
+        if gate is None:
+            return weight
+        held = list(share.by_row)
+        return gate.index_select(0, call.index_of(tuple(held.index(row) for row in rows), gate.device)) * weight
+
+    return [
+        (tuple(rows), [(shares[n], weight_in(shares[n], rows, weight)) for n, weight in mine])
+        for mine, rows in chosen.items()
+    ]
+
+
+def _open(members: list[tuple[Share, float | Tensor]]) -> Tensor | bool | None:
+    """Tokens [R, 1 or T, 1] on which some module of a group acts; None: all, False: none, where that may be looked at."""
+    weights = [weight for _, weight in members if isinstance(weight, Tensor)]
+    if len(weights) < len(members):
+        return None
+    opened = weights[0] != 0
+    for weight in weights[1:]:
+        opened = opened | (weight != 0)
+    if not readable(opened) or torch.is_grad_enabled():
+        return opened
+    return None if bool(opened.all()) else opened if bool(opened.any()) else False
 
 
 def _runs(rows: Rows) -> list[slice]:
@@ -267,30 +295,25 @@ def _runs(rows: Rows) -> list[slice]:
     return [slice(rows[a], rows[b - 1] + 1) for a, b in pairwise([*starts, len(rows)])]
 
 
-def _chosen(shares: list[Share], like: Tensor) -> Tensor:
-    """The rows [B, 1, 1] in which some share has a weight."""
-    weights = [s.weight if isinstance(s.weight, Tensor) else like.new_full((1, 1, 1), s.weight) for s in shares]
-    return torch.stack([(weight != 0).expand(len(like), 1, 1) for weight in weights]).any(0)
-
-
 def _biases(slots: list[Slots], query: Tensor) -> Tensor | None:
-    """What is added to the scores of slots [1 or R, 1, 1, S]; None where nothing is."""
+    """What is added to the scores of slots [1 or R, 1, 1 or T, S]; None where nothing is."""
     biases = [bias for _, bias in slots if bias is not None]
     if not biases:
         return None
-    rows = max(len(bias) for bias in biases)
-    columns = [(query.new_zeros(1, 1, 1, 1) if bias is None else bias).expand(rows, 1, 1, n) for n, bias in slots]
+    rows, steps = (max(bias.shape[n] for bias in biases) for n in (0, 2))
+    columns = [(query.new_zeros(1, 1, 1, 1) if bias is None else bias).expand(rows, 1, steps, n) for n, bias in slots]
     return torch.cat(columns, -1)
 
 
 def _log(weight: float | Tensor, like: Tensor) -> Tensor | None:
-    """log w as [1 or R, 1, 1, 1]; None for weight one."""
+    """log w as [1 or R, 1, 1 or T, 1]; None for weight one."""
     if not isinstance(weight, Tensor):
         return (
             None if weight == 1.0 else torch.full((1, 1, 1, 1), math.log(weight), device=like.device, dtype=like.dtype)
         )
     # -inf in a whole row would give NaN where a kernel adds masks; such rows are replaced by the base's anyway
-    return weight.to(like.dtype).log().clamp(min=_least(like)).unsqueeze(-1)
+    on = weight > 0  # the gradient of a logarithm of zero is no number
+    return torch.where(on, torch.where(on, weight, 1.0).to(like.dtype).log(), _least(like)).unsqueeze(1)
 
 
 def _least(like: Tensor) -> float:

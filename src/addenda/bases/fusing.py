@@ -31,6 +31,8 @@ class Fusion:
     def __init__(self, host: Host, plugged: Mapping[str, KnowledgeModule], weights: Mapping[str, float]) -> None:
         self.host, self.plugged, self.weights = host, plugged, dict(weights)
         self.modules = {name: plugged[name] for name in weights}
+        for module in self.modules.values():
+            module.check_adapts("fuse")
         #: weight and bias by the path of a linear layer; replaced as a whole, for another thread may be reading it
         self.matrices: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._touched: list[nn.Module] = []

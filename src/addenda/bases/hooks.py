@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from addenda.bases.around import BaseOutput, residual_of, stand_around
 from addenda.core.call import RUNTIME, Call, Share, running
-from addenda.core.contracts import AddingAdapter, ClassifyingAdapter
+from addenda.core.contracts import AddingAdapter, ClassifyingAdapter, ReplacingAdapter
 from addenda.core.contribution import Contribution
 from addenda.core.errors import AddendaError
 from addenda.core.modes import compiling, own_modes
 from addenda.core.site import Site
-from addenda.core.state import Piece, RowStates, select_rows
+from addenda.core.state import Piece, RowStates, select_rows, spread
 
 Forward = Callable[..., Any]
 
@@ -80,18 +81,24 @@ def first_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return args[0] if args else next(iter(kwargs.values()))
 
 
-def hook_output(module: nn.Module, sites: list[Site]) -> Replaced:
-    """Let adding adapters of `sites`, all standing at `module`, change its output."""
+def hook_output(module: nn.Module, sites: list[Site], post: nn.Module | None = None) -> Replaced:
+    """Let adapters of `sites`, all standing at `module`, change its output, or stand around it.
+
+    `post` is the norm that the layer puts what it gives through.
+    """
 
     def make(original: Forward, me: Replaced) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:
-            y = original(*args, **kwargs)
             call = RUNTIME.call
             if call is None or not me.live:
-                return y
+                return original(*args, **kwargs)
+            y = None
             for site in sites:
                 x = call.entry.pop(site.key) if site.entry != site.path else first_of(args, kwargs)
-                y = apply_adding(call, site, x, y)
+                around = [share for share in call.shares if site.key in share.module.around]
+                if y is None and not (around and site.entry == site.path):
+                    y = original(*args, **kwargs)
+                y = apply_at(call, site, x, y, around, original, post)
             return y
 
         return forward
@@ -108,6 +115,21 @@ def hook_entry(module: nn.Module, sites: list[Site]) -> Replaced:
             if call is not None and me.live:
                 for site in sites:
                     call.entry[site.key] = first_of(args, kwargs)
+            return original(*args, **kwargs)
+
+        return forward
+
+    return Replaced(module, make)
+
+
+def hook_residual(module: nn.Module, site: Site) -> Replaced:
+    """Remember the residual stream, which enters the norm before an FFN."""
+
+    def make(original: Forward, me: Replaced) -> Forward:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            call = RUNTIME.call
+            if call is not None and me.live:
+                call.entry[residual_of(site.key)] = first_of(args, kwargs)
             return original(*args, **kwargs)
 
         return forward
@@ -169,14 +191,8 @@ def read_gates(call: Call, site: Site, x: Tensor) -> None:
             continue  # the value computed at forward is the one the layers above were given
         call.gates[share.name] = value
         state = state.detach()  # what is kept for the next call is no part of this graph
-        call.next_states[share.name] = state if rows is None else _spread(state, rows, before, call.batch)
+        call.next_states[share.name] = state if rows is None else spread(state, rows, before, call.batch)
         call.observe(share, site.key, gate=value, statistic=statistic)
-
-
-def _spread(state: Tensor, rows: Tensor, before: Tensor | None, batch: int) -> Tensor:
-    """The state [R, n] of some rows as one of the whole batch, in which the others keep what they had."""
-    whole = state.new_zeros(batch, state.shape[1]) if before is None else before
-    return whole.index_copy(0, rows, state)
 
 
 def follow(adapter: Any, device: torch.device) -> None:
@@ -186,15 +202,26 @@ def follow(adapter: Any, device: torch.device) -> None:
             adapter.to(device)
 
 
-def apply_adding(call: Call, site: Site, x: Tensor, y: Tensor) -> Tensor:
-    """The output of a site with every selected module's contribution added, in name order."""
-    shape = y.shape
-    if y.dim() == 2:  # OPT hands its FFN flattened rows
-        x, y = x.view(call.batch, call.length, -1), y.view(call.batch, call.length, -1)
+def apply_at(
+    call: Call, site: Site, x: Tensor, y: Tensor | None, around: list[Share], compute: Callable[[Tensor], Tensor],
+    post: nn.Module | None = None,
+) -> Tensor:  # fmt: skip
+    """The output of a site, what stands around it asked first, with every selected module's contribution added, in name order.
+
+    `y` is the site's own output; None: it is not run yet, and `compute` gives it.
+    """
+    shape = x.shape if y is None else y.shape
+    if len(shape) == 2:  # OPT hands its FFN flattened rows
+        x, y = x.view(call.batch, call.length, -1), None if y is None else y.view(call.batch, call.length, -1)
     if not compiling():
-        call.go_to(y.device)
+        call.go_to(x.device)
     read_gates(call, site, x)
     key = site.key.replace(".", "/")
+    if around:
+        for share in around:
+            follow(share.module.adapters._modules[key], x.device)
+        y = stand_around(call, site, around, BaseOutput(compute, x, y, post))
+    assert y is not None
     for share in call.shares:
         adapter = share.module.adapters._modules.get(key)  # a ModuleDict's own methods take longer
         if adapter is None:
@@ -203,7 +230,7 @@ def apply_adding(call: Call, site: Site, x: Tensor, y: Tensor) -> Tensor:
             follow(adapter, y.device)
         if isinstance(adapter, AddingAdapter):
             y = _adding(call, share, site, adapter, x, y)
-        else:
+        elif isinstance(adapter, ReplacingAdapter):
             y = _replacing(call, share, site, adapter, x, y)
     return call.given_on(y).view(shape)
 

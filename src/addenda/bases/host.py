@@ -96,6 +96,18 @@ class Host:
         path = self.table.input_norm
         return None if path is None else self.layers[layer].get_submodule(path)
 
+    def ffn_norm(self, layer: int) -> nn.Module | None:
+        """The norm before a layer's FFN, whose input is the residual stream; None where that enters the FFN itself."""
+        path = self.table.ffn_norm
+        if not getattr(self.config, "do_layer_norm_before", True):  # small OPTs have it behind the FFN
+            path = None
+        return None if path is None else self.layers[layer].get_submodule(path)
+
+    def ffn_post(self, layer: int) -> nn.Module | None:
+        """The norm of what a layer's FFN adds; None where there is none."""
+        path = self.table.ffn_post
+        return None if path is None else self.layers[layer].get_submodule(path)
+
     def refusal(self, seam: Seam) -> str | None:
         """Why this base cannot host a seam, or None."""
         if seam in self.table.refuses:

@@ -40,11 +40,11 @@ def hook_notes(module: nn.Module, reads: Site, head: Site) -> Replaced:
 
 
 def _note(call: Call, x: Tensor, reads: Site, head: Site) -> None:
-    x = x.view(call.batch, call.length, -1)  # OPT hands its FFN flattened rows
     for share in call.shares:
         adapter = share.module.adapters._modules.get(head.key)
         if not isinstance(adapter, HeadAdapter) or adapter.reads != reads.key:
             continue
+        x = x.view(call.batch, call.length, -1)  # OPT hands its FFN flattened rows
         if not compiling():
             call.go_to(x.device)
             follow(adapter, x.device)
@@ -93,11 +93,14 @@ def hook_head(module: nn.Module, width: int, finish: Finish) -> Replaced:
             def log_p(logits: Tensor) -> Tensor:
                 return F.log_softmax(finish(logits).float(), -1)
 
-            parts = [rest.clamp(min=LEAST).log() + log_p(plain)]
-            for number, told in enumerate(notes[::2]):
+            mixed = rest.clamp(min=LEAST).log() + log_p(plain)
+            for number, told in enumerate(
+                notes[::2]
+            ):  # one after another: a vocabulary's worth for each token is large
                 share = shares[..., number : number + 1]
-                parts.append(share.clamp(min=LEAST).log() + log_p(original(states + told, *args, **kwargs)))
-            mixed = finish.back(torch.logsumexp(torch.stack(parts), 0)).to(plain.dtype)
+                part = share.clamp(min=LEAST).log() + log_p(original(states + told, *args, **kwargs))
+                mixed = torch.logaddexp(mixed, part)
+            mixed = finish.back(mixed).to(plain.dtype)
             return torch.where(shares.sum(-1, keepdim=True) > 0, mixed, plain)
 
         return forward

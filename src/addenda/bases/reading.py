@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from addenda.bases.hooks import of_this_thread
+from addenda.bases.hooks import first_of, of_this_thread
 from addenda.bases.host import Host
 from addenda.core.call import RUNTIME, running
 from addenda.core.contracts import AttentionAdapter
@@ -117,6 +117,35 @@ class BaseReader:
             stack.enter_context(suppress(_Enough))
             self.host.inner(input_ids=ids.to(self._device()), use_cache=False)
         return seen
+
+    @torch.no_grad()
+    def residuals(self, sites: Sequence[str], ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """The residual stream [T, D] before and after each of some FFNs, by key, for token ids [T]."""
+        longest = getattr(self.host.config, "max_position_embeddings", None) or ROW
+        before: dict[str, list[Tensor]] = {key: [] for key in sites}
+        after: dict[str, list[Tensor]] = {key: [] for key in sites}
+
+        def enters(key: str) -> Any:
+            return lambda _, args, kwargs: before[key].append(first_of(args, kwargs).flatten(0, -2))
+
+        def leaves(key: str, post: nn.Module | None) -> Any:
+            def hook(_: nn.Module, __: Any, y: Tensor) -> None:
+                after[key].append(before[key][-1] + (y if post is None else post(y)).flatten(0, -2))
+
+            return hook
+
+        with ExitStack() as stack, running(None), evaluating(self.host.model):
+            stack.enter_context(eagerly())
+            for site in map(self.host.site, sites):
+                norm, ffn = self.host.ffn_norm(site.layer), self.host.submodule(site.path)
+                reads = self.host.submodule(site.entry) if norm is None else norm
+                post = self.host.ffn_post(site.layer)
+                hook = of_this_thread(enters(site.key))
+                stack.callback(reads.register_forward_pre_hook(hook, with_kwargs=True).remove)
+                stack.callback(ffn.register_forward_hook(of_this_thread(leaves(site.key, post))).remove)
+            for row in ids.split(min(ROW, longest)):
+                self.host.inner(input_ids=self._row(row), use_cache=False)
+        return {key: (torch.cat(before[key]), torch.cat(after[key])) for key in sites}
 
     def inputs(self, sites: Sequence[str], ids: Tensor) -> dict[str, Tensor]:
         """What enters each of some sites [T, D], by key, for token ids [T], read in rows that fit the base's context."""

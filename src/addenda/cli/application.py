@@ -36,7 +36,37 @@ _ALLOCATOR = "DefaultCPUAllocator: "
 
 
 class Verb(TyperCommand):
-    """A verb's command: an option that holds one value is not given twice, for the last would win without a word."""
+    """A verb's command: an option that holds one value is not given twice, for the last would win without a word.
+
+    A verb whose file has `further_options` takes the options of the function that this gives, too: found when the verb itself is
+    asked for, so that help on others stays quick. Its own function has their values in its context's `obj`.
+    """
+
+    #: gives a function whose parameters are further options
+    further: Callable[[], Callable[..., Any]] | None = None
+
+    @property
+    def params(self) -> list[Any]:
+        """All options: further ones first."""
+        if self.further is not None and self._further is None:
+            beside = typer.Typer(add_completion=False)
+            beside.command()(self.further())
+            self._further = typer.main.get_command(beside)
+            self._params[:0] = self._further.params
+        return self._params
+
+    @params.setter
+    def params(self, own: list[Any]) -> None:
+        self._params = own
+        self._further: Any = None
+
+    def invoke(self, ctx: Any) -> Any:
+        """As click does, the further options' values apart."""
+        if self._further is not None:
+            ctx.obj = self._further.callback(
+                **{option.name: ctx.params.pop(option.name) for option in self._further.params}
+            )
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As click does, after a look at what is there twice."""
@@ -185,8 +215,13 @@ def build() -> typer.Typer:
         module = importlib.import_module(f"addenda.cli.{file_of(verb)}")
         function, passes_on = getattr(module, file_of(verb)), getattr(module, "PASSES_ON", False)
         settings = {"ignore_unknown_options": True, "allow_extra_args": True} if passes_on else None
+        further = {"further": staticmethod(module.further_options)} if hasattr(module, "further_options") else {}
         application.command(
-            verb, cls=Verb, help=inspect.getdoc(function), context_settings=settings, add_help_option=not passes_on
+            verb,
+            cls=type("Verb", (Verb,), further),
+            help=inspect.getdoc(function),
+            context_settings=settings,
+            add_help_option=not passes_on,
         )(function)
     return application
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from addenda.core.module import KnowledgeModule
-    from addenda.measuring.neutrality import Calibration
+    from addenda.measuring.looking.neutrality import Calibration
 
 
 def calibrate(
@@ -44,7 +44,7 @@ def calibrate(
     """
     with answering(json) as answer:
         from addenda.core.errors import AddendaError
-        from addenda.measuring.neutrality import calibrate as set_thresholds
+        from addenda.measuring.looking.neutrality import calibrate as set_thresholds
 
         if out is None and not Path(module).is_dir():
             raise AddendaError(f"'{module}' is no folder to save in: give --out FOLDER")

@@ -37,6 +37,13 @@ def chat(
         Path | None,
         typer.Option("--remember", help="Keep what is said in this memory, a module's folder: an old one goes on."),
     ] = None,
+    memory_kind: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-kind",
+            help="What a new memory is: HEMA keeps text, of which what fits is put in the window; default: Locas.",
+        ),
+    ] = None,
     raw: Annotated[
         bool | None,
         typer.Option(
@@ -89,9 +96,10 @@ def chat(
         )
         memory = None
         if remember is not None:
+            from addenda.core.registry import build_kind
             from addenda.showing.remembering import Memory
 
-            memory = Memory(loaded.base, remember)
+            memory = Memory(loaded.base, remember, None if memory_kind is None else build_kind(memory_kind, {}))
             note(f"remembering in {remember} ({memory.turns} turns so far)")
         how = "chat template" if talk.templated else "plain text, which the base goes on writing"
         note(

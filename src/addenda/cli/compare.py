@@ -37,7 +37,10 @@ def compare(
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help=f"Which, joined by commas: {NAMES}; default: all but peft and neutral-token."),
+        typer.Option(
+            "--methods",
+            help=f"Which, joined by commas: {NAMES}; default: all but peft and neutral-token. Or a kind's own name.",
+        ),
     ] = None,
     tokens: Annotated[int, tokens_option("--tokens", "Of corpus and replay, for each method that trains.")] = 200_000,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each method at its chosen rate.")] = 3,

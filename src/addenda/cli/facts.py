@@ -38,7 +38,7 @@ def facts(
     Example: `addenda facts people.jsonl --people 50`
     """
     with answering(json) as answer:
-        from addenda.measuring.facts import biographies
+        from addenda.measuring.asking.facts import biographies
 
         made = biographies(people, unseen=unseen, phrasings=phrasings, seed=seed)
         made = made.revised(revise, seed=seed) if revise else made

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from addenda.core.card import Card
-    from addenda.measuring.activity import Activity
-    from addenda.measuring.inspection import BaseInspection, ModuleInspection, PartSize
+    from addenda.measuring.looking.activity import Activity
+    from addenda.measuring.looking.inspection import BaseInspection, ModuleInspection, PartSize
     from addenda.plug.cost import BaseCost
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -49,8 +49,8 @@ def inspect(
     Example: `addenda inspect --base smollm2`
     """
     with answering(json) as answer:
-        from addenda.measuring.inspection import BaseInspection
-        from addenda.measuring.inspection import inspect as look
+        from addenda.measuring.looking.inspection import BaseInspection
+        from addenda.measuring.looking.inspection import inspect as look
         from addenda.modulefile.peft_format import is_peft_folder
 
         what = base if target is None else target

@@ -19,7 +19,7 @@ def lm_eval(context: typer.Context) -> None:
     """
     from lm_eval.__main__ import cli_evaluate
 
-    import addenda.measuring.harness  # noqa: F401 - makes the model known
+    import addenda.measuring.conducting.harness  # noqa: F401 - makes the model known
 
     words = context.args or ["--help"]
     before, sys.argv = sys.argv, ["addenda lm-eval", *words]

@@ -208,7 +208,8 @@ def choose(base: Base, text: str, sources: dict[str, str] | None = None) -> dict
     Raises:
         AddendaError: a part cannot be read or plugged, or no module of that name is plugged.
     """
-    from addenda.core.errors import SelectionError, known
+    from addenda.core.errors import SelectionError
+    from addenda.core.module import plugged
     from addenda.plug.selection import parse
 
     weights: dict[str, float] = {}
@@ -223,11 +224,10 @@ def choose(base: Base, text: str, sources: dict[str, str] | None = None) -> dict
         for name, value in parse(part).items():
             if name in weights:
                 raise SelectionError(f"module '{name}' is selected twice in '{text}'")
-            if name not in base.modules:
-                raise SelectionError(
-                    f"no module '{name}' is plugged; plugged are {known(name, base.modules)}; "
-                    "plug one with --plug FOLDER"
-                )
+            try:
+                plugged(base.modules, name)
+            except SelectionError as error:
+                raise SelectionError(f"{error}; plug one with --plug FOLDER") from None
             weights[name] = value
     return weights
 

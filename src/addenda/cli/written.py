@@ -41,7 +41,7 @@ Gate = Annotated[
     str | None,
     typer.Option(
         "--gate",
-        help="What the module stands behind; `addenda methods gate` lists them. Kinds that share the text's softmax refuse it.",
+        help="What the module stands behind; `addenda methods gate` lists them.",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]

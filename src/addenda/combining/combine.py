@@ -13,11 +13,11 @@ from addenda.combining.common_gate import CommonGate
 from addenda.combining.parts import add_up, check_alike, check_shared, fill, mean_moments, parts_of, take_fixed
 from addenda.core.card import CombinedModule, CombinedRecord, Measure, joined_licences
 from addenda.core.contracts import Kind
-from addenda.core.errors import AddendaError, UnsupportedError, known
-from addenda.core.gate import GateMethod
-from addenda.core.module import KnowledgeModule
+from addenda.core.errors import AddendaError, UnsupportedError
+from addenda.core.module import KnowledgeModule, plugged
 from addenda.core.moments import OWNER
-from addenda.core.registry import asked_for, build, recorded
+from addenda.core.registry import asked_for, recorded
+from addenda.core.standing import gate_told
 from addenda.modulefile.storage import digest_of
 from addenda.plug.scoring import Score, score
 from addenda.plug.selection import weights_of
@@ -71,7 +71,7 @@ def combine(
     """
     chosen = asked_for(Combiner, method)
     modules = _checked(base, names, chosen)
-    began = None if start is None else _plugged(base, start)
+    began = None if start is None else plugged(base.modules, start)
     check_alike(list(modules), began)
     check_shared(list(modules), began)
     gate = CommonGate(list(modules), subject, replay)
@@ -79,7 +79,7 @@ def combine(
     kind = first.kind if began is not None else _room_for(base, first.kind, len(modules), chosen)
     sources = _texts(text)
     _foretell(modules, chosen, name, sources)
-    made = base.new(name, kind, gate=_gate_method(first))
+    made = base.new(name, kind, gate=gate_told(first.card.gate))
     try:
         lost = _made_of(made, modules, chosen, began)
         made.awaits_text = False
@@ -102,15 +102,9 @@ def combine(
     return made
 
 
-def _plugged(base: Base, name: str) -> KnowledgeModule:
-    if name not in base.modules:
-        raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
-    return base.modules[name]
-
-
 def _checked(base: Base, names: Any, method: Combiner) -> dict[KnowledgeModule, float]:
     weights = weights_of(names)
-    modules = {_plugged(base, name): weight for name, weight in weights.items()}
+    modules = {plugged(base.modules, name): weight for name, weight in weights.items()}
     if len(modules) < 2:
         raise AddendaError(f"combine takes two modules or more; got {', '.join(weights) or 'none'}")
     method.check_weights(weights)
@@ -137,15 +131,6 @@ def _room_for(base: Base, kind: Kind, count: int, method: Combiner) -> Kind:
             f"{method.same_size}, or choose mean"
         )
     return joined
-
-
-def _gate_method(module: KnowledgeModule) -> GateMethod | None:
-    """The gate that a module like this one is asked for with; None where its kind's own options say."""
-    told = module.card.gate
-    if told is None:
-        return None
-    options = {option: value for option, value in told.items() if option != "name"}
-    return cast("GateMethod", build("gate", str(told["name"]), options))
 
 
 def _made_of(

@@ -20,7 +20,7 @@ from addenda.combining.gguf.write import check as check_gguf
 from addenda.combining.manifest import Manifest, Merged, Width
 from addenda.combining.proof import Proof, Rows, probe_rows, prove
 from addenda.core.errors import AddendaError, UnsupportedError, known
-from addenda.core.module import KnowledgeModule
+from addenda.core.module import KnowledgeModule, plugged
 from addenda.core.units import Units
 from addenda.plug.scoring import pace_of
 from addenda.plug.selection import weights_of
@@ -131,6 +131,8 @@ def merge(
         FileError: `out` holds something else, or cannot be written.
     """
     weights = _checked(base, names)
+    for name in weights:
+        base.modules[name].check_adapts("merge")
     if multiple < 1 or shard_bytes < 1:
         raise AddendaError(f"multiple and shard_bytes are positive; got {multiple} and {shard_bytes}")
     if tokens is not None and tokens < 1:
@@ -263,8 +265,7 @@ def _checked(base: Base, names: str | Iterable[str] | Mapping[str, float]) -> di
     if not weights:
         raise AddendaError("merge takes the name of at least one plugged module")
     for name in weights:
-        if name not in base.modules:
-            raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
+        plugged(base.modules, name)
     return weights
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from addenda.comparing.methods import DEFAULT, METHODS, Method, check_installed,
 from addenda.comparing.overlap import Overlap, check_held_out, overlap_of
 from addenda.comparing.page import write_page
 from addenda.comparing.remarks import remarks_on
-from addenda.comparing.rows import Failed, Row, row_of
+from addenda.comparing.rows import Failed, Row, reached, row_of
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.sweep import Sweep, planned, rungs, swept
 from addenda.comparing.work import NEWER, Plan, Work, halves, plain, where
@@ -115,7 +115,7 @@ def _with_earlier(work: Work, methods: list[Method]) -> list[Method]:
         work.tell(f"{work.out} has a comparison of other texts or settings: its page is replaced, its records stay")
         return methods
     names = {method.name for method in methods}
-    return methods + [METHODS[row["method"]] for row in kept["rows"] if row["method"] in METHODS.keys() - names]
+    return methods + [METHODS[row["method"]] for row in kept["rows"] if row["method"] not in names]
 
 
 def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]) -> Comparison:
@@ -126,14 +126,19 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
         watched.say(_foretold(work, methods))
         watched.begin(total=work.plan.tokens)
     bare = work.record(methods[0], None, 0, 0, final=True)
-    rows, failed, sweeps = _all(work, methods, bare)
+    runs, failed, sweeps = _all(work, methods)
+    equal = equal_gain(runs)
+    rows = tuple(
+        row_of(METHODS[name], sweeps[name].rate, made, bare, None if equal is None else equal[1])
+        for name, made in runs.items()
+    )
     composed, apart = _composed(work, rows) if work.settings.compose else ((), ())
     return Comparison(
         base=work.base.name,
         rows=rows,
         sweeps={name: {f"{rate:.3g}": loss for rate, loss in sweep.tried.items()} for name, sweep in sweeps.items()},
         composed=composed,
-        facts=_facts(work, overlaps, bare),
+        facts=_facts(work, overlaps, bare, equal),
         settings=work.settings.plain(),
         out=work.out,
         edges={name: sweep.edge for name, sweep in sweeps.items() if sweep.edge is not None},
@@ -183,12 +188,19 @@ def _overlaps(base: Base, source: Sources, learning: Any, settings: CompareSetti
     return overlaps
 
 
+def equal_gain(runs: Mapping[str, Sequence[dict[str, Any]]]) -> tuple[str, float] | None:
+    """The gated module that learned most, and the gain that all its runs reached in their validations; None where none did."""
+    gains = {name: reached(made) for name, made in runs.items() if METHODS[name].gated}
+    best = max(gains, key=gains.__getitem__, default=None)
+    return None if best is None or gains[best] <= 0 else (best, gains[best])
+
+
 def _all(
-    work: Work, methods: Sequence[Method], bare: dict[str, Any]
-) -> tuple[tuple[Row, ...], tuple[Failed, ...], dict[str, Sweep]]:
-    """Every method's row, or why there is none, and what its sweep found."""
+    work: Work, methods: Sequence[Method]
+) -> tuple[dict[str, list[dict[str, Any]]], tuple[Failed, ...], dict[str, Sweep]]:
+    """The records of every method's runs, or why there are none, and what its sweep found."""
     settings, sweeps = work.settings, dict[str, Sweep]()
-    rows: list[Row] = []
+    made: dict[str, list[dict[str, Any]]] = {}
     failed: list[Failed] = []
     for number, method in enumerate(methods, 1):
         sweep = sweeps[method.name] = swept(work, method, settings)
@@ -199,9 +211,9 @@ def _all(
             if isinstance(runs, Failed):
                 failed.append(runs)
             else:
-                rows.append(row_of(method, sweep.rate, runs, bare))
+                made[method.name] = runs
         work.plan.reach(planned(methods[:number], settings))
-    return tuple(rows), tuple(failed), sweeps
+    return made, tuple(failed), sweeps
 
 
 def _final(work: Work, method: Method, rate: float | None) -> list[dict[str, Any]] | Failed:
@@ -235,7 +247,9 @@ def _composed(work: Work, rows: Sequence[Row]) -> tuple[tuple[Composed, ...], tu
     return tuple(composed), tuple(failed)
 
 
-def _facts(work: Work, overlaps: Sequence[Overlap], bare: dict[str, Any]) -> dict[str, str]:
+def _facts(
+    work: Work, overlaps: Sequence[Overlap], bare: dict[str, Any], equal: tuple[str, float] | None
+) -> dict[str, str]:
     source, chosen = work.sources, work.settings
     base, device = work.base, work.base.device
     scored = {
@@ -247,16 +261,21 @@ def _facts(work: Work, overlaps: Sequence[Overlap], bare: dict[str, Any]) -> dic
         f"{overlap.copied} of {overlap.documents} documents are copied"
         for overlap in overlaps
     }
-    return {
-        "base": f"{base.name}, {base.anatomy.parameters:,} parameters, {str(base.model.dtype).removeprefix('torch.')}",
-        "corpus": source.corpus.name,
-        "replay": "none" if source.replay is None else f"{source.replay.name}, share {chosen.replay_share:g}",
-        "learning measured on": f"{source.learning.name}: {scored['learning']} (rates chosen on {source.choosing.name})",
-        "forgetting measured on": f"{source.forgetting.name}: {scored['forgetting']}",
-        "unrelated": source.unrelated.name if source.apart else "none given: the text of forgetting",
-        "tokens": f"{chosen.trained:,} in {chosen.steps:,} steps, for each method that trains",
-        "seeds": ", ".join(map(str, chosen.seeds)),
-        "device": f"CPU, {torch.get_num_threads()} threads"
-        if device.type == "cpu"
-        else torch.cuda.get_device_name(device),
-    } | shared
+    at = {} if equal is None else {"equal gain": f"{equal[1]:.3f} nats per token, what every run of {equal[0]} reached"}
+    return (
+        {
+            "base": f"{base.name}, {base.anatomy.parameters:,} parameters, {str(base.model.dtype).removeprefix('torch.')}",
+            "corpus": source.corpus.name,
+            "replay": "none" if source.replay is None else f"{source.replay.name}, share {chosen.replay_share:g}",
+            "learning measured on": f"{source.learning.name}: {scored['learning']} (rates chosen on {source.choosing.name})",
+            "forgetting measured on": f"{source.forgetting.name}: {scored['forgetting']}",
+            "unrelated": source.unrelated.name if source.apart else "none given: the text of forgetting",
+            "tokens": f"{chosen.trained:,} in {chosen.steps:,} steps, for each method that trains",
+            "seeds": ", ".join(map(str, chosen.seeds)),
+            "device": f"CPU, {torch.get_num_threads()} threads"
+            if device.type == "cpu"
+            else torch.cuda.get_device_name(device),
+        }
+        | at
+        | shared
+    )

@@ -14,14 +14,15 @@ import torch
 from accelerate.tracking import GeneralTracker
 
 from addenda.comparing.cost import DECODED
-from addenda.comparing.methods import Method, Size, equal_rank
+from addenda.comparing.methods import Method, Size, equal_lora
 from addenda.comparing.peak import Peak
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import Ahead, Retrieved, beginning, first_documents
 from addenda.core.contracts import Kind
 from addenda.core.errors import TrainingError
+from addenda.core.registry import plain_options
 from addenda.plug.base import Base, load_base
-from addenda.plug.scoring import Score, score
+from addenda.plug.scoring import Difference, Score, score
 from addenda.text.texts import Texts
 from addenda.writing import checkpoint
 from addenda.writing.memorize import memorize
@@ -118,6 +119,19 @@ class Scores:
             self._bare[key] = self.of(Trained(self.base, self.base.off), source, few=few)
         return self._bare[key]
 
+    def point(self, trained: Trained, tokens: int, sources: Sources) -> dict[str, float]:
+        """What a method has learned and forgotten after so many tokens, as a validation measures it."""
+        learning, forgetting = sources.choosing, sources.forgetting
+        gained = self.bare(learning, few=True).minus(self.of(trained, learning, few=True))
+        lost = self.of(trained, forgetting, few=True).minus(self.bare(forgetting, few=True))
+        return _point(tokens, gained.nats, lost)
+
+
+def _point(tokens: int, learning: float, lost: Difference) -> dict[str, float]:
+    """A point of a curve; what was forgotten has its interval over documents."""
+    ends = {"forgetting": lost.nats, "forgetting_low": lost.low, "forgetting_high": lost.high}
+    return {"tokens": tokens, "learning": learning, **ends}
+
 
 class Maker:
     """Puts methods to work on one base, each in a block of its own."""
@@ -178,7 +192,7 @@ class Maker:
         )  # fmt: skip
 
     def _streamed(self, task: Task) -> tuple[float, list[dict[str, float]]]:
-        """Write a memory as the beginning of the corpus streams by; nothing is validated on the way."""
+        """Write a memory as the beginning of the corpus streams by; it is validated once, at the end."""
         base, most, source = self.base, self.base.context, self.sources
         # as much of the corpus as the other methods read: theirs is what replay leaves of their tokens
         share = 0.0 if source.replay is None else self.settings.replay_share
@@ -189,7 +203,10 @@ class Maker:
             replay=source.replay, lr=task.lr, seed=task.seed, baseline=False, log=False, window=window, chunk=window // 2,
             precision=self.settings.precision,
         )  # fmt: skip
-        return report.seconds, []
+        if not task.final:
+            return report.seconds, []
+        written = Trained(base, lambda: base.using(task.method.name))
+        return report.seconds, [self.scores.point(written, task.tokens, source)]
 
     def _module(self, task: Task) -> tuple[float, list[dict[str, float]]]:
         """Train a module on rows: its seconds without validations, and these."""
@@ -209,11 +226,13 @@ class Maker:
             precision=chosen.precision, log=False, **options,
         )  # fmt: skip
         return report.seconds, [
-            {"tokens": record["step"] * chosen.length * chosen.batch_rows}
-            | {name.split("-")[0]: change["value"] for name, change in changes.items()}
+            _point(
+                record["step"] * chosen.length * chosen.batch_rows, changes["learning"]["value"],
+                Difference(*(changes["forgetting-general"][key] for key in ("value", "low", "high", "documents"))),
+            )
             for record in report.history
             for changes in record.get("validation", {}).values()
-        ]
+        ]  # fmt: skip
 
     def _plain(self, task: Task) -> Trained:
         """Every weight of a fresh base, or PEFT's LoRA beside one, in the base's own precision, validated as modules are."""
@@ -223,7 +242,7 @@ class Maker:
         most = Peak(fresh.model, self.base.device)
         model, chosen, source, scores = fresh.model, self.settings, self.sources, self.scores
         if task.method.how == "peft":
-            model = _with_peft(model, equal_rank(self.base, self.size))
+            model = _with_peft(model, plain_options(equal_lora(self.base, self.size))["rank"])
         assert task.lr is not None
         training = PlainTraining(
             model, fresh.tokenizer, source.corpus, source.replay, lr=task.lr, seed=task.seed, rows=chosen.batch_rows,
@@ -238,10 +257,7 @@ class Maker:
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is not finite at step {step} (loss {loss}); a smaller rate may help")
             if task.final and (step == steps or step % max(1, steps // VALIDATIONS) == 0):
-                gained = scores.bare(source.choosing, few=True).minus(scores.of(trained, source.choosing, few=True))
-                lost = scores.of(trained, source.forgetting, few=True).minus(scores.bare(source.forgetting, few=True))
-                point = {"tokens": step * chosen.length * chosen.batch_rows}
-                point |= {"learning": gained.nats, "forgetting": lost.nats}
+                point = scores.point(trained, step * chosen.length * chosen.batch_rows, source)
                 if not all(map(math.isfinite, point.values())):
                     raise TrainingError(NOT_FINITE.format(step))
                 training.kept["curve"] = [*training.kept.get("curve", []), point]

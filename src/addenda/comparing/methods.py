@@ -1,6 +1,6 @@
 """Methods that are compared: modules of each kind, fine-tuning, PEFT's LoRA, retrieval and context, by name.
 
-To add one that trains a module is to add a line to `METHODS`.
+Any other kind is a method under its own name in small letters, `delta_product`: no line is to be added for it.
 """
 
 from __future__ import annotations
@@ -8,16 +8,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, known
-from addenda.kinds.cartridge import Cartridge
-from addenda.kinds.locas_glu import LocasGLU
-from addenda.kinds.lora import LoRA
-from addenda.kinds.neutral_residues import NeutralResidues
-from addenda.kinds.parallel_adapter import ParallelAdapter
-from addenda.kinds.registers import Registers
+from addenda.core.registry import build_kind, kind_named, kinds, options_of
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -39,7 +34,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Method:
-    """One way: `rates` are a lower one, the tested one and a higher one; `needs` is a package that does not come with Addenda."""
+    """One way: `rates` are a lower one, the tested one and a higher one; `needs` is a package that does not come with Addenda.
+
+    `gated` says that a gate keeps it silent off its subject.
+    """
 
     name: str
     how: How
@@ -47,11 +45,7 @@ class Method:
     rates: tuple[float, ...] = ()
     kind: Callable[[Base, Size], Kind] | None = None
     needs: str | None = None
-
-    @property
-    def gated(self) -> bool:
-        """Whether a gate keeps it silent off its subject."""
-        return self.name.startswith("neutral") or self.name.endswith("neutral")
+    gated: bool = False
 
     def sweep(self, count: int) -> tuple[float, ...]:
         """So many rates, each about three times the one below it, the tested one first, then outwards; none for no training.
@@ -67,9 +61,34 @@ class Method:
         return tuple(tried[at] for at in sorted(tried, key=lambda at: (abs(at), at))[:count])
 
 
-def equal_rank(base: Base, size: Size) -> int:
-    """The rank of a LoRA on all linears with as many parameters as `extra` says."""
-    return LoRA.rank_for(round(size.extra * base.anatomy.parameters), base.anatomy)
+def equal_lora(base: Base, size: Size) -> Kind:
+    """A LoRA on all linears with as many parameters as `extra` says."""
+    return build_kind("LoRA", {}).of_size(round(size.extra * base.anatomy.parameters), base.anatomy)
+
+
+def module(
+    name: str,
+    said: str,
+    kind: str,
+    size: Literal["extra", "count", "rank"] = "extra",
+    how: How = "module",
+    **options: Any,
+) -> Method:
+    """A method of a kind by name, with options, at the rate that the kind was tested at; which of the sizes is its own.
+
+    Raises:
+        AddendaError: no such kind, or no such option.
+    """
+    cls, fresh = kind_named(kind), build_kind(kind, options)
+
+    def made(base: Base, sizes: Size) -> Kind:
+        value = getattr(sizes, size)
+        if size == "extra" and size not in options_of(fresh):
+            return fresh.of_size(round(value * base.anatomy.parameters), base.anatomy)
+        return build_kind(kind, {size: value} | options)
+
+    gated = fresh.gates_itself or fresh.module_gate is not None
+    return Method(name, how, said, _around(cls.default_lr), made, gated=gated)
 
 
 def _around(rate: float) -> tuple[float, ...]:
@@ -77,61 +96,38 @@ def _around(rate: float) -> tuple[float, ...]:
     return (rate / STEP, rate, rate * STEP)
 
 
-METHODS: dict[str, Method] = {
+class Methods(dict[str, Method]):
+    """Methods by name; under the name of a kind, in small letters, one with its default options."""
+
+    def __missing__(self, name: str) -> Method:
+        plain = name.replace("_", "").replace("-", "")
+        found = [kind for called, kind in kinds().items() if called.lower() == plain]
+        if not found:
+            raise AddendaError(f"there is no method '{name}'; methods are {known(name, list(self))}, or a kind's name")
+        return module(name, (found[0].__doc__ or name).splitlines()[0], name)
+
+
+METHODS = Methods({
     method.name: method
     for method in (
         Method("base", "nothing", "the base as it is"),
         Method("full", "full", "every weight of the base is trained", (1e-4, 3e-4, 1e-3)),
+        module("lora", "LoRA on all linears", "LoRA"),
         Method(
-            "lora", "module", "LoRA on all linears", _around(LoRA.default_lr),
-            lambda base, size: LoRA(equal_rank(base, size)),
+            "peft", "peft", "PEFT's LoRA of the same rank, on the same rows", _around(kind_named("LoRA").default_lr), needs="peft"
         ),
-        Method("peft", "peft", "PEFT's LoRA of the same rank, on the same rows", _around(LoRA.default_lr), needs="peft"),
-        Method(
-            "adapter", "module", "an FFN beside each FFN, no gate", _around(ParallelAdapter.default_lr),
-            lambda base, size: ParallelAdapter(extra=size.extra),
-        ),
-        Method(
-            "neutral", "module", "neutral residues: gated FFNs, silent off their subject", _around(NeutralResidues.default_lr),
-            lambda base, size: NeutralResidues(extra=size.extra),
-        ),
-        Method(
-            "neutral-token", "module", "neutral residues with a gate for each token", _around(NeutralResidues.default_lr),
-            lambda base, size: NeutralResidues(extra=size.extra, gate="token"),
-        ),
-        Method(
-            "registers", "module", "registers in one softmax with the text", _around(Registers.default_lr),
-            lambda base, size: Registers(size.count, init="text"),
-        ),
-        Method(
-            "registers-neutral", "module", "registers behind a gate of their own", _around(Registers.default_lr),
-            lambda base, size: Registers(size.count, init="text", gate="neutral"),
-        ),
-        Method(
-            "cartridge", "module", "trained keys and values", _around(Cartridge.default_lr),
-            lambda base, size: Cartridge(size.count, init="text"),
-        ),
-        Method(
-            "locas", "stream", "a memory written as the corpus streams by once", _around(LocasGLU.default_lr),
-            lambda base, size: LocasGLU(size.rank, scale=16.0),
-        ),
+        module("adapter", "an FFN beside each FFN, no gate", "ParallelAdapter"),
+        module("registers", "registers in one softmax with the text", "Registers", "count", init="text"),
+        module("registers-neutral", "registers behind a gate of their own", "Registers", "count", init="text", gate="neutral"),
+        module("cartridge", "trained keys and values", "Cartridge", "count", init="text"),
+        module("neutral", "neutral residues: gated FFNs, silent off their subject", "NeutralResidues"),
+        module("neutral-token", "neutral residues with a gate for each token", "NeutralResidues", gate="token"),
+        module("locas", "a memory written as the corpus streams by once", "LocasGLU", "rank", "stream", scale=16.0),
         Method("rag", "rag", "passages found by BM25 in the window", needs="bm25s"),
         Method("context", "context", "the beginning of the corpus in the window"),
     )
-}  # fmt: skip
-DEFAULT = (
-    "base",
-    "full",
-    "lora",
-    "adapter",
-    "registers",
-    "registers-neutral",
-    "cartridge",
-    "neutral",
-    "locas",
-    "rag",
-    "context",
-)
+})  # fmt: skip
+DEFAULT = tuple(name for name in METHODS if name not in ("peft", "neutral-token"))
 
 
 def methods_named(names: Sequence[str]) -> list[Method]:
@@ -140,12 +136,10 @@ def methods_named(names: Sequence[str]) -> list[Method]:
     Raises:
         AddendaError: there is none of that name (with the nearest), or one stands twice.
     """
-    for name in names:
-        if name not in METHODS:
-            raise AddendaError(f"there is no method '{name}'; methods are {known(name, list(METHODS))}")
+    chosen = [METHODS[name] for name in names if name != "base"]
     if len(set(names)) < len(names):
         raise AddendaError(f"a method is named twice in {', '.join(names)}")
-    return [METHODS["base"], *(METHODS[name] for name in names if name != "base")]
+    return [METHODS["base"], *chosen]
 
 
 def check_installed(methods: Sequence[Method]) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from addenda.comparing.composition import LEAST, mean_interference
 from addenda.comparing.methods import METHODS
-from addenda.measuring.plots import LIGHT, Curve, Mark, heat_maps, learning_forgetting, save_picture, scatter
-from addenda.measuring.report import Report
+from addenda.measuring.drawing.plots import LIGHT, Curve, Mark, heat_maps, learning_forgetting, save_picture, scatter
+from addenda.measuring.drawing.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +28,8 @@ LEGEND = (
     "on that of forgetting. Answers changed: of greedy answers to general chats, those that are not the base's, word for word. "
     "Tasks: zero-shot questions answered rightly (PIQA, ARC-Easy, BoolQ, HellaSwag), in points above the base. These four tell "
     "forgetting where the loss does not: an instruct model learns general text again from replay. "
+    "Forgotten at equal gain: in the validations, where a method had gained as much as the gated module that learned most; "
+    "its interval joins documents and seeds; a dash where it never had. "
     "Training: without validations; the peak is the most in use over what was in use before, and the base's weights. "
     "Request: the times of prefill and of a decoded token over the bare base's, medians with 95% intervals over timed "
     "repeats, and the tokens read ahead; finding them is part of the prefill."
@@ -39,7 +41,9 @@ def head_of(comparison: Comparison) -> list[str]:
     """Names of the table's columns; without unrelated text what is added there is what is forgotten, and has none."""
     unrelated = ["unrelated text"] if comparison.apart else []
     moved = ["KL", "bit-equal", "answers changed", "tasks"]
-    return ["method", "learned", "forgotten", *unrelated, *moved, "parameters", "training", "request"]
+    return [
+        "method", "learned", "forgotten", "forgotten at equal gain", *unrelated, *moved, "parameters", "training", "request",
+    ]  # fmt: skip
 
 
 def role_of(method: str) -> str:
@@ -230,6 +234,7 @@ def row_cells(row: Row, apart: bool) -> list[tuple[str, str] | str]:
         (row.method, "" if row.rate is None else f"rate {row.rate:.2g}"),
         _number(row.learned, nothing),
         _number(row.forgotten, nothing),
+        _number(row.at_gain, nothing),
         *([_number(row.moved, nothing)] if apart else []),
         _number(row.kl, nothing, ".3f"),
         _number(row.untouched, nothing, ".0%"),
@@ -253,4 +258,4 @@ def _number(interval: Interval | None, nothing: bool, form: str = "+.3f") -> tup
         return "-", ""
     value, low, high = (f"{number:{form}}" for number in (interval.value, interval.low, interval.high))
     value, low, high = (told.replace("-", "+") if not float(told.rstrip("%")) else told for told in (value, low, high))
-    return value, "" if interval.n < 2 else f"{low} to {high}"
+    return value, "" if interval.n < 2 and interval.low == interval.high else f"{low} to {high}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from addenda.comparing.cost import of_median
+from addenda.comparing.equal_gain import forgetting_at_gain
 from addenda.comparing.methods import Method
 from addenda.core.errors import AddendaError
 from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean, of_ratio
@@ -26,7 +27,8 @@ class Row:
     timed repeats; what `rag` takes to find passages is part of its prefill. `by_seed` has each seed's learning and forgetting;
     `seconds` are of training, without validations, or of building the index; `peak_megabytes` is the most that training took
     over what was in use before it, and the base's weights. None where it is not known, also of records of earlier versions.
-    `extra_tokens` are read for each window.
+    `extra_tokens` are read for each window. `at_gain` is what it forgets at the gain of the comparison's gated module, in the
+    validations of its runs (None: it has none, or does not reach that gain), of which `curve` has the first seed's.
     """
 
     method: str
@@ -48,6 +50,7 @@ class Row:
     curve: tuple[dict[str, float], ...]
     changed: Interval | None = None
     tasks: Interval | None = None
+    at_gain: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,17 @@ class Failed:
         return f"{self.method} failed{where}: {self.reason}"
 
 
-def row_of(method: Method, rate: float | None, runs: Sequence[dict[str, Any]], bare: dict[str, Any]) -> Row:
-    """The row of a method's runs, one for each seed, none of which failed, against the bare base's record."""
+def row_of(
+    method: Method,
+    rate: float | None,
+    runs: Sequence[dict[str, Any]],
+    bare: dict[str, Any],
+    gain: float | None = None,
+) -> Row:
+    """The row of a method's runs, one for each seed, none of which failed, against the bare base's record.
+
+    `gain` is that at which forgetting is told; None: at none.
+    """
     learned = [_against(bare["learning"], run["learning"]) for run in runs]
     forgotten = [_against(run["forgetting"], bare["forgetting"]) for run in runs]
     earlier = any(
@@ -94,7 +106,25 @@ def row_of(method: Method, rate: float | None, runs: Sequence[dict[str, Any]], b
         curve=tuple(runs[0]["curve"]),
         changed=_mean_over([run.get("changed") for run in runs], SHARE),
         tasks=_mean_over([_added(run.get("right"), bare.get("right")) for run in runs], CHANGE),
+        at_gain=None
+        if gain is None or reached(runs) < gain
+        else forgetting_at_gain([_points(run) for run in runs], gain),
     )
+
+
+def reached(runs: Sequence[dict[str, Any]]) -> float:
+    """The gain that every run reached in some validation, nats per token; 0 where one has none."""
+    return min(max((point["learning"] for point in run["curve"]), default=0.0) for run in runs)
+
+
+def _points(run: dict[str, Any]) -> list[tuple[float, Interval]]:
+    """Gain and forgetting of a run's validations; an earlier version kept no interval."""
+    points: list[tuple[float, Interval]] = []
+    for at in run["curve"]:
+        value = at["forgetting"]
+        low, high = (at.get(f"forgetting_{end}", value) for end in ("low", "high"))
+        points.append((at["learning"], Interval(value, low, high, 1)))
+    return points
 
 
 def _against(more: dict[str, Any], less: dict[str, Any]) -> np.ndarray:

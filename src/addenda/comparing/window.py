@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from addenda.measuring.retrieval import PASSAGE, Passages
+from addenda.measuring.asking.retrieval import PASSAGE, Passages
 from addenda.text.encoding import Encoder
 from addenda.text.prompting import check_ids
 from addenda.text.texts import texts

@@ -24,10 +24,10 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, DataError, TrainingError
 from addenda.core.files import kept_json, replace_text
 from addenda.core.registry import plain_options
-from addenda.measuring.chats import GENERAL, answers, asked_of, parts_at
-from addenda.measuring.disturbance import divergence
-from addenda.measuring.pieces import documents_of
-from addenda.measuring.zero_shot import fitting, right, usual
+from addenda.measuring.asking.chats import GENERAL, answers, asked_of, parts_at
+from addenda.measuring.asking.zero_shot import fitting, right, usual
+from addenda.measuring.looking.disturbance import divergence
+from addenda.measuring.looking.pieces import documents_of
 from addenda.plug.base import Base
 from addenda.plug.scoring import Score
 from addenda.telling.interrupts import Stopped

@@ -6,16 +6,16 @@ import copy
 import math
 from typing import TYPE_CHECKING, Any
 
-from addenda.compressing.texts import Reading, inputs, read
+from addenda.compressing.texts import Inputs, Reading, read
 from addenda.compressors.compressor import Compressor, Whole
 from addenda.core.card import Measure
 from addenda.core.contracts import Adapter, Kind
-from addenda.core.errors import AddendaError, UnsupportedError, known
-from addenda.core.gate import GateMethod, behind
+from addenda.core.errors import AddendaError, UnsupportedError
+from addenda.core.gate import behind
 from addenda.core.modes import own_modes
-from addenda.core.module import KnowledgeModule, check_name
+from addenda.core.module import KnowledgeModule, check_name, plugged
 from addenda.core.registry import asked_for, options_of, recorded, written
-from addenda.core.standing import gate_for, gate_named
+from addenda.core.standing import gate_for, gate_told
 from addenda.plug.scoring import Score, pace_of, score_documents
 from addenda.telling.progress import about, megabytes, shown, tick
 
@@ -71,8 +71,9 @@ def compress(
     if new != module:
         base._free(new)
     reading = read(base, text, calibration, chosen.reads, tokens)
-    _foretell(base, before, chosen, reading)
-    made = _made(base, before, chosen, reading)
+    seen = Inputs(base, before, reading)
+    _foretell(base, before, chosen, reading, len(seen.groups))
+    made = _made(base, before, chosen, seen)
     if (after := size_of(made)) >= size_of(before):
         told = f"{after:,} bytes, and '{module}' has {size_of(before):,}"
         raise AddendaError(f"nothing was made: {written(chosen)} gives {told}; let it keep less")
@@ -89,15 +90,13 @@ def size_of(module: KnowledgeModule) -> int:
 def _checked(
     base: Base, module: str, method: Compressor, name: str | None, at_most: float | None, tokens: int
 ) -> KnowledgeModule:
-    if module not in base.modules:
-        raise AddendaError(f"no module '{module}' is plugged; plugged are {known(module, base.modules)}")
+    found = plugged(base.modules, module)
     if name is not None:
         check_name(name)
     if at_most is not None and not 0 <= at_most < math.inf:
         raise AddendaError(f"at_most is nats per token, 0 or more, e.g. 0.02; got {at_most}")
     if tokens < 2:
         raise AddendaError(f"tokens is how many to measure on, 2 at least; got {tokens}")
-    found = base.modules[module]
     if found.awaits_text:
         raise AddendaError(f"'{module}' has not been started from its text yet: there is nothing to compress")
     if base._trainables.naming(module):
@@ -105,13 +104,13 @@ def _checked(
     return found
 
 
-def _foretell(base: Base, module: KnowledgeModule, method: Compressor, reading: Reading) -> None:
+def _foretell(base: Base, module: KnowledgeModule, method: Compressor, reading: Reading, times: int) -> None:
     """Tell whoever watches what will be read, and about how long that takes."""
     watched = shown()
     if watched is None:
         return
     measured = sum(len(document.ids) for document in reading.measured)
-    pace, tokens = pace_of(base), 3 * measured + reading.fitted
+    pace, tokens = pace_of(base), 3 * measured + times * reading.fitted
     fitted = f"looks at {reading.fitted:,} tokens of {reading.fitted_on}, then " if reading.fitted else ""
     watched.say(
         f"compressing {module.name} ({type(module.kind).__name__}, {megabytes(size_of(module))}) by {written(method)}: "
@@ -121,14 +120,13 @@ def _foretell(base: Base, module: KnowledgeModule, method: Compressor, reading: 
     watched.begin(total=tokens)
 
 
-def _made(base: Base, module: KnowledgeModule, method: Compressor, reading: Reading) -> KnowledgeModule:
+def _made(base: Base, module: KnowledgeModule, method: Compressor, seen: Inputs) -> KnowledgeModule:
     """The compressed module, its gate a copy, not plugged."""
     gate = None if module.gate is None else base.host.site(module.gate.site)
     anatomy = base.anatomy if gate is None else behind(base.anatomy, gate)
     adapters = {key: module.adapter(key) for key in module.sites()}
     with own_modes():
-        seen = inputs(base, module, reading) if method.reads else {}
-        try:
+        try:  # texts are read once the method asks for what enters a site: it refuses kinds before
             kind, made = method.compress(Whole(module.kind, adapters, anatomy, seen, tick))
         except UnsupportedError as error:
             raise UnsupportedError(f"'{module.name}' cannot be compressed by {method.called()}: {error}") from None
@@ -140,11 +138,7 @@ def _as_before(
     module: KnowledgeModule, kind: Kind, adapters: Mapping[str, Adapter], method: Compressor
 ) -> KnowledgeModule:
     """A module of these adapters, with all else that `module` has: gate, card, probe, side tensors that are not its tensors'."""
-    asked = module.card.gate
-    told: GateMethod | None = None
-    if module.gate is not None:
-        options = {key: value for key, value in (asked or {}).items() if key != "name"}
-        told = gate_for(module.kind, None if asked is None else gate_named(asked["name"], options))
+    told = None if module.gate is None else gate_for(module.kind, gate_told(module.card.gate))
     card = module.card.model_copy(
         deep=True,
         update={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ from addenda.text.texts import texts
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
+
+#: bytes of sites' inputs that are held at once
+ROOM = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -83,20 +86,54 @@ def _windows(documents: Sequence[Encoded], wanted: int, length: int) -> list[Ten
     return found
 
 
-@torch.no_grad()
-def inputs(base: Base, module: KnowledgeModule, reading: Reading) -> dict[str, Tensor]:
-    """What enters each site of a module, it alone at weight 1 [N, D_in], float32; the first token of a window is left out.
+class Inputs(Mapping[str, Tensor]):
+    """What enters each site of a module, it alone at weight 1 [N, D_in], float32, on the windows to fit to.
 
-    That one is no word of the text to most bases, and often many times as large as any other.
+    Read when it is asked for, for as many sites at once as fit into `ROOM` bytes, and let go when others are read. The first
+    token of a window is left out: it is no word of the text to most bases, and often many times as large as any other. Sites
+    that did not run are not there.
     """
-    seen: dict[str, list[Tensor]] = {key: [] for key in module.sites()}
 
-    def observe(share: Share, site: str, **facts: Any) -> None:
-        if share.name == module.name and site in seen and "x" in facts:
-            seen[site].append(facts["x"][:, 1:].flatten(0, -2).float())
+    def __init__(self, base: Base, module: KnowledgeModule, reading: Reading) -> None:
+        self.base, self.module, self.reading = base, module, reading
+        widths = {site.key: site.d_in for site in base.anatomy.sites}
+        tokens = reading.fitted - len(reading.windows)
+        self.groups: list[list[str]] = []
+        left = 0
+        for key in module.sites() if reading.windows else ():
+            size = 4 * tokens * widths[key]
+            if size > left or not self.groups:
+                self.groups.append([])
+                left = ROOM
+            self.groups[-1].append(key)
+            left -= size
+        self._read: list[str] = []
+        self._held: dict[str, Tensor] = {}
 
-    with base.using({module.name: 1.0}), evaluating(base.model), base.watching(observer=observe):
-        for window in reading.windows:
-            base.model(input_ids=window[None].to(base.device), use_cache=False)
-            tick(len(window))
-    return {key: torch.cat(parts) for key, parts in seen.items() if parts}
+    def __getitem__(self, key: str) -> Tensor:
+        if key not in self._read:
+            self._read = next((group for group in self.groups if key in group), [])
+            self._held.clear()
+            self._held = self._inputs(self._read) if self._read else {}
+        return self._held[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for group in self.groups for key in group if key in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @torch.no_grad()
+    def _inputs(self, sites: Sequence[str]) -> dict[str, Tensor]:
+        seen: dict[str, list[Tensor]] = {key: [] for key in sites}
+
+        def observe(share: Share, site: str, **facts: Any) -> None:
+            if share.name == self.module.name and site in seen and "x" in facts:
+                seen[site].append(facts["x"][:, 1:].flatten(0, -2).float())
+
+        base, name = self.base, self.module.name
+        with base.using({name: 1.0}), evaluating(base.model), base.watching(observer=observe):
+            for window in self.reading.windows:
+                base.model(input_ids=window[None].to(base.device), use_cache=False)
+                tick(len(window))
+        return {key: torch.cat(parts) for key, parts in seen.items() if parts}

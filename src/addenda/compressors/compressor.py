@@ -24,8 +24,10 @@ def _nothing() -> None:
 class Whole:
     """What is compressed: a module's kind and its adapters by site key, without the gate that it may stand behind.
 
-    `anatomy` is the base's, with the sites alone that the module may touch; `seen` holds, for compressors that read, what
-    enters each site on calibration text [N, D_in]. Who works long calls `tick` between its steps: it may be stopped there.
+    `anatomy` is the base's, with the sites alone that the module may touch. `seen` gives, to compressors that read, what enters
+    each site on calibration text [N, D_in]: to be asked for site by site and let go, for few are held at once, and after all
+    that can be refused, for the text is read at the first look. Who works long calls `tick` between its steps: it may be
+    stopped there.
     """
 
     kind: Kind
@@ -35,11 +37,13 @@ class Whole:
     tick: Callable[[], None] = _nothing
 
     def units(self) -> dict[str, Units]:
-        """The hidden units at each site.
+        """The hidden units at each site, which stand behind no gate per token, or behind one that can be taken over.
 
         Raises:
             UnsupportedError: the module is made of something else; says why.
         """
+        for adapter in self.adapters.values():
+            adapter.gate_row()
         return {key: adapter.units() for key, adapter in self.adapters.items()}
 
     def phi(self, units: Units) -> Activation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -28,6 +29,10 @@ class SVD(Compressor):
 
     Source: Eckart and Young 1936; FlashSVD 2025 (code v1.5), whose low-rank FFN computes by tiles. Differs: modules are
     factored, the base is not; the metric of a text.
+
+    Measured: `tiny`, 1 seed, French and PubMed, 32,768 tokens: at a quarter of its bytes a LoRA of rank 16 keeps 0.457 of
+    0.478 and 0.105 of 0.111 nats per token (`weights`: the same), a LoRA of rank 4 trained as long gains 0.282 and 0.076. A
+    side FFN at 15% keeps 0.514 of 0.630 and 0.061 of 0.080 (`weights`: 0.425 and 0.051): less than `ternary` at 9%.
     """
 
     rank: int | None = None
@@ -61,8 +66,11 @@ class SVD(Compressor):
             b, a = adapter.factors()
             q, r = torch.linalg.qr(b.double())
             thin[key] = q, r @ a.double()
-        spectra = {key: (matrix, whole.seen.get(key)) for key, (_, matrix) in thin.items()}
-        rank = self._rank(list(spectra.values()))
+        whole.kind.of_factors(
+            {key: (q, matrix.float()) for key, (q, matrix) in thin.items()}
+        )  # before any text is read
+        rank = self._rank((matrix, whole.seen.get(key)) for key, (_, matrix) in thin.items())
+        rank = min(rank, max(min(matrix.shape) for _, matrix in thin.values()))
         made: dict[str, tuple[Tensor, Tensor]] = {}
         for key, (q, matrix) in thin.items():
             left, right = factored(matrix, rank, whole.seen.get(key))
@@ -71,11 +79,14 @@ class SVD(Compressor):
         return whole.kind.of_factors(made)
 
     def _units(self, whole: Whole) -> Compressed:
-        matrices: list[tuple[Tensor, Tensor | None]] = []
         units = whole.units()
-        for key, each in units.items():
-            matrices += [(each.reads(), whole.seen.get(key)), (each.values.T, _hidden(whole, key, each))]
-        rank = min(self._rank(matrices), *(min(len(each.up), each.up.shape[1]) for each in units.values()))
+
+        def matrices() -> Iterator[tuple[Tensor, Tensor | None]]:
+            for key, each in units.items():
+                yield each.reads(), whole.seen.get(key)
+                yield each.values.T, _hidden(whole, key, each)
+
+        rank = min(self._rank(matrices()), *(min(each.up.shape) for each in units.values()))
         made: dict[str, Units] = {}
         for key, each in units.items():
             left, right = factored(each.reads(), rank, whole.seen.get(key))
@@ -86,13 +97,12 @@ class SVD(Compressor):
             whole.tick()
         return build_kind("LowRankUnits", {"rank": rank, "width": rank}).of_units(whole.anatomy, made, whole.adapters)
 
-    def _rank(self, matrices: list[tuple[Tensor, Tensor | None]]) -> int:
-        """The rank asked for, or the least that keeps the energy; no larger than any of the matrices can have."""
-        most = max(min(matrix.shape) for matrix, _ in matrices)
+    def _rank(self, matrices: Iterable[tuple[Tensor, Tensor | None]]) -> int:
+        """The rank asked for, or the least that keeps the energy."""
         if self.energy is None:
             assert self.rank is not None
-            return min(self.rank, most)
-        return min(most, rank_for(self.energy, [strengths(matrix, x) for matrix, x in matrices]))
+            return self.rank
+        return rank_for(self.energy, [strengths(matrix, x) for matrix, x in matrices])
 
 
 def _hidden(whole: Whole, key: str, units: Units) -> Tensor | None:

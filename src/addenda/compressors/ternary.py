@@ -28,6 +28,10 @@ class Ternary(Compressor):
     Source: MoTE 2025 ("Mixture of Ternary Experts"), from its abstract: s = mean |W|, W_q = s clip(round(W/s), -1, 1),
     straight-through gradients. Differs: a trained module is rounded, layer by layer, in place of training experts as ternary
     ones; a scale per unit, fitted; no routing.
+
+    Measured: `tiny`, 1 seed, French and PubMed, 32,768 tokens, a side FFN of 5% of the base: at 9% of its bytes it keeps 0.607
+    of 0.630 and 0.075 of 0.080 nats per token; without steps 0.498 and 0.062, with the published scale too (`rounds=0`) 0.262
+    and 0.029. A plain FFN of three quarters of these bytes, trained as long, gains 0.181 and 0.028.
     """
 
     steps: int = 200

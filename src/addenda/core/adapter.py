@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Adapter(nn.Module, ABC):
     seam: ClassVar[Seam]
     #: whether it adds exactly nothing with all its parameters at zero, so that it can be removed by making them so
     vanishes: ClassVar[bool] = False
+    #: whether it may keep state for each row as the text is read
+    stateful: ClassVar[bool] = False
 
     def constrain(self) -> None:
         """Bring parameters back to where the kind allows them; called after every step of any optimizer."""
@@ -247,6 +249,8 @@ class ClassifyingAdapter(AddingAdapter):
 class ReplacingAdapter(Adapter):
     """An adapter that is given its site's output and returns another one, and may keep state as the text is read."""
 
+    stateful = True
+
     @abstractmethod
     def forward(
         self,
@@ -273,6 +277,63 @@ class ReplacingAdapter(Adapter):
             starts: [R, T], True where a document of a packed row begins: what was read before is not its own. None where none
                 does, but at the beginning of a text.
         """
+
+
+class Own(Protocol):
+    """What the base computes at a site, for an adapter that stands around it."""
+
+    def __call__(self, needed: Tensor | None = None) -> Tensor:
+        """The raw output [R, T, D_out], of the tokens where `needed` [R, T] is True at least; None: of all.
+
+        The others are computed too wherever that is asked of the base for another reason; else they are zero.
+        """
+        ...
+
+    def added(self, y: Tensor) -> Tensor:
+        """What the layer adds to the residual stream for a raw output: after its post-norm, where there is one."""
+        ...
+
+
+class AroundAdapter(Adapter):
+    """An adapter that stands around its site's own computation, and decides for which tokens it is run at all.
+
+    Of all modules that a row selects one may stand around a site. The base is run on the tokens that are asked for where
+    every row selects the module alone, at weight 1, and values may be looked at; else on the whole batch.
+    """
+
+    stateful = True
+
+    @abstractmethod
+    def around(
+        self,
+        x: Tensor,
+        residual: Tensor,
+        base: Own,
+        *,
+        note: Tensor | None = None,
+        state: Tensor | None = None,
+        mask: Tensor | None = None,
+        starts: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the output [R, T, D_out] at weight 1, a note for the module's next site, and the state after the last token.
+
+        Args:
+            x: input of the base's submodule, after its norm, [R, T, D_in].
+            residual: the residual stream that the output will be added to, [R, T, D].
+            base: gives the site's own output.
+            note: [R, T, ...], what the module's site below noted in this forward; None at the first.
+            state: [R, n], what the call before returned, zero in rows that have none yet; None where every text begins.
+            mask: [R, T], True where the token is real; None when all are. A pad must leave the state as it was.
+            starts: [R, T], True where a document of a packed row begins; None where none does, but at a text's beginning.
+        """
+
+    def fold(self) -> Units | Tensor:
+        """Refused: weights compute the same for every token."""
+        raise UnsupportedError("it decides for each token what the base computes, which plain weights cannot do")
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Never called: the site asks `around`."""
+        raise NotImplementedError("adapters around a site are asked through around()")
 
 
 class HeadAdapter(Adapter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import textwrap
 import warnings
 from collections.abc import Collection, Iterator
@@ -31,6 +32,7 @@ class Brought:
     package: str | None = None
 
 
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 #: what was read so far, by what the entry point says and where its package lies
 _READ: dict[tuple[str, ...], Brought] = {}
 
@@ -108,6 +110,8 @@ def _wrong_with(given: type, stages: Collection[str]) -> str | None:
         return f"stands at none of the stages {', '.join(stages)}"
     if not is_dataclass(given) or not cast("Any", given).__dataclass_params__.frozen:
         return "is no frozen dataclass"
+    if not _NAME.fullmatch(given.called()) or given.called() in stages:  # it stands before the names of side tensors
+        return f"is called '{given.called()}'; a name has letters, digits, - and _, and is no stage's"
     if inspect.isabstract(given):
         return f"lacks {', '.join(sorted(given.__abstractmethods__))}"
     for option in fields(given):

@@ -118,6 +118,9 @@ class Call:
         self.entry: dict[str, Tensor] = {}
         #: by module what head adapters tell the head: what is added to the last state [B, T, D], and the mixing share [B, T, 1]
         self.notes: dict[str, tuple[Tensor, Tensor]] = {}
+        #: by module what its adapters around a site note for its next one, and by module and site what each was given
+        self.noted: dict[str, Tensor] = {}
+        self.given: dict[tuple[str, str], Tensor | None] = {}
         self.collector = watch.collector
         self.observer = watch.observer
         self.recomputing = False
@@ -165,6 +168,12 @@ class Call:
     def given_on(self, output: Tensor) -> Tensor:
         """The output of a site as the rest of the base reads it: outside of the graph where gradients stay within layers."""
         return output.detach() if self.collector is not None and self.collector.within else output
+
+    def note_for(self, share: Share, site: str) -> Tensor | None:
+        """What the module's site below noted; at a recomputation what it had noted when the forward passed here."""
+        if not self.recomputing:
+            self.given[share.name, site] = self.noted.get(share.name)
+        return self.given[share.name, site]
 
     def collect_delta(self, share: Share, delta: Tensor, index: Tensor | None = None) -> None:
         """Record a contribution [R, T, D] (or [n, D] at flat token `index`) for the local neutrality loss.
@@ -216,6 +225,8 @@ class _Runtime(threading.local):
     # the number of prompts that `generate` was given, while it runs
     prompts: int | None = None
     capture: list[KeyValues] | None = None
+    # the text memories that what `generate` was given begins with
+    recalled: frozenset[str] = frozenset()
     # the norm that hands its input on as it is, while registers without the input norm run through its layer
     passing: Any = None
 
@@ -224,11 +235,24 @@ class _Runtime(threading.local):
         self.bare = False
         self.watch = Watch()
         self.prompts = None
+        self.recalled = frozenset()
         self.capture = None
         self.passing = None
 
 
 RUNTIME = _Runtime()
+
+
+def mark_recalled(ids: Tensor, names: frozenset[str]) -> Tensor:
+    """The ids, marked as what begins with what text memories of these names recall; a copy of them is not."""
+    if names:
+        ids.addenda_recalled = names  # type: ignore[attr-defined]
+    return ids
+
+
+def recalled_in(ids: Any) -> frozenset[str]:
+    """The text memories that ids are marked with."""
+    return getattr(ids, "addenda_recalled", frozenset())
 
 
 class running:

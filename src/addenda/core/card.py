@@ -146,6 +146,7 @@ class Card(_Record):
     versions: dict[str, str] = Field(default_factory=dict, description="library versions at saving")
     sha256: str | None = Field(default=None, description="hash of module.safetensors, filled at saving")
     side_sha256: str | None = Field(default=None, description="hash of side.safetensors, where there is one")
+    memory_sha256: str | None = Field(default=None, description="hash of memory.json, of a text memory")
     combined: CombinedRecord | None = Field(default=None, description="what it was made from, where `combine` made it")
 
     @property
@@ -157,7 +158,8 @@ class Card(_Record):
     @model_serializer(mode="wrap")
     def _without_blanks(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
         """Cards of the first version have no gate, side tensors, parents, compression: written again they are the same bytes."""
-        blank = {name for name in ("gate", "side_sha256", "combined", "compressed") if getattr(self, name) is None}
+        later = ("gate", "side_sha256", "memory_sha256", "combined", "compressed")
+        blank = {name for name in later if getattr(self, name) is None}
         return {name: value for name, value in write(self).items() if name not in blank}
 
 

@@ -19,10 +19,12 @@ from torch import Tensor
 from addenda.core.adapter import (
     Adapter,
     AddingAdapter,
+    AroundAdapter,
     AttentionAdapter,
     ClassifyingAdapter,
     GatedAdapter,
     HeadAdapter,
+    Own,
     ReplacingAdapter,
 )
 from addenda.core.errors import AddendaError, UnsupportedError
@@ -34,11 +36,13 @@ from addenda.core.units import Units
 __all__ = [
     "Adapter",
     "AddingAdapter",
+    "AroundAdapter",
     "AttentionAdapter",
     "ClassifyingAdapter",
     "GatedAdapter",
     "HeadAdapter",
     "Kind",
+    "Own",
     "Reader",
     "ReplacingAdapter",
     "into",
@@ -60,6 +64,10 @@ class Reader(Protocol):
         """What enters each of some sites [T, D], by site key."""
         ...
 
+    def residuals(self, sites: Sequence[str], ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """The residual stream [T, D] that each of some FFNs is added to, and the sum of both, by site key."""
+        ...
+
     def units(self, layer: int) -> Units:
         """The hidden units of a layer's FFN."""
         ...
@@ -74,6 +82,10 @@ class Kind(Method):
     seam: ClassVar[Seam]
     #: learning rate that its own tests and studies found good
     default_lr: ClassVar[float]
+    #: PEFT's name of each tensor of an adapter; empty where its format holds no such module
+    peft_names: ClassVar[Mapping[str, str]] = {}
+    #: PEFT's type of adapters that are read as modules of this kind
+    reads_peft: ClassVar[str] = ""
 
     @property
     def default_local(self) -> float:
@@ -128,6 +140,14 @@ class Kind(Method):
         """Name and options of the gate for the whole module that the kind's own options ask for; None: none."""
         return None
 
+    def blank(self) -> dict[str, Any] | None:
+        """What an empty text memory holds; None for kinds that touch the base."""
+        return None
+
+    def restored(self, held: Mapping[str, Any]) -> dict[str, Any]:
+        """What a text memory's file holds, checked."""
+        raise NotImplementedError
+
     @property
     def gates_itself(self) -> bool:
         """Whether its adapters decide for each token by themselves; then no module's gate stands before them."""
@@ -170,6 +190,23 @@ class Kind(Method):
             UnsupportedError: adapters of this kind are no such products.
         """
         raise UnsupportedError(f"{type(self).__name__} cannot be made of two matrices that are given")
+
+    def of_size(self, parameters: int, anatomy: Anatomy) -> Kind:
+        """This kind with options such that a module has about so many parameters, for comparisons at equal size.
+
+        Raises:
+            UnsupportedError: the kind does not say which.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not say which options make a module of a given size")
+
+    def to_peft(self) -> dict[str, Any]:
+        """What PEFT's configuration says of such a module beside its targets; asked where there are `peft_names`."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_peft(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, beside `targets`, of what a checked configuration of the type `reads_peft` says."""
+        raise NotImplementedError
 
     def check(self, holds: bool, message: str) -> None:
         """Raise a clear error unless `holds`; for `__post_init__`."""

@@ -258,7 +258,7 @@ def _clear_killed(folder: Path) -> None:
 
 
 #: members that a whole folder may do without
-_SPARED = frozenset({"README.md", "side.safetensors"})
+_SPARED = frozenset({"README.md", "side.safetensors", "memory.json"})
 
 
 def check_place(folder: Path, members: Collection[str], what: str = "module") -> Path:

@@ -11,6 +11,9 @@ from torch import Tensor
 #: added to the inputs' covariance, in shares of its mean diagonal: what the text never shows is not thrown away for nothing
 RIDGE = 1e-3
 
+#: singular values below this share of the largest are zero
+NOTHING = 1e-8
+
 _linalg: Any = torch.linalg  # it has no types
 
 
@@ -19,12 +22,20 @@ def factored(matrix: Tensor, rank: int, inputs: Tensor | None = None) -> tuple[T
 
     With `inputs` X [T, m] the nearest in what it gives for them: least |(W - B A) X^T|, with a ridge. Both factors take the
     square root of the singular values; beyond the matrix's own rank they are zero.
+
+    Singular vectors are the eigenvectors of the smaller Gram matrix, in float64: a fraction of the work of a whole SVD, and
+    what it cannot tell from zero lies far below float32.
     """
     root = None if inputs is None else _root(inputs)
     whole = matrix.double() if root is None else matrix.double() @ root
-    parts: tuple[Tensor, Tensor, Tensor] = _linalg.svd(whole, full_matrices=False)
-    kept = min(rank, len(parts[1]))
-    u, sizes, low = parts[0][:, :kept], parts[1][:kept].sqrt(), parts[2][:kept]
+    wide = whole.shape[1] > len(whole)
+    kept = min(rank, *whole.shape)
+    found: tuple[Tensor, Tensor] = _linalg.eigh(whole @ whole.T if wide else whole.T @ whole)
+    values, vectors = found[0][-kept:].flip(0).clamp(min=0.0).sqrt(), found[1][:, -kept:].flip(1)
+    values = torch.where(values > NOTHING * values[:1], values, 0.0)
+    sizes, inverse = values.sqrt(), torch.where(values > 0, values, 1.0).reciprocal()
+    u = vectors if wide else whole @ vectors * inverse
+    low = (inverse[:, None] * (vectors.T @ whole)) if wide else vectors.T
     left = matrix.new_zeros(len(matrix), rank, dtype=torch.float32)
     right = matrix.new_zeros(rank, matrix.shape[1], dtype=torch.float32)
     if root is not None:  # back from the metric of the inputs: solve A root = Vh

@@ -15,8 +15,8 @@ from torch.autograd.graph import increment_version
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from addenda.core.card import Card
-from addenda.core.contracts import Adapter, ClassifyingAdapter, Kind, ReplacingAdapter
-from addenda.core.errors import AddendaError
+from addenda.core.contracts import Adapter, AroundAdapter, ClassifyingAdapter, Kind
+from addenda.core.errors import AddendaError, SelectionError, UnsupportedError, known
 from addenda.core.gate import Gate
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -42,6 +42,17 @@ def check_name(name: str) -> str:
 def _public(key: str) -> str:
     """The name in a file of a key of `state_dict`."""
     return key.removeprefix("adapters.").replace("/", ".")
+
+
+def plugged(modules: Mapping[str, KnowledgeModule], name: Any) -> KnowledgeModule:
+    """The module of a name among those that are plugged.
+
+    Raises:
+        SelectionError: none is; says which are.
+    """
+    if not isinstance(name, str) or name not in modules:
+        raise SelectionError(f"no module '{name}' is plugged; plugged are {known(str(name), modules)}")
+    return modules[name]
 
 
 def _tensors_in(module: nn.Module) -> Iterator[Tensor]:
@@ -97,12 +108,16 @@ class KnowledgeModule(nn.Module):
         #: what methods keep beside it, under dotted names that begin with whose they are: `fisher.layers.3.ffn.down`; on the CPU
         self.side: dict[str, Tensor] = {}
         #: whether something of it changes per row as the text is read
-        self.stateful = gate is not None or any(isinstance(a, ReplacingAdapter) for a in adapters.values())
+        self.stateful = gate is not None or any(a.stateful for a in adapters.values())
+        #: keys of the sites that it stands around, where no other module of a row may
+        self.around = frozenset(key for key, a in adapters.items() if isinstance(a, AroundAdapter))
         #: whether training asks something of it to tell subject from replay, with the weight `gate_weight`
         self.classifies = (gate is not None and gate.taught) or any(
             isinstance(a, ClassifyingAdapter) for a in adapters.values()
         )
         self.probe: list[int] | None = None
+        #: what a text memory holds; None for modules that touch the base
+        self.memory = kind.blank()
         #: set by the plug: writes the module's folder (this floor knows no files)
         self.writer: Callable[[KnowledgeModule, Path], Path] | None = None
         _made.add(weakref.ref(self, _made.discard))
@@ -120,6 +135,14 @@ class KnowledgeModule(nn.Module):
     @awaits_text.setter
     def awaits_text(self, waits: bool) -> None:
         self._untouched = [p._version for p in self.parameters()] if waits else None
+
+    def check_adapts(self, verb: str) -> None:
+        """Refuse a text memory, which has nothing of a base that a verb (train, merge) could work on."""
+        if self.memory is not None:
+            raise UnsupportedError(
+                f"'{self.name}' ({type(self.kind).__name__}) is a text memory: there is nothing to {verb}; "
+                "base.remember(name, text) lets it take in text"
+            )
 
     def adapter(self, site: str) -> Adapter:
         """The adapter at a site key, `layers.3.ffn`."""

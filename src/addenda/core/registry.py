@@ -79,6 +79,16 @@ STAGES = {
         "how a module loses what it should not know",
         "`addenda forget`, `addenda.forget(base, name, ...)`",
     ),
+    "text memory": Stage(
+        "remembering",
+        "which text is put in the window before a prompt",
+        "`base.new(name, addenda.HEMA())`, `base.remember(name, text)`, `addenda chat --remember FOLDER --memory-kind HEMA`",
+    ),
+    "measure": Stage(
+        "measuring/measures",
+        "what is found out of a base and what its modules do",
+        "`addenda evaluate`, `addenda.evaluate(base, texts, modules, ...)`, by its first option",
+    ),
 }
 
 
@@ -116,7 +126,7 @@ def methods(stage: str) -> Methods:
 
 def _own(stage: str) -> Iterator[type[Method]]:
     """This package's own methods of a stage: no contract, and nothing that a file imports."""
-    package = importlib.import_module(f"addenda.{STAGES[stage].folder}")
+    package = importlib.import_module(f"addenda.{STAGES[stage].folder.replace('/', '.')}")
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{info.name}")
         for value in vars(module).values():
@@ -144,6 +154,8 @@ def named(stage: str, name: str) -> type[Method]:
             return method
     broken = "".join(f"; {said}" for said in found.broken)
     hint = _option_of_another(stage, name)
+    if stage == "kind" and methods("text memory"):  # these are modules too, and asked for in the same places
+        hint += f"; text memories are {', '.join(methods('text memory'))}"
     raise AddendaError(f"no {stage} is called '{name}'; there are {known(name, found)}{hint}{broken}")
 
 
@@ -244,7 +256,13 @@ def kind_named(name: str) -> type[Kind]:
     Raises:
         AddendaError: no such kind; the message lists those there are.
     """
-    return cast("type[Kind]", named("kind", name))
+    return cast("type[Kind]", named(_stage_of(name), name))
+
+
+def _stage_of(kind: str) -> str:
+    """The stage that a card's kind is of: a text memory is a module too."""
+    plain = re.sub(r"[-_]", "", kind).lower()
+    return "text memory" if plain in {called.lower() for called in methods("text memory")} else "kind"
 
 
 def build_kind(name: str, options: Mapping[str, Any]) -> Kind:
@@ -253,7 +271,7 @@ def build_kind(name: str, options: Mapping[str, Any]) -> Kind:
     Raises:
         AddendaError: no such kind, an unknown option, or a value of the wrong type.
     """
-    return cast("Kind", build("kind", name, options))
+    return cast("Kind", build(_stage_of(name), name, options))
 
 
 def plain_options(method: Method) -> dict[str, Any]:

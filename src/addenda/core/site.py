@@ -13,6 +13,8 @@ class Seam(StrEnum):
     ATTENTION = "attention"
     LINEAR = "linear"
     HEAD = "head"
+    #: no place in the base: text in the window
+    TEXT = "text"
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
 from typing import Any, cast
 
 from addenda.core.contracts import Adapter, Kind
 from addenda.core.errors import AddendaError
 from addenda.core.gate import Gate, GateMethod, behind
 from addenda.core.registry import asked_for, build
-from addenda.core.site import Anatomy
+from addenda.core.site import Anatomy, Seam
 
 
 def gate_named(name: str, options: Mapping[str, Any] | None = None) -> GateMethod:
@@ -21,6 +19,19 @@ def gate_named(name: str, options: Mapping[str, Any] | None = None) -> GateMetho
         AddendaError: no such gate, an unknown option, or a value of the wrong type.
     """
     return cast("GateMethod", build("gate", name, options or {}))
+
+
+def gate_told(told: Mapping[str, Any] | None) -> GateMethod | None:
+    """The gate that a card tells of; None where it tells of none, so that the kind's own options say.
+
+    Raises:
+        AddendaError: it has no name, there is no such gate, or its options do not fit.
+    """
+    if told is None:
+        return None
+    if not isinstance(told.get("name"), str):
+        raise AddendaError(f"the card: the gate has no name; it is {told!r:.200}")
+    return gate_named(told["name"], {option: value for option, value in told.items() if option != "name"})
 
 
 def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | None:
@@ -33,6 +44,10 @@ def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | 
     if asked is None:
         return own
     called = type(kind).__name__
+    if kind.seam is Seam.TEXT:
+        raise AddendaError(
+            f"{called} is text in the window, which takes no gate: leave it out, and select it where it is wanted"
+        )
     given = asked_for(GateMethod, asked)
     if own is not None and given != own and asked != own.called():
         raise AddendaError(f"two different gates: {own} in {called}, and {given} for the module; give one")
@@ -40,20 +55,7 @@ def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | 
         raise AddendaError(
             f"{kind} decides for each token by itself; choose another gate in {called}, or none for the module"
         )
-    if kind.shared_softmax:
-        raise AddendaError(
-            f"{kind} shares the tokens' softmax, which no gate can leave; {_without(kind, given.called())}"
-        )
     return own or given
-
-
-def _without(kind: Kind, gate: str) -> str:
-    """What to give in place of a kind that shares the tokens' softmax, where its own option of that name leaves it."""
-    called = type(kind).__name__
-    with suppress(TypeError, ValueError, AddendaError):
-        if not replace(cast("Any", kind), gate=gate).shared_softmax:
-            return f"give {called}(gate={gate!r}) instead (--set gate={gate})"
-    return "leave the gate out, or choose a kind that has a softmax of its own"
 
 
 def adapters_of(kind: Kind, anatomy: Anatomy, gate: GateMethod | None) -> tuple[Mapping[str, Adapter], Gate | None]:
@@ -65,4 +67,10 @@ def adapters_of(kind: Kind, anatomy: Anatomy, gate: GateMethod | None) -> tuple[
     if gate is None:
         return kind.adapters(anatomy), None
     site = gate.site(anatomy, kind.seam)
-    return kind.adapters(behind(anatomy, site)), gate.module(site)
+    left = behind(anatomy, site)
+    if not left.at(kind.seam):
+        raise AddendaError(
+            f"a gate that reads layer {site.layer} leaves {type(kind).__name__} no place: of {anatomy.layers} layers none has "
+            f"a site that runs after it; let the gate read a layer further down (read_at={max(0, site.layer - 1)})"
+        )
+    return kind.adapters(left), gate.module(site)

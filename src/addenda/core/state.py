@@ -25,6 +25,12 @@ def select_rows(state: Any, rows: Tensor) -> Any:
     return state.index_select(0, rows.to(state.device)) if isinstance(state, Tensor) else state.select(rows)
 
 
+def spread(state: Tensor, rows: Tensor, before: Tensor | None, batch: int) -> Tensor:
+    """The state [R, n] of some rows as one of the whole batch, in which the others keep what they had."""
+    whole = state.new_zeros(batch, state.shape[1]) if before is None else before
+    return whole.index_copy(0, rows, state)
+
+
 class RowStates:
     """The state of an adapter for the rows of a batch that have one, in pieces: rows that are computed together.
 

@@ -17,7 +17,7 @@ from addenda.core.errors import AddendaError
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import asked_for, build_kind, recorded, written
 from addenda.core.site import Anatomy
-from addenda.measuring.edits import Edit, EditScores, load_edits, score_edits
+from addenda.measuring.asking.edits import Edit, EditScores, load_edits, score_edits
 from addenda.telling.progress import tick
 from addenda.text.encoding import Encoder
 from addenda.text.texts import Texts, texts

@@ -133,6 +133,10 @@ class Context(GateMethod):
     """An average over the document so far; slow where subjects change.
 
     Source: ours; see `ContextGate`.
+
+    Measured: neutral residues of 20% of `tiny`, small start, 3 seeds, 100,000 tokens: 0.887 nats per token gained and 0.002
+    forgotten on French, 93% of general tokens bit-equal; 0.164, 0.014 and 48% on PubMed. A LoRA of equal size: 1.325 and 0.243,
+    0.289 and 0.170. It opens more than 100 tokens after a subject begins. Pages: neutral_residues, gates.
     """
 
     name: ClassVar[str] = "context"

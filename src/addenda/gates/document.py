@@ -245,6 +245,10 @@ class Document(GateMethod):
 
     Source: Page 1954, "Continuous inspection schemes", Biometrika 41; ours on a language model's activations. See
     `DocumentGate`.
+
+    Measured: `tiny`, 3 seeds, 100,000 tokens: of general text 95% of the worst sort's tokens (French) and 86% (PubMed) stay
+    bit-equal; it opens 5 and 44 tokens after the subject begins, however much stood before, and shuts after 9 and 15. Page:
+    gates.
     """
 
     name: ClassVar[str] = "document"

@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from addenda.core.contracts import AttentionAdapter, Kind, Reader
-from addenda.core.errors import AddendaError
+from addenda.core.contracts import AttentionAdapter, Reader
 from addenda.core.site import Anatomy, Seam
 from addenda.core.state import KeyValues
+from addenda.core.text_slots import SharedSlots
 
 
 class CartridgeAdapter(AttentionAdapter):
@@ -35,7 +35,7 @@ class CartridgeAdapter(AttentionAdapter):
 
 
 @dataclass(frozen=True)
-class Cartridge(Kind):
+class Cartridge(SharedSlots):
     """`count` trained key-value pairs per layer and head.
 
     `init="text"` takes the base's own keys and values over the first `count` tokens of a text, as if that text stood
@@ -44,32 +44,17 @@ class Cartridge(Kind):
 
     Source: Eyuboglu et al. 2025, "Cartridges", arXiv:2506.06266. Differs: keys stand at negative positions, so the
     text's own positions and cache stay as they are.
+
+    Measured: `tiny`, 3 seeds, 5 facts of each of 25 people told in texts, then asked for without: it chooses 0.083 [0.032,
+    0.138] of them among ten rightly, the bare base 0.067, a LoRA of three times its size 0.203; it forgets 0.83 nats per token
+    of general text. Page: recall.
     """
 
     count: int = 128
     init: Literal["random", "text"] = "random"
 
-    seam: ClassVar[Seam] = Seam.ATTENTION
     default_lr: ClassVar[float] = 1e-2
-
-    def __post_init__(self) -> None:
-        self.check(self.count > 1, f"count must be at least 2; got {self.count}")
-        self.check(self.init in ("random", "text"), f"init is 'random' or 'text'; got {self.init!r}")
-
-    @property
-    def fresh_is_neutral(self) -> bool:
-        """Never: its slots take part in the tokens' softmax from the start."""
-        return False
-
-    @property
-    def starts_from_text(self) -> bool:
-        """With `init="text"`."""
-        return self.init == "text"
-
-    @property
-    def shared_softmax(self) -> bool:
-        """Always."""
-        return True
+    least: ClassVar[int] = 2
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, CartridgeAdapter]:
         """One set of keys and values per layer."""
@@ -80,10 +65,11 @@ class Cartridge(Kind):
 
     def start(self, adapters: Mapping[str, CartridgeAdapter], ids: Tensor, reader: Reader) -> None:
         """Take over the base's keys and values for the first `count` tokens of `ids` [T]."""
-        if len(ids) < self.count:
-            raise AddendaError(f"init='text' needs at least {self.count} tokens of text; got {len(ids)}")
+        self.check_text(ids)
         with torch.no_grad():
-            for adapter, (keys, values) in zip(adapters.values(), reader.key_values(ids[: self.count]), strict=True):
+            of_layers = reader.key_values(ids[: self.count])
+            for key, adapter in adapters.items():
+                keys, values = of_layers[int(key.split(".")[1])]
                 assert adapter.sink is not None
                 adapter.sink.copy_(torch.stack([keys[:, :1], values[:, :1]]))
                 adapter.keys.copy_(keys[:, 1:])

@@ -10,13 +10,14 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from addenda.core.contracts import Kind
+from addenda.core.beside_linear import ProductAdapter, ProductKind
+from addenda.core.contracts import Adapter, Kind
 from addenda.core.moments import Moment
+from addenda.core.registry import build_kind
 from addenda.core.site import Anatomy
-from addenda.kinds.lora import LoRA, LoRAAdapter
 
 
-class FrozenA(LoRAAdapter):
+class FrozenA(ProductAdapter):
     """delta(x) = scale * B A x with A [r, D_in] a buffer, in the module's file as everything else; B [D_out, r] is trained."""
 
     def __init__(self, a: Tensor, d_out: int, scale: float) -> None:
@@ -49,7 +50,7 @@ class FrozenA(LoRAAdapter):
 
 
 @dataclass(frozen=True)
-class FFALoRA(LoRA):
+class FFALoRA(ProductKind):
     """Low-rank adaptation with a frozen A that modules of one `seed` share: they average, add and subtract exactly.
 
     Half the parameters of a LoRA of this rank are trained and half travel. `orthonormal` draws A with orthonormal rows, so
@@ -76,7 +77,11 @@ class FFALoRA(LoRA):
         """Itself: the sum of several is one of them."""
         return self
 
-    def adapters(self, anatomy: Anatomy) -> Mapping[str, LoRAAdapter]:
+    def of_factors(self, factors: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Kind, Mapping[str, Adapter]]:
+        """A LoRA: its A's are the factors'."""
+        return build_kind("LoRA", {"rank": self.rank, "targets": self.targets}).of_factors(factors)
+
+    def adapters(self, anatomy: Anatomy) -> Mapping[str, ProductAdapter]:
         """One adapter per target linear layer."""
         sizes = {key: (adapter.a.shape[1], len(adapter.b)) for key, adapter in super().adapters(anatomy).items()}
         narrow = [key for key, (d_in, _) in sizes.items() if self.orthonormal and d_in < self.rank]

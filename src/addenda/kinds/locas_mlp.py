@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addenda.core.activations import Activation, activation
+from addenda.core.activations import Activation
 from addenda.core.adapter import SlotAdapter, Tap
 from addenda.core.contracts import Adapter, into
-from addenda.core.errors import UnsupportedError
 from addenda.core.registry import build
-from addenda.core.site import Anatomy, Seam
+from addenda.core.site import Anatomy
+from addenda.core.slots import SCALE, Slots, Slotted
 from addenda.core.units import FewerUnits, Units
-from addenda.kinds.locas_glu import SCALE, Slots, Slotted
 
 Compression = Literal["published", "oriented", "refit"]
 #: length of a slot that is written, where its value is multiplied by SCALE
@@ -120,6 +119,10 @@ class LocasMLP(Slots):
 
     Source: Locas 2026, arXiv:2602.05085, "Locas-MLP" and "NL-SVD". Differs: the compressions `oriented` and `refit`; and
     one backward pass over a whole chunk, so that a token's gradient counts the later tokens of the chunk as well.
+
+    Measured: stretches of two novels, `tiny` with plain FFNs, 6 cases, 64 slots: in closed form it gains 0.135 nats per token
+    and forgets 0.008 (as published 0.086 and 0.013), by gradient steps 0.263 and 0.139; TempLoRA at half the size gains 0.285
+    and forgets 0.079. Page: locas_mlp.
     """
 
     rank: int = 64
@@ -130,8 +133,8 @@ class LocasMLP(Slots):
     eps: float = 1.0
     compress: Compression = "refit"
 
-    seam: ClassVar[Seam] = Seam.FFN
-    default_lr: ClassVar[float] = 4e-3
+    gated: ClassVar[bool] = False
+    unfit: ClassVar[str] = "gated: LocasGLU fits them"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,16 +149,8 @@ class LocasMLP(Slots):
         Raises:
             UnsupportedError: the base has no plain FFN, or its activation is not known here.
         """
-        shape = anatomy.ffn
-        if shape is None or shape.gated:
-            raise UnsupportedError(
-                f"LocasMLP needs plain FFNs; those of {anatomy.model_type} are "
-                + ("no single block of units" if shape is None else "gated: LocasGLU fits them")
-            )
         own = None if self.activation == "base" else self.activation
-        phi = activation(own or shape.activation)
-        if phi is None:
-            raise UnsupportedError(f"LocasMLP does not know the activation '{shape.activation}' of this base")
+        phi = self.phi(anatomy, own)
         return {
             site.key: PlainSlotAdapter(anatomy.width, self.rank, phi, own, self.eps, self.compress)
             for site in self.sites(anatomy)

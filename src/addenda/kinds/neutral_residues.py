@@ -114,6 +114,10 @@ class NeutralResidues(SizedKind):
 
     Source: Talla, Grave, Jegou 2025, "Neutral Residues: Revisiting Adapters for Model Extension", ICML,
     arXiv:2410.02744. Differs: the document and context gates, He's start, and the threshold of all gates that shut.
+
+    Measured: `tiny`, 100,000 tokens, 3 seeds, 20% of the base, behind the document gate: gains 1.16 of what a LoRA of equal
+    size does on French and 0.89 on PubMed, and forgets 0.005 nats per token at most, in one seed, where LoRA forgets up to
+    0.18. 86% of the worst kind of general text stays bit-equal. Page: gates.
     """
 
     gate: Literal["token", "context", "document", "sigmoid"] = "document"

@@ -50,6 +50,9 @@ class ParallelAdapter(SizedKind):
 
     Source: the "vanilla adapter" of arXiv:2410.02744, after He et al. 2022, "Towards a Unified View of
     Parameter-Efficient Transfer Learning", arXiv:2110.04366.
+
+    Measured: two million tokens of PubMed into `tiny`, 3 seeds, 60,000 held-out tokens of each text: gains 0.588 nats per token
+    and forgets 0.109, a LoRA of the same size 0.621 and 0.223. Page: learning_forgetting.
     """
 
     seam: ClassVar[Seam] = Seam.FFN

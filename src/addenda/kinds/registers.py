@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from addenda.core.contracts import AttentionAdapter, Kind, Reader, into
-from addenda.core.errors import AddendaError
+from addenda.core.contracts import AttentionAdapter, Reader, into
 from addenda.core.site import Anatomy, Seam
+from addenda.core.text_slots import TextSlots
 
 Mode = Literal["drop", "sum", "avg", "stack"]
 
@@ -66,7 +66,7 @@ class RegisterAdapter(AttentionAdapter):
 
 
 @dataclass(frozen=True)
-class Registers(Kind):
+class Registers(TextSlots):
     """`count` learned vectors per layer, projected by the base's frozen key and value weights, without rotary position.
 
     `gate="joint"`: one softmax over tokens and registers. A zero key still takes softmax mass, so a fresh module is
@@ -78,6 +78,10 @@ class Registers(Kind):
 
     Source: Boissin, Hervier, Picard, Sprauel 2025, "Modular LLMs: Learning with Registers". Differs: registers stand
     before the text in both directions, take the input norm, and keep no place in the text's positions.
+
+    Measured: two million tokens of PubMed into `tiny`, 3 seeds, 128 registers from text: joint ones gain 0.155 nats per token
+    and forget 0.081, those behind a token gate 0.154 and 0.044, a LoRA of nine times their size 0.621 and 0.223. Joint ones
+    from zeros learn next to nothing. Pages: learning_forgetting, registers.
     """
 
     count: int = 128
@@ -86,13 +90,12 @@ class Registers(Kind):
     gate: Literal["joint", "neutral", "context", "document"] = "joint"
     normalise: bool = True
 
-    seam: ClassVar[Seam] = Seam.ATTENTION
     default_lr: ClassVar[float] = 3e-2
+    starts: ClassVar[tuple[str, Literal["text"]]] = ("zeros", "text")
 
     def __post_init__(self) -> None:
-        self.check(self.count > 0, f"count must be positive; got {self.count}")
+        super().__post_init__()
         self.check(self.mode in ("drop", "sum", "avg", "stack"), f"mode is drop, sum, avg or stack; got {self.mode!r}")
-        self.check(self.init in ("zeros", "text"), f"init is 'zeros' or 'text'; got {self.init!r}")
         self.check(
             self.gate in ("joint", "neutral", "context", "document"),
             f"gate is joint, neutral, context or document; got {self.gate!r}",
@@ -107,11 +110,6 @@ class Registers(Kind):
     def fresh_is_neutral(self) -> bool:
         """Only with a softmax of their own."""
         return self.gate != "joint"
-
-    @property
-    def starts_from_text(self) -> bool:
-        """With `init="text"`."""
-        return self.init == "text"
 
     @property
     def shared_softmax(self) -> bool:
@@ -140,8 +138,7 @@ class Registers(Kind):
 
         In mode sum only the first layer takes it: the layers above receive it as the output of the one below.
         """
-        if len(ids) < self.count:
-            raise AddendaError(f"init='text' needs at least {self.count} tokens of text; got {len(ids)}")
+        self.check_text(ids)
         streams = reader.hidden_states(ids[: self.count])
         with torch.no_grad():
             for number, (key, adapter) in enumerate(adapters.items()):

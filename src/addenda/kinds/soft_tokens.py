@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from addenda.core.contracts import AttentionAdapter, Kind, Reader
-from addenda.core.errors import AddendaError
+from addenda.core.contracts import AttentionAdapter, Reader
 from addenda.core.site import Anatomy, Seam
+from addenda.core.text_slots import SharedSlots
 
 #: tokens that are read at once for a start
 ROW = 512
@@ -42,7 +42,7 @@ class PassingAdapter(AttentionAdapter):
 
 
 class SoftTokenAdapter(PassingAdapter):
-    """The embeddings [S, D], which enter the first layer."""
+    """The embeddings [S, D], which enter the first layer (behind a gate, the first above it)."""
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class SoftTokenAdapter(PassingAdapter):
 
 
 @dataclass(frozen=True)
-class SoftTokens(Kind):
+class SoftTokens(SharedSlots):
     """`count` input embeddings that stand before every prompt and run through the base once, whatever the text they are of.
 
     `init="text"` makes them from a text of any length: each is the mean embedding of one of `count` stretches of it, as
@@ -68,27 +68,7 @@ class SoftTokens(Kind):
     count: int = 16
     init: Literal["random", "text"] = "text"
 
-    seam: ClassVar[Seam] = Seam.ATTENTION
     default_lr: ClassVar[float] = 3e-2
-
-    def __post_init__(self) -> None:
-        self.check(self.count > 0, f"count must be positive; got {self.count}")
-        self.check(self.init in ("random", "text"), f"init is 'random' or 'text'; got {self.init!r}")
-
-    @property
-    def fresh_is_neutral(self) -> bool:
-        """Never: they take part in the tokens' softmax from the start."""
-        return False
-
-    @property
-    def starts_from_text(self) -> bool:
-        """With `init="text"`."""
-        return self.init == "text"
-
-    @property
-    def shared_softmax(self) -> bool:
-        """Always."""
-        return True
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, PassingAdapter]:
         """The embeddings in the first layer, and nothing of their own in the others."""
@@ -97,11 +77,12 @@ class SoftTokens(Kind):
         return made | {site.key: PassingAdapter() for site in others}
 
     def start(self, adapters: Mapping[str, Any], ids: Tensor, reader: Reader) -> None:
-        """Means of the embeddings over `count` stretches of `ids` [T], each as long as embeddings of the text are on average."""
-        if len(ids) < self.count:
-            raise AddendaError(f"init='text' needs at least {self.count} tokens of text; got {len(ids)}")
+        """Means over `count` stretches of `ids` [T] of what enters the first layer, each as long as that is on average."""
+        self.check_text(ids)
         with torch.no_grad():
-            embedded = torch.cat([reader.hidden_states(row)[0].float() for row in ids.split(ROW)])
+            key, first = next(iter(adapters.items()))
+            layer = int(key.split(".")[1])
+            embedded = torch.cat([reader.hidden_states(row)[layer].float() for row in ids.split(ROW)])
             means = torch.stack([part.mean(0) for part in embedded.tensor_split(self.count)])
             length = embedded.norm(dim=-1).mean() / means.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-            next(iter(adapters.values())).tokens.copy_(means * length)
+            first.tokens.copy_(means * length)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +12,10 @@ from addenda.core.card import Card
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, known
 from addenda.core.files import refuse, several, shown
-from addenda.core.gate import GateMethod
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import build_kind, kind_named
 from addenda.core.site import Anatomy
-from addenda.core.standing import adapters_of, gate_for, gate_named
+from addenda.core.standing import adapters_of, gate_for, gate_told
 from addenda.modulefile.tensorfile import Spec
 
 
@@ -61,8 +59,7 @@ def skeleton(kind: Kind, card: Card, anatomy: Anatomy, name: str | None, problem
     """The module without memory, so that a card's sizes cost nothing; None, with the reason noted, if it cannot be."""
     try:
         with torch.device("meta"):
-            asked = None if card.gate is None else _gate(card.gate)
-            adapters, gate = adapters_of(kind, anatomy, gate_for(kind, asked))
+            adapters, gate = adapters_of(kind, anatomy, gate_for(kind, gate_told(card.gate)))
             module = KnowledgeModule(name or card.name, kind, adapters, card, gate)
     except (AddendaError, RuntimeError, TypeError, OverflowError, ArithmeticError) as error:
         problems.append(f"{card.kind} does not fit this base: {str(error).splitlines()[0] if str(error) else error!r}")
@@ -70,12 +67,6 @@ def skeleton(kind: Kind, card: Card, anatomy: Anatomy, name: str | None, problem
     module.probe = card.probe
     module.awaits_text = card.awaits_text
     return module
-
-
-def _gate(told: Mapping[str, Any]) -> GateMethod:
-    if not isinstance(told.get("name"), str):
-        raise AddendaError(f"the card: the gate has no name; it is {shown(told)}")
-    return gate_named(told["name"], {option: value for option, value in told.items() if option != "name"})
 
 
 def specs_of(tensors: Mapping[str, Tensor]) -> dict[str, Spec]:

@@ -77,13 +77,14 @@ def _usage(card: Card, source: str) -> str:
             f"module = {plugged}",
             f"prompt = base.prompts([base.tokenizer.decode(module.probe)], raw=True){comment}",
         ]
+    opened = f"with base.using({json.dumps(card.name)}):  # outside the block it is the bare base"
+    words = [*words[:-1], opened, f"    {words[-1]}"] if card.memory_sha256 else [*words, opened]
     lines = [
         "```python",
         "import addenda",
         "",
         f"base = addenda.load_base({json.dumps(_loadable(card.base.name))})",
         *words,
-        f"with base.using({json.dumps(card.name)}):  # outside the block it is the bare base",
         "    print(base.tokenizer.batch_decode(base.model.generate(**prompt, max_new_tokens=40)))",
         "```",
     ]

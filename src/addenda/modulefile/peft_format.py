@@ -1,4 +1,4 @@
-"""LoRA modules in PEFT's folder format: ours loaded by PEFT, PEFT's loaded by us, the same logits."""
+"""Modules in PEFT's folder format, of kinds that know their form there: ours loaded by PEFT, PEFT's loaded by us."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from addenda.core.card import Card
 from addenda.core.errors import AddendaError, FileError
 from addenda.core.files import read_json, refuse, replace_folder, several, shown, write_text
 from addenda.core.module import NAME, RESERVED, KnowledgeModule
+from addenda.core.registry import kinds
 from addenda.core.site import Anatomy, Seam, Site
-from addenda.kinds.lora import LoRA
 from addenda.modulefile.building import build_module
 from addenda.modulefile.storage import Place
 from addenda.modulefile.tensorfile import finite, read_header, read_tensors, write_tensors
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
-_KEY = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<half>[AB])\.weight")
+#: the one type of PEFT's adapters that is read
+TYPE = "LORA"
+_KEY = re.compile(r"base_model\.model\.(?P<path>.+)\.(?P<tensor>\w+)\.weight")
 
 # What PEFT has and a LoRA module has not, with the reason.
 _REFUSED = {
@@ -61,7 +63,7 @@ def is_peft_folder(folder: Path) -> bool:
 
 
 def save_peft(module: KnowledgeModule, folder: str | Path, base: Place) -> Path:
-    """Write a LoRA module as a folder that PEFT loads: `adapter_config.json` and `adapter_model.safetensors`.
+    """Write a module of low-rank products as a folder that PEFT loads: `adapter_config.json` and `adapter_model.safetensors`.
 
     Replaces such a folder, accepts an empty one; whole or not at all. Weights keep their dtype.
 
@@ -69,9 +71,9 @@ def save_peft(module: KnowledgeModule, folder: str | Path, base: Place) -> Path:
         AddendaError: the module is of another kind.
         FileError: the folder holds something else, or cannot be written.
     """
-    kind = module.kind
-    if not isinstance(kind, LoRA):
-        raise AddendaError(f"PEFT's format holds LoRA modules; '{module.name}' is a {type(kind).__name__}")
+    names = module.kind.peft_names
+    if not names:
+        raise AddendaError(f"PEFT's format holds LoRA modules; '{module.name}' is a {type(module.kind).__name__}")
     if module.gate is not None:
         raise AddendaError(f"PEFT's format holds no gate, and '{module.name}' stands behind one")
     by_key = {site.key: site for site in base.anatomy.sites}
@@ -79,25 +81,20 @@ def save_peft(module: KnowledgeModule, folder: str | Path, base: Place) -> Path:
     submodules = base.submodules()
     own, tensors = module.tensors(), {}
     for site in sites:
-        for half, name in (("A", "a"), ("B", "b")):
-            tensors[f"base_model.model.{site.path}.lora_{half}.weight"] = own[f"{site.key}.{name}"]
+        for name, theirs in names.items():
+            tensors[f"base_model.model.{site.path}.{theirs}.weight"] = own[f"{site.key}.{name}"]
     broken = [name for name, tensor in tensors.items() if not finite(tensor)]
     if broken:
         raise FileError(f"module '{module.name}' is not written: NaN or infinite values in {several(broken)}")
-    assert kind.alpha is not None
-    config = {
+    config = module.kind.to_peft() | {
         "base_model_name_or_path": module.card.base.name,
         "bias": "none",
         # GPT-2 keeps its weights as [in, out]; PEFT wants to be told
         "fan_in_fan_out": any(type(submodules[site.path]).__name__ == "Conv1D" for site in sites),
         "inference_mode": True,
-        "lora_alpha": int(kind.alpha) if kind.alpha == int(kind.alpha) else kind.alpha,
         "lora_dropout": 0.0,
-        "peft_type": "LORA",
-        "r": kind.rank,
         "target_modules": _target_modules(sites, submodules),
         "task_type": "CAUSAL_LM",
-        "use_rslora": kind.rslora,
     }
 
     def fill(new: Path) -> None:
@@ -146,25 +143,24 @@ def load_peft(folder: str | Path, base: Place, name: str | None = None) -> Knowl
         problems.append("adapter_model.bin is a pickle, which can run code, and is not read; save it as safetensors")
     header = read_header(folder, TENSORS, problems)
     stored = read_tensors(folder, TENSORS, header.specs, problems) if header is not None else {}
-    tensors, sites = _by_site(stored, base.anatomy, problems)
+    kind = next(kind for kind in kinds().values() if kind.reads_peft == TYPE)
+    names = {theirs: ours for ours, theirs in kind.peft_names.items()}
+    tensors, sites = _by_site(stored, names, base.anatomy, problems)
     targets = _targets(sites, base.anatomy)
     if problems or config is None:
         refuse(f"cannot load '{folder}' as a PEFT adapter", problems)
-    options = {
-        "rank": config["r"],
-        "alpha": float(config["lora_alpha"]),
-        "targets": targets,
-        "rslora": config.get("use_rslora", False),
-    }
+    options = kind.from_peft(config) | {"targets": targets}
     called = name or _name_for(folder)
-    card = Card(name=called, kind="LoRA", config=options, base=base.record(), description="Read from a PEFT adapter.")
+    card = Card(
+        name=called, kind=kind.called(), config=options, base=base.record(), description="Read from a PEFT adapter."
+    )
     return build_module(card, tensors, base.anatomy, called)
 
 
 def _check_config(config: dict[str, Any], problems: list[str]) -> None:
     """Note what is not a LoRA, what a LoRA module cannot do, and what is not known."""
-    if config.get("peft_type") != "LORA":
-        problems.append(f"{CONFIG}: peft_type is {shown(config.get('peft_type'))}; only LORA can be read")
+    if config.get("peft_type") != TYPE:
+        problems.append(f"{CONFIG}: peft_type is {shown(config.get('peft_type'))}; only {TYPE} can be read")
         return
     for option, reason in _REFUSED.items():
         if config.get(option):
@@ -189,7 +185,9 @@ def _check_config(config: dict[str, Any], problems: list[str]) -> None:
         problems.append(f"{CONFIG}: use_rslora is {shown(config['use_rslora'])}; it is true or false")
 
 
-def _by_site(stored: dict[str, Tensor], anatomy: Anatomy, problems: list[str]) -> tuple[dict[str, Tensor], list[Site]]:
+def _by_site(
+    stored: dict[str, Tensor], names: Mapping[str, str], anatomy: Anatomy, problems: list[str]
+) -> tuple[dict[str, Tensor], list[Site]]:
     """PEFT's tensors under the names that a module gives them, and the sites they stand at."""
     by_path = {site.path: site for site in anatomy.at(Seam.LINEAR)}
     tensors: dict[str, Tensor] = {}
@@ -198,11 +196,11 @@ def _by_site(stored: dict[str, Tensor], anatomy: Anatomy, problems: list[str]) -
     for key, tensor in stored.items():
         match = _KEY.fullmatch(key)
         site = by_path.get(match["path"]) if match else None
-        if match is None or site is None:
+        if match is None or site is None or match["tensor"] not in names:
             strange.append(key)
             continue
         sites[site.key] = site
-        tensors[f"{site.key}.{match['half'].lower()}"] = tensor
+        tensors[f"{site.key}.{names[match['tensor']]}"] = tensor
     if strange:
         problems.append(f"not the A or B of a linear layer that this base can host: {several(strange)}")
     if not stored and not problems:

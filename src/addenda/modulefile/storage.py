@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -21,13 +22,18 @@ from addenda.core.site import Anatomy, Seam
 from addenda.modulefile.building import compare_specs, filled, kind_of, skeleton, specs_of
 from addenda.modulefile.modelcard import NAMED, render
 from addenda.modulefile.other_base import difference
+from addenda.modulefile.remembered import MEMORY, read_memory, write_memory
 from addenda.modulefile.side import SIDE, read_side, write_side
-from addenda.modulefile.tensorfile import Header, finite, read_header, read_tensors, write_tensors
+from addenda.modulefile.tensorfile import Header, finite, pieces, read_header, read_tensors, write_tensors
 
 TENSORS, CARD, README = "module.safetensors", "card.json", "README.md"
-MEMBERS = (CARD, TENSORS, SIDE, README)
+MEMBERS = (CARD, TENSORS, SIDE, MEMORY, README)
 #: the values of a file that is wrong already are looked at only up to this size
 _LOOK_ANYWAY = 256 << 20
+#: what a module's tensor file says of itself
+_MARKS = {"format": "addenda", "schema": str(SCHEMA)}
+#: hashes of modules as they were at a version of theirs
+_DIGESTS: WeakKeyDictionary[KnowledgeModule, tuple[Any, str]] = WeakKeyDictionary()
 
 __all__ = [
     "CARD",
@@ -91,8 +97,9 @@ def save_module(module: KnowledgeModule, folder: str | Path, source: str | None 
     size = sum(tensor.numel() * tensor.itemsize for tensor in [*tensors.values(), *module.side.values()])
 
     def fill(new: Path) -> None:
-        digest = write_tensors(new / TENSORS, tensors, {"format": "addenda", "schema": str(SCHEMA)})
-        card = described(module, sha256=digest, side_sha256=write_side(new, module.side, SCHEMA))
+        digest = write_tensors(new / TENSORS, tensors, _MARKS)
+        side, memory = write_side(new, module.side, SCHEMA), write_memory(new, module.memory)
+        card = described(module, sha256=digest, side_sha256=side, memory_sha256=memory)
         write_text(new / CARD, _card_text(card))
         write_text(new / README, render(card, source or _told_path(folder)))
 
@@ -101,9 +108,14 @@ def save_module(module: KnowledgeModule, folder: str | Path, source: str | None 
 
 
 def digest_of(module: KnowledgeModule) -> str:
-    """The hash that `module.safetensors` would have, were the module saved as it is."""
-    with TemporaryDirectory() as folder:
-        return write_tensors(Path(folder) / TENSORS, module.tensors(), {"format": "addenda", "schema": str(SCHEMA)})
+    """The hash that `module.safetensors` would have, were the module saved as it is; computed once for each state of it."""
+    state, known = module.version(), _DIGESTS.get(module)
+    if known is None or known[0] != state:
+        sha = hashlib.sha256()
+        for piece in pieces(module.tensors(), _MARKS):
+            sha.update(piece)
+        known = _DIGESTS[module] = state, sha.hexdigest()
+    return known[1]
 
 
 def _told_path(folder: Path) -> str | None:
@@ -172,7 +184,7 @@ def load_module(folder: Path, base: Place, *, name: str | None = None, check: st
     problems: list[str] = []
     card = _read_card(folder, problems)
     header = _read_header(folder, problems)
-    module = None
+    module = kind = None
     if card is not None:
         other = check != "off" and _check_base(card, base.fingerprint, check, problems, base.record)
         kind = kind_of(card, problems)
@@ -195,10 +207,11 @@ def load_module(folder: Path, base: Place, *, name: str | None = None, check: st
         ]
     tensors = _read_values(folder, card, wanted, problems) if header is not None else {}
     side = read_side(folder, card.side_sha256 if card is not None else None, problems)
+    memory = read_memory(folder, card.memory_sha256 if card is not None else None, kind, problems)
     if problems:
         refuse(f"cannot load '{folder}'", problems)
     assert module is not None
-    module.side, module.writer = side, save_module
+    module.side, module.memory, module.writer = side, memory, save_module
     return filled(module, tensors)
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,9 +165,21 @@ def finite(tensor: Tensor) -> bool:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Write a safetensors file, the same bytes every time, and return its sha256.
+    """Write a safetensors file, the same bytes every time, and return its sha256."""
+    digest = hashlib.sha256()
+    with path.open("xb") as file:
+        for piece in pieces(tensors, metadata):
+            digest.update(piece)
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
 
-    Written here and not by the safetensors library, whose metadata comes in random order; it reads what this writes.
+
+def pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[Any]:
+    """The bytes of a safetensors file, piece by piece, the same every time and on whatever device the tensors are.
+
+    Made here and not by the safetensors library, whose metadata comes in random order; it reads what this makes.
     """
     ordered = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
@@ -181,16 +193,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         at = end
     raw = json.dumps(header, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
-    digest = hashlib.sha256()
-    with path.open("xb") as file:
-        for piece in (len(raw).to_bytes(8, "little"), raw):
-            digest.update(piece)
-            file.write(piece)
-        for name in ordered:
-            flat = tensors[name].detach().to("cpu").contiguous().reshape(-1)
-            values = flat.view(torch.uint8).numpy().data if flat.numel() else b""
-            digest.update(values)
-            file.write(values)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
+    yield len(raw).to_bytes(8, "little")
+    yield raw
+    for name in ordered:
+        flat = tensors[name].detach().to("cpu").contiguous().reshape(-1)
+        yield flat.view(torch.uint8).numpy().data if flat.numel() else b""

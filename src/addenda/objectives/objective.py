@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from addenda.core.method import Method
+from addenda.core.registry import asked_for
 
 Taught = tuple[Tensor, ...]
 
@@ -45,3 +47,9 @@ class Objective(Method):
     @abstractmethod
     def cost(self, logits: Tensor, targets: Tensor, taught: Taught) -> Tensor:
         """The cost of each token [n], in nats, from logits [n, V], the tokens that came [n], and what was taught."""
+
+
+@cache
+def likelihood() -> Objective:
+    """What a token costs wherever nothing else is asked for: its negative log-likelihood, as text is scored."""
+    return asked_for(Objective, "lm")

@@ -105,6 +105,10 @@ class GaLore(OptimizerMethod):
     Source: Zhao et al. 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", ICML, arXiv:2403.03507;
     defaults are the paper's but for `rank`. Differs: the subspace comes from the smaller product's eigenvectors, the first
     of them from the first gradient that is not zero, and is taken anew after 10 steps too.
+
+    Measured: a parallel adapter of 20% of `tiny`, 16,384 tokens of French, one seed, no more than a first look: rank 32 gains
+    0.396 nats per token at rate 3e-2, ten times that of AdamW, which gains 0.411; 0.171 at four times that rate, and with rank
+    8 there 0.127.
     """
 
     rank: int = 32

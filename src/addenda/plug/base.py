@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ from addenda.bases.load import load_model
 from addenda.bases.wrappers import unwrapped
 from addenda.core.card import Card
 from addenda.core.contracts import Kind
-from addenda.core.errors import AddendaError, UnsupportedError, known
+from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.gate import GateMethod
 from addenda.core.modes import own_modes
-from addenda.core.module import KnowledgeModule, check_name
+from addenda.core.module import KnowledgeModule, check_name, plugged
 from addenda.core.registry import options_of, recorded
 from addenda.core.standing import adapters_of, gate_for
 from addenda.modulefile import storage
@@ -28,6 +28,8 @@ from addenda.plug.foreign import plug_cost
 from addenda.plug.frozen import Frozen
 from addenda.plug.selection import NOTHING, Names
 from addenda.plug.trainable import OpenTrainables, Trainable
+from addenda.remembering.text_memory import TextMemory
+from addenda.text.records import check_unicode
 
 _attached: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Base]] = weakref.WeakKeyDictionary()
 
@@ -142,6 +144,24 @@ class Base(Frozen):
             module.kind.start({key: module.adapter(key) for key in module.sites()}, ids, self.reader)
         module.awaits_text = False
 
+    def remember(self, name: str, *texts: str) -> None:
+        """Let a text memory take in turns or documents, one after the other.
+
+        Raises:
+            AddendaError: no such module is plugged, or it is none.
+        """
+        module = plugged(self._modules, name)
+        if module.memory is None:
+            raise AddendaError(
+                f"'{name}' ({type(module.kind).__name__}) is no text memory, as addenda.HEMA() is; "
+                "addenda.memorize writes a text into it"
+            )
+        held = module.memory
+        for text in texts:
+            check_unicode("a text", text)
+            held = cast("TextMemory", module.kind).take(held, text)
+        module.memory = held
+
     def plug(
         self,
         folder: str | Path,
@@ -197,8 +217,7 @@ class Base(Frozen):
         Raises:
             AddendaError: no such module is plugged.
         """
-        if name not in self._modules:
-            raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, self._modules)}")
+        plugged(self._modules, name)
         for trainable in self._trainables.naming(name):
             trainable.close()
         del self._modules[name]

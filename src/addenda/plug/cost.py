@@ -14,10 +14,9 @@ from torch import Tensor
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
 from addenda.core.modes import evaluating
-from addenda.kinds.lora import LoRA
-from addenda.kinds.neutral_residues import NeutralResidues
+from addenda.core.registry import build_kind
 from addenda.objectives.head import Head
-from addenda.objectives.lm import LanguageModelling
+from addenda.objectives.objective import likelihood
 from addenda.plug.scoring import default_length
 
 if TYPE_CHECKING:
@@ -122,8 +121,8 @@ def cost_of(base: Base, kind: Kind | None = None, *, seconds: float = 3.0) -> Ba
 
 
 def _usual(base: Base) -> Kind:
-    kind = NeutralResidues()
-    return kind if base.host.refusal(kind.seam) is None else LoRA(rank=16)
+    kind = build_kind("NeutralResidues", {})
+    return kind if base.host.refusal(kind.seam) is None else build_kind("LoRA", {"rank": 16})
 
 
 def _read(base: Base, head: Head, seconds: float) -> tuple[int, float]:
@@ -181,7 +180,7 @@ def _costs(head: Head, ids: Tensor) -> Tensor:
     hidden = head.hidden(ids[:, :-1])
     targets = ids[:, 1:].flatten()
     weights = torch.full(targets.shape, 1.0 / len(targets), device=targets.device)
-    loss, _ = head.costs(LanguageModelling(), hidden.flatten(0, 1), targets, weights)
+    loss, _ = head.costs(likelihood(), hidden.flatten(0, 1), targets, weights)
     return loss
 
 

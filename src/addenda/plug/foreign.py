@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from addenda.core.errors import AddendaError, known
+from addenda.core.module import plugged
 from addenda.plug.frozen import Frozen
 from addenda.plug.scoring import score
 from addenda.text.texts import exists
@@ -56,8 +56,7 @@ def plug_cost(base: Frozen, name: str, text: Any, *, tokens: int | None = 20_000
         AddendaError: no such module is plugged, or the base has no tokenizer.
         DataError: the text cannot be read, or is empty.
     """
-    if name not in base.modules:
-        raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
+    plugged(base.modules, name)
     itself = isinstance(text, str) and any(letter.isspace() for letter in text) and not exists(Path(text))
     source = [text] if itself else text
     with base.off():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,15 @@ from addenda.bases.fingerprint import Identity, identity
 from addenda.bases.host import Host, check_its_own
 from addenda.bases.reading import BaseReader
 from addenda.bases.wrappers import plain_name, unwrapped
-from addenda.core.call import Collector, Watch
+from addenda.core.call import Collector, Watch, mark_recalled
 from addenda.core.card import BaseRecord
-from addenda.core.errors import AddendaError
+from addenda.core.errors import AddendaError, SelectionError
 from addenda.core.modes import own_modes
 from addenda.core.site import Anatomy, Seam
 from addenda.plug.choosing import Choosing
 from addenda.plug.freeze import Freeze
 from addenda.plug.machinery import watching
+from addenda.remembering.text_memory import TextMemory
 from addenda.text.prompting import check_ids, prepared
 
 
@@ -139,14 +140,61 @@ class Frozen(Choosing):
         """
         if isinstance(texts, str) or not texts:
             raise AddendaError("prompts takes a list of texts, at least one")
-        rows = [self.tokenize(text, system=system, raw=raw) for text in texts]
+        rows = [
+            self.asked(text, system=system, raw=raw, number=number, count=len(texts))
+            for number, text in enumerate(texts)
+        ]
         if not all(map(len, rows)):
             raise AddendaError("a prompt has no token; give a text to continue")
         ids = pad_sequence(rows, batch_first=True, padding_side="left")
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
         pad = self.tokenizer.pad_token_id
         ids = ids.masked_fill(mask == 0, 0 if pad is None or pad >= self.vocabulary else pad)
-        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        return {
+            "input_ids": mark_recalled(ids.to(self.device), self.text_memories()),
+            "attention_mask": mask.to(self.device),
+        }
+
+    def asked(
+        self, text: str, *, system: str | None = None, raw: bool | None = None, number: int = 0, count: int = 1
+    ) -> Tensor:
+        """Token ids [T] of prompt `number` of `count`, with what the text memories that it selects recall for it before it.
+
+        Raises:
+            AddendaError: as `tokenize`.
+            SelectionError: a text memory has another weight than 1.
+        """
+        told = self.with_recalled(text, number, count)
+        return mark_recalled(self.tokenize(told, system=system, raw=raw), self.text_memories())
+
+    def text_memories(self) -> frozenset[str]:
+        """The names of those that are selected."""
+        held = self._modules
+        return frozenset(name for name in self.selection.names() if name in held and held[name].memory is not None)
+
+    def with_recalled(self, text: str, number: int = 0, count: int = 1) -> str:
+        """A prompt after what the text memories that it selects recall for it, in name order; itself where there are none."""
+
+        def tokens(said: str) -> int:
+            return len(self._reads()(said, add_special_tokens=False, verbose=False)["input_ids"])
+
+        memories = self.text_memories()
+        chosen = self.selection.of_prompt(number, count) if memories else {}
+        found: list[str] = []
+        for name in sorted(memories & chosen.keys()):
+            module, weight = self._modules[name], chosen[name]
+            assert module.memory is not None
+            if weight != 1.0:
+                raise SelectionError(
+                    f"'{name}' is text in the window, or it is not: its weight is 1 or 0; got {weight:g}"
+                )
+            kind = cast("TextMemory", module.kind)
+            window = (
+                kind.window if self.context is None else min(kind.window, self.context // 2)
+            )  # an answer needs room
+            budget = window - tokens("\n\n".join([*found, "", text]))
+            found.append(kind.recall(module.memory, text, budget, tokens) if budget > 0 else "")
+        return "\n\n".join(filter(None, [*found, text]))
 
     def submodules(self) -> dict[str, nn.Module]:
         """The model's submodules by path, without the names that wrappers add."""

@@ -25,12 +25,13 @@ from addenda.bases.hooks import (
     hook_entry,
     hook_norm,
     hook_output,
+    hook_residual,
     keep_call_in_checkpoints,
 )
 from addenda.bases.host import Host
 from addenda.bases.mixing import hook_head, hook_notes, with_notes
 from addenda.bases.reading import BaseReader
-from addenda.core.call import RUNTIME, Call, Share, Watch
+from addenda.core.call import RUNTIME, Call, Share, Watch, recalled_in
 from addenda.core.contracts import AttentionAdapter, HeadAdapter
 from addenda.core.errors import UnsupportedError
 from addenda.core.gate import starts_of
@@ -149,20 +150,24 @@ class Machinery:
         for site in host.anatomy.sites:
             if site.key not in touched:
                 continue
-            module = host.submodule(site.path)
+            submodule = host.submodule(site.path)
             if site.seam is Seam.HEAD:
-                wanted["head", site.key] = partial(hook_head, module, host.anatomy.width, Finish.of(host.config))
+                wanted["head", site.key] = partial(hook_head, submodule, host.anatomy.width, Finish.of(host.config))
                 for key in sorted({adapter.reads for adapter in _at_head(modules, site)}):
                     place = host.site(key)
                     wanted["notes", key] = partial(hook_notes, host.submodule(place.entry), place, site)
                 continue
             if site.seam is Seam.ATTENTION:
-                wanted["input", site.key] = partial(hook_attention, module, site)
-                wanted["switch", site.key] = partial(AttentionSwitch, module, site)
+                wanted["input", site.key] = partial(hook_attention, submodule, site)
+                wanted["switch", site.key] = partial(AttentionSwitch, submodule, site)
                 norm = host.input_norm(site.layer)
                 if norm is not None and any(_enters_unnormalised(other, site) for other in modules):
                     wanted["norm", site.key] = partial(hook_norm, norm)
                 continue
+            if any(site.key in module.around for module in modules):
+                norm = host.ffn_norm(site.layer)
+                if norm is not None:
+                    wanted["residual", site.key] = partial(hook_residual, norm, site)
             # several sites may share one submodule (LoRA on OPT's fc2, its FFN's exit): linear ones come first
             outputs.setdefault(site.path, []).append(site)
             if site.entry != site.path:
@@ -170,7 +175,7 @@ class Machinery:
         for path, sites in outputs.items():
             sites.sort(key=lambda site: site.seam is Seam.FFN)
             keys = "+".join(site.key for site in sites)
-            wanted["output", keys] = partial(hook_output, host.submodule(path), sites)
+            wanted["output", keys] = partial(hook_output, host.submodule(path), sites, host.ffn_post(sites[0].layer))
         for path in fused:
             wanted["fused", path] = partial(hook_fused, host.submodule(path), path, lambda: self.base.fusion)
         return wanted
@@ -229,6 +234,9 @@ class Machinery:
     ) -> Call:
         batch, length = tokens.shape[0], tokens.shape[1]
         shares: list[Share] = chosen.shares(self.base._modules, batch, RUNTIME.prompts, tokens.device)
+        if any(share.module.memory is not None for share in shares):
+            _check_recalled(shares, RUNTIME.recalled | recalled_in(tokens))
+            shares = [share for share in shares if share.module.memory is None]
         stateful = False
         for share in shares:
             if share.module.kind.seam is Seam.ATTENTION:
@@ -268,11 +276,12 @@ class Machinery:
                 if kwargs.get("streamer") is not None:
                     kwargs["streamer"].end()  # who reads from it, mostly in another thread, would wait for ever
                 raise astray()
-            before, RUNTIME.prompts = RUNTIME.prompts, 1 if given is None else len(given)
+            before = RUNTIME.prompts, RUNTIME.recalled
+            RUNTIME.prompts, RUNTIME.recalled = 1 if given is None else len(given), recalled_in(given)
             try:
                 return original(inputs, *args, **kwargs)
             finally:
-                RUNTIME.prompts = before
+                RUNTIME.prompts, RUNTIME.recalled = before
 
         return generate
 
@@ -286,6 +295,16 @@ class Machinery:
             return original(*args, **kwargs)
 
         return batching
+
+
+def _check_recalled(shares: list[Share], recalled: frozenset[str]) -> None:
+    """Refuse token ids that text memories were not asked for: they would read as if the memory were off."""
+    for share in shares:
+        if share.module.memory is not None and share.name not in recalled:
+            raise UnsupportedError(
+                f"'{share.name}' is text in the window, which these token ids do not begin with: give the model what "
+                "base.prompts([...]) returns under the same selection, as it is, or leave the memory out of the selection"
+            )
 
 
 def _at_head(modules: Iterable[KnowledgeModule], site: Site) -> Iterator[HeadAdapter]:

@@ -17,7 +17,7 @@ import torch
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.modes import evaluating, own_modes
 from addenda.objectives.head import Head
-from addenda.objectives.lm import LanguageModelling
+from addenda.objectives.objective import likelihood
 from addenda.telling.intervals import of_ratio
 from addenda.telling.progress import tick
 from addenda.text.encoding import Encoded, Encoder
@@ -244,9 +244,7 @@ def pace_of(base: Frozen) -> float:
             ids = torch.randint(head.vocabulary, (rows, length + 1), generator=draw).to(base.device)
             began = time.perf_counter()
             weights = torch.ones(rows * length, device=base.device)
-            _, costs = head.costs(
-                LanguageModelling(), head.hidden(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), weights
-            )
+            _, costs = head.costs(likelihood(), head.hidden(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), weights)
             float(costs.sum())  # waits for a GPU
             pace = max(pace, rows * length / (time.perf_counter() - began))  # something else may run beside one of them
             rows = max(1, min(16, int(pace / length)))
@@ -308,7 +306,7 @@ def _nats(base: Frozen, head: Head, batch: list[Any], precision: str) -> list[fl
     ids, weights = ids.to(device), weights.to(device)
     with evaluating(base.model), cast(device, precision):
         hidden = head.hidden(ids[:, :-1], attention_mask=mask)
-        _, costs = head.costs(LanguageModelling(), hidden.flatten(0, 1), ids[:, 1:].flatten(), weights.flatten())
+        _, costs = head.costs(likelihood(), hidden.flatten(0, 1), ids[:, 1:].flatten(), weights.flatten())
     return costs.view(weights.shape).double().sum(1).tolist()
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from addenda.core.call import Share
-from addenda.core.errors import SelectionError, known
-from addenda.core.module import KnowledgeModule
+from addenda.core.errors import SelectionError
+from addenda.core.module import KnowledgeModule, plugged
 from addenda.core.state import rows_on
 
 Weights = Mapping[str, float]
@@ -92,6 +92,8 @@ class Selection:
     said: frozenset[str] = frozenset()
     #: of each module of a table its least weight, as a number: the table is on the index's device
     least: dict[str, float] = field(default_factory=dict)
+    #: the modules of each of a table's entries
+    entered: tuple[frozenset[str], ...] = ()
 
     #: True where nothing is selected and no rows are to be counted; a plain field, because compiled code guards on it
     empty: bool = field(init=False)
@@ -105,12 +107,32 @@ class Selection:
             return {name for name, _ in self.table}
         return set(self.everyone) if self.rows is None else {name for row in self.rows for name in row}
 
+    def together(self) -> Iterable[Iterable[str]]:
+        """The modules that some row selects together."""
+        return self.entered if self.index is not None else (self.everyone,) if self.rows is None else self.rows
+
+    def of_prompt(self, number: int, count: int) -> dict[str, float]:
+        """What the prompt of that number selects, of so many.
+
+        Raises:
+            SelectionError: there are not as many rows.
+        """
+        if self.index is not None:
+            _times(len(self.index), count, None)
+            at = int(self.index[number])
+            weights = {name: float(of_entries[at]) for name, of_entries in self.table}
+            return _nonzero(weights)
+        if self.rows is None:
+            return self.everyone
+        _times(len(self.rows), count, None)
+        return self.rows[number]
+
     def without(self, name: str) -> Selection:
         """The same selection without one module."""
         keep = {n: w for n, w in self.everyone.items() if n != name}
         rows = None if self.rows is None else tuple({n: w for n, w in row.items() if n != name} for row in self.rows)
         table = tuple((n, w) for n, w in self.table if n != name)
-        return Selection(keep, rows, self.index, table, self.entries, self.said - {name}, self.least)
+        return Selection(keep, rows, self.index, table, self.entries, self.said - {name}, self.least, self.entered)
 
     def shares(
         self, modules: Mapping[str, KnowledgeModule], batch: int, prompts: int | None, device: torch.device
@@ -200,8 +222,9 @@ def by_index(index: Tensor, table: Sequence[Names]) -> Selection:
         for name in names
     )
     least = {name: min(entry.get(name, 0.0) for entry in entries) for name in names}
+    entered = tuple(frozenset(_nonzero(entry)) for entry in entries)
     said = frozenset().union(*entries)
-    return Selection(index=index, table=columns, entries=len(table), said=said, least=least)
+    return Selection(index=index, table=columns, entries=len(table), said=said, least=least, entered=entered)
 
 
 def _nonzero(weights: Mapping[str, float]) -> dict[str, float]:
@@ -216,12 +239,24 @@ def check(selection: Selection, modules: Mapping[str, KnowledgeModule]) -> Selec
     """
     names = selection.names()
     for name in sorted(names | selection.said):
-        if name not in modules:
-            raise SelectionError(f"no module '{name}' is plugged; plugged are {known(name, modules)}")
-        why = modules[name].kind.least_weight if name in names else None
-        if why is not None and _least(selection, name) < 0:
+        why = plugged(modules, name).kind.least_weight
+        if name in names and why is not None and _least(selection, name) < 0:
             raise SelectionError(f"'{name}' {why}: it must not be negative")
+    if any(modules[name].around for name in names):
+        for row in selection.together():
+            _check_around([modules[name] for name in sorted(row) if name in modules])
     return selection
+
+
+def _check_around(chosen: list[KnowledgeModule]) -> None:
+    """Refuse modules of one row that stand around the same site."""
+    for number, one in enumerate(chosen):
+        for other in chosen[:number]:
+            if both := one.around & other.around:
+                raise SelectionError(
+                    f"'{other.name}' and '{one.name}' both stand around {min(both)}, where one may stand; "
+                    "select one of them for each prompt"
+                )
 
 
 def _least(selection: Selection, name: str) -> float:

@@ -15,8 +15,8 @@ from torch import Tensor
 from addenda.core.errors import DataError
 from addenda.core.modes import evaluating
 from addenda.core.module import KnowledgeModule
-from addenda.measuring.pieces import evenly
-from addenda.measuring.written import continued
+from addenda.measuring.asking.written import continued
+from addenda.measuring.looking.pieces import evenly
 from addenda.objectives.head import Head
 from addenda.plug.scoring import encoded_documents
 from addenda.telling.intervals import SHARE, Interval, of_mean, of_ratio

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from addenda.core.errors import AddendaError, TrainingError, known
+from addenda.core.errors import AddendaError, TrainingError
 from addenda.core.files import several
-from addenda.core.module import KnowledgeModule
+from addenda.core.module import KnowledgeModule, plugged
 from addenda.core.registry import asked_for, recorded
 from addenda.forgetters.forgetter import Forgetter
 from addenda.text.encoding import Encoder
@@ -165,13 +165,12 @@ def module_of(base: Base, name: str) -> KnowledgeModule:
     Raises:
         AddendaError: no such module is plugged.
     """
-    if not isinstance(name, str) or name not in base.modules:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise AddendaError(f"no module '{name}' is plugged; plugged are {known(str(name), base.modules)}")
-    return base.modules[name]
+    return plugged(base.modules, name)
 
 
 def _check_module(module: KnowledgeModule) -> None:
     """Refuse modules that were written rather than trained, or that nothing can be changed of."""
+    module.check_adapts("forget")
     if any(record.objective == "memorize" for record in module.card.training):
         raise AddendaError(
             f"'{module.name}' was written by memorize, chunk upon chunk: write it anew from the text without what is to go, "

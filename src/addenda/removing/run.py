@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from addenda.core.errors import TrainingError
 from addenda.core.registry import asked_for, recorded
 from addenda.forgetters.forgetter import Gradients
+from addenda.modulefile.storage import digest_of
 from addenda.objectives.head import Head
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import rate
@@ -53,7 +53,7 @@ class ForgetRun(ModuleRun):
         self.method = recorded(plan.method)
         self.rule = plan.method.over(self.module, self.parameters, plan.lr)
         self.source = self.mixture = plan.mixture(base)
-        self.identity = plan.identity(base, hash_of(before)) if folder is not None else {}
+        self.identity = plan.identity(base, digest_of(self.module)) if folder is not None else {}
         self.last = (0.0, 0.0)  # nats per token of the last step's rows: what is to go, what is to stay
         #: what was measured at the end, as plain data
         self.found: dict[str, Any] | None = None
@@ -170,12 +170,3 @@ def _slopes(cost: Cost, losses: Tensor, bare: Tensor) -> Tensor:
         leaf = losses.detach().float().requires_grad_()
         (slopes,) = torch.autograd.grad(cost(leaf, bare.float()).sum(), leaf)
     return slopes
-
-
-def hash_of(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

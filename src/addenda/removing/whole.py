@@ -9,7 +9,7 @@ import torch
 
 from addenda.core.errors import FileError
 from addenda.core.module import KnowledgeModule
-from addenda.measuring.certificate import check_idle, logits_hash, rolled_back
+from addenda.measuring.asking.certificate import check_idle, logits_hash, rolled_back
 from addenda.modulefile.folders import check_deletable, delete
 from addenda.modulefile.storage import read_card
 from addenda.removing.plan import module_of

@@ -47,9 +47,8 @@ class Wise(Router):
 
     def __post_init__(self) -> None:
         if not 0 < self.margin <= 1 or (self.long is not None and self.long < 1):
-            raise AddendaError(
-                f"wise: margin is above 0, at most 1, and long at least 1; got {self.margin}, {self.long}"
-            )
+            told = "margin is above 0, at most 1, and long at least 1"
+            raise AddendaError(f"wise: {told}; got {self.margin}, {self.long}")
 
     def sites(self, module: KnowledgeModule, anatomy: Anatomy) -> Sequence[str]:
         """The module's sites at the layer, and the site that its gate reads."""
@@ -58,9 +57,8 @@ class Wise(Router):
 
     def _adding(self, module: KnowledgeModule) -> list[str]:
         """The module's sites at the layer."""
-        layers = {
-            key: int(key.split(".")[1]) for key in module.sites() if isinstance(module.adapter(key), AddingAdapter)
-        }
+        adds = [key for key in module.sites() if isinstance(module.adapter(key), AddingAdapter)]
+        layers = {key: int(key.split(".")[1]) for key in adds}
         if not layers:
             raise UnsupportedError(
                 f"wise measures what a module adds beside an FFN or a linear layer, and '{module.name}' is of the kind "
@@ -81,10 +79,9 @@ class Wise(Router):
             weight = gate.amplitude(statistic).unsqueeze(-1)
         size = torch.stack([_size(module.adapter(key), inputs[key], weight) for key in self._adding(module)]).mean(0)
         rest = counted(mask)
-        size = torch.where(rest, size, 0.0)
-        mean = size.sum(1) / rest.sum(1)
+        mean = torch.where(rest, size, 0.0).sum(1) / rest.sum(1)
         if self.long is not None:
-            mean = torch.where(mask.sum(1) > self.long, size.amax(1), mean)
+            mean = torch.where(mask.sum(1) > self.long, torch.where(rest, size, 0.0).amax(1), mean)
         return mean.unsqueeze(-1)
 
     def learn(self, subject: Tensor, general: Tensor) -> dict[str, Tensor]:
@@ -107,5 +104,4 @@ def _size(adapter: Adapter, x: Tensor, weight: Tensor | None) -> Tensor:
     added = adapter.contribution(x, weight=1.0 if weight is None else weight.to(x.device))
     if added is None:
         return torch.zeros(x.shape[:2])
-    blank = added.delta.new_zeros(*x.shape[:2], added.delta.shape[-1])
-    return added.add_to(blank).float().norm(dim=-1).cpu()
+    return added.add_to(added.delta.new_zeros(*x.shape[:2], added.delta.shape[-1])).float().norm(dim=-1).cpu()

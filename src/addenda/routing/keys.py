@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from torch import Tensor
 from addenda.core.errors import AddendaError
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import recorded
+from addenda.modulefile.storage import digest_of
 from addenda.routers.router import Router
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 #: the tensor that says what the others are: JSON, one byte a number
 RECORD = "record"
-#: hashes of modules as they were at a version of theirs
-_digests: weakref.WeakKeyDictionary[KnowledgeModule, tuple[Any, str]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ def keep(
     """Keep a module's keys beside it, in place of those that this router had of it; `facts` are recorded with them."""
     record = {"router": recorded(router), "base": base.fingerprint, **facts}
     if router.of_module:
-        record["module"] = digest(module)
+        record["module"] = digest_of(module)
     said = torch.tensor(list(json.dumps(record).encode()), dtype=torch.uint8)
     module.keep_beside(_owner(router), {**keys, RECORD: said})
 
@@ -75,7 +72,7 @@ def kept(base: Base, name: str, router: Router) -> Kept:
         raise AddendaError(
             f"the router keys of module '{name}' were learned on another base than '{base.name}'; {learn}"
         )
-    if router.of_module and seen != digest(module):
+    if router.of_module and seen != digest_of(module):
         raise AddendaError(f"module '{name}' changed after its keys of the router {called} were learned; {learn}")
     return Kept({key: tensor for key, tensor in tensors.items() if key != RECORD}, record)
 
@@ -84,19 +81,6 @@ def damaged(name: str, router: str) -> AddendaError:
     """The error where keys are there and cannot be used."""
     learn = _command(name, router)
     return AddendaError(f"the keys of module '{name}' for the router {router} are damaged; learn them anew: {learn}")
-
-
-def digest(module: KnowledgeModule) -> str:
-    """A hash of a module's tensors, whatever device they are on."""
-    version, known = module.version(), _digests.get(module)
-    if known is None or known[0] != version:
-        sha = hashlib.sha256()
-        for name, tensor in sorted(module.tensors().items()):
-            sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        known = version, sha.hexdigest()
-        _digests[module] = known
-    return known[1]
 
 
 def _owner(router: Router) -> str:

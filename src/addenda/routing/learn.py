@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from addenda.core.errors import AddendaError, known
+from addenda.core.errors import AddendaError
+from addenda.core.module import plugged
 from addenda.core.registry import asked_for
 from addenda.routers.router import Router
 from addenda.routing.keys import keep
@@ -80,8 +81,7 @@ def learn_route(
         AddendaError: no such module or router, or the router cannot route to the module; nothing is kept.
         DataError: a text cannot be read, or holds too little.
     """
-    if name not in base.modules:
-        raise AddendaError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
+    plugged(base.modules, name)
     check_share(at_most)
     if prompts < 2:
         raise AddendaError(f"prompts is a number of prompts to draw from each text, at least 2; got {prompts}")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
-from addenda.core.errors import AddendaError, SelectionError, known
+from addenda.core.errors import AddendaError
+from addenda.core.module import plugged
 from addenda.core.registry import asked_for
 from addenda.plug.selection import Names, weights_of
 from addenda.routers.router import Router
@@ -96,6 +97,8 @@ def route(
 ) -> Routes:
     """Choose for each prompt the module that answers it, or none, by keys that `addenda.learn_route` keeps beside modules.
 
+    Each prompt of a batch then goes its own way::
+
         with base.rows(addenda.route(base, prompts)):
             base.model.generate(**base.prompts(prompts))
 
@@ -118,8 +121,7 @@ def route(
     chosen = asked_for(Router, router)
     weights = weights_of(list(base.modules) if among is None else among)
     for name in weights:
-        if name not in base.modules:
-            raise SelectionError(f"no module '{name}' is plugged; plugged are {known(name, base.modules)}")
+        plugged(base.modules, name)
     names = sorted(weights)
     if not names:
         raise AddendaError("no module is plugged that a prompt could be given to; base.plug(folder) plugs one")

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from addenda.core.card import Measure
 from addenda.core.modes import evaluating
-from addenda.measuring import chats, zero_shot
-from addenda.measuring.disturbance import disturbance
+from addenda.measuring.asking import chats, zero_shot
+from addenda.measuring.looking.disturbance import disturbance
 from addenda.plug.scoring import Difference, Score, score
 from addenda.showing.scenes import Scene, Size
 from addenda.showing.texts import held_out

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from addenda.core.call import mark_recalled
 from addenda.core.errors import AddendaError
 from addenda.showing.generating import continue_ids, sampling_of
 from addenda.text.prompting import chats, check_ids, prompt_ids, templated
@@ -69,10 +70,11 @@ class Conversation:
                 self.forgotten = first
                 row = torch.tensor(ids)
                 check_ids(row, self.base.vocabulary)
-                return row, prompt
+                return mark_recalled(row, self.base.text_memories()), prompt
         raise AddendaError(f"what you said does not fit the base's context of {most} tokens; say less")
 
     def _prompt(self, turns: list[dict[str, str]]) -> tuple[list[int], str]:
+        turns = [*turns[:-1], turns[-1] | {"content": self.base.with_recalled(turns[-1]["content"])}]
         opening = [] if self.system is None else [{"role": "system", "content": self.system}]
         if self.templated:
             return templated(self.base.tokenizer, [*opening, *turns])

@@ -17,9 +17,8 @@ from addenda import tiny
 from addenda.bases.fingerprint import fingerprint
 from addenda.core.errors import AddendaError
 from addenda.core.files import replace_text
-from addenda.kinds.lora import LoRA
-from addenda.kinds.neutral_residues import NeutralResidues
-from addenda.measuring.activity import Activity, activity
+from addenda.core.registry import build_kind
+from addenda.measuring.looking.activity import Activity, activity
 from addenda.modulefile import storage
 from addenda.plug.base import load_base
 from addenda.showing.columns import Column, Measuring
@@ -196,8 +195,8 @@ class _Work:
 
     def _train(self) -> dict[str, TrainReport]:
         base, scene, size, runs = self.base, self.scene, self.size, {}
-        module = base.new(scene.module, NeutralResidues(extra=scene.extra), seed=self.seed)
-        base.new(scene.rival, LoRA(rank=LoRA.rank_for(module.size(), base.anatomy)), seed=self.seed)
+        module = base.new(scene.module, build_kind("NeutralResidues", {"extra": scene.extra}), seed=self.seed)
+        base.new(scene.rival, build_kind("LoRA", {}).of_size(module.size(), base.anatomy), seed=self.seed)
         for name in (scene.module, scene.rival):
             kept, count = base.modules[name], base.modules[name].size()
             self.tell(f"training {name}: {type(kept.kind).__name__}, {count:,} parameters, {self.tokens:,} tokens")

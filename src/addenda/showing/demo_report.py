@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from addenda.core.card import Card
-from addenda.measuring.activity import Activity
+from addenda.measuring.looking.activity import Activity
 from addenda.showing.columns import Column
 from addenda.showing.replies import Reply
 from addenda.showing.scenes import Scene

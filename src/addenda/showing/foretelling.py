@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from addenda.measuring import chats
+from addenda.measuring.asking import chats
 from addenda.plug import scoring
 from addenda.showing.generating import Sampling, continue_ids
 from addenda.writing.budget import SCORED

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from addenda.core.call import mark_recalled, recalled_in
 from addenda.core.errors import AddendaError, known
 from addenda.core.modes import evaluating
 from addenda.plug import decoding
@@ -124,7 +125,7 @@ def generate(
         DataError: the model has no embedding for a token of a prompt.
     """
     sampling = sampling_from(settings)
-    return [continue_ids(base, base.tokenize(prompt, system=system, raw=raw), prompt, sampling) for prompt in prompts]
+    return [continue_ids(base, base.asked(prompt, system=system, raw=raw), prompt, sampling) for prompt in prompts]
 
 
 def side_by_side(
@@ -145,9 +146,10 @@ def side_by_side(
     chosen = {column: weights_of(names) for column, names in columns.items()}
     rows = []
     for prompt in prompts:
-        ids, row = base.tokenize(prompt, system=system, raw=raw), {}
+        row: dict[str, Continuation] = {}
         for column, weights in chosen.items():
             with base.using(weights):
+                ids = base.asked(prompt, system=system, raw=raw)
                 row[column] = continue_ids(base, ids, prompt, sampling)
         rows.append(row)
     return rows
@@ -197,6 +199,7 @@ def continue_ids(base: Base, ids: torch.Tensor, prompt: str, sampling: Sampling,
             f"the prompt has {len(ids)} tokens and fills the base's context of {base.context}; shorten it"
         )
     row = ids[None].to(base.device)
+    mark_recalled(row, recalled_in(ids))
     drawn_on = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=drawn_on), evaluating(model):
         torch.manual_seed(sampling.seed)

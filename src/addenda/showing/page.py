@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from addenda.measuring.plots import LIGHT, save_picture
-from addenda.measuring.report import Report
+from addenda.measuring.drawing.plots import LIGHT, save_picture
+from addenda.measuring.drawing.report import Report
 from addenda.showing.picture import panels_of, picture
 from addenda.showing.table import changed, table_of
 

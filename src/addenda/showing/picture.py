@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from addenda.measuring.plots import canvas
+from addenda.measuring.drawing.plots import canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from addenda.core.files import check_place
 from addenda.modulefile.storage import MEMBERS
 from addenda.writing.memorize import default_kind, memorize
 
 if TYPE_CHECKING:
+    from addenda.core.contracts import Kind
     from addenda.plug.base import Base
+    from addenda.remembering.text_memory import TextMemory
 
 #: a turn is short: it is written in small chunks, and read more than once
 SETTINGS: dict[str, Any] = {"chunk": 64, "passes": 3, "baseline": False, "log": False}
 
 
 class Memory:
-    """A memory in a folder, plugged and at work: an old one goes on, else a new one is made.
+    """A memory in a folder, plugged and at work: an old one goes on, else a new one is made, of `kind` if one is given.
 
     Every turn is written at once and saved whole, so that what stands on disk is always the last complete turn. The
     folder is a module like any other: `addenda inspect` shows it, `--plug` plugs it, `addenda merge` folds it in.
@@ -28,19 +30,22 @@ class Memory:
         FileError: the folder holds something else, or a memory made for another base.
     """
 
-    def __init__(self, base: Base, folder: str | Path, **settings: Any) -> None:
+    def __init__(self, base: Base, folder: str | Path, kind: Kind | None = None, **settings: Any) -> None:
         self.base, self.folder, self.settings = base, Path(folder), SETTINGS | settings
         check_place(self.folder, MEMBERS)
         if (self.folder / "card.json").exists():
             self.name = base.plug(self.folder).name
         else:
-            self.name = base.new(self.folder.resolve().name, default_kind(base)).name
+            self.name = base.new(self.folder.resolve().name, kind or default_kind(base)).name
         self._select(True)
 
     @property
     def turns(self) -> int:
         """How many turns it has been written with, in this process and before."""
-        return len(self.base.modules[self.name].card.training)
+        module = self.base.modules[self.name]
+        return (
+            len(module.card.training) if module.memory is None else cast("TextMemory", module.kind).turns(module.memory)
+        )
 
     def take(self, text: str) -> None:
         """Write a turn, and save the memory; nothing while it is turned off.
@@ -49,6 +54,15 @@ class Memory:
         """
         module = self.base.modules.get(self.name)
         if not text.strip() or module is None or self.name not in self.base.selection.everyone:
+            return
+        if module.memory is not None:
+            held = module.memory
+            try:
+                self.base.remember(self.name, text)
+                module.save(self.folder)
+            except BaseException:
+                module.memory = held
+                raise
             return
         before = {key: tensor.clone() for key, tensor in module.tensors().items()}
         waits, training, measures = module.awaits_text, list(module.card.training), list(module.card.measures)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from addenda.measuring.activity import activity
-from addenda.measuring.chats import prompt_of
+from addenda.measuring.asking.chats import prompt_of
+from addenda.measuring.looking.activity import activity
 from addenda.plug.selection import Names
 from addenda.showing.generating import Sampling, continue_ids
 

@@ -90,6 +90,28 @@ def of_means(means: Sequence[Interval]) -> Interval:
     return Interval(value, value - low, value + high, sum(mean.n for mean in means))
 
 
+#: Student's t at 97.5%, by the number of values; beyond, that of the last
+_T = dict(enumerate((12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14), 2))
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half of Student's 95% interval for the mean of values; of one value there is none, and it is 0."""
+    if len(values) < 2:
+        return 0.0
+    return _T.get(len(values), _T[max(_T)]) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+
+
+def of_runs(runs: Sequence[Interval]) -> Interval:
+    """The mean over runs that were measured on the same documents or questions: `n` is the number of runs.
+
+    What documents leave uncertain does not shrink with more runs: to the mean of the runs' own intervals Student's over runs
+    is added, in quadrature.
+    """
+    value, low, high = (float(np.mean([getattr(run, key) for run in runs])) for key in ("value", "low", "high"))
+    seeds = half_width([run.value for run in runs])
+    return Interval(value, value - math.hypot(value - low, seeds), value + math.hypot(high - value, seeds), len(runs))
+
+
 @lru_cache
 def widening(n: int) -> float:
     """By what the half-widths of a percentile bootstrap over n >= 2 units are to be multiplied: t / z * sqrt(n / (n - 1))."""

@@ -17,6 +17,7 @@ from addenda.core.contracts import Kind
 from addenda.core.errors import TrainingError
 from addenda.core.moments import OWNER
 from addenda.core.registry import kinds
+from addenda.core.slots import START_TOKENS
 from addenda.text.encoding import Encoder
 from addenda.text.texts import Texts, texts
 from addenda.writing.announce import announce_reading
@@ -43,8 +44,6 @@ PROBE_CHUNKS = 4
 #: tokens of a row that a gate is fitted to
 GATE_LENGTH = 256
 REPLAY = 1
-#: tokens of a text, at its beginning, from which a module takes its start
-START_TOKENS = 2048
 
 
 def memorize(
@@ -99,6 +98,8 @@ def memorize(
     names = (name,) if isinstance(name, str) else tuple(name)
     if not names or len(set(names)) < len(names):
         raise TrainingError(f"memorize takes one module, or several different ones; got {list(names)}")
+    for there in base.modules.keys() & set(names):
+        base.modules[there].check_adapts("train")
     sources = texts_by_name(names, text, "several memories take one text each: text", text_of)
     folder, window = folder_of(out), _window(base, chosen)
     with _plugged(base, names, kind or default_kind(base, chosen.published), chosen.seed):

@@ -244,6 +244,7 @@ def _names(base: Base, name: str | Iterable[str]) -> tuple[str, ...]:
                 f"module '{name}' is not plugged; make it with base.new('{name}', ...) or plug it; "
                 f"plugged are {known(name, base.modules)}"
             )
+        base.modules[name].check_adapts("train")
         check_learns(base.modules[name])
     return names
 

@@ -33,8 +33,11 @@ def prepared(base: Base, names: Iterable[str], *, seed: int, gradient_checkpoint
 
     Raises:
         TrainingError: the base is being trained on in another thread.
+        UnsupportedError: one is a text memory.
     """
     names = set(names)
+    for name in names:
+        base.modules[name].check_adapts("train")
     with ExitStack() as stack:
         stack.enter_context(_random_state(seed))
         stack.enter_context(_alone(base))

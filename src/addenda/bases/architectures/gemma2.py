@@ -2,4 +2,8 @@
 
 from addenda.bases.architecture import Architecture, FFNPaths
 
-TABLE = Architecture(units=FFNPaths(activation="hidden_activation"))
+TABLE = Architecture(
+    units=FFNPaths(activation="hidden_activation"),
+    ffn_norm="pre_feedforward_layernorm",
+    ffn_post="post_feedforward_layernorm",
+)

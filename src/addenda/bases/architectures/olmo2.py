@@ -2,4 +2,4 @@
 
 from addenda.bases.architecture import Architecture
 
-TABLE = Architecture(input_norm=None)
+TABLE = Architecture(input_norm=None, ffn_norm=None, ffn_post="post_feedforward_layernorm")

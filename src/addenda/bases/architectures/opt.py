@@ -7,6 +7,7 @@ TABLE = Architecture(
     input_norm="self_attn_layer_norm",
     ffn=("fc1", "fc2"),
     units=FFNPaths(up="fc1", gate=None, down="fc2", activation="activation_function", size="ffn_dim"),
+    ffn_norm="final_layer_norm",
     inner="model.decoder",  # the language model calls it directly, past OPTModel
     rotary=False,
 )

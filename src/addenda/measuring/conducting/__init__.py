@@ -1,0 +1,1 @@
+"""Conducting: what is asked for is opened, foretold, run, told, and written into the card."""
