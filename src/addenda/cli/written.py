@@ -120,8 +120,8 @@ def check_place(out: Path, again: bool) -> None:
     from addenda.core import files
     from addenda.core.errors import AddendaError
     from addenda.modulefile.storage import MEMBERS
+    from addenda.writing.asked import folder_of
     from addenda.writing.checkpoint import check_begin
-    from addenda.writing.plan import folder_of
 
     try:
         place = folder_of(out) or out

@@ -18,6 +18,8 @@ from addenda.core.units import Units
 
 #: tokens of text from which the start is taken at most
 START_TOKENS = 2048
+#: multiplier of tau: the published one gains two thirds as much (docs/results/locas.md)
+SCALE = 16.0
 STARTS = ("top", "bottom", "random", "activation", "gaussian")
 
 
@@ -93,6 +95,11 @@ class Slots(Kind):
         if phi is None:
             raise UnsupportedError(f"{called} does not know the activation '{shape.activation}' of this base")
         return phi
+
+    @property
+    def quiet(self) -> bool:
+        """What it says of its text it would say of any."""
+        return True
 
     def sites(self, anatomy: Anatomy) -> list[Site]:
         """The FFN sites of the chosen layers."""
