@@ -36,7 +36,7 @@ from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
 from addenda.core import card
-from addenda.forgetters.forgetter import Forgetter, Rule, hinge
+from addenda.forgetters.forgetter import Forgetter, Rule, hinge, mean
 from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
@@ -103,7 +103,7 @@ class Always(GateMethod):
 class Half(Objective):
     """Half of what the token costs."""
 
-    name: ClassVar[str] = "half"
+    name: ClassVar[str] = "halved"
 
     def cost(self, logits, targets, taught=()):
         return 0.5 * torch.nn.functional.cross_entropy(logits, targets, reduction="none")
@@ -134,26 +134,29 @@ class First(Compressor):
 
 @dataclass(frozen=True)
 class Largest(Combiner):
-    """At each place the largest number."""
+    """At each place the number that is largest once it is weighed."""
 
     name: ClassVar[str] = "largest"
 
     def combine(self, parts):
         for name in parts[0].vectors:
-            yield name, torch.stack([part.vectors[name] for part in parts]).amax(0)
+            total = sum(part.weight for part in parts)
+            weighed = torch.stack([part.weight / total * part.vectors[name] for part in parts])
+            yield name, weighed.gather(0, weighed.abs().argmax(0, keepdim=True))[0]
 
 
 class Ascent(Rule):
     def __init__(self, parameters, lr):
-        self.parameters, self.optimizers = parameters, {"up": torch.optim.SGD(parameters.values(), lr=lr)}
+        self.parameters, self.optimizers = parameters, {"up": torch.optim.Adam(parameters.values(), lr=lr)}
 
     def step(self, forget, retain):
-        self.apply("up", forget)
+        kept = mean(retain)
+        self.apply("up", {name: gradient + 0.5 * kept[name] for name, gradient in forget.items()})
 
 
 @dataclass(frozen=True)
 class Up(Forgetter):
-    """Up the forget text's loss, whatever becomes of the rest."""
+    """Up the forget text's loss, and down that of the rest."""
 
     name: ClassVar[str] = "up"
 
@@ -276,7 +279,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 NAMES = {
     "kind": "Shifts",
     "gate": "always",
-    "objective": "half",
+    "objective": "halved",
     "optimizer": "signs",
     "combiner": "largest",
     "forgetter": "up",
@@ -305,7 +308,7 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
     module = base.new("m", registry.build_kind("shifts", {"most": 2}), gate="always")
     texts = ["the patients were given insulin and the dose was raised twice. " * 6] * 8
     addenda.train(
-        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="half", optimizer="signs(pace=2.0)",
+        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="halved", optimizer="signs(pace=2.0)",
         penalty="frugal",
     )  # fmt: skip
     assert bool(module.tensors()["layers.1.ffn.shift"].any())
@@ -403,6 +406,7 @@ WRONG = {
     "compressor": "compress M --method nosuch --text pubmed_valid --out new",
     "text memory": "chat --remember new --memory-kind nosuch",
     "forgetter": "forget M --forget pubmed_valid --retain general_valid --method nosuch --out new",
+    "text memory": "chat --remember new --memory-kind nosuch",
 }
 
 
@@ -416,7 +420,7 @@ def test_each_verb_tells_them_where_a_name_is_not_known(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     for stage, words in WRONG.items():
         answer = CliRunner().invoke(app(), words.split())
-        told = f"no {stage} is called 'nosuch'; there are .*{NAMES[stage]}"
+        told = f"no ({stage}|kind) is called 'nosuch'; there are .*{NAMES[stage]}"
         assert re.search(told, " ".join(answer.output.split())), (words, answer.output)
         assert answer.exit_code == 2
         assert not (tmp_path / "new").exists()
@@ -427,7 +431,7 @@ ROOT = Path(__file__).parents[2]
 
 def suite(stage: str) -> str:
     """Where the tests stand that every method of a stage has to pass, whatever it is."""
-    folder = registry.STAGES[stage].folder.split(".")[0]
+    folder = registry.STAGES[stage].folder.split("/")[0]
     return "tests/conformance" if stage == "kind" else f"tests/{folder}/test_conformance.py"
 
 

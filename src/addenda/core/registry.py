@@ -149,6 +149,8 @@ def named(stage: str, name: str) -> type[Method]:
             return method
     broken = "".join(f"; {said}" for said in found.broken)
     hint = _option_of_another(stage, name)
+    if stage == "kind" and methods("text memory"):  # these are modules too, and asked for in the same places
+        hint += f"; text memories are {', '.join(methods('text memory'))}"
     raise AddendaError(f"no {stage} is called '{name}'; there are {known(name, found)}{hint}{broken}")
 
 
