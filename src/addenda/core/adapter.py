@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -146,25 +145,6 @@ class AddingAdapter(Adapter):
         """
         contribution = self.contribution(x, weight=weight, mask=mask)
         return (y if contribution is None else contribution.add_to(y)), state
-
-
-#: what entered a site [B, T, D], and a zero [B, T, D] in what left it, whose gradient is that of the output
-Tap = tuple[Tensor, Tensor]
-
-
-class SlotAdapter(AddingAdapter):
-    """An adding adapter made of slots that can be written one by one, and watched while they are."""
-
-    #: length of a value that is written, over all layers
-    eps: float
-
-    @abstractmethod
-    def tapped(self) -> AbstractContextManager[list[Tap]]:
-        """For forwards of a block that want a gradient: their taps."""
-
-    @abstractmethod
-    def write(self, keys: Tensor, values: Tensor, text: Tensor | None = None) -> None:
-        """Write new slots [n, D]; where none is free, room is made by what `text` [T, D] shows, activations that enter here."""
 
 
 class GatedAdapter(AddingAdapter):

@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addenda.core.activations import Activation
-from addenda.core.adapter import SlotAdapter, Tap
 from addenda.core.contracts import Adapter, into
 from addenda.core.registry import build
 from addenda.core.site import Anatomy
-from addenda.core.slots import SCALE, Slots, Slotted
+from addenda.core.slots import SCALE, Slots, Tap, WrittenSlots
 from addenda.core.units import FewerUnits, Units
 
 Compression = Literal["published", "oriented", "refit"]
@@ -25,7 +24,7 @@ Compression = Literal["published", "oriented", "refit"]
 EPS = 0.3
 
 
-class PlainSlotAdapter(Slotted, SlotAdapter):
+class PlainSlotAdapter(WrittenSlots):
     """delta(x) = tau * V^T phi(K x), K and V being `keys` and `values` [r, D].
 
     A slot whose value is zero is free.

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addenda.core.adapter import SlotAdapter, Tap
 from addenda.core.errors import AddendaError, TrainingError
 from addenda.core.module import KnowledgeModule
+from addenda.core.slots import Tap, WrittenSlots
 from addenda.writes.write_rule import Pace, WriteRule, Writing
 
 
@@ -22,7 +22,7 @@ class Slots(Writing):
 
     def __init__(self, module: KnowledgeModule) -> None:
         self.module = module
-        self.adapters = [adapter for key in module.sites() if isinstance(adapter := module.adapter(key), SlotAdapter)]
+        self.adapters = [adapter for key in module.sites() if isinstance(adapter := module.adapter(key), WrittenSlots)]
         self.taps: list[list[Tap]] = []
 
     @contextmanager
@@ -43,7 +43,7 @@ class Slots(Writing):
         closed_form(self.adapters, pairs)
 
 
-def closed_form(adapters: Sequence[SlotAdapter], pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+def closed_form(adapters: Sequence[WrittenSlots], pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Write one slot for each token and layer: k = a/|a|, v = eps g/|g|, |g| being taken over width and layers.
 
     Args:
@@ -66,6 +66,8 @@ class ClosedForm(WriteRule):
 
     Source: Locas 2026, arXiv:2602.05085, the write rule of Locas-MLP. Differs: one backward pass over a whole chunk, so that a
     token's gradient counts the later tokens of the chunk as well.
+
+    Measured: as LocasMLP tells, which it writes: half of what gradient steps gain, at a seventeenth of the forgetting.
     """
 
     name: ClassVar[str] = "closed"
@@ -74,7 +76,7 @@ class ClosedForm(WriteRule):
 
     def check(self, module: KnowledgeModule) -> None:
         """Refuse modules without slots."""
-        if not all(isinstance(module.adapter(key), SlotAdapter) for key in module.sites()):
+        if not all(isinstance(module.adapter(key), WrittenSlots) for key in module.sites()):
             raise AddendaError(
                 f"write='closed' is for memories of plain slots (LocasMLP); {type(module.kind).__name__} takes gradient steps"
             )

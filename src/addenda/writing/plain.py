@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from addenda.core.registry import asked_for
 from addenda.objectives.head import Head
-from addenda.objectives.lm import LanguageModelling
-from addenda.optimizers.adamw import adamw
-from addenda.optimizers.optimizer import load_optimizer_tensors, optimizer_tensors, rate
+from addenda.objectives.objective import Objective
+from addenda.optimizers.optimizer import OptimizerMethod, load_optimizer_tensors, optimizer_tensors, rate
 from addenda.plug.scoring import cast
 from addenda.telling.interrupts import Interrupts
 from addenda.text.encoding import Encoder
@@ -54,7 +54,7 @@ class PlainTraining(Run):
     ) -> None:
         super().__init__(RunSettings(precision=precision, keep=1), 0, RunLog(None), work)
         self.lr, self.rows, self.length = lr, rows, length
-        self.head = Head(model)
+        self.head, self.lm = Head(model), asked_for(Objective, "lm")
         encoder = Encoder(tokenizer, self.head.vocabulary, close=True)
 
         def feed(source: Any, code: int) -> Feed:
@@ -67,7 +67,7 @@ class PlainTraining(Run):
         self.names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.masters = {parameter: _master(parameter) for parameter in self.names}
         self.updated = {self.masters[parameter]: name for parameter, name in self.names.items()}
-        self.optimizer = adamw(self.updated, lr=lr, weight_decay=0.01)
+        self.optimizer = asked_for(OptimizerMethod, "adamw").make(self.updated, lr=lr, weight_decay=0.01)
         self.device = next(iter(self.names)).device
         #: what else checkpoints keep, for `after`
         self.kept: dict[str, Any] = {}
@@ -91,9 +91,7 @@ class PlainTraining(Run):
         with cast(self.device, self.settings.precision):
             hidden = self.head.hidden(**rows.student())
             weights = rows.target_weights / rows.target_weights.sum()
-            loss, _ = self.head.costs(
-                LanguageModelling(), hidden.flatten(0, 1), rows.targets.flatten(), weights.flatten()
-            )
+            loss, _ = self.head.costs(self.lm, hidden.flatten(0, 1), rows.targets.flatten(), weights.flatten())
         loss.backward()
         self.loss = loss.detach()
         apart = [(parameter, master) for parameter, master in self.masters.items() if master is not parameter]

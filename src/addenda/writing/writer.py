@@ -14,8 +14,9 @@ from torch import Tensor
 
 from addenda.core.call import Collector
 from addenda.core.errors import TrainingError
+from addenda.core.registry import asked_for
 from addenda.objectives.head import Head
-from addenda.objectives.lm import LanguageModelling
+from addenda.objectives.objective import Objective
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
 from addenda.plug.scoring import cast
@@ -48,6 +49,7 @@ class Writer:
     def __post_init__(self) -> None:
         with self.base.off():
             self.head = Head(self.base.model, self.settings.loss_chunk)
+        self.lm = asked_for(Objective, "lm")
         self.device: torch.device = self.base.device
         clip = math.inf if self.settings.clip is None else self.settings.clip
         self.rules = {name: self.settings.rule(self.base.modules[name]) for name in self.names}
@@ -120,7 +122,7 @@ class Writer:
 
     def _costs(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.full(targets.shape, 1.0 / targets.shape[1], device=self.device)
-        total, costs = self.head.costs(LanguageModelling(), hidden.flatten(0, 1), targets.flatten(), weights.flatten())
+        total, costs = self.head.costs(self.lm, hidden.flatten(0, 1), targets.flatten(), weights.flatten())
         return total, costs.view(targets.shape)
 
     def _quiet(self, names: list[str]) -> Tensor:
