@@ -437,9 +437,9 @@ WRONG = {
     "router": "route hello --plug M --router nosuch",
     "combiner": "combine M N --method nosuch --out new",
     "compressor": "compress M --method nosuch --text pubmed_valid --out new",
-    "forgetter": "forget M --forget pubmed_valid --retain general_valid --method nosuch --out new",
     "text memory": "chat --remember new --memory-kind nosuch",
     "write": "memorize new --text general_train --set write=nosuch",
+    "forgetter": "forget M --forget pubmed_valid --retain general_valid --method nosuch --out new",
 }
 
 
