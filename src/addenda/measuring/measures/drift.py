@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from torch import Tensor
 from addenda.core import card
 from addenda.core.errors import AddendaError, DataError, known
 from addenda.core.module import KnowledgeModule
+from addenda.core.plain import Plain
 from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, option
 from addenda.modulefile import hub, storage
 
@@ -37,7 +38,7 @@ class PartDrift:
 
 
 @dataclass(frozen=True)
-class Drift:
+class Drift(Plain):
     """How far a module moved: what its copies are called, the oldest first, it itself last; parts, those first that jumped most.
 
     Where there is one step they stand by how far they moved.
@@ -45,10 +46,6 @@ class Drift:
 
     copies: tuple[str, ...]
     parts: tuple[PartDrift, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
