@@ -77,7 +77,7 @@ def test_precision_is_told_and_compared(tmp_path: Path) -> None:
 
 
 def test_every_method_of_the_plan_has_a_colour() -> None:
-    assert set(module("learning_forgetting").METHODS) == set(module("frontier").COLOURS)
+    assert set(module("learning_forgetting").METHODS) <= set(module("drawing").COLOURS)
 
 
 @pytest.mark.slow

@@ -259,16 +259,17 @@ class Surprise(Measure):
     most: int = option("Texts that are read.", "number", default=2)
     json: bool = option("A flag that is taken.", "switch")
 
-    def open(self, base, weights):
+    def open(self, acting):
         opened = texts(self.surprise)
         return Opened([record["text"] for record in opened][: self.most], {"surprise": opened})
 
-    def reads(self, base, weights, opened):
+    def reads(self, acting, opened):
         yield Reading("surprise", 16 * len(opened.inputs))
 
-    def run(self, base, weights, opened, moved):
+    def run(self, acting, opened):
+        base = acting.base
         rows = [base.tokenize(text)[None, :16] for text in opened.inputs]
-        with base.using(dict(weights)), torch.no_grad():
+        with base.using(acting.weights), torch.no_grad():
             return {"nats": max(float(base.model(input_ids=ids, labels=ids).loss) for ids in rows), "texts": len(rows)}
 
     def rows(self, found, base, label):
