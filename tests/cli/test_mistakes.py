@@ -163,6 +163,15 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "not enough memory",
     ),
     "a picture of no known form": ("demo --base {base} --picture x.gif", "a picture is a .png or .svg file"),
+    "no place for what is combined": ("combine {trained} {trained} --base {base} --out {corpus}", "is a file"),
+    "one module twice": (
+        "combine {trained} {trained} --base {base} --out {root}/both",
+        "a module 'med' is plugged already; unplug it first, or take another name (NAME=FOLDER)",
+    ),
+    "what moved, and of nothing": (
+        "evaluate --base {base} --drift {trained}",
+        "none acts: name those that act (--plug",
+    ),
     "a text for a base": ("inspect {base} --text hi", "--text shows where a module acts"),
     "a file for the base": ("inspect --base {base} --file {corpus}", "is a base: name the module's folder"),
     "two texts to watch": (
@@ -322,3 +331,22 @@ def test_python_dash_m_works() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: No such command 'nonsense'")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "--memory-kind says what a memory is, and there is none: give its folder with --remember"),
+        (("--remember", "{trained}"), "'{trained}' is a NeutralResidues, not a HEMA"),
+    ],
+)
+def test_a_memory_is_of_the_kind_that_was_asked_for(
+    words: tuple[str, ...], expected: str, call: Any, place: Any, trained: Path
+) -> None:
+    before = {file.name: file.read_bytes() for file in trained.iterdir()}
+    given = [word.format(trained=trained) for word in words]
+    said = call("chat", "--base", place.base, "--memory-kind", "HEMA", *given, stdin="hello\n")
+    assert said.code == 2
+    assert said.err.startswith(f"error: {expected.format(trained=trained)}")
+    assert said.err.count("\n") == 1
+    assert {file.name: file.read_bytes() for file in trained.iterdir()} == before

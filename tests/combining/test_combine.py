@@ -95,7 +95,6 @@ def test_every_kind_adds_up_exactly_or_says_that_it_does_not(base: addenda.Base,
     first = perturbed(base, case, "a", 0)
     perturbed(base, case, "b", 1)
     perturbed(base, case, "c", 0)
-    together = logits(base, {"a": 0.5, "b": 0.5})
     try:
         addenda.combine(base, ["a", "b"], name="ab")
     except UnsupportedError as error:
@@ -103,6 +102,7 @@ def test_every_kind_adds_up_exactly_or_says_that_it_does_not(base: addenda.Base,
         return
     finally:
         assert set(base.modules) - {"ab"} == {"a", "b", "c"}
+    together = logits(base, {"a": 0.5, "b": 0.5})
     torch.testing.assert_close(logits(base, "ab"), together, rtol=1e-4, atol=1e-4)
     assert not torch.equal(together, logits(base))
     try:  # of two copies every method by number makes the module itself
@@ -301,6 +301,7 @@ def test_what_does_not_belong_together_is_refused(base: addenda.Base) -> None:
     refused(base, "ties has no option 'rank'", ["a", "b"], "ties(rank=2)")
     refused(base, "'a' has no second moments beside it, which ota needs: train it again", ["a", "b"], "ota")
     refused(base, "a module 'b' is plugged already", ["a", "b"], name="b")
+    refused(base, "'texts' holds no token to score", ["a", "b"], text={"good": MEDICAL, "none": []})
     refused(base, "stand behind no gate: leave subject and replay out", ["a", "b"], subject=MEDICAL)
     base.modules["b"].card.base.fingerprint = "0" * 64
     refused(base, "'a' was made for .* and 'b' for another base", ["a", "b"])

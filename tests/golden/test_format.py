@@ -132,7 +132,7 @@ def test_the_bytes_are_these(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(storage, "_version", lambda package: "0.1.0")
     folder = save_module(golden_module(), tmp_path / "m")
     assert (folder / "module.safetensors").read_bytes() == TENSOR_FILE
-    digest = load_folder(folder)[0].sha256 or ""
+    digest = load_folder(folder).card.sha256 or ""
     assert (folder / "card.json").read_text(encoding="utf-8") == CARD_FILE.replace("SHA256", digest)
 
 

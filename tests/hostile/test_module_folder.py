@@ -280,7 +280,8 @@ def test_it_is_refused_without_a_base_too_where_none_is_needed(name: str, tmp_pa
         with pytest.raises(FileError, match=cause):
             load_folder(folder)
         return
-    card, tensors = load_folder(folder)
+    saved = load_folder(folder)
+    card, tensors = saved.card, saved.tensors
     if name != "wrong base":
         with pytest.raises(FileError, match=cause):
             build_module(card, tensors, anatomy())

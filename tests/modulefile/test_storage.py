@@ -134,7 +134,7 @@ def test_loading_draws_no_random_number_and_keeps_no_hold_on_the_file(tmp_path: 
 def test_a_loaded_module_can_be_renamed_and_saved_again(tmp_path: Path) -> None:
     module = load_module(sound(tmp_path / "m"), paper_base(), name="other")
     module.save(tmp_path / "n")
-    assert load_folder(tmp_path / "n")[0].name == "other"
+    assert load_folder(tmp_path / "n").card.name == "other"
     with pytest.raises(AddendaError, match="'base' is reserved"):
         load_module(tmp_path / "n", paper_base(), name="base")
 
@@ -173,7 +173,8 @@ def test_the_card_is_filled_with_what_the_module_knows(tmp_path: Path) -> None:
     module = module_of(NeutralResidues(width=4), anatomy())
     module.probe = [5, 6]
     module.card.name, module.card.kind = "stale", "Stale"
-    card, tensors = load_folder(save_module(module, tmp_path / "m"))
+    saved = load_folder(save_module(module, tmp_path / "m"))
+    card, tensors = saved.card, saved.tensors
     assert (card.name, card.kind, card.config["width"], card.probe) == ("note", "NeutralResidues", 4, [5, 6])
     assert card.parameters == module.size() == sum(t.numel() for n, t in tensors.items() if not n.startswith("gate."))
     assert card.versions.keys() == {"addenda", "torch", "transformers", "safetensors"}
@@ -189,7 +190,7 @@ def test_what_is_not_finite_in_a_card_survives(tmp_path: Path) -> None:
     module = module_of(LoRA(rank=2), anatomy())
     module.card.measures.append(Measure(name="learning", value=float("nan"), high=float("inf")))
     module.card.training.append(TrainingRecord(settings={"clip": float("inf"), "note": "ü€"}))
-    card, _ = load_folder(save_module(module, tmp_path / "m"))
+    card = load_folder(save_module(module, tmp_path / "m")).card
     assert card.measures[0].value != card.measures[0].value
     assert card.measures[0].high == float("inf")
     assert card.training[0].settings == {"clip": "Infinity", "note": "ü€"}
@@ -225,7 +226,7 @@ def test_nan_is_not_written(tmp_path: Path) -> None:
 
 def test_another_base_is_an_error_a_warning_or_nothing(tmp_path: Path) -> None:
     folder = sound(tmp_path / "m")
-    card, _ = load_folder(folder)
+    card = load_folder(folder).card
     check_base(card, FINGERPRINT)
     with pytest.raises(FileError, match=r"wrong base: .*abababababababab\.\.\..*cdcdcdcdcdcdcdcd\.\.\..*check='warn'"):
         check_base(card, "cd" * 32)
@@ -373,8 +374,8 @@ def test_a_kill_leaves_the_old_folder_or_the_new_one(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(Path(__file__).parents[1]), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert load_folder(tmp_path / "before")[0].config["rank"] == 2
-    assert load_folder(tmp_path / "after")[0].config["rank"] == 3
+    assert load_folder(tmp_path / "before").card.config["rank"] == 2
+    assert load_folder(tmp_path / "after").card.config["rank"] == 3
 
 
 def test_where_folders_cannot_change_places_the_old_one_comes_back(

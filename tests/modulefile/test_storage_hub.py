@@ -20,6 +20,7 @@ from addenda.core.errors import FileError
 from addenda.kinds.lora import LoRA
 from addenda.modulefile.hub import Publication, publish, push_to_hub, resolve
 from addenda.modulefile.storage import load_module, save_module
+from addenda.remembering.hema import HEMA
 from hostile.forge import anatomy, module_of, paper_base, sound
 from hub_stand_in import HubStandIn
 
@@ -220,6 +221,21 @@ def test_a_folder_is_published_as_it_stands_and_privately(hub: HubStandIn, tmp_p
         False,
     ]
     assert addenda.publish is publish
+
+
+def test_a_text_memory_is_published_with_what_it_remembers(hub: HubStandIn, tmp_path: Path) -> None:
+    module = module_of(HEMA(), anatomy())
+    module.memory = module.kind.take(module.memory, "Ann brings the maps.")
+    module.keep_beside("router.nearest", {"keys": torch.ones(3)})
+    folder = save_module(module, tmp_path / "mine")
+    made = publish(folder, "me/note", token="t")
+    assert set(made.files) == {"card.json", "module.safetensors", "side.safetensors", "memory.json", "README.md"}
+    back = load_module(resolve("me/note"), paper_base())
+    assert back.memory == module.memory
+    assert back.side_of("router.nearest")["keys"].tolist() == [1, 1, 1]
+    (folder / "memory.json").unlink()
+    with pytest.raises(FileError, match=r"memory\.json is missing"):
+        publish(folder, "me/half", token="t")
 
 
 def test_nothing_is_sent_where_it_is_stopped_or_the_folder_is_no_module(hub: HubStandIn, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_peft_s_loaded_by_us(arch: str, options: dict[str, Any], peft: Any, tmp_
     base.plug(tmp_path / "ours", name="again")
     with base.using("again"):
         assert apart(logits(base.model), want) < 1e-5
-    assert load_folder(tmp_path / "ours")[0].config["rank"] == options["r"]
+    assert load_folder(tmp_path / "ours").card.config["rank"] == options["r"]
 
 
 def test_the_dtype_of_the_file_is_kept_both_ways(tmp_path: Path) -> None:

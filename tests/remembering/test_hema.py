@@ -239,7 +239,10 @@ def test_what_it_cannot_is_said(tmp_path: Path) -> None:
         base.remember("n", "a")
     with pytest.raises(AddendaError, match="text memory"):
         addenda.merge(base, ["m"], out=tmp_path / "merged")
+    base.new("other", HEMA())
     for write in (
+        lambda: addenda.compress(base, "m", "ternary", text=TALK),
+        lambda: addenda.combine(base, ["m", "other"], name="both"),
         lambda: addenda.train(base, "m", corpus=TALK, tokens=512, log=False),
         lambda: addenda.memorize(base, "m", text=TALK, log=False),
     ):

@@ -81,8 +81,14 @@ def chat(
     Example: `addenda chat --plug runs/pubmed --raw`
     """
     with answering(False):
+        from addenda.core.errors import AddendaError
         from addenda.showing.conversation import Conversation
+        from addenda.telling.changes import counted
 
+        if memory_kind is not None and remember is None:
+            raise AddendaError(
+                "--memory-kind says what a memory is, and there is none: give its folder with --remember"
+            )
         loaded = o.load(base, dtype, device, plug, modules)
         chosen = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         talk = Conversation(
@@ -101,7 +107,7 @@ def chat(
 
             new = None if memory_kind is None else build("text memory", memory_kind, {})
             memory = Memory(loaded.base, remember, new)
-            note(f"remembering in {remember} ({memory.turns} turns so far)")
+            note(f"remembering in {remember} ({counted(memory.turns, 'turn')} so far)")
         how = "chat template" if talk.templated else "plain text, which the base goes on writing"
         note(
             f"{loaded.base.name}, {o.selection_text(loaded.base.selection.everyone)} ({how}; {talk.sampling}). "

@@ -15,7 +15,6 @@ from addenda.cli.answers import answering
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from addenda.core.card import Card
     from addenda.measuring.looking.activity import Activity
     from addenda.measuring.looking.inspection import BaseInspection, ModuleInspection, PartSize
     from addenda.plug.cost import BaseCost
@@ -144,13 +143,14 @@ def _cost(out: Console, cost: BaseCost) -> None:
 
 def show_module(out: Console, inspection: ModuleInspection, verbose: bool = False) -> None:
     """Card, sizes by layer, activity by layer; what is many is told in short, unless all is asked for."""
-    _card(out, inspection.card, inspection.dtype, verbose)
-    table = _table("sizes", "at", "tensors of each", "parameters", "bytes")
-    for at, parts in grouped(inspection.parts, verbose):
-        table.add_row(
-            at, _shapes(parts), f"{sum(part.numbers for part in parts):,}", f"{sum(part.bytes for part in parts):,}"
-        )
-    out.print(table)
+    _card(out, inspection, verbose)
+    if inspection.parts:
+        table = _table("sizes", "at", "tensors of each", "parameters", "bytes")
+        for at, parts in grouped(inspection.parts, verbose):
+            table.add_row(
+                at, _shapes(parts), f"{sum(part.numbers for part in parts):,}", f"{sum(part.bytes for part in parts):,}"
+            )
+        out.print(table)
     if inspection.activity is not None:
         _activity(out, inspection.activity, verbose)
 
@@ -183,16 +183,23 @@ def _shapes(parts: Sequence[PartSize]) -> str:
     return each if len(parts) == 1 else f"{len(parts)} x {each}"
 
 
-def _card(out: Console, card: Card, dtype: str, verbose: bool) -> None:
+def _card(out: Console, inspection: ModuleInspection, verbose: bool) -> None:
+    from addenda.telling.changes import counted
+
+    card = inspection.card
     config = ", ".join(f"{key}={value}" for key, value in card.config.items() if value is not None)
     facts = {
         "kind": f"{card.kind}({config})" + (f", behind the {card.gate_name} gate" if card.gate is not None else ""),
-        "parameters": f"{card.parameters:,} ({dtype})",
+        "parameters": f"{card.parameters:,} ({inspection.dtype})" if inspection.parts else "none",
         "base": f"{card.base.name}, {card.base.model_type}, {card.base.parameters:,} parameters, "
         f"{card.base.fingerprint[:16]}…",
         "created": card.created,
         "licence": card.licence or "not stated",
     }
+    if inspection.turns is not None:
+        facts["holds"] = counted(inspection.turns, "turn")
+    if inspection.beside:
+        facts["beside it"] = ", ".join(f"{whose}, {size:,} bytes" for whose, size in inspection.beside.items())
     if card.combined is not None:
         parents = " + ".join(f"{part.name}={part.weight:g}" for part in card.combined.modules)
         facts["combined"] = f"{card.combined.method.get('name')} of {parents}; what they were trained on:"

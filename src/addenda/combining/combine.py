@@ -3,7 +3,7 @@
 # budget: the docstring of `combine` is the reference of the whole call
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,16 +13,17 @@ from addenda.combining.common_gate import CommonGate
 from addenda.combining.parts import add_up, check_alike, check_shared, fill, mean_moments, parts_of, take_fixed
 from addenda.core.card import CombinedModule, CombinedRecord, Measure, joined_licences
 from addenda.core.contracts import Kind
-from addenda.core.errors import AddendaError, UnsupportedError
+from addenda.core.errors import AddendaError, DataError, UnsupportedError
 from addenda.core.module import KnowledgeModule, plugged
 from addenda.core.moments import OWNER
 from addenda.core.registry import asked_for, recorded
 from addenda.core.standing import gate_told
 from addenda.modulefile.storage import digest_of
-from addenda.plug.scoring import Score, score
+from addenda.plug.scoring import Score, default_length, encoded_documents, pace_of, score_documents
 from addenda.plug.selection import weights_of
-from addenda.telling.progress import shown
-from addenda.text.texts import Texts, texts
+from addenda.telling.progress import about, shown
+from addenda.text.encoding import Encoded, Encoder
+from addenda.text.texts import texts
 from addenda.writing.probe import probe_of
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def combine(
     gate = CommonGate(list(modules), subject, replay)
     first = next(iter(modules))
     kind = first.kind if began is not None else _room_for(base, first.kind, len(modules), chosen)
-    sources = _texts(text)
-    _foretell(modules, chosen, name, sources)
+    sources = _texts(base, text, tokens)
+    _foretell(base, modules, chosen, name, sources)
     made = base.new(name, kind, gate=gate_told(first.card.gate))
     try:
         lost = _made_of(made, modules, chosen, began)
@@ -95,7 +96,7 @@ def combine(
         _describe(made, list(modules), record)
         probes = [np.array(m.probe) for m in modules if m.probe]
         made.probe = probe_of(base, name, probes) if probes else None
-        _measure(base, made, record, sources, tokens)
+        _measure(base, made, record, sources)
     except BaseException:
         base.unplug(name)
         raise
@@ -105,6 +106,8 @@ def combine(
 def _checked(base: Base, names: Any, method: Combiner) -> dict[KnowledgeModule, float]:
     weights = weights_of(names)
     modules = {plugged(base.modules, name): weight for name, weight in weights.items()}
+    for module in modules:
+        module.check_adapts("combine")
     if len(modules) < 2:
         raise AddendaError(f"combine takes two modules or more; got {', '.join(weights) or 'none'}")
     method.check_weights(weights)
@@ -156,27 +159,36 @@ def _describe(made: KnowledgeModule, modules: list[KnowledgeModule], record: Com
     made.card.combined = record
 
 
-def _texts(text: Any) -> dict[str, Texts]:
+def _texts(base: Base, text: Any, tokens: int | None) -> dict[str, list[Encoded]]:
+    """Documents to score on, by what their text is called; read before anything is made.
+
+    Raises:
+        DataError: a text cannot be read, or holds no token.
+    """
     if text is None:
         return {}
-    if isinstance(text, Mapping):
-        return {str(name): texts(source) for name, source in cast("Mapping[Any, Any]", text).items()}
-    opened = texts(text)
-    return {opened.name: opened}
+    given = cast("Mapping[Any, Any]", text) if isinstance(text, Mapping) else {None: text}
+    encoder, found = Encoder(base.tokenizer, base.vocabulary), dict[str, list[Encoded]]()
+    for name, source in given.items():
+        opened = texts(source)
+        documents = list(encoded_documents(encoder, opened, tokens, default_length(base)))
+        if not documents:
+            raise DataError(f"'{opened.name}' holds no token to score")
+        found[opened.name if name is None else str(name)] = documents
+    return found
 
 
 def _measure(
-    base: Base, made: KnowledgeModule, record: CombinedRecord, sources: Mapping[str, Texts], tokens: int | None
+    base: Base, made: KnowledgeModule, record: CombinedRecord, sources: Mapping[str, Sequence[Encoded]]
 ) -> None:
     """Score the bare base, each parent and the result; learning is what is taken off the bare base's loss, paired."""
-    for on, source in sources.items():
+    for on, documents in sources.items():
 
-        def scored(name: str, source: Texts = source) -> Score:
-            with base.using({name: 1.0}):
-                return score(base, source, tokens=tokens)
+        def scored(name: str, documents: Sequence[Encoded] = documents, on: str = on) -> Score:
+            with base.using({name: 1.0} if name else {}):
+                return score_documents(base, documents, on)
 
-        with base.off():
-            bare = score(base, source, tokens=tokens)
+        bare = scored("")
         for part in record.modules:
             part.measures = [*part.measures, _learned(bare, scored(part.name), on)]
         made.card.measures = [*made.card.measures, _learned(bare, scored(made.name), on)]
@@ -188,13 +200,25 @@ def _learned(bare: Score, now: Score, on: str) -> Measure:
 
 
 def _foretell(
-    modules: Mapping[KnowledgeModule, float], method: Combiner, name: str, sources: Mapping[str, Texts]
+    base: Base,
+    modules: Mapping[KnowledgeModule, float],
+    method: Combiner,
+    name: str,
+    sources: Mapping[str, Sequence[Encoded]],
 ) -> None:
-    """Tell whoever watches what will be done."""
+    """Tell whoever watches what will be done, and about how long scoring takes."""
     watched = shown()
     if watched is None:
         return
     told = " + ".join(f"{module.name}={weight:g}" for module, weight in modules.items())
     sites = sum(1 for _ in next(iter(modules)).sites())
-    then = f", then scored with its parents on {', '.join(sources)}" if sources else ""
+    then = ""
+    if sources:
+        pace = pace_of(base)
+        tokens = (2 + len(modules)) * sum(len(document.ids) for documents in sources.values() for document in documents)
+        then = (
+            f", then scored with its parents on {', '.join(sources)}: {about(tokens / pace)} at {pace:,.0f} tokens/s, as "
+            "timed on this machine just now"
+        )
+        watched.begin(total=tokens)
     watched.say(f"combining {told} into {name} by {method.called()}, {sites} sites{then}")

@@ -62,7 +62,7 @@ def compress(
     Raises:
         AddendaError: no such module or method, a setting is out of range, it loses more than `at_most`, or is no smaller;
             nothing has changed then.
-        UnsupportedError: the method cannot compress such a module; says why.
+        UnsupportedError: the method cannot compress such a module, or it is a text memory; says why.
         DataError: a text cannot be read, or is too short.
     """
     chosen = asked_for(Compressor, method)
@@ -91,6 +91,7 @@ def _checked(
     base: Base, module: str, method: Compressor, name: str | None, at_most: float | None, tokens: int
 ) -> KnowledgeModule:
     found = plugged(base.modules, module)
+    found.check_adapts("compress")
     if name is not None:
         check_name(name)
     if at_most is not None and not 0 <= at_most < math.inf:

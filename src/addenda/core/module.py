@@ -141,7 +141,7 @@ class KnowledgeModule(nn.Module):
         if self.memory is not None:
             raise UnsupportedError(
                 f"'{self.name}' ({type(self.kind).__name__}) is a text memory: there is nothing to {verb}; "
-                "base.remember(name, text) lets it take in text"
+                "base.remember(name, text), or addenda chat --remember FOLDER, lets it take in text"
             )
 
     def adapter(self, site: str) -> Adapter:

@@ -14,21 +14,13 @@ from addenda.core.card import Card
 from addenda.core.errors import AddendaError, FileError, meant, near
 from addenda.core.files import shown, write_text
 from addenda.modulefile.modelcard import render
-from addenda.modulefile.side import SIDE
-from addenda.modulefile.storage import CARD, MEMBERS, README, TENSORS, load_folder, save_module
+from addenda.modulefile.storage import CARD, MEMBERS, README, load_folder, save_module
 
 if TYPE_CHECKING:
     from addenda.core.module import KnowledgeModule
 
 # all that is ever fetched: a module's folder, or a PEFT one; never a pickle
-_WANTED = (
-    "module.safetensors",
-    "side.safetensors",
-    "card.json",
-    "README.md",
-    "adapter_model.safetensors",
-    "adapter_config.json",
-)
+_WANTED = (*MEMBERS, "adapter_model.safetensors", "adapter_config.json")
 _CLIENTS = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2")
 #: where the commands put what they make unless told otherwise
 RUNS = Path("runs")
@@ -194,10 +186,10 @@ def publish(
     place = Path(folder)
     if not place.is_dir():
         raise FileError(f"there is no folder '{folder}'{meant(place)}")
-    card, _ = load_folder(place)  # whole, and what its card says
+    card = load_folder(place).card  # whole, and what its card says
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary)
-        held = [name for name in (CARD, TENSORS, SIDE) if (place / name).exists()]
+        held = [name for name in MEMBERS if name != README and (place / name).exists()]
         for name in held:
             shutil.copyfile(place / name, made / name)
         write_text(made / README, render(card, repo_id))

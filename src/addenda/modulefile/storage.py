@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -228,8 +229,18 @@ def read_card(folder: Path) -> Card:
     return card
 
 
-def load_folder(folder: Path) -> tuple[Card, dict[str, Tensor]]:
-    """Card and tensors of a module's folder, checked as far as they can be without a base.
+@dataclass(frozen=True)
+class Saved:
+    """What a module's folder holds: card, tensors, those that stand beside it, and what a text memory remembers."""
+
+    card: Card
+    tensors: dict[str, Tensor]
+    side: dict[str, Tensor]
+    memory: dict[str, Any] | None
+
+
+def load_folder(folder: Path) -> Saved:
+    """What a module's folder holds, checked as far as it can be without a base.
 
     Raises:
         FileError: lists everything wrong.
@@ -237,12 +248,13 @@ def load_folder(folder: Path) -> tuple[Card, dict[str, Tensor]]:
     problems: list[str] = []
     card = _read_card(folder, problems)
     header = _read_header(folder, problems)
-    if card is not None:
-        kind_of(card, problems)
+    kind = None if card is None else kind_of(card, problems)
     tensors = _read_values(folder, card, list(header.specs), problems) if header is not None else {}
+    side = read_side(folder, None if card is None else card.side_sha256, problems)
+    memory = read_memory(folder, None if card is None else card.memory_sha256, kind, problems)
     if problems or card is None:
         refuse(f"cannot load '{folder}'", problems)
-    return card, tensors
+    return Saved(card, tensors, side, memory)
 
 
 def check_base(card: Card, fingerprint: str, how: str = "error") -> None:

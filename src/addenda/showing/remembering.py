@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from addenda.core.errors import AddendaError
 from addenda.core.files import check_place
 from addenda.modulefile.storage import MEMBERS
 from addenda.writing.memorize import default_kind, memorize
@@ -27,7 +28,7 @@ class Memory:
     folder is a module like any other: `addenda inspect` shows it, `--plug` plugs it, `addenda merge` folds it in.
 
     Raises:
-        AddendaError: the folder's name is no module's name.
+        AddendaError: the folder's name is no module's name, or a memory of another kind than `kind` stands there.
         FileError: the folder holds something else, or a memory made for another base.
     """
 
@@ -36,6 +37,13 @@ class Memory:
         check_place(self.folder, MEMBERS)
         if (self.folder / "card.json").exists():
             self.name = base.plug(self.folder).name
+            there = base.modules[self.name].kind
+            if kind is not None and type(kind) is not type(there):
+                base.unplug(self.name)
+                raise AddendaError(
+                    f"'{folder}' is a {type(there).__name__}, not a {type(kind).__name__}: ask for no kind to go on with it "
+                    "(without --memory-kind), or give another folder"
+                )
         else:
             self.name = base.new(self.folder.resolve().name, cast("Kind", kind or default_kind(base))).name
         self._select(True)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import addenda
 from addenda import AddendaError
-from addenda.core.errors import FileError
+from addenda.core.errors import FileError, UnsupportedError
 from addenda.measuring.looking.inspection import BaseInspection, ModuleInspection, inspect
 from pico import pico, pico_tokenizer
 
@@ -60,3 +61,29 @@ def test_a_text_for_a_base_is_refused(base: Any) -> None:
 def test_a_folder_that_is_no_module_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"card\.json"):
         inspect(tmp_path)
+
+
+def test_what_stands_beside_a_module_is_told(base: Any, tmp_path: Path) -> None:
+    module = base.new("m", addenda.LoRA(rank=2))
+    module.keep_beside("router.nearest", {"mean": torch.ones(3), "record": torch.zeros(2, dtype=torch.uint8)})
+    module.keep_beside("moments", {"layers.0.q": torch.ones(4)})
+    module.save(tmp_path / "m")
+    found = inspect(tmp_path / "m")
+    assert isinstance(found, ModuleInspection)
+    assert found.beside == {"router": 14, "moments": 16}
+    assert found.turns is None
+
+
+def test_a_text_memory_is_looked_at_by_what_it_holds(base: Any, tmp_path: Path) -> None:
+    base.new("talk", addenda.HEMA())
+    base.remember("talk", "We meet on Monday.", "Ann brings the maps.")
+    base.modules["talk"].save(tmp_path / "talk")
+    found = inspect(tmp_path / "talk")
+    assert isinstance(found, ModuleInspection)
+    assert (found.turns, found.parts, found.beside) == (2, (), {})
+    with pytest.raises(UnsupportedError, match="'talk' is text in the window"):
+        inspect(tmp_path / "talk", base=base, text="the lane")
+    assert list(base.modules) == ["talk"]
+    (tmp_path / "talk" / "memory.json").write_text("{}")
+    with pytest.raises(FileError, match="not the file that the card describes"):
+        inspect(tmp_path / "talk")

@@ -154,7 +154,9 @@ def _check(base: Base, weights: Mapping[str, float], chosen: Mapping[str, Measur
     for measure in chosen.values():
         check_sizes(measure)
     if not weights and (need := [leading(measure) for measure in chosen.values() if measure.of_modules]):
-        raise AddendaError(f"{' and '.join(need)}: what modules do is measured, and none acts: name those that act")
+        raise AddendaError(
+            f"{' and '.join(need)}: what modules do is measured, and none acts: name those that act (--plug FOLDER)"
+        )
     if base.tokenizer is None and (need := [leading(measure) for measure in chosen.values() if measure.in_words]):
         raise AddendaError(
             f"{' and '.join(need)}: asked in words, and the base has no tokenizer: addenda.attach(model, tokenizer)"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
 from addenda.core.card import Card
-from addenda.core.errors import AddendaError
+from addenda.core.errors import AddendaError, UnsupportedError
+from addenda.core.registry import build_kind
 from addenda.core.site import Anatomy, Seam
 from addenda.measuring.looking.activity import Activity, activity
 from addenda.modulefile import hub, peft_format, storage
 from addenda.plug.cost import BaseCost, cost_of
+from addenda.remembering.text_memory import TextMemory
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -39,6 +41,10 @@ class ModuleInspection:
     card: Card
     parts: tuple[PartSize, ...]
     dtype: str
+    beside: Mapping[str, int] = field(default_factory=dict[str, int])
+    """bytes of what methods keep beside it, by whose they are: moments, router"""
+    turns: int | None = None
+    """turns or documents that a text memory holds"""
     activity: Activity | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -48,6 +54,8 @@ class ModuleInspection:
             "card": self.card.model_dump(mode="json"),
             "dtype": self.dtype,
             "parts": [vars(part) for part in self.parts],
+            "beside": dict(self.beside),
+            "turns": self.turns,
             "activity": None if self.activity is None else self.activity.as_dict(),
         }
 
@@ -98,20 +106,26 @@ def inspect(
         return _of_base(target, cost_of(target) if cost else None)
     folder = hub.resolve(target, None)
     if text is None and not peft_format.is_peft_folder(folder):
-        return _of_module(*storage.load_folder(folder))
+        return _of_module(storage.load_folder(folder))
     if base is None:
         raise AddendaError(f"'{target}' can only be looked at with its base: inspect(..., base=...)")
     name = next(f"inspected-{n}" for n in range(len(base.modules) + 1) if f"inspected-{n}" not in base.modules)
     module = base.plug(folder, name=name)
     try:
+        if module.memory is not None:
+            raise UnsupportedError(
+                f"'{module.card.name}' is text in the window: it acts at no site that could be shown"
+            )
         seen = None if text is None else activity(base, name, text)
-        inspected = _of_module(storage.described(module, name=module.card.name), module.tensors())
+        card = storage.described(module, name=module.card.name)
+        inspected = _of_module(storage.Saved(card, module.tensors(), module.side, None))
     finally:
         base.unplug(name)
-    return ModuleInspection(inspected.card, inspected.parts, inspected.dtype, seen)
+    return replace(inspected, activity=seen)
 
 
-def _of_module(card: Card, tensors: Mapping[str, Tensor]) -> ModuleInspection:
+def _of_module(saved: storage.Saved) -> ModuleInspection:
+    card, tensors = saved.card, saved.tensors
     parts: dict[str, list[tuple[str, Tensor]]] = {}
     for name, tensor in tensors.items():
         words = name.split(".")
@@ -127,7 +141,13 @@ def _of_module(card: Card, tensors: Mapping[str, Tensor]) -> ModuleInspection:
         for at, members in sorted(parts.items(), key=lambda part: _order(part[0]))
     )
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
-    return ModuleInspection(card, sizes, ", ".join(dtypes))
+    beside: dict[str, int] = {}
+    for name, tensor in saved.side.items():
+        owner = name.partition(".")[0]
+        beside[owner] = beside.get(owner, 0) + tensor.numel() * tensor.itemsize
+    kind = build_kind(card.kind, card.config)
+    turns = None if saved.memory is None else cast("TextMemory", kind).turns(saved.memory)
+    return ModuleInspection(card, sizes, ", ".join(dtypes), beside, turns)
 
 
 def _of_base(base: Base, cost: BaseCost | None) -> BaseInspection:

@@ -151,7 +151,8 @@ def _copy(module: KnowledgeModule, folder: str | Path) -> dict[str, Tensor]:
         DataError: it is no copy of this one; says how they differ.
     """
     own = module.learning()
-    kept, tensors = storage.load_folder(hub.resolve(folder, None))
+    saved = storage.load_folder(hub.resolve(folder, None))
+    kept, tensors = saved.card, saved.tensors
     wrong = [f"it is a {kept.kind}, not a {module.card.kind}"] if kept.kind != module.card.kind else []
     for name, parameter in own.items():
         shape = tuple(tensors[name].shape) if name in tensors else None
