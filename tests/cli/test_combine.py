@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,30 @@ def test_combine_saves_one_module_and_tells_what_it_gives(call: Any, place: Any,
     assert "mean of a=0.3 + b=1; what they were trained on:" in " ".join(call("inspect", parents / "ab").out.split())
 
 
+def test_a_single_document_has_no_interval(call: Any, place: Any, parents: Path) -> None:
+    words = ["combine", parents / "a", parents / "b", "--base", place.base, "--out", parents / "ab"]
+    said = call(*words, "--text", f"med={place.corpus}", "--tokens", "64")
+    assert said.code == 0, said.err
+    learned = said.out.partition("learned of med")[2].splitlines()[1:4]
+    assert [line.split()[0] for line in learned] == ["a", "b", "ab"]
+    assert all(len(line.split()) == 2 for line in learned)
+
+
+def test_without_a_text_the_next_command_measures_it(call: Any, place: Any, parents: Path) -> None:
+    said = call("combine", parents / "a", parents / "b", "--base", place.base, "--out", parents / "ab")
+    assert said.code == 0, said.err
+    then = shlex.split(said.out.partition("next: addenda ")[2])
+    ran = call(*then, "--tokens", "64")
+    assert ran.code == 0, ran.err
+
+
 def test_mistakes_are_one_sentence(call: Any, place: Any, parents: Path) -> None:
     words = ["combine", parents / "a", "--base", place.base, "--out", parents / "ab"]
     for more, told in (
         ((), "combine takes two modules or more; got a\n"),
         ((parents / "b", "--method", "sum"), "no combiner is called 'sum'"),
         ((f"{parents / 'b'}=0",), "mean takes positive weights; that of 'b' is 0\n"),
-        ((parents / "a",), "a module 'a' is plugged already"),
+        ((parents / "a",), "a module 'a' is plugged already; unplug it first, or take another name (NAME=FOLDER)"),
         ((parents / "c",), f"'{parents / 'c'}'"),
         ((f"{parents / 'b'}=nan",), "must be a finite number"),
     ):

@@ -79,7 +79,18 @@ FLAGS: dict[str, list[str]] = {
         ),
         *(*BASE, *WHERE, "--json"),
     ],
-    "chat": [*CHOOSING, *BASE, "--system", "--remember", "--raw", "--plain", "--chat", *WRITING, *WHERE],
+    "chat": [
+        *CHOOSING,
+        *BASE,
+        "--system",
+        "--remember",
+        "--memory-kind",
+        "--raw",
+        "--plain",
+        "--chat",
+        *WRITING,
+        *WHERE,
+    ],
     "memorize": [
         *(
             "NAME",

@@ -55,6 +55,15 @@ def test_learn_says_what_it_found_and_the_next_command_runs(
     assert after.code == 0, after.err
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a place where nobody may write is asked of Linux")
+def test_learn_looks_where_it_will_save_before_it_reads(call: Any, place: Any, trained: Path) -> None:
+    said = call(
+        "route", "--learn", trained, "--corpus", "nowhere.txt", "--base", "nowhere", "--out", "/proc/new/module"
+    )
+    assert said.code == 2
+    assert said.err.startswith("error: cannot write '/proc/new/module': ")
+
+
 def test_generate_answers_each_prompt_with_what_the_router_chose(call: Any, place: Any, module: Path) -> None:
     words = ["generate", ON, OFF, "--base", place.base, "--max-tokens", "4", "--raw"]
     said = call(*words, "--plug", module, "--route", "--json")

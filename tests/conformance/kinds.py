@@ -128,7 +128,9 @@ EXTRA: dict[str, Case] = {
     "low-rank-plain": _fixed(LowRankUnits(width=12, rank=4, gated=False, activation=None)),
     "low-rank-gate": _fixed(LowRankUnits(width=12, rank=4, token_gate=True), gate="token"),
     "ffa-lora": _fixed(FFALoRA(rank=2)),
-    "ffn-skip": _fixed(FFNSkip(skip=0.6, first=1, last=0, spare=2), calibrated=True, beside="parallel", hosts=4),
+    "ffn-skip": _fixed(
+        FFNSkip(skip=0.6, first=1, last=0, spare=2, span=None), calibrated=True, beside="parallel", hosts=4
+    ),
     "ffn-skip-span": _fixed(FFNSkip(skip=0.6, first=1, last=0, spare=1, span=1), calibrated=True, beside="parallel"),
     "ffn-skip-document": _fixed(
         FFNSkip(skip=0.9, first=1, last=0, spare=0),

@@ -42,3 +42,11 @@ def test_a_link_that_leads_back_to_itself_is_found_beforehand(tmp_path: Path, pl
         files.check_place(tmp_path / place, ["a"])
     (tmp_path / "to come").symlink_to("there")  # leads to nothing yet
     assert files.check_place(tmp_path / "to come", ["a"]) == tmp_path / "there"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a place where nobody may write is asked of Linux")
+def test_a_place_where_nothing_can_be_written_is_found_beforehand(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="cannot write '/proc/new/module': .*; what stood there is untouched"):
+        files.check_place(Path("/proc/new/module"), ["a"])
+    files.check_place(tmp_path / "new" / "module", ["a"])
+    assert not list(tmp_path.iterdir())

@@ -36,13 +36,14 @@ from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
 from addenda.core import card
-from addenda.forgetters.forgetter import Forgetter, Rule, hinge
+from addenda.forgetters.forgetter import Forgetter, Rule, hinge, mean
 from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
 from addenda.remembering.text_memory import TextMemory
 from addenda.routers.router import Router
 from addenda.penalties.penalty import Penalty
+from addenda.writes.write_rule import WriteRule, Writing
 from addenda.text.texts import texts
 
 
@@ -103,7 +104,7 @@ class Always(GateMethod):
 class Half(Objective):
     """Half of what the token costs."""
 
-    name: ClassVar[str] = "half"
+    name: ClassVar[str] = "halved"
 
     def cost(self, logits, targets, taught=()):
         return 0.5 * torch.nn.functional.cross_entropy(logits, targets, reduction="none")
@@ -134,26 +135,29 @@ class First(Compressor):
 
 @dataclass(frozen=True)
 class Largest(Combiner):
-    """At each place the largest number."""
+    """At each place the number that is largest once it is weighed."""
 
     name: ClassVar[str] = "largest"
 
     def combine(self, parts):
         for name in parts[0].vectors:
-            yield name, torch.stack([part.vectors[name] for part in parts]).amax(0)
+            total = sum(part.weight for part in parts)
+            weighed = torch.stack([part.weight / total * part.vectors[name] for part in parts])
+            yield name, weighed.gather(0, weighed.abs().argmax(0, keepdim=True))[0]
 
 
 class Ascent(Rule):
     def __init__(self, parameters, lr):
-        self.parameters, self.optimizers = parameters, {"up": torch.optim.SGD(parameters.values(), lr=lr)}
+        self.parameters, self.optimizers = parameters, {"up": torch.optim.Adam(parameters.values(), lr=lr)}
 
     def step(self, forget, retain):
-        self.apply("up", forget)
+        kept = mean(retain)
+        self.apply("up", {name: gradient + 0.5 * kept[name] for name, gradient in forget.items()})
 
 
 @dataclass(frozen=True)
 class Up(Forgetter):
-    """Up the forget text's loss, whatever becomes of the rest."""
+    """Up the forget text's loss, and down that of the rest."""
 
     name: ClassVar[str] = "up"
 
@@ -178,6 +182,28 @@ class Frugal(Penalty):
         for name, p in module.learning().items():
             p.lerp_(state[f"last.{name}"], 0.5)
             state[f"last.{name}"].copy_(p)
+
+
+class Leaping(Writing):
+    def __init__(self, module, pace):
+        self.module, self.pace = module, pace
+
+    @torch.no_grad()
+    def apply(self, tokens):
+        for p in self.module.learning().values():
+            if p.grad is not None:
+                p.sub_(self.pace.lr * p.grad.sign())
+            p.grad = None
+
+
+@dataclass(frozen=True)
+class Leap(WriteRule):
+    """A step of one size in every parameter."""
+
+    name: ClassVar[str] = "leap"
+
+    def over(self, module, pace):
+        return Leaping(module, pace)
 
 
 @dataclass(frozen=True)
@@ -277,13 +303,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 NAMES = {
     "kind": "Shifts",
     "gate": "always",
-    "objective": "half",
+    "objective": "halved",
     "optimizer": "signs",
     "combiner": "largest",
     "forgetter": "up",
     "penalty": "frugal",
     "compressor": "first",
     "router": "loudest",
+    "write": "leap",
     "text memory": "last",
     "measure": "surprise",
 }
@@ -306,7 +333,7 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
     module = base.new("m", registry.build_kind("shifts", {"most": 2}), gate="always")
     texts = ["the patients were given insulin and the dose was raised twice. " * 6] * 8
     addenda.train(
-        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="half", optimizer="signs(pace=2.0)",
+        base, "m", corpus=texts, tokens=512, length=32, log=False, objective="halved", optimizer="signs(pace=2.0)",
         penalty="frugal",
     )  # fmt: skip
     assert bool(module.tensors()["layers.1.ffn.shift"].any())
@@ -317,6 +344,15 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
         base, "m", forget=texts, retain=other, method="up", tokens=512, length=32, lr=0.1, log=False
     )
     assert (report.method, module.card.training[-1].objective) == ("up", "forget: up")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_write_rule_of_another_package_writes() -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    text, kind = "some words to read " * 20, addenda.LoRA(rank=2)
+    report = addenda.memorize(base, "m", text=text, kind=kind, write="leap", lr=1e-2, window=48, chunk=16, log=False)
+    assert report.texts["m"].gain() > 0.01  # type: ignore[operator]
+    assert base.modules["m"].card.training[-1].settings["write"] == "leap"
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -402,7 +438,9 @@ WRONG = {
     "router": "route hello --plug M --router nosuch",
     "combiner": "combine M N --method nosuch --out new",
     "compressor": "compress M --method nosuch --text pubmed_valid --out new",
+    "text memory": "chat --remember new --memory-kind nosuch",
     "forgetter": "forget M --forget pubmed_valid --retain general_valid --method nosuch --out new",
+    "write": "memorize new --text general_train --set write=nosuch",
 }
 
 
@@ -416,7 +454,7 @@ def test_each_verb_tells_them_where_a_name_is_not_known(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     for stage, words in WRONG.items():
         answer = CliRunner().invoke(app(), words.split())
-        told = f"no {stage} is called 'nosuch'; there are .*{NAMES[stage]}"
+        told = f"no ({stage}|kind) is called 'nosuch'; there are .*{NAMES[stage]}"
         assert re.search(told, " ".join(answer.output.split())), (words, answer.output)
         assert answer.exit_code == 2
         assert not (tmp_path / "new").exists()
@@ -427,7 +465,7 @@ ROOT = Path(__file__).parents[2]
 
 def suite(stage: str) -> str:
     """Where the tests stand that every method of a stage has to pass, whatever it is."""
-    folder = registry.STAGES[stage].folder.split(".")[0]
+    folder = registry.STAGES[stage].folder.split("/")[0]
     return "tests/conformance" if stage == "kind" else f"tests/{folder}/test_conformance.py"
 
 

@@ -63,7 +63,7 @@ def left_out(base: addenda.Base, least: float, ids: Tensor = IDS) -> float:
 def test_a_threshold_over_one_is_the_base() -> None:
     base = base_of()
     bare = logits(base)
-    base.new("m", FFNSkip(first=1, last=1))
+    base.new("m", FFNSkip(first=1, last=1, span=None))
     with base.using("m"):
         assert torch.equal(logits(base), bare)
     assert left_out(base, 1.01) == 0
@@ -83,7 +83,7 @@ def test_more_is_left_out_the_lower_the_threshold(span: int | None) -> None:
 
 def test_the_first_and_last_layers_and_first_tokens_are_always_run() -> None:
     base = base_of()
-    base.new("m", FFNSkip(first=2, last=1, spare=5))
+    base.new("m", FFNSkip(first=2, last=1, spare=5, span=None))
     cut(base, "m", -1.0)
     with counted(base) as found, base.using("m"):
         logits(base)
@@ -97,7 +97,7 @@ def test_an_ffn_that_adds_nothing_is_left_out_and_nothing_changes() -> None:
         for layer in base.host.layers[1:5]:
             layer.mlp.down_proj.weight.zero_()  # type: ignore[union-attr, operator]
     bare = logits(base)
-    base.new("m", FFNSkip(first=2, last=1, spare=0))
+    base.new("m", FFNSkip(first=2, last=1, spare=0, span=None))
     cut(base, "m", 1.0 - 1e-6)
     with counted(base) as found, base.using("m"):
         assert torch.equal(logits(base), bare)
@@ -106,7 +106,7 @@ def test_an_ffn_that_adds_nothing_is_left_out_and_nothing_changes() -> None:
 
 def test_keys_and_values_are_those_of_every_token() -> None:
     base = base_of()
-    base.new("m", FFNSkip(first=1, last=1))
+    base.new("m", FFNSkip(first=1, last=1, span=None))
     cut(base, "m", 0.8)
     with torch.no_grad(), base.off():
         whole = base.model(IDS, use_cache=True).past_key_values
@@ -120,7 +120,7 @@ def test_keys_and_values_are_those_of_every_token() -> None:
 
 def test_a_decoded_token_runs_nothing_that_it_may_do_without() -> None:
     base = base_of()
-    base.new("m", FFNSkip(first=1, last=1, spare=3))
+    base.new("m", FFNSkip(first=1, last=1, spare=3, span=None))
     cut(base, "m", -1.0)
     with torch.no_grad(), base.using("m"):
         cache = base.model(IDS[:1, :2], use_cache=True).past_key_values
@@ -181,7 +181,7 @@ def test_tokens_count_from_their_documents_beginning() -> None:
 
 def test_a_packed_document_is_itself_alone() -> None:
     base = base_of()
-    base.new("m", FFNSkip(first=1, last=1, spare=3))
+    base.new("m", FFNSkip(first=1, last=1, spare=3, span=None))
     cut(base, "m", 0.8)
     rows = torch.cat([IDS[:1, :9], IDS[1:2, :7]], 1)
     positions = torch.cat([torch.arange(9), torch.arange(7)])[None]
@@ -199,7 +199,7 @@ def test_a_packed_document_is_itself_alone() -> None:
 
 def test_one_alone_may_stand_around_a_site() -> None:
     base = base_of()
-    base.new("m", FFNSkip(first=1, last=1))
+    base.new("m", FFNSkip(first=1, last=1, span=None))
     base.new("n", FFNSkip(first=3, last=1))
     base.new("side", addenda.ParallelAdapter(width=4))
     for select in (
@@ -219,7 +219,7 @@ def test_one_alone_may_stand_around_a_site() -> None:
 
 def test_training_learns_what_stands_in() -> None:
     base = base_of(layers=4)
-    base.new("m", FFNSkip(first=1, last=1, skip=0.5, spare=0))
+    base.new("m", FFNSkip(first=1, last=1, skip=0.5, spare=0, span=None))
     texts = [TEXT, TEXT[::-1], TEXT.upper()] * 4
     addenda.train(base, "m", corpus=texts, tokens=1500, log=False, length=64, batch_rows=2)
     module = base.modules["m"]

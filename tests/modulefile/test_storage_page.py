@@ -75,7 +75,7 @@ def test_every_option_of_peft_that_is_refused_is_told() -> None:
 )
 def test_every_tensor_of_every_kind_is_told(kind: Kind) -> None:
     row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{type(kind).__name__}` |"))
-    for name, tensor in module_of(kind, anatomy(gated=not isinstance(kind, LocasMLP))).tensors().items():
+    for name, tensor in module_of(kind, anatomy(6, gated=not isinstance(kind, LocasMLP))).tensors().items():
         told = PAGE if name.startswith("gate.") else row
         assert f"`{name if name.startswith('gate.') else name.rsplit('.', 1)[-1]}`" in told
         assert isinstance(tensor, torch.Tensor)

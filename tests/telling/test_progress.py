@@ -64,6 +64,8 @@ def test_where_the_total_is_not_known_none_is_told() -> None:
     clock.now += 4
     work.advance(1000)
     assert work.told() == "evaluating: 1,000 tokens, 0:04 gone, 250 tokens/s"
+    work.advance(19_000)
+    assert work.told() == "evaluating: 20,000 tokens, 0:04 gone, 5,000 tokens/s"
 
 
 def test_lines_come_at_once_in_time_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

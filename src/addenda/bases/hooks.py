@@ -28,13 +28,12 @@ from addenda.core.state import Piece, RowStates, select_rows, spread
 Forward = Callable[..., Any]
 
 
-def of_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
-    """A pre-forward hook that forwards of other threads pass by: they share the base, and are not what is read."""
+def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that forwards of other threads pass by: they share the base, and are not what is read."""
     mine = threading.get_ident()
 
-    def only(*given: Any) -> None:
-        if threading.get_ident() == mine:
-            hook(*given)
+    def only(*given: Any) -> Any:
+        return hook(*given) if threading.get_ident() == mine else None
 
     return only
 

@@ -11,7 +11,7 @@ import typer
 from addenda.cli import options as o
 from addenda.cli.amounts import tokens as tokens_option
 from addenda.cli.answers import answering
-from addenda.cli.commands import look, show_next
+from addenda.cli.commands import command, look, show_next
 from addenda.cli.working import working
 
 if TYPE_CHECKING:
@@ -87,7 +87,12 @@ def combine(
                 replay=replay,
             )
         saved = made.save(out)
-        then = None if not text else look(saved, o.named(text[0])[1], {"base": base, "dtype": dtype, "device": device})
+        where = {"base": base, "dtype": dtype, "device": device}
+        then = (
+            look(saved, o.named(text[0])[1], where)
+            if text
+            else command("evaluate", "--plug", saved, "--neutrality", "general_valid", **where)
+        )
         facts = {"name": made.name, "parameters": made.size(), "saved": str(saved), **told(made.card), "next": then}
         answer.give(facts, lambda console: show(console, facts, then))
 
@@ -112,11 +117,11 @@ def _free_name(base: Any) -> str:
 def told(card: Card) -> dict[str, Any]:
     """How it was made and what was measured, as plain data."""
     assert card.combined is not None
-    plain = card.combined.model_dump(mode="json", exclude_none=True)
+    plain = card.combined.model_dump(mode="json")
     return {"combined": plain, "measures": [measure.model_dump(mode="json") for measure in card.measures]}
 
 
-def show(out: Console, facts: dict[str, Any], then: str | None) -> None:
+def show(out: Console, facts: dict[str, Any], then: str) -> None:
     """What was made of what, what it gives beside its parents, and the command to go on with."""
     record = facts["combined"]
     parents = ", ".join(f"{part['name']}={part['weight']:g}" for part in record["modules"])

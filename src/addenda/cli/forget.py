@@ -33,6 +33,9 @@ Pairs = Annotated[
     ),
 ]
 
+#: settings that have an option of their own
+TYPED = frozenset({"length", "batch_rows", "measured", "keep_run"})
+
 
 def forget(
     module: Annotated[str, typer.Argument(help="A module's folder, or a hub id with --out.", metavar="FOLDER")],
@@ -138,39 +141,23 @@ def _check(given: Mapping[str, Any]) -> None:
 
 
 def _split(method: str, pairs: list[str] | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """`KEY=VALUE` pairs as options of the method and settings of the verb.
+    """The method, its options and settings of the verb.
 
     Raises:
-        AddendaError: a pair has no `=`, its key is known to neither, or options are given both ways.
+        AddendaError: as `written.split`, or options are given both ways.
     """
     from dataclasses import fields
-    from typing import cast
 
-    from addenda.core.errors import AddendaError, known
+    from addenda.core.errors import AddendaError
     from addenda.core.registry import asked_for
     from addenda.forgetters.forgetter import Forgetter
     from addenda.removing.plan import ForgetSettings
 
-    chosen = asked_for(Forgetter, method)
-    options = {field.name for field in fields(cast("Any", chosen))}
-    settings = {field.name for field in fields(ForgetSettings)}
-    split: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for pair in pairs or []:
-        key, mark, text = pair.partition("=")
-        key = key.strip().replace("-", "_")
-        if not mark or not key:
-            raise AddendaError(f"--set takes KEY=VALUE, e.g. batches=5; got '{pair}'")
-        if key in ("length", "batch_rows", "measured", "keep_run"):
-            raise AddendaError(f"'{key}' has an option of its own; see addenda forget --help")
-        if key not in options | settings:
-            raise AddendaError(
-                f"--set: neither {chosen.called()} nor forget knows '{key}'; {chosen.called()} has {known(key, options)}; "
-                f"forget has {known(key, settings)}"
-            )
-        split[0 if key in options else 1][key] = w.value_of(text)
-    if split[0] and "(" in method:
+    chosen = type(asked_for(Forgetter, method))
+    options, settings = w.split(chosen, pairs, "forget", [field.name for field in fields(ForgetSettings)], TYPED)
+    if options and "(" in method:
         raise AddendaError(f"options of {chosen.called()} are given in --method and in --set; give them in one place")
-    return method, *split
+    return method, options, settings
 
 
 def _method(name: str, options: Mapping[str, Any]) -> Any:

@@ -111,13 +111,14 @@ def prepared(
     """Make the memory, unless it was plugged; returns the settings among the `--set` pairs."""
     from dataclasses import fields
 
-    from addenda.core.registry import plain_options
+    from addenda.core.registry import kind_named, plain_options
     from addenda.writing.memorize import default_kind
     from addenda.writing.memory_settings import MemorySettings
 
     default = default_kind(base, published)
     chosen = type(default).__name__ if kind is None else kind
-    options, settings = w.split(chosen, pairs, "memorize", [field.name for field in fields(MemorySettings)], TYPED)
+    known = [field.name for field in fields(MemorySettings)]
+    options, settings = w.split(kind_named(chosen), pairs, "memorize", known, TYPED)
     if kind is None and name not in base.modules:
         options = plain_options(default) | options
     w.fresh(base, name, chosen, options, seed, gate)

@@ -87,10 +87,13 @@ def _learn(
 ) -> None:
     """Learn the keys of the module in a folder, and save it."""
     from addenda.core.errors import AddendaError
+    from addenda.core.files import check_place
+    from addenda.modulefile.storage import MEMBERS
     from addenda.routing.learn import learn_route
 
     if out is None and not Path(folder).is_dir():
         raise AddendaError(f"'{folder}' is no folder to save in: give --out FOLDER")
+    check_place(Path(folder) if out is None else out, MEMBERS)
     loaded = o.load_base(where["base"], where["dtype"], where["device"])
     module = loaded.modules[o.plug_one(loaded, folder)]
     with working("learning the route", "nothing was saved"):

@@ -120,9 +120,10 @@ def train(
     with answering(json) as answer:
         from dataclasses import fields
 
+        from addenda.core.registry import kind_named
         from addenda.writing.settings import Settings
 
-        options, settings = w.split(kind, set_, "train", [field.name for field in fields(Settings)], TYPED)
+        options, settings = w.split(kind_named(kind), set_, "train", [field.name for field in fields(Settings)], TYPED)
         settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED - {"validation"}}
         settings["validation"] = validation(learning, forgetting) or None
         w.check_text(corpus)

@@ -16,6 +16,7 @@ from addenda.cli.commands import show_next
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from addenda.core.method import Method
     from addenda.plug.base import Base
 
 
@@ -58,9 +59,9 @@ KeepRun = Annotated[
 
 
 def split(
-    kind: str, given: list[str] | None, verb: str, settings: Iterable[str], typed: Iterable[str]
+    method: type[Method], given: list[str] | None, verb: str, settings: Iterable[str], typed: Iterable[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`KEY=VALUE` pairs as options of the kind and settings of a verb; a value is JSON where it can be read as such.
+    """`KEY=VALUE` pairs as options of a method and settings of a verb; a value is JSON where it can be read as such.
 
     Raises:
         AddendaError: a pair has no `=`, or its key is known to neither, or is `typed`: it has an option of its own.
@@ -68,9 +69,8 @@ def split(
     from dataclasses import fields
 
     from addenda.core.errors import AddendaError, known
-    from addenda.core.registry import kind_named
 
-    options = {field.name for field in fields(kind_named(kind))}  # type: ignore[arg-type]
+    options = {field.name for field in fields(method)}  # type: ignore[arg-type]
     untyped, typed = set(settings) - set(typed), set(typed)
     chosen: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for pair in given or []:
@@ -82,7 +82,7 @@ def split(
             raise AddendaError(f"'{key}' has an option of its own; see addenda {verb} --help")
         if key not in options | untyped:
             raise AddendaError(
-                f"--set: neither {kind} nor {verb} knows '{key}'; {kind} has {known(key, options)}; "
+                f"--set: neither {method.called()} nor {verb} knows '{key}'; {method.called()} has {known(key, options)}; "
                 f"{verb} has {known(key, untyped)}"
             )
         chosen[0 if key in options else 1][key] = _tokens(text) if key.endswith("tokens") else value_of(text)
@@ -120,8 +120,8 @@ def check_place(out: Path, again: bool) -> None:
     from addenda.core import files
     from addenda.core.errors import AddendaError
     from addenda.modulefile.storage import MEMBERS
+    from addenda.writing.asked import folder_of
     from addenda.writing.checkpoint import check_begin
-    from addenda.writing.plan import folder_of
 
     try:
         place = folder_of(out) or out

@@ -129,7 +129,9 @@ def _made(base: Base, module: KnowledgeModule, method: Compressor, seen: Inputs)
         try:  # texts are read once the method asks for what enters a site: it refuses kinds before
             kind, made = method.compress(Whole(module.kind, adapters, anatomy, seen, tick))
         except UnsupportedError as error:
-            raise UnsupportedError(f"'{module.name}' cannot be compressed by {method.called()}: {error}") from None
+            raise UnsupportedError(
+                f"'{module.name}' cannot be compressed by {method.called()}: {error}; `addenda methods compressor` lists others"
+            ) from None
         assert made.keys() == adapters.keys()
         return _as_before(module, kind, {key: adapter.to(adapters[key].dtype) for key, adapter in made.items()}, method)
 

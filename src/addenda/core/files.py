@@ -219,22 +219,34 @@ def replace_folder(
         FileError: the folder holds something else, or cannot be written; what stood there is untouched.
     """
     place = check_place(folder, members, what)
-    temporary = place.parent / f"{_mine()}{os.getpid()}-{secrets.token_hex(6)}.tmp"
+    temporary: Path | None = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _clear_killed(place.parent)
         free = shutil.disk_usage(place.parent).free
         if free < size:
             raise OSError(f"no space left on device: {size:,} bytes are needed, {free:,} are free")
-        temporary.mkdir()
+        temporary = _beside(place.parent)
         fill(temporary)
         _sync(temporary)
         _swap(temporary, place)
         _sync(place.parent)
     except OSError as error:
-        raise FileError(f"cannot write '{folder}': {error.strerror or error}; what stood there is untouched") from error
+        raise _unwritten(folder, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(parent: Path) -> Path:
+    """A new folder in which something is written until it is whole."""
+    made = parent / f"{_mine()}{os.getpid()}-{secrets.token_hex(6)}.tmp"
+    made.mkdir()
+    return made
+
+
+def _unwritten(folder: Path, error: OSError) -> FileError:
+    return FileError(f"cannot write '{folder}': {error.strerror or error}; what stood there is untouched")
 
 
 @cache
@@ -265,8 +277,8 @@ def check_place(folder: Path, members: Collection[str], what: str = "module") ->
     """Where `replace_folder` would put a folder, found before there is anything to put there.
 
     Raises:
-        FileError: it is a file or lies in one, is a link without an end, or a folder that holds something else than the
-            `members`.
+        FileError: it is a file or lies in one, is a link without an end, a folder that holds something else than the
+            `members`, or nothing can be written beside it.
     """
     place = Path(os.path.realpath(folder.expanduser()))  # through a link, not over it
     loop = next((part for part in (place, *place.parents) if part.is_symlink()), None)  # a link that has no end
@@ -275,6 +287,11 @@ def check_place(folder: Path, members: Collection[str], what: str = "module") ->
     above = next((parent for parent in place.parents if parent.exists()), None)
     if above is not None and not above.is_dir():
         raise FileError(f"cannot write '{folder}': '{above}' is a file; what stood there is untouched")
+    if above is not None:
+        try:  # rights tell less: a disk may be read-only, and a superuser has all of them
+            _beside(above).rmdir()
+        except OSError as error:
+            raise _unwritten(folder, error) from None
     if not place.exists():
         return place
     if not place.is_dir():

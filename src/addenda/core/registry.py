@@ -54,6 +54,11 @@ STAGES = {
         "how parameters follow their gradients",
         '`--set optimizer=galore`, `train(..., optimizer="galore(rank=16)")`',
     ),
+    "write": Stage(
+        "writes",
+        "how a text that is read once gets into a module",
+        '`--set write=gradient`, `memorize(..., write="closed")`',
+    ),
     "router": Stage(
         "routers",
         "which modules a prompt is answered with",
@@ -149,6 +154,8 @@ def named(stage: str, name: str) -> type[Method]:
             return method
     broken = "".join(f"; {said}" for said in found.broken)
     hint = _option_of_another(stage, name)
+    if stage == "kind" and methods("text memory"):  # these are modules too, and asked for in the same places
+        hint += f"; text memories are {', '.join(methods('text memory'))}"
     raise AddendaError(f"no {stage} is called '{name}'; there are {known(name, found)}{hint}{broken}")
 
 

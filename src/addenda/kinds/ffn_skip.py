@@ -113,13 +113,18 @@ class FFNSkip(Kind):
     Source: Jaiswal et al. 2024, "FFN-SkipLLM: A Hidden Gem for Autoregressive Decoding with Adaptive Feed Forward Skipping",
     arXiv:2404.03865. Differs: the threshold is found from a share of FFNs on text; vectors may stand in; built from its
     description, for there is no code.
+
+    Measured: on `smollm2` and WikiText-2, one seed, loss rises by 0.25 nats with 8.9% of all FFNs left out and by 0.46 with
+    14.9%; leaving the FFNs of whole layers out of every token costs 0.52 at 10% and 1.52 at 16.7%. With `span=None` it costs
+    1.73 at 10%; 4,096 tokens of training take off 0.12 of that. No time is saved on one core: reading takes 1.03 to 1.13 times
+    as long, decoding 1.02 to 1.26 times. A base this small has no FFN that may be left out for nothing.
     """
 
     skip: float = 0.25
     first: int = 2
     last: int = 2
     spare: int = 4
-    span: int | None = None
+    span: int | None = 1
 
     seam: ClassVar[Seam] = Seam.FFN
     default_lr: ClassVar[float] = 1e-3

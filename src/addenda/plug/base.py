@@ -247,7 +247,9 @@ class Base(Frozen):
 
     def _free(self, name: str) -> None:
         if check_name(name) in self._modules:
-            raise AddendaError(f"a module '{name}' is plugged already; unplug it first, or plug under another name")
+            raise AddendaError(
+                f"a module '{name}' is plugged already; unplug it first, or take another name (NAME=FOLDER)"
+            )
 
     def _insert(self, module: KnowledgeModule) -> None:
         module.writer = storage.save_module

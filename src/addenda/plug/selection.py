@@ -239,8 +239,8 @@ def check(selection: Selection, modules: Mapping[str, KnowledgeModule]) -> Selec
     """
     names = selection.names()
     for name in sorted(names | selection.said):
-        why = plugged(modules, name).kind.least_weight if name in names else None
-        if why is not None and _least(selection, name) < 0:
+        why = plugged(modules, name).kind.least_weight
+        if name in names and why is not None and _least(selection, name) < 0:
             raise SelectionError(f"'{name}' {why}: it must not be negative")
     if any(modules[name].around for name in names):
         for row in selection.together():

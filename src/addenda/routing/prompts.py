@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from addenda.core.errors import DataError
+from addenda.telling.changes import counted
 from addenda.text.texts import Texts
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def drawn(base: Base, source: Texts, count: int, seed: int) -> tuple[list[Tensor
             halves[number % 2].append(ids if base.context is None else ids[-base.context :])
     if min(map(len, halves)) < LEAST:
         raise DataError(
-            f"'{source.name}' gives {sum(map(len, halves))} prompts, and {2 * LEAST} are needed to learn from; give more text"
+            f"'{source.name}' gives {counted(sum(map(len, halves)), 'prompt')}, and {2 * LEAST} are needed to learn from; "
+            "give more text"
         )
     for half in halves:
         random_.shuffle(half)

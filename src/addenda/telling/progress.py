@@ -156,9 +156,14 @@ class Progress:
         left = whole.left(now)
         if left is not None and whole.done < (whole.total or 0):
             words.append(f"about {clocked(left)} left")
-        pace = self.rate or (f"{whole.pace(now):,.3g} {whole.unit}/s" if whole.done > whole.before else "")
+        pace = self.rate or (f"{_rate(whole.pace(now))} {whole.unit}/s" if whole.done > whole.before else "")
         parts = [count.said() for count in self.parts[-1:]]
         return ", ".join([*words, *filter(None, (pace, self.note))]) + "".join(f"; {part}" for part in parts)
+
+
+def _rate(pace: float) -> str:
+    """So many a second: three digits, and whole numbers above: "0.128", "15", "1,590"."""
+    return f"{pace:,.0f}" if pace >= 100 else f"{pace:.3g}"
 
 
 _CURRENT: ContextVar[Progress | None] = ContextVar("addenda_progress", default=None)
