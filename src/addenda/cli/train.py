@@ -129,10 +129,7 @@ def train(
         w.check_text(corpus)
         settings["validation_tokens"] = settings["validation_tokens"] or "auto"
         w.check_place(given["out"] or Path("runs") / name, resume or finish)
-        o.check_cards(base, plug)
-        loaded = o.load_base(base, dtype, device)
-        for module in plug or []:
-            o.plug_one(loaded, module)
+        loaded = o.load(base, dtype, device, plug, "").base
         w.fresh(loaded, name, kind, options, seed, gate)
         report = write(loaded, given, settings)
         place = given["out"] or Path("runs") / name

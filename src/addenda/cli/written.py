@@ -175,6 +175,4 @@ def spoken(error: Exception) -> Exception:
 def show(out: Console, report: str, folder: Path | None, *then: str) -> None:
     """What was done, and the commands to go on with."""
     out.print(report, markup=False)
-    out.print(f"saved in {folder}", markup=False, soft_wrap=True)
-    for line in then:
-        show_next(out, line)
+    show_next(out, *then, saved=folder)
