@@ -89,7 +89,7 @@ long: $(STAMP)
 
 LOWEST_TESTS := tests/bases tests/cli tests/combiners tests/combining tests/comparing tests/compressing tests/compressors tests/core \
   tests/forgetters tests/gates tests/kinds tests/measuring tests/modulefile tests/optimizers tests/penalties tests/plug \
-  tests/removing tests/routers tests/routing tests/showing tests/telling tests/text tests/writing tests/test_imports.py tests/test_devices.py tests/conformance/test_hosting.py \
+  tests/removing tests/routers tests/routing tests/showing tests/telling tests/text tests/writes tests/writing tests/test_imports.py tests/test_devices.py tests/conformance/test_hosting.py \
   tests/conformance/test_guests.py
 
 test-lowest: $(LOWEST)/.installed

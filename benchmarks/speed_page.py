@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from recipes.tables import write_tables
+from recipes.tables import table, write_tables
 
 from benchmarks import live, models, sections
 from benchmarks.timing import QUIET
@@ -21,34 +22,25 @@ def markdown(report: dict[str, Any]) -> str:
             f"All other ratios, {model}", [r for r in timed if r["target"] is None and r["model"] == model]
         )
     memory = [r for r in report["records"] if r["section"] == "memory"]
-    if memory:
-        lines += [
-            "### Memory",
-            "",
-            "| model | kind | step | resident before, MiB | at the peak, MiB |",
-            "| --- | --- | --- | --- | --- |",
-        ]
-        lines += [f"| {r['model']} | {r['kind']} | {r['what']} | {r['before']} | {r['peak']} |" for r in memory]
-        lines.append("")
+    rows = ((r["model"], r["kind"], r["what"], r["before"], r["peak"]) for r in memory)
+    lines += _titled("Memory", "model | kind | step | resident before, MiB | at the peak, MiB", rows)
     return "\n".join([*lines, "### Machine, pairs and commands", "", *_facts(report)]) + "\n"
 
 
 def _ratios(title: str, records: list[dict[str, Any]]) -> list[str]:
-    if not records:
-        return []
-    lines = [
-        f"### {title}",
-        "",
-        "| model | section | step | A | B | B over A [95% interval] | base against base | target |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for r in records:
         floor = "" if r["noise"] is None else "[{:.3f}, {:.3f}]".format(*r["noise"])
         mark = "" if r["target"] is None else f"at most {r['target']:.2f}: {r['verdict']}"
         ratio = f"{r['median']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
-        names = f"{r['model']} | {r['section']} | {r['step']} | {r['a']} | {r['b']}"
-        lines.append(f"| {names} | {ratio} | {floor} | {mark} |")
-    return [*lines, ""]
+        rows.append((r["model"], r["section"], r["step"], r["a"], r["b"], ratio, floor, mark))
+    return _titled(title, "model | section | step | A | B | B over A [95% interval] | base against base | target", rows)
+
+
+def _titled(title: str, heads: str, rows: Iterable[Iterable[object]]) -> list[str]:
+    """A table under its title; nothing where it has no row."""
+    lines = table(heads, rows)
+    return [f"### {title}", "", *lines, ""] if lines else []
 
 
 def _facts(report: dict[str, Any]) -> list[str]:

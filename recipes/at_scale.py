@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,37 +25,38 @@ from addenda.core.standing import adapters_of, gate_for
 from addenda.text.texts import texts
 from addenda.writing.settings import settings_from
 from addenda.writing.validation import is_forgetting
+from recipes.common import data_folder
 
 
 @dataclass(frozen=True)
 class Source:
-    """A text by where it may be found: files under `ADDENDA_DATA`, first to last, else a data set on the hub."""
+    """A text by where it may be found: files under `ADDENDA_DATA`, first to last and read anew each time, else on the hub."""
 
     name: str
     files: tuple[str, ...]
     hub: str | None = None
 
+    @property
+    def paths(self) -> list[Path]:
+        """Where its files would be."""
+        return [data_folder() / file for file in self.files]
+
+    @property
+    def here(self) -> bool:
+        """Whether all its files are."""
+        return all(path.exists() for path in self.paths)
+
     def find(self, given: str | None = None) -> Any:
-        """What `addenda.train` reads: `given` if it was given, the files if all are there, else the hub's name.
+        """What `addenda.train` reads: `given` if it was given, this if its files are there, else the hub's name.
 
         Raises:
             DataError: it is nowhere to be found.
         """
         if given is not None:
             return given
-        paths = [Path(os.environ.get("ADDENDA_DATA", "../shared/data")) / file for file in self.files]
-        if all(path.exists() for path in paths):
-            return Files(self.name, paths)
-        if self.hub is None:
+        if not self.here and self.hub is None:
             raise DataError(f"no '{self.name}': set ADDENDA_DATA to a folder that holds {', '.join(self.files)}")
-        return self.hub
-
-
-class Files:
-    """Several files as one text, read anew each time."""
-
-    def __init__(self, name: str, paths: list[Path]) -> None:
-        self.name, self.paths = name, paths
+        return self if self.here else self.hub
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for path in self.paths:
@@ -64,7 +64,14 @@ class Files:
 
     def __str__(self) -> str:
         size = sum(path.stat().st_size for path in self.paths)
-        return f"{', '.join(str(path) for path in self.paths)} ({size / 2**20:.1f} MiB as they lie)"
+        return f"{', '.join(map(str, self.paths))} ({size / 2**20:.1f} MiB as they lie)"
+
+
+PUBMED = Source("pubmed", ("pubmed/abstracts_train.jsonl.gz", "pubmed/fulltext_train.jsonl.gz"), "common-pile/pubmed")
+PUBMED_VALID = Source("pubmed-valid", ("pubmed/abstracts_valid.jsonl.gz",))
+WIKIPEDIA_VALID = Source("wikipedia-valid", ("wikipedia_en/valid.jsonl.gz",))
+#: what both studies take
+SETTINGS: dict[str, Any] = {"clip": 1.0, "precision": "bf16", "gradient_checkpointing": True, "checkpoint_every": 100}
 
 
 @dataclass(frozen=True)
@@ -86,10 +93,6 @@ class Study:
     notes: tuple[str, ...] = ()
     held_out: dict[str, Source] = field(default_factory=dict)
 
-    def for_base(self, anatomy: Anatomy, context: int) -> Study:
-        """The same with rows no longer than the base's context."""
-        return self if self.length <= context else Study(**{**vars(self), "length": context})
-
     @property
     def tokens_per_step(self) -> int:
         """Tokens of one step, both streams."""
@@ -107,14 +110,9 @@ class Study:
 
     def train_settings(self) -> dict[str, Any]:
         """What `addenda.train` takes beside data, tokens and learning rate; checked."""
-        chosen = {
-            "length": self.length,
-            "batch_rows": self.rows_at_once,
-            "accumulate": self.accumulate,
-            **self.settings,
-        }
-        settings_from(chosen)
-        return chosen
+        sizes = {"length": self.length, "batch_rows": self.rows_at_once, "accumulate": self.accumulate}
+        settings_from(sizes | self.settings)
+        return sizes | self.settings
 
 
 def options_for(prog: str, description: str | None, base: str, subjects: list[str]) -> argparse.ArgumentParser:
@@ -141,10 +139,10 @@ def options_for(prog: str, description: str | None, base: str, subjects: list[st
 
 def changed(study: Study, options: argparse.Namespace) -> Study:
     """The study with what the command line changed, said in its notes."""
-    asked = {name: getattr(options, name) for name in ("steps", "length", "rows", "rows_at_once")}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    names = ("steps", "length", "rows", "rows_at_once")
+    asked = {name: value for name in names if (value := getattr(options, name)) is not None}
     told = tuple(f"changed on the command line: {name} {value}" for name, value in asked.items())
-    return Study(**{**vars(study), **asked, "notes": study.notes + told})
+    return replace(study, **asked, notes=study.notes + told)
 
 
 def outline(base: str) -> tuple[Anatomy, int, Any]:
@@ -167,7 +165,7 @@ def outline(base: str) -> tuple[Anatomy, int, Any]:
 def plan(study: Study, options: argparse.Namespace) -> dict[str, Any]:
     """Everything that a run would do, as plain data."""
     anatomy, context, config = outline(options.base)
-    study = study.for_base(anatomy, context)
+    study = replace(study, length=min(study.length, context))
     with torch.device("meta"):
         adapters, gate = adapters_of(study.kind, anatomy, gate_for(study.kind))
     parts = [*adapters.values(), *([] if gate is None else [gate])]
@@ -200,8 +198,8 @@ def _where(source: Source, given: str | None) -> str:
         place = source.find(given)
     except DataError as error:
         return f"missing: {error}"
-    if isinstance(place, Files):
-        return str(place)
+    if place is source:
+        return str(source)
     return f"{place} (given)" if given is not None else f"{place} (on the hub, not looked at)"
 
 
@@ -216,14 +214,10 @@ def memory(study: Study, anatomy: Anatomy, config: Any, size: int, dtype: str) -
     tokens, width = study.rows_at_once * study.length, anatomy.width
     ffn = getattr(config.get_text_config(), "intermediate_size", None) or 4 * width
     inside = tokens * (10 * width + 3 * ffn + 3 * size / (3 * width * anatomy.layers)) * 2
-    layers = anatomy.layers
-    kept = tokens * width * 2 * layers + inside if study.settings.get("gradient_checkpointing") else inside * layers
-    parts = {
-        "base": anatomy.parameters * number / gib,
-        "module": size * 16 / gib,
-        "activations": kept / gib,
-        "logits": 2 * 2**23 * 4 / gib,
-    }
+    kept = tokens * width * 2 * anatomy.layers + inside
+    held = kept if study.settings.get("gradient_checkpointing") else inside * anatomy.layers
+    bytes_ = {"base": anatomy.parameters * number, "module": size * 16, "activations": held, "logits": 2 * 2**23 * 4}
+    parts = {name: count / gib for name, count in bytes_.items()}
     return {name: round(value, 3) for name, value in {**parts, "total": sum(parts.values())}.items()}
 
 
@@ -231,17 +225,16 @@ def show(resolved: dict[str, Any]) -> None:
     """Print a plan."""
     for key, value in resolved.items():
         if isinstance(value, dict):
-            print(f"{key}:")
-            for name, part in value.items():
-                print(
-                    f"  {name}: {part:,}"
-                    if isinstance(part, int) and not isinstance(part, bool)
-                    else f"  {name}: {part}"
-                )
+            print(f"{key}:", *(f"  {name}: {told(part)}" for name, part in value.items()), sep="\n")
         elif isinstance(value, tuple):
-            print(f"{key}:" + "".join(f"\n  - {part}" for part in value))
+            print(f"{key}:", *(f"  - {part}" for part in value), sep="\n")
         else:
-            print(f"{key}: {value:,}" if isinstance(value, int) else f"{key}: {value}")
+            print(f"{key}: {told(value)}")
+
+
+def told(value: Any) -> str:
+    """A value as it is printed, a large number with its thousands apart."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def main(study: Study, options: argparse.Namespace) -> int:
@@ -263,7 +256,7 @@ def run(study: Study, options: argparse.Namespace) -> list[addenda.TrainReport]:
     device = own_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     base = addenda.load_base(options.base, dtype=getattr(torch, options.dtype))
     base.model.to(device)
-    study = study.for_base(base.anatomy, resolved["length"])
+    study = replace(study, length=resolved["length"])
     reports = []
     for name in options.subjects:
         out = options.out / name
@@ -271,8 +264,9 @@ def run(study: Study, options: argparse.Namespace) -> list[addenda.TrainReport]:
             print(f"{out}: finished before, kept")
             continue
         base.new(name, study.kind, seed=options.seed)
-        told = {key: source for key, source in study.held_out.items() if key == name or is_forgetting(key)}
-        held_out = {key: source.find() for key, source in told.items() if _local(source)}
+        held_out = {
+            key: text for key, text in study.held_out.items() if text.here and (key == name or is_forgetting(key))
+        }
         settings = study.train_settings()
         if not held_out:  # then there is nothing to validate on every so many steps
             settings.pop("validate_every", None)
@@ -289,10 +283,3 @@ def run(study: Study, options: argparse.Namespace) -> list[addenda.TrainReport]:
         print(report)
         reports.append(report)
     return reports
-
-
-def _local(source: Source) -> bool:
-    try:
-        return isinstance(source.find(), Files)
-    except DataError:
-        return False

@@ -53,8 +53,8 @@ def study_texts() -> Texts:
     data = data_folder()
     if not data.is_dir():
         general = documents(tiny.sample("general_valid"))
-        corpus, replay, medical = (tiny.sample(name) for name in ("pubmed_train", "general_train", "pubmed_valid"))
-        return Texts(corpus, replay, medical, general[::2], general[1::2])
+        medical = documents(tiny.sample("pubmed_valid"))
+        return Texts(tiny.sample("pubmed_train"), tiny.sample("general_train"), medical, general[::2], general[1::2])
 
     def read(*files: str) -> list[str]:
         return [text for file in files for text in documents(data / f"{file}.jsonl.gz")]
@@ -152,8 +152,8 @@ def taught(base: Base, name: str, kind: Kind, corpus: Any, *, seed: int, gate: s
     return addenda.train(base, name, corpus=list(corpus), seed=seed, log=False, **settings)
 
 
-def losses(base: Base, held: Mapping[str, Any], on: str | None = None, **options: Any) -> dict[str, Score]:
-    """The loss on each of some texts by name, with a module on, or none."""
+def losses(base: Base, held: Mapping[str, Any], on: Any = None, **options: Any) -> dict[str, Score]:
+    """The loss on each of some texts by name, with a module on, by name or weight, or none."""
     with base.using({} if on is None else on):
         return {name: score(base, list(texts), **options) for name, texts in held.items()}
 
@@ -162,22 +162,3 @@ def gained(bare: Mapping[str, Score], now: Mapping[str, Score]) -> dict[str, lis
     """What was taken off each loss, with its 95% interval over documents."""
     changes = {name: bare[name].minus(now[name]) for name in now}
     return {name: [change.nats, change.low, change.high] for name, change in changes.items()}
-
-
-def scores(base: Base, texts: Texts, *, tokens: int, length: int) -> dict[str, Score]:
-    """The base's losses, as selected, on the held-out texts."""
-    return {
-        name: score(base, source, tokens=tokens, length=length, precision=precision())
-        for name, source in texts.held_out.items()
-    }
-
-
-def point(origin: str, at: float, bare: dict[str, Score], on: dict[str, Score]) -> dict[str, Any]:
-    """A point of a curve: gain on medical text and forgetting on general text, each with its 95% interval."""
-    gain, lost = bare["medical"].minus(on["medical"]), on["general"].minus(bare["general"])
-    return {
-        "origin": origin,
-        "at": at,
-        "gain": [gain.nats, gain.low, gain.high],
-        "forgetting": [lost.nats, lost.low, lost.high],
-    }

@@ -14,13 +14,10 @@ from typing import Any
 import numpy as np
 
 from addenda.comparing.equal_gain import Curve, Ratio, envelope, ratio_at_equal_gain
-from recipes.records import Records
+from recipes.drawing import COLOURS, canvas, dress, save
+from recipes.records import Records, grouped, in_part
 from recipes.tables import joined, over, table, with_interval, with_t_interval
 
-COLOURS = {
-    "full": "#7f7f7f", "lora": "#d95f02", "adapter": "#e6ab02", "neutral-token": "#1b9e77", "neutral-context": "#1f78b4",
-    "registers-joint": "#b15928", "registers-neutral": "#6a3d9a",
-}  # fmt: skip
 #: whose forgetting is compared with whose, at equal gain
 PAIRS = (
     ("neutral-token", "lora"), ("neutral-token", "adapter"), ("neutral-token", "full"),
@@ -40,10 +37,9 @@ def curve_of(points: Records) -> Curve:
 
 def report(records: Records, folder: Path) -> str:
     """The tables as Markdown; the plots are written to `folder`."""
-    runs = [record for record in records if record["run"]["part"] in ("study", "knobs")]
-    by_seed: BySeed = defaultdict(lambda: defaultdict(list))
-    for record in runs:
-        by_seed[record["run"]["method"]][record["run"]["seed"]].append(record)
+    runs = in_part(records, "study", "knobs")
+    by_method = grouped(runs, lambda run: run["method"])
+    by_seed: BySeed = {method: grouped(mine, lambda run: run["seed"]) for method, mine in by_method.items()}
     if by_seed:
         _draw(by_seed, folder)
     return joined(
@@ -74,11 +70,12 @@ def _told(options: dict[str, Any], *hidden: str) -> str:
 
 def _ends(runs: Records) -> list[str]:
     """One line for each configuration: what it gained and forgot at the end, over seeds."""
-    groups: dict[tuple[Any, ...], Records] = defaultdict(list)
-    for record in runs:
-        run = record["run"]
+
+    def configuration(run: dict[str, Any]) -> tuple[Any, ...]:
         told = _told(run["options"] | run["settings"], "extra", "count")
-        groups[run["part"] != "study", run["method"], run["lr"], told, run["tokens"]].append(record)
+        return run["part"] != "study", run["method"], run["lr"], told, run["tokens"]
+
+    groups = grouped(runs, configuration)
     rows = []
     for (_, method, lr, told, tokens), group in sorted(groups.items(), key=lambda item: (*item[0][:3], item[0][4])):
         gain, lost = (over([_end(record)[key][0] for record in group]) for key in ("gain", "forgetting"))
@@ -137,10 +134,9 @@ def _name(run: dict[str, Any]) -> str:
 
 def _sweep(records: Records) -> list[str]:
     rows = []
-    for record in sorted(records, key=lambda r: (r["run"]["method"], r["run"]["lr"])):
-        if (run := record["run"])["part"] == "sweep":
-            ends = (with_interval(_end(record)[key]) for key in ("gain", "forgetting"))
-            rows.append((run["method"], _told(run["settings"]) or "-", f"{run['lr']:g}", f"{run['tokens']:,}", *ends))
+    for record in sorted(in_part(records, "sweep"), key=lambda r: (r["run"]["method"], r["run"]["lr"])):
+        run, ends = record["run"], (with_interval(_end(record)[key]) for key in ("gain", "forgetting"))
+        rows.append((run["method"], _told(run["settings"]) or "-", f"{run['lr']:g}", f"{run['tokens']:,}", *ends))
     return table("sweep: method | settings | lr | tokens | gain, nats | forgotten, nats", rows)
 
 
@@ -150,9 +146,9 @@ def _precisions(records: Records) -> list[str]:
     def same(run: dict[str, Any]) -> tuple[str, ...]:
         return tuple(str(run[key]) for key in ("method", "options", "settings", "lr", "tokens", "seed"))
 
-    sweeps, rows = {same(record["run"]): record for record in records if record["run"]["part"] == "sweep"}, []
-    for record in records:
-        other = sweeps.get(same(record["run"])) if record["run"]["part"] == "precision" else None
+    sweeps, rows = {same(record["run"]): record for record in in_part(records, "sweep")}, []
+    for record in in_part(records, "precision"):
+        other = sweeps.get(same(record["run"]))
         if other is not None and (computed_in([other]), computed_in([record])) == ("bf16", "fp32"):
             cells = (with_interval(_end(each)[key]) for key in ("gain", "forgetting") for each in (other, record))
             rows.append((record["run"]["method"], f"{record['run']['lr']:g}", *cells))
@@ -168,12 +164,7 @@ def computed_in(records: Records) -> str:
 
 
 def _draw(by_seed: BySeed, folder: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(12.5, 5.2), sharey=True, constrained_layout=True)
+    figure, panels = canvas(2, 6.25, 5.2, sharey=True)
     for axes, weights in zip(panels, (False, True), strict=True):
         for method, seeds in sorted(by_seed.items(), key=lambda item: list(COLOURS).index(item[0])):
             for number, records in enumerate(seeds.values()):
@@ -184,7 +175,7 @@ def _draw(by_seed: BySeed, folder: Path) -> None:
                 axes.plot(curve.costs, curve.gains, color=colour, alpha=0.9, lw=1.5, label=None if number else method)
                 x, y = ([p[key][0] for p in points] for key in ("forgetting", "gain"))
                 axes.scatter(x, y, s=9, color=colour, alpha=0.35, linewidths=0)
-        dress(axes, "forgetting: loss added on general text, nats per token", "")
+        dress(axes, "forgetting: loss added on general text, nats per token", "", zero=True)
         if axes.lines:
             axes.legend(frameon=False, fontsize=9, loc="lower right")
     panels[0].set_ylabel("gain: loss taken off medical text, nats per token")
@@ -196,18 +187,14 @@ def _draw(by_seed: BySeed, folder: Path) -> None:
 
 
 def _draw_thresholds(by_seed: BySeed, folder: Path) -> None:
-    from matplotlib import pyplot as plt
-
     methods = [m for m in COLOURS if any("thresholds" in r for rs in by_seed.get(m, {}).values() for r in rs)]
     if not methods:
         return
     lengths = sorted(
         {t["length"] for m in methods for rs in by_seed[m].values() for r in rs for t in r.get("thresholds", ())}
     )
-    figure, panels = plt.subplots(
-        1, len(lengths), figsize=(3.4 * len(lengths), 3.6), sharey=True, constrained_layout=True
-    )
-    for axes, length in zip(np.atleast_1d(panels), lengths, strict=True):
+    figure, panels = canvas(len(lengths), 3.4, 3.6, sharey=True)
+    for axes, length in zip(panels, lengths, strict=True):
         named: set[str] = set()
         for record in (record for method in methods for records in by_seed[method].values() for record in records):
             points = [t for t in record.get("thresholds", ()) if t["length"] == length]
@@ -219,31 +206,9 @@ def _draw_thresholds(by_seed: BySeed, folder: Path) -> None:
                     x, y, style, ms=3, lw=1.3, color=COLOURS[run["method"]], label=None if name in named else name
                 )
                 named.add(name)
-        dress(axes, "share of general tokens left bit-equal", "")
-        axes.set_title(f"documents of {length} tokens", fontsize=10)
+        dress(axes, "share of general tokens left bit-equal", "", f"documents of {length} tokens", zero=True)
         axes.set_xlim(0, 1.02)
-    np.atleast_1d(panels)[0].set_ylabel("gain on medical text, nats per token")
-    handles, names = np.atleast_1d(panels)[0].get_legend_handles_labels()
+    panels[0].set_ylabel("gain on medical text, nats per token")
+    handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, frameon=False, fontsize=9, loc="outside lower center", ncol=min(3, len(names)))
     save(figure, folder / "thresholds")
-
-
-def dress(axes: Any, x: str, y: str) -> None:
-    """Labels, a grid, and no box."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_xlim(left=-0.005)
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure as SVG and PNG."""
-    from matplotlib import pyplot as plt
-
-    # the same bytes every time, so that a change in the file is a change in the picture
-    with plt.rc_context({"svg.hashsalt": path.name}):
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    figure.savefig(path.with_suffix(".png"), dpi=130)
-    plt.close(figure)

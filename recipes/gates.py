@@ -14,7 +14,6 @@ followed by 192 of the other.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -25,8 +24,8 @@ from typing import Any
 import torch
 
 import addenda
-from addenda import tiny
 from addenda.plug.base import Base
+from addenda.showing.texts import short_prompts
 from recipes.common import data_folder, documents, gained, hash_of, load, losses, taught
 from recipes.records import Named, Records, recorded, stamp
 from recipes.studies.subjects import subject
@@ -129,11 +128,10 @@ def _open(base: Base, ids: torch.Tensor) -> torch.Tensor:
 def prompts_live(base: Base, name: str) -> dict[str, int]:
     """Of ten short prompts on the subject, and ten off it, how many are live by their last token."""
     mine = {"pubmed": "medical"}.get(name, name)
-    live = {mine: 0, "general": 0}
-    for line in tiny.sample("prompts").read_text(encoding="utf-8").splitlines():
-        prompt = json.loads(line)
-        if prompt["subject"] in live:
-            live[prompt["subject"]] += int(_open(base, base.tokenize(prompt["text"]))[-1])
+    live = {
+        sort: sum(int(_open(base, base.tokenize(text))[-1]) for text in short_prompts(sort))
+        for sort in (mine, "general")
+    }
     return {"on": live[mine], "off": live["general"]}
 
 

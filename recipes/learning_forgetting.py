@@ -10,25 +10,26 @@ each method at the rate that learned most in the sweep, for every seed. Then its
 weights, lower learning rates. Runs are computed in bfloat16 where the CPU has instructions for it, else in float32; what
 that changes is seen on short runs of some methods, made again in float32. Each run gives a curve: points along training,
 and the module at smaller weights; gated kinds also give thresholds calibrated after it. A run's record is a JSON file
-named by the hash of its configuration; a run that has one is not made again (but for what a record lacks and its module,
-no longer there, must be made for), an interrupted one resumes. Numbers are nats per token on held-out documents:
-gain = base - module on medical text, forgetting = module - base on general text.
+named by the hash of its configuration; a run that has one is not made again, an interrupted one resumes.
+Numbers are nats per token on held-out documents: gain = base - module on medical text, forgetting = module - base on
+general text.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+import argparse
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import addenda
+from addenda.plug.scoring import Score
 from addenda.writing.plain import PlainTraining
-from recipes.common import Texts, computing_in, kind_as_recorded, load, point, precision, scores, study_texts
-from recipes.frontier import LENGTH
-from recipes.records import Named, in_processes, read_records, recorded, stamp, write_record
+from recipes.common import Precision, computing_in, kind_as_recorded, load, losses, precision, study_texts
+from recipes.frontier import LENGTH, report
+from recipes.records import Named, Records, recorded, stamp
 from recipes.study import conduct, parser_of
 
 #: shares of general tokens to leave alone, the document lengths at which that is looked at, and tokens read at each
@@ -94,26 +95,24 @@ KNOBS: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
 COMPARED = ("lora", "adapter", "neutral-token", "registers-joint")
 
 
+def run_of(part: str, method: str, lr: float, tokens: int, seed: int = SWEEP_SEED, **more: dict[str, Any]) -> Run:
+    """A run of a method; `options` and `settings` go on top of its own."""
+    kind, options, settings, _ = METHODS[method]
+    own = (options | more.get("options", {}), settings | more.get("settings", {}))
+    return Run(part, method, kind, *own, lr, tokens, seed)
+
+
 def in_float32(rates: dict[str, float], tokens: int) -> list[Run]:
     """Short runs that tell what the precision of the others changes."""
-    runs = []
-    for method in (m for m in COMPARED if m in rates):
-        kind, options, settings, _ = METHODS[method]
-        runs.append(Run("precision", method, kind, options, settings, rates[method], tokens, SWEEP_SEED))
-    return runs
+    return [run_of("precision", method, rates[method], tokens) for method in COMPARED if method in rates]
 
 
 def sweep(methods: Iterable[str], tokens: int) -> list[Run]:
     """Short runs at several learning rates a method."""
-    return [
-        Run("sweep", method, kind, options, settings, lr, tokens, SWEEP_SEED)
-        for method, (kind, options, settings, rates) in METHODS.items()
-        if method in methods
-        for lr in rates
-    ]
+    return [run_of("sweep", name, lr, tokens) for name in METHODS if name in methods for lr in METHODS[name][3]]
 
 
-def chosen_rates(records: Iterable[dict[str, Any]]) -> dict[str, float]:
+def chosen_rates(records: Records) -> dict[str, float]:
     """The learning rate of each method that learned most in the sweep, with the method's options and settings of now."""
     best: dict[str, tuple[float, float]] = {}
     for record in records:
@@ -126,88 +125,66 @@ def chosen_rates(records: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 def study(rates: dict[str, float], tokens: int, seeds: list[int], knob_tokens: int | None = None) -> list[Run]:
     """Every method at its rate, seed after seed; then the knobs, seed after seed too, on as many tokens if not said."""
-    runs = []
+    runs = [run_of("study", name, rates[name], tokens, seed) for seed in seeds for name in METHODS if name in rates]
     for seed in seeds:
-        for method, lr in ((m, rates[m]) for m in METHODS if m in rates):
-            kind, options, settings, _ = METHODS[method]
-            runs.append(Run("study", method, kind, options, settings, lr, tokens, seed))
-    for seed in seeds:
-        for method, more, settings, factor in (knob for knob in KNOBS if knob[0] in rates):
-            kind, options, own, _ = METHODS[method]
-            lr = float(f"{rates[method] * factor:.1e}")
-            runs.append(
-                Run("knobs", method, kind, {**options, **more}, {**own, **settings}, lr, knob_tokens or tokens, seed)
-            )
+        for name, options, settings, factor in (knob for knob in KNOBS if knob[0] in rates):
+            lr, more = float(f"{rates[name] * factor:.1e}"), {"options": options, "settings": settings}
+            runs.append(run_of("knobs", name, lr, knob_tokens or tokens, seed, **more))
     return runs
 
 
-def execute(run: Run, texts: Texts, out: Path, records: Path) -> None:
-    """Train one run and write its record: points along training, and the end."""
-    base = load(attn_implementation="eager")
-    facts = stamp(run, base)  # before every weight is trained: the fingerprint is computed when first asked for
-    bare, extra = _bare(base, texts, END, LENGTH), dict[str, Any]()
-    if run.kind == "full":
-        points = fine_tuned(base, texts, lr=run.lr, seed=run.seed, rows=ROWS, work=out / run.id, tokens=run.tokens)
-        points.append(point("end", run.tokens, bare, scores(base, texts, tokens=END, length=LENGTH)))
-    else:
-        points, extra = _module_points(run, base, texts, bare, out / run.id)
-    recorded(run, records, facts | {"points": points, **extra})
+def make(run: Run, records: Path, out: Path) -> str:
+    """Train, measure, write the record; an interrupted run goes on from its checkpoints in `out`."""
+    with computing_in("fp32" if run.part == "precision" else precision()):
+        base = load(attn_implementation="eager")
+        facts = stamp(run, base)  # before every weight is trained: the fingerprint is computed when first asked for
+        measured = _every_weight if run.kind == "full" else _module
+        return recorded(run, records, facts | measured(run, base, out / run.id))
 
 
-def fine_tuned(
-    base: addenda.Base,
-    texts: Texts,
-    *,
-    lr: float,
-    seed: int,
-    rows: int,
-    work: Path,
-    tokens: int,
-    points: int = 5,
-    scored: int | None = None,
-) -> list[dict[str, Any]]:
-    """Train every weight of a base, in place, from the rows that a module would see; points along the way.
-
-    An interrupted run goes on from its checkpoints in `work`.
-    """
+def _every_weight(run: Run, base: addenda.Base, work: Path) -> dict[str, Any]:
+    """Points along the training of every weight of a base, in place, from the rows that a module would see; and its end."""
+    texts = study_texts()
     training = PlainTraining(
-        base.model, base.tokenizer, texts.corpus, texts.replay, lr=lr, seed=seed, rows=rows, length=LENGTH,
+        base.model, base.tokenizer, texts.corpus, texts.replay, lr=run.lr, seed=run.seed, rows=ROWS, length=LENGTH,
         precision=precision(), work=work,
     )  # fmt: skip
-    few = scored or ALONG
-    bare = _bare(load(attn_implementation=base.model.config._attn_implementation), texts, few, LENGTH)
 
     def after(step: int, steps: int) -> None:
-        if step == steps or step % max(1, steps // points) == 0:
-            found = point("training", step * rows * LENGTH, bare, scores(base, texts, tokens=few, length=LENGTH))
+        if step == steps or step % max(1, steps // 5) == 0:
+            found = _point(base, None, "training", step * ROWS * LENGTH, ALONG)
             training.kept["points"] = [*training.kept.get("points", []), found]
 
-    training.run(tokens, after)
-    return training.kept.get("points", [])
+    training.run(run.tokens, after)
+    return {"points": [*training.kept.get("points", []), _point(base, None, "end", run.tokens, END)]}
 
 
-def _module_points(
-    run: Run, base: addenda.Base, texts: Texts, bare: Any, work: Path
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    options = dict(run.options)
+def _module(run: Run, base: addenda.Base, work: Path) -> dict[str, Any]:
+    """Points along a module's training and at its end; of the study and its knobs also at smaller weights and thresholds."""
+    texts, options = study_texts(), dict(run.options)
     if run.kind == "LoRA":  # of equal size to the neutral residues
         twin = kind_as_recorded("NeutralResidues", {**RESIDUES, "gate": "token"}).adapters(base.anatomy)
         size = sum(p.numel() for adapter in twin.values() for p in adapter.parameters())
         options = {"rank": addenda.LoRA.rank_for(size, base.anatomy), **options}
-    module = base.new("m", kind_as_recorded(run.kind, options), seed=run.seed)
+    module, swept = (
+        base.new("m", kind_as_recorded(run.kind, options), seed=run.seed),
+        run.part not in ("study", "knobs"),
+    )
     report = addenda.train(
         base, "m", corpus=texts.corpus, replay=texts.replay, replay_share=0.1, tokens=run.tokens, lr=run.lr,
-        seed=run.seed, out=work, resume=work.with_name(f"{work.name}.run").exists(), log=False, precision=precision(),
-        batch_rows=ROWS, length=LENGTH,
-        validate_every=max(1, run.tokens // (ROWS * LENGTH) // (5 if run.part in ("study", "knobs") else 1)),
+        seed=run.seed, out=work, resume=True, log=False, precision=precision(), batch_rows=ROWS, length=LENGTH,
+        validate_every=max(1, run.tokens // (ROWS * LENGTH) // (1 if swept else 5)),
         validation={"medical": texts.medical_valid, "forgetting-general": texts.general_valid},
         validation_tokens=ALONG, **run.settings,
     )  # fmt: skip
-    points = list(_along(report))
-    with base.using("m"):
-        points.append(point("end", run.tokens, bare, scores(base, texts, tokens=END, length=LENGTH)))
+    points = [*_along(report), _point(base, {"m": 1.0}, "end", run.tokens, END)]
     alone = addenda.neutral_share(base, "m", texts.general_valid, tokens=SHARE_TOKENS)
-    return points, {"parameters": module.size(), "seconds": report.seconds, "alone": asdict(alone)}
+    result = {"points": points, "parameters": module.size(), "seconds": report.seconds, "alone": asdict(alone)}
+    if not swept:
+        result["weights"] = [_point(base, {"m": weight}, "weight", weight, ALONG) for weight in WEIGHTS]
+    if run.part == "study" and gated(run):
+        result["thresholds"] = _calibrated(base)
+    return result
 
 
 def _along(report: addenda.TrainReport) -> Iterator[dict[str, Any]]:
@@ -221,19 +198,13 @@ def _along(report: addenda.TrainReport) -> Iterator[dict[str, Any]]:
             yield {"origin": "training", "at": entry["step"] * ROWS * LENGTH, "gain": gain, "forgetting": lost}
 
 
-def calibrated(run: Run, texts: Texts, out: Path, records: Path) -> None:
-    """Add to a gated run's record what its module gains and forgets under calibrated thresholds.
+def _calibrated(base: addenda.Base) -> list[dict[str, Any]]:
+    """What a gated module gains and forgets under calibrated thresholds.
 
     Each threshold leaves a share of calibration text alone; the share is then measured on other held-out text, and
     gain and forgetting on documents of several lengths.
     """
-    path = records / f"{run.id}.json"
-    record = json.loads(path.read_text())
-    base = load(attn_implementation="eager")
-    base.plug(out / run.id, name="m")
-    bare = {length: _bare(base, texts, ALONG, length) for length in DOCUMENTS}
-    points: list[dict[str, Any]] = []
-    before: dict[str, float] = {}
+    texts, points, before = study_texts(), list[dict[str, Any]](), dict[str, float]()
     for share in (None, *SHARES):
         if share is not None:
             now = addenda.calibrate(base, "m", texts.calibration, share=share, tokens=SHARE_TOKENS).thresholds
@@ -242,25 +213,10 @@ def calibrated(run: Run, texts: Texts, out: Path, records: Path) -> None:
                 continue
             before = now
         alone = addenda.neutral_share(base, "m", texts.general_valid, lengths=DOCUMENTS, tokens=SHARE_TOKENS)
-        with base.using("m"):
-            for length in DOCUMENTS:
-                on = scores(base, texts, tokens=ALONG, length=length)
-                scored = point("threshold", share or 0.0, bare[length], on)
-                points.append({**scored, "length": length, "alone": alone.by_length[length]})
-    write_record(path, record | {"thresholds": points})
-
-
-def weighted(run: Run, texts: Texts, out: Path, records: Path) -> None:
-    """Add to a run's record what its module gains and forgets at smaller weights, scored as along training."""
-    path = records / f"{run.id}.json"
-    base = load(attn_implementation="eager")
-    base.plug(out / run.id, name="m")
-    bare = _bare(base, texts, ALONG, LENGTH)
-    points = []
-    for weight in WEIGHTS:
-        with base.using(m=weight):
-            points.append(point("weight", weight, bare, scores(base, texts, tokens=ALONG, length=LENGTH)))
-    write_record(path, json.loads(path.read_text()) | {"weights": points})
+        for length in DOCUMENTS:
+            scored = _point(base, {"m": 1.0}, "threshold", share or 0.0, ALONG, length)
+            points.append({**scored, "length": length, "alone": alone.by_length[length]})
+    return points
 
 
 def gated(run: Run) -> bool:
@@ -268,79 +224,39 @@ def gated(run: Run) -> bool:
     return run.kind == "NeutralResidues" or run.options.get("gate") in ("neutral", "context")
 
 
-_BARE: dict[tuple[Any, ...], dict[str, Any]] = {}
+def _point(base: Any, on: Any, origin: str, at: float, tokens: int, length: int = LENGTH) -> dict[str, Any]:
+    """A point of a curve: gain on medical text and forgetting on general text, each with its 95% interval."""
+    bare, now = _bare(tokens, length, precision()), _scored(base, on, tokens, length)
+    gain, lost = bare["medical"].minus(now["medical"]), now["general"].minus(bare["general"])
+    ends = {"gain": [gain.nats, gain.low, gain.high], "forgetting": [lost.nats, lost.low, lost.high]}
+    return {"origin": origin, "at": at, **ends}
 
 
-def _bare(base: addenda.Base, texts: Texts, tokens: int, length: int) -> dict[str, Any]:
-    """The bare base's losses, scored once a process."""
-    key = (id(texts), tokens, length)
-    if key not in _BARE:
-        with base.off():
-            _BARE[key] = scores(base, texts, tokens=tokens, length=length)
-    return _BARE[key]
+def _scored(base: addenda.Base, on: Any, tokens: int, length: int) -> dict[str, Score]:
+    return losses(base, study_texts().held_out, on, tokens=tokens, length=length, precision=precision())
 
 
 @cache
-def _texts() -> Texts:
-    return study_texts()
+def _bare(tokens: int, length: int, computed: Precision) -> dict[str, Score]:
+    """The bare base's losses, scored once a process and precision."""
+    return _scored(load(attn_implementation="eager"), None, tokens, length)
 
 
-def _work(run: Run, out: Path, records: Path) -> str:
-    with computing_in("fp32" if run.part == "precision" else precision()):
-        return _made(run, out, records)
-
-
-def _made(run: Run, out: Path, records: Path) -> str:
-    path = records / f"{run.id}.json"
-    if not path.exists() or not (out / run.id).exists():  # what is missing from a record is measured on its module
-        execute(run, _texts(), out, records)
-    for key, add in _added(run).items():
-        if key not in json.loads(path.read_text()):
-            add(run, _texts(), out, records)
-    return run.id
-
-
-def _added(run: Run) -> dict[str, Callable[[Run, Texts, Path, Path], None]]:
-    """What is measured of a run's module after training, by its key in the record."""
-    if run.part in ("sweep", "precision") or run.kind == "full":
-        return {}
-    return {"weights": weighted} | ({"thresholds": calibrated} if run.part == "study" and gated(run) else {})
-
-
-def _done(run: Run, records: Path) -> bool:
-    path = records / f"{run.id}.json"
-    return path.exists() and _added(run).keys() <= json.loads(path.read_text()).keys()
-
-
-def perform(runs: list[Run], out: Path, records: Path, workers: int) -> None:
-    """Make every run that has no record, then what records lack, `workers` at a time."""
-    todo = [run for run in runs if not _done(run, records)]
-    todo.sort(key=lambda run: (records / f"{run.id}.json").exists())
-    in_processes(_work, [(run, out, records) for run in todo], workers)
+def then(given: argparse.Namespace, records: Records) -> list[Run]:
+    """What follows from the sweep's records."""
+    rates = {method: lr for method, lr in chosen_rates(records).items() if method in given.methods}
+    return study(rates, given.tokens, given.seeds, given.knob_tokens) + in_float32(rates, given.sweep_tokens)
 
 
 def main() -> None:
-    """Run what is not done yet, then report; a run whose record lacks something is not done."""
-    from recipes.frontier import report
-
+    """Run what is not done yet, then report."""
     parser = parser_of(__doc__, workers=2, tokens=2_000_000, sweep_tokens=SWEEP_TOKENS)
     parser.add_argument("--knob-tokens", type=int, help="seen by each run of a knob; default: as many")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help="only these curves")
     parser.add_argument("--out", type=Path, default=Path("runs/learning_forgetting"), help="checkpoints and modules")
+    stages = [lambda given, _: sweep(given.methods, given.sweep_tokens), then]
     given = parser.parse_args()
-    records = given.docs / "learning_forgetting"
-    for folder in (given.out, records):
-        folder.mkdir(parents=True, exist_ok=True)
-    first = sweep(given.methods, given.sweep_tokens)
-    if not (given.report or given.dry_run):
-        perform(first, given.out, records, given.workers)
-    rates = {method: lr for method, lr in chosen_rates(read_records(records)).items() if method in given.methods}
-    runs = study(rates, given.tokens, given.seeds, given.knob_tokens) + in_float32(rates, given.sweep_tokens)
-    for run in first + runs if given.dry_run else ():
-        print("done " if _done(run, records) else "to do", run)
-    if not (given.report or given.dry_run):
-        perform(runs, given.out, records, given.workers)
-    conduct("learning_forgetting", given, [], _work, report)
+    conduct("learning_forgetting", given, stages, partial(make, out=given.out), report)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ each at its best on all books and seeds. Gain and forgetting are those of `recip
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -23,7 +22,7 @@ from addenda.kinds.locas_mlp import Compression
 from recipes.locas import read
 from recipes.memory_frontier import settings_table
 from recipes.memory_plan import BOOKS, Run
-from recipes.records import Records, recorded
+from recipes.records import Records, grouped, in_part, recorded
 from recipes.study import conduct, parser_of
 from recipes.tables import joined, table, with_t_interval
 
@@ -47,12 +46,8 @@ def sweep(tokens: int) -> Iterator[Run]:
 
 def study(records: Records, tokens: int, seeds: Iterable[int], books: Iterable[str]) -> list[Run]:
     """Each method at the setting that gained most in the sweep, on every book and seed."""
-    best: dict[str, dict[str, Any]] = {}
-    for record in records:
-        if record["run"]["part"] == "sweep":
-            best[record["run"]["method"]] = max(
-                record, best.get(record["run"]["method"], record), key=lambda r: r["gain"]
-            )
+    swept = grouped(in_part(records, "sweep"), lambda run: run["method"])
+    best = {method: max(mine, key=lambda record: record["gain"]) for method, mine in swept.items()}
     return [
         Run("study", method, book, *(best[method]["run"][key] for key in ("kind", "options", "settings")), tokens, seed)
         for seed, book in product(seeds, books)
@@ -76,14 +71,12 @@ def report(records: Records, folder: Path) -> str:
 
 def _against_published(records: Records) -> list[str]:
     """What each compression gains over the published one of its width, case by case."""
-    cases: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
-    for record in records:
-        if record["run"]["part"] == "study":
-            cases[record["run"]["book"], record["run"]["seed"]][record["run"]["method"]] = record["gain"]
+    by_case = grouped(in_part(records, "study"), lambda run: (run["book"], run["seed"]))
+    cases = [{record["run"]["method"]: record["gain"] for record in mine} for mine in by_case.values()]
     rows = []
     for how, rank in product([way for way in get_args(Compression) if way != PUBLISHED], RANKS):
         ours, theirs = f"{how}, rank {rank}", f"{PUBLISHED}, rank {rank}"
-        gains = [case[ours] - case[theirs] for case in cases.values() if ours in case and theirs in case]
+        gains = [case[ours] - case[theirs] for case in cases if ours in case and theirs in case]
         if gains:
             rows.append((ours, with_t_interval(gains, 3, -math.inf), len(gains)))
     return table("compression | gain less that of the published one, nats [95% interval] | cases", rows)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from addenda.comparing.equal_gain import Curve, envelope
-from recipes.frontier import dress, save
+from recipes.drawing import canvas, dress, save
 from recipes.memory_plan import PLAIN, WINDOW
-from recipes.records import Records
+from recipes.records import Records, grouped, in_part
 from recipes.tables import joined, over, table, with_t_interval
 
 COLOURS = {"locas": "#1f78b4", "locas-quiet": "#1b9e77", "gated": "#6a3d9a", "templora": "#d95f02"}
@@ -25,11 +25,10 @@ ByCase = dict[tuple[str, int], dict[str, Records]]
 
 def report(records: Records, folder: Path) -> str:
     """The tables as Markdown; the plots are written to `folder`."""
-    study = [record for record in records if record["run"]["part"] == "study"]
-    cases: ByCase = defaultdict(lambda: defaultdict(list))
-    for record in study or records:
-        if record["run"]["method"] in COLOURS:
-            cases[record["run"]["book"], record["run"]["seed"]][record["run"]["method"]].append(record)
+    study = in_part(records, "study")
+    shown = [record for record in study or records if record["run"]["method"] in COLOURS]
+    by_case = grouped(shown, lambda run: (run["book"], run["seed"]))
+    cases: ByCase = {case: grouped(mine, lambda run: run["method"]) for case, mine in by_case.items()}
     if cases:
         _draw(cases, folder)
         draw_positions(records, folder)
@@ -62,11 +61,7 @@ def _over(records: Records, key: str) -> str:
 
 def settings_table(records: Records, part: str, hidden: Collection[str] = HIDDEN) -> list[str]:
     """One line for each method and setting of a part; `hidden` options are those that its name says, or all share."""
-    groups: dict[tuple[str, ...], Records] = defaultdict(list)
-    for record in records:
-        run = record["run"]
-        if run["part"] == part:
-            groups[run["method"], told_of(run, hidden)].append(record)
+    groups = grouped(in_part(records, part), lambda run: (run["method"], told_of(run, hidden)))
     return lines_of(f"{part}: method | settings", dict(sorted(groups.items())))
 
 
@@ -144,20 +139,13 @@ def _quiet(cases: ByCase) -> list[str]:
 
 def _ablation(records: Records, part: str) -> list[str]:
     """One line for each start, width or choice of layers: gain and forgetting over books and seeds."""
-    groups: dict[tuple[str, ...], Records] = defaultdict(list)
-    for record in sorted(records, key=lambda r: (r["parameters"], -r["gain"])):
-        if record["run"]["part"] == part:
-            groups[(record["run"]["method"],)].append(record)
-    return lines_of(part, groups)
+    ordered = sorted(in_part(records, part), key=lambda record: (record["parameters"], -record["gain"]))
+    return lines_of(part, grouped(ordered, lambda run: (run["method"],)))
 
 
 def _whole(records: Records) -> list[str]:
     """Whole books: the loss over the first quarter, the first half and all, over seeds."""
-    groups: dict[tuple[str, str], Records] = defaultdict(list)
-    for record in records:
-        if record["run"]["part"] == "whole":
-            groups[record["run"]["book"], record["run"]["method"]].append(record)
-    rows = []
+    groups, rows = grouped(in_part(records, "whole"), lambda run: (run["book"], run["method"])), []
     for (book, method), group in groups.items():
         losses = [over([record["losses"][n]["nats"] for record in group]) for n in range(4)]
         lost, time = (_over(group, key) for key in ("forgetting", "time"))
@@ -172,12 +160,7 @@ def _whole(records: Records) -> list[str]:
 
 
 def _draw(cases: ByCase, folder: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7.5, 5.2), constrained_layout=True)
+    figure, (axes,) = canvas(1, 7.5, 5.2)
     named: set[str] = set()
     for methods in cases.values():
         for method in (name for name in COLOURS if name in methods):
@@ -187,48 +170,31 @@ def _draw(cases: ByCase, folder: Path) -> None:
             x, y = ([record[key] for record in methods[method]] for key in ("forgetting", "gain"))
             axes.scatter(x, y, s=12, color=COLOURS[method], alpha=0.5, linewidths=0)
             named.add(method)
-    dress(
-        axes, "forgetting: loss added on general text, nats per token", "gain over the last quarter of the book, nats"
-    )
+    x, y = "forgetting: loss added on general text, nats per token", "gain over the last quarter of the book, nats"
+    dress(axes, x, y, "Up and to the left is better. Each line is one book and seed", zero=True)
     axes.legend(frameon=False, fontsize=9)
-    axes.set_title("Up and to the left is better. Each line is one book and seed", fontsize=10)
     save(figure, folder / "locas")
 
 
 def draw_positions(records: Records, folder: Path) -> None:
     """Draw what each method loses along a whole book against the narrowest window's loss, a panel for each book."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    whole = [record for record in records if record["run"]["part"] == "whole"]
-    books = sorted({record["run"]["book"] for record in whole})
-    bare = {
-        record["run"]["book"]: record["by_position"]
-        for record in whole
-        if record["run"]["method"].endswith(f" {WINDOW}")
-    }
-    books = [
-        book
-        for book in books
-        if book in bare and any(record["run"]["book"] == book and record["run"]["kind"] for record in whole)
-    ]
+    whole = in_part(records, "whole")
+    bare = {r["run"]["book"]: r["by_position"] for r in whole if r["run"]["method"].endswith(f" {WINDOW}")}
+    books = sorted({record["run"]["book"] for record in whole if record["run"]["kind"]} & bare.keys())
     if not books:
         return
-    figure, panels = plt.subplots(1, len(books), figsize=(6 * len(books), 4.4), squeeze=False, constrained_layout=True)
+    from matplotlib import colormaps
+
+    figure, panels = canvas(len(books), 6, 4.4)
     methods = sorted({record["run"]["method"] for record in whole if record["run"]["book"] in books})
-    for book, axes in zip(books, panels[0], strict=True):
-        seeds: dict[str, list[list[float]]] = defaultdict(list)
-        for record in whole:
-            if record["run"]["book"] == book:
-                seeds[record["run"]["method"]].append(record["by_position"])
-        for method, curves in sorted(seeds.items()):
-            gained = np.array(bare[book]) - np.mean(curves, axis=0)
-            shade = plt.get_cmap("tab10")(methods.index(method) % 10)
+    for book, axes in zip(books, panels, strict=True):
+        read = grouped([record for record in whole if record["run"]["book"] == book], lambda run: run["method"])
+        for method, mine in sorted(read.items()):
+            gained = np.array(bare[book]) - np.mean([record["by_position"] for record in mine], axis=0)
+            shade = colormaps["tab10"](methods.index(method) % 10)
             dashed = "--" if method.startswith(PLAIN) else "-"
             axes.plot((np.arange(len(gained)) + 0.5) / len(gained), gained, dashed, color=shade, lw=1.4, label=method)
-        dress(axes, "position in the book", f"taken off the loss of a window of {WINDOW}, nats per token")
-        axes.set_title(book.split("_")[-1], fontsize=10)
-    panels[0][-1].legend(frameon=False, fontsize=8)
+        told = f"taken off the loss of a window of {WINDOW}, nats per token"
+        dress(axes, "position in the book", told, book.split("_")[-1], zero=True)
+    panels[-1].legend(frameon=False, fontsize=8)
     save(figure, folder / "locas_positions")

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, get_args, get_type_hints
 
 from addenda.kinds.locas_glu import LocasGLU
-from recipes.records import Records, name_of
+from recipes.records import Records, grouped, in_part, name_of
 
 BOOKS = ("Dickens_Bleak", "Eliot_Daniel", "Gaskell_Wives", "Blackmore_Lorna", "Trollope_Phineas")
 #: books short enough to be read from end to end
@@ -84,7 +84,7 @@ def sweep(tokens: int) -> list[Run]:
 
 def swept(records: Records, method: str) -> Records:
     """The runs of a method's sweep."""
-    return [r for r in records if r["run"]["part"] == "sweep" and r["run"]["method"] == method]
+    return [record for record in in_part(records, "sweep") if record["run"]["method"] == method]
 
 
 def best(records: Records, method: str) -> list[dict[str, Any]]:
@@ -137,10 +137,8 @@ def _same(run: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def top(records: Records, method: str) -> dict[str, Any] | None:
     """The settings of a method that gained most over the books of the study; in the sweep where there is no study yet."""
-    runs = [r for r in records if (r["run"]["part"], r["run"]["method"]) == ("study", method)] or swept(records, method)
-    gains: dict[str, list[dict[str, Any]]] = {}
-    for record in runs:
-        gains.setdefault(str((record["run"]["options"], record["run"]["settings"])), []).append(record)
+    runs = [record for record in in_part(records, "study") if record["run"]["method"] == method]
+    gains = grouped(runs or swept(records, method), lambda run: str((run["options"], run["settings"])))
     best = max(gains.values(), key=lambda same: sum(record["gain"] for record in same) / len(same), default=None)
     return None if best is None else best[0]["run"]
 

@@ -10,9 +10,8 @@ often every token of it is the likeliest.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,20 @@ import torch
 import addenda
 from addenda.measuring.asking.facts import biographies, evenly
 from recipes.common import load
-from recipes.records import device, in_processes, name_of, pending, read_records, write_record
-
-FOLDER = Path("docs/results/methods/remembering")
+from recipes.records import Named, Records, recorded, stamp
+from recipes.study import conduct, parser_of
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Named):
     """How much is told, how much fits, how much is asked."""
 
+    FRONT = ("hema", "people", "window")
     people: int = 60
     window: int = 256
     questions: int = 32
     seed: int = 0
     where: str = "smollm2"
-
-    @property
-    def id(self) -> str:
-        """Its name, which changes with its options."""
-        return name_of(self, "hema", self.people, self.window)
 
 
 @torch.no_grad()
@@ -83,8 +77,7 @@ def make(cell: Cell, folder: Path) -> str:
     """Tell, ask, write the record."""
     base, facts = load(cell.where), biographies(cell.people, phrasings=1, seed=cell.seed)
     asked = evenly(facts.told, cell.questions)
-    record: dict[str, Any] = {"run": asdict(cell), "ways": {}, "device": device(), "torch": torch.__version__}
-    record["tokens"] = len(base.tokenize("\n".join(facts.documents)))
+    record: dict[str, Any] = stamp(cell) | {"ways": {}, "tokens": len(base.tokenize("\n".join(facts.documents)))}
     for way, prompt in ways(base, cell, facts.documents).items():
         found = [answered(base, prompt(fact.prompt), fact.answer) for fact in asked]
         losses = torch.tensor([loss for loss, _ in found])
@@ -94,11 +87,10 @@ def make(cell: Cell, folder: Path) -> str:
             "right": sum(right for _, right in found),
             "asked": len(found),
         }
-    write_record(folder / f"{cell.id}.json", record)
-    return cell.id
+    return recorded(cell, folder, record)
 
 
-def report(records: Sequence[dict[str, Any]]) -> str:
+def report(records: Records, folder: Path) -> str:
     """One row a way."""
     lines = [f"{'in the window':20}{'nats per token of the answer':>32}{'right':>12}"]
     for record in records:
@@ -111,14 +103,13 @@ def report(records: Sequence[dict[str, Any]]) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Make the record, then tell the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, seeds=(0,))
     parser.add_argument("--base", default="smollm2")
-    parser.add_argument("--report", action="store_true", help="make nothing")
-    given = parser.parse_args(words)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    if not given.report:
-        in_processes(make, pending([Cell(where=given.base)], FOLDER), 1)
-    print(report(read_records(FOLDER)))
+
+    def cells(given: Any, records: Records) -> list[Cell]:
+        return [Cell(seed=seed, where=given.base) for seed in given.seeds]
+
+    conduct("methods/remembering", parser.parse_args(words), [cells], make, report, paged=False)
 
 
 if __name__ == "__main__":

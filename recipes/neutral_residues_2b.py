@@ -19,17 +19,13 @@ weight than alpha = 0.01 may suit another base: `--local` changes it. `--gate co
 
 from __future__ import annotations
 
-from typing import Any
-
 import addenda
 from recipes import at_scale
-from recipes.at_scale import Source, Study, options_for
+from recipes.at_scale import PUBMED, PUBMED_VALID, SETTINGS, WIKIPEDIA_VALID, Source, Study, options_for
 
 SUBJECTS = {
     "french": Source("french", ("french/novels_train.jsonl.gz",), "wikimedia/wikipedia:20231101.fr:train"),
-    "pubmed": Source(
-        "pubmed", ("pubmed/abstracts_train.jsonl.gz", "pubmed/fulltext_train.jsonl.gz"), "common-pile/pubmed"
-    ),
+    "pubmed": PUBMED,
 }
 GENERAL = Source(
     "wikipedia",
@@ -38,35 +34,18 @@ GENERAL = Source(
 )
 HELD_OUT = {
     "french": Source("french-valid", ("french/novels_valid.jsonl.gz",)),
-    "pubmed": Source("pubmed-valid", ("pubmed/abstracts_valid.jsonl.gz",)),
-    "forgetting-general": Source("wikipedia-valid", ("wikipedia_en/valid.jsonl.gz",)),
+    "pubmed": PUBMED_VALID,
+    "forgetting-general": WIKIPEDIA_VALID,
 }
 
 
 def study(gate: str = "token", local: float = 0.01) -> Study:
     """The paper's configuration."""
-    settings: dict[str, Any] = {
-        "weight_decay": 0.01,
-        "clip": 1.0,
-        "local": local,
-        "precision": "bf16",
-        "gradient_checkpointing": True,
-        "warmup": 0.05,
-        "floor": 0.1,
-        "checkpoint_every": 100,
-        "validate_every": 250,
-    }
+    settings = SETTINGS | {"weight_decay": 0.01, "local": local, "warmup": 0.05, "floor": 0.1, "validate_every": 250}
     return Study(
         kind=addenda.NeutralResidues(extra=0.2, gate="context" if gate == "context" else "token", init="small"),
-        subjects=SUBJECTS,
-        general=GENERAL,
-        general_share=0.1,
-        steps=4000,
-        rows=64,
-        length=2048,
-        lr=2e-4,
-        settings=settings,
-        held_out=HELD_OUT,
+        subjects=SUBJECTS, general=GENERAL, held_out=HELD_OUT, settings=settings,
+        general_share=0.1, steps=4000, rows=64, length=2048, lr=2e-4,
         notes=(
             "the paper's: 20% extra, p = 0.1 of Wikipedia, W_o zero, variance 1/(dL)",
             "the paper's: alpha = 0.01, ReLU gate per token and layer" if local == 0.01 and gate == "token"

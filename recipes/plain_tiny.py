@@ -23,8 +23,8 @@ import addenda
 from addenda.core.activations import activation
 from addenda.text.encoding import Encoder
 from addenda.text.texts import texts
-from recipes.common import Texts, keep_pages, load, place, scores, study_texts
-from recipes.learning_forgetting import fine_tuned
+from addenda.writing.plain import PlainTraining
+from recipes.common import keep_pages, load, losses, place, precision, study_texts
 
 #: hidden units of an FFN; with two matrices in place of three, about as many numbers as `tiny` has there
 UNITS = 1536
@@ -147,12 +147,11 @@ def main() -> None:
     held = study_texts()
     if given.tokens:
         general = general_texts(given.data) or [record["text"] for record in texts(held.replay)]
-        sources = Texts(general, held.replay, held.medical_valid, held.general_valid, held.calibration)
-        work = given.out.with_name(f"{given.out.name}.run")
-        fine_tuned(
-            base, sources, lr=given.lr, seed=0, rows=ROWS, work=work, tokens=given.tokens, points=4, scored=20_000
-        )
-    for name, score in scores(base, held, tokens=20_000, length=LENGTH).items():
+        PlainTraining(
+            base.model, base.tokenizer, general, held.replay, lr=given.lr, seed=0, rows=ROWS, length=LENGTH,
+            precision=precision(), work=given.out.with_name(f"{given.out.name}.run"),
+        ).run(given.tokens)  # fmt: skip
+    for name, score in losses(base, held.held_out, tokens=20_000, length=LENGTH, precision=precision()).items():
         print(f"{name}: {score.nats:.3f} nats per token")
     base.model.save_pretrained(given.out)
     base.tokenizer.save_pretrained(given.out)

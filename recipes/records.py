@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import platform
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, fields
@@ -65,6 +66,19 @@ def recorded(cell: Any, folder: Path, record: dict[str, Any]) -> str:
 def read_records(folder: Path) -> Records:
     """Every record of a folder, by name."""
     return [kept_json(path) for path in sorted(folder.glob("*.json"))]
+
+
+def in_part(records: Records, *parts: str) -> Records:
+    """The records of some parts of a study."""
+    return [record for record in records if record["run"]["part"] in parts]
+
+
+def grouped(records: Records, key: Callable[[dict[str, Any]], Any]) -> dict[Any, Records]:
+    """Records by a key of their run, in the order in which keys first come."""
+    groups: dict[Any, Records] = defaultdict(list)
+    for record in records:
+        groups[key(record["run"])].append(record)
+    return dict(groups)
 
 
 def pending(cells: Iterable[Any], folder: Path) -> list[tuple[Any, Path]]:

@@ -24,16 +24,12 @@ results is empty.
 
 from __future__ import annotations
 
-from typing import Any
-
 import addenda
 from recipes import at_scale
-from recipes.at_scale import Source, Study, options_for
+from recipes.at_scale import PUBMED, PUBMED_VALID, SETTINGS, WIKIPEDIA_VALID, Source, Study, options_for
 
 SUBJECTS = {
-    "pubmed": Source(
-        "pubmed", ("pubmed/abstracts_train.jsonl.gz", "pubmed/fulltext_train.jsonl.gz"), "common-pile/pubmed"
-    ),
+    "pubmed": PUBMED,
     # train_3 is what `tiny` has not seen
     "wikipedia": Source("wikipedia", ("wikipedia_en/train_3.jsonl.gz",), "wikimedia/wikipedia:20231101.en:train"),
     "law": Source(
@@ -42,8 +38,8 @@ SUBJECTS = {
 }
 GENERAL = Source("general", ("openstax/train.jsonl.gz",), "HuggingFaceFW/fineweb-edu:sample-10BT:train")
 HELD_OUT = {
-    "pubmed": Source("pubmed-valid", ("pubmed/abstracts_valid.jsonl.gz",)),
-    "wikipedia": Source("wikipedia-valid", ("wikipedia_en/valid.jsonl.gz",)),
+    "pubmed": PUBMED_VALID,
+    "wikipedia": WIKIPEDIA_VALID,
     "law": Source("law-valid", ("law/contracts_valid.jsonl.gz", "law/statutes_valid.jsonl.gz")),
     "forgetting-general": Source("openstax-valid", ("openstax/valid.jsonl.gz",)),
 }
@@ -52,28 +48,13 @@ PEAK, STEPS, WARMUP = 3e-3, 400, 5000
 
 def study(published_warmup: bool = False, unnormalised: bool = False) -> Study:
     """The hackathon's configuration, with the schedule that its card suggests or the one that its files give."""
-    settings: dict[str, Any] = {
-        "weight_decay": 0.033,
-        "clip": 1.0,
-        "local": 0.0,
-        "precision": "bf16",
-        "gradient_checkpointing": True,
-        "warmup": 1.0 if published_warmup else 0.05,
-        "floor": 1e-6,
-        "checkpoint_every": 100,
-        "validate_every": 50,
-    }
+    warmup = 1.0 if published_warmup else 0.05
+    settings = SETTINGS | {"weight_decay": 0.033, "local": 0.0, "warmup": warmup, "floor": 1e-6, "validate_every": 50}
     return Study(
         kind=addenda.Registers(count=1024, mode="avg", init="zeros", gate="joint", normalise=not unnormalised),
-        subjects=SUBJECTS,
-        general=GENERAL,
-        general_share=0.01,
-        steps=STEPS,
-        rows=64,
-        length=4096,
+        subjects=SUBJECTS, general=GENERAL, held_out=HELD_OUT, settings=settings,
+        general_share=0.01, steps=STEPS, rows=64, length=4096,
         lr=PEAK * STEPS / WARMUP if published_warmup else PEAK,
-        settings=settings,
-        held_out=HELD_OUT,
         notes=(
             "theirs: 1024 registers, avg, lr 3e-3, weight decay 0.033, clip 1.0, 400 steps, 64 rows of 4096, 1% general, bf16",
             "theirs, as published: warm-up of 5000 steps, so a straight rise to 2.4e-4" if published_warmup

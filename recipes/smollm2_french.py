@@ -34,7 +34,7 @@ from addenda.plug.scoring import Score
 from recipes.common import load, losses, study_texts
 from recipes.french_texts import SUBJECT, held_out
 from recipes.gates import delays, prompts_live
-from recipes.records import Records, stamp
+from recipes.records import Records, grouped, stamp
 from recipes.studies import page
 from recipes.studies.plan import SWEEP, Scale, Way, edges, of_part, rates
 from recipes.studies.run import LENGTH, WORK, Run, corpus_of, finished, kind_of, learn, triple
@@ -213,7 +213,7 @@ def ends(key: str, *inside: str) -> Any:
 
 def tasks_apart(records: Records) -> list[str]:
     """Sets and all of them: right answers of the bare base, and what each method adds, in points, over seeds."""
-    groups = page.grouped(records, lambda run: run["method"])
+    groups = grouped(records, lambda run: run["method"])
     rows = []
     first = records[0]["questions"]
     for at, row in [(n, entry) for n, entry in enumerate(first["sets"]) if entry["usual"]] + [(None, first["pooled"])]:
@@ -245,7 +245,7 @@ def report(records: Records, folder: Path) -> str:
     runs = of_part(records, STUDY, MAIN)
     if not runs:
         return ""
-    groups = page.grouped(runs, lambda run: run["method"])
+    groups = grouped(runs, lambda run: run["method"])
     learned = page.table(
         ("method", "runs", "rate", "parameters", "novels, nats gained", "of LoRA's", "documentation, nats gained", "of LoRA's"),
         groups,
@@ -271,7 +271,7 @@ def report(records: Records, folder: Path) -> str:
             ),
         ),
     )  # fmt: skip
-    swept = page.grouped(of_part(records, STUDY, SWEEP), lambda run: (run["method"], f"{run['lr']:g}"))
+    swept = grouped(of_part(records, STUDY, SWEEP), lambda run: (run["method"], f"{run['lr']:g}"))
     tried = page.table(("method", "lr", "runs", "gain, nats"), swept, (page.own_gain,))
     return page.written(
         [

@@ -168,7 +168,7 @@ def test_pages_tell_every_part_of_a_study(name: str, tmp_path: Path) -> None:
 
 def test_a_tick_stands_with_its_number_at_every_value() -> None:
     page = module("page")
-    _, (axes,) = page.canvas(1)
+    _, (axes,) = importlib.import_module("recipes.drawing").canvas(1)
     page.at_values(axes, iter([16, 1024, 16]), 2)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["16", "1,024"]
 

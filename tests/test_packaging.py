@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import addenda
 import check_wheel
 import fresh_clone
 
@@ -69,7 +70,7 @@ def test_models_are_pinned_and_their_licences_named() -> None:
 
 # --- the wheel -------------------------------------------------------------------------------------------------------
 
-INFO = "addenda-0.1.0.dist-info"
+INFO = f"addenda-{addenda.__version__}.dist-info"
 
 
 def complete() -> set[str]:

@@ -13,10 +13,10 @@ import numpy as np
 
 from addenda.plug.scoring import Score, score
 from recipes.common import load, precision, study_texts
-from recipes.frontier import save
-from recipes.records import Records, stamp
+from recipes.drawing import canvas, save
+from recipes.records import Records, grouped, stamp
 from recipes.studies import neutral_residues, page, registers
-from recipes.studies.page import grouped, table
+from recipes.studies.page import table
 from recipes.studies.plan import Scale, of_part, rates
 from recipes.studies.run import LENGTH, WORK, Run, corpus_of, finished, held_out, kind_of, learn, triple
 from recipes.studies.run import execute as execute_run
@@ -149,7 +149,7 @@ def _mean_of(key: str) -> page.Cell:
 
 
 def _draw(groups: dict[str, Records], folder: Path) -> None:
-    figure, panels = page.canvas(len(groups), 3.4, 3.6)
+    figure, panels = canvas(len(groups), 3.4, 3.6)
     means = {method: np.mean([record["beside"] for record in group], axis=0) for method, group in groups.items()}
     most = max(float(np.abs(matrix).max()) for matrix in means.values()) or 1.0
     for at, (axes, (method, matrix)) in enumerate(zip(panels, means.items(), strict=True)):

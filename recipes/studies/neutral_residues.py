@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recipes.frontier import save
-from recipes.records import Records
+from recipes.drawing import COLOURS, canvas, dress, save
+from recipes.records import Records, grouped
 from recipes.studies import page
-from recipes.studies.page import grouped, table
+from recipes.studies.page import table
 from recipes.studies.plan import Scale, Way, edges, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import FULL, Run
@@ -199,11 +199,11 @@ def _draw(records: Records, folder: Path) -> None:
     runs = of_part(records, STUDY, "methods")
     if not runs:
         return
-    figure, (*panels, last) = page.canvas(3)
+    figure, (*panels, last) = canvas(3)
     for axes, name in zip(panels, (FRENCH, PUBMED), strict=True):
         mine = [record for record in runs if record["run"]["subject"] == name]
         page.marks(axes, grouped(mine, lambda run: run["method"]), page.lost, page.gain)
-        page.bare(
+        dress(
             axes, "forgotten: loss added on general text, nats", "gain, nats", f"{name}: up and to the left is better"
         )
         axes.axvline(0, color="#bbbbbb", lw=0.8)
@@ -217,10 +217,10 @@ def _draw(records: Records, folder: Path) -> None:
                 y,
                 style,
                 ms=4,
-                color=page.COLOURS[method],
+                color=COLOURS[method],
                 label=f"{method}, {told}",
             )
     page.at_values(last, (record["run"]["tokens"] for record in _budgets(records)))
-    page.bare(last, "tokens trained on", "nats", "french: what a budget buys")
+    dress(last, "tokens trained on", "nats", "french: what a budget buys")
     last.legend(frameon=False, fontsize=7)
     save(figure, folder / STUDY)

@@ -12,13 +12,9 @@ from typing import Any
 from addenda.core.errors import AddendaError
 from addenda.telling.intervals import Interval, of_runs
 from recipes import tables
+from recipes.drawing import COLOURS
 from recipes.records import Records
 
-COLOURS = {
-    "full": "#7f7f7f", "lora": "#d95f02", "adapter": "#e6ab02", "neutral-token": "#1b9e77", "neutral-context": "#1f78b4",
-    "registers": "#b15928", "registers-joint": "#b15928", "joint": "#b15928", "neutral": "#6a3d9a",
-    "registers-neutral": "#6a3d9a", "cartridge": "#e7298a", "locas": "#66a61e",
-}  # fmt: skip
 Cell = Callable[[Records], str]
 #: a value, the ends of its 95% interval, and of a difference of losses the number of documents
 Triple = Sequence[float]
@@ -27,14 +23,6 @@ INTERVALS = (
     "where it is several, that and Student's over seeds, added in quadrature; of shares kept and of means over modules "
     "Student's alone."
 )
-
-
-def grouped(records: Records, key: Callable[[dict[str, Any]], Any]) -> dict[Any, Records]:
-    """Records by a key of their run, in the order in which keys first come."""
-    groups: dict[Any, Records] = defaultdict(list)
-    for record in records:
-        groups[key(record["run"])].append(record)
-    return dict(groups)
 
 
 def table(heads: Sequence[str], groups: Mapping[Any, Records], cells: Sequence[Cell]) -> list[str]:
@@ -180,19 +168,6 @@ def written(parts: Iterable[tuple[str, list[str]]], records: Records) -> str:
     return f"{body}\n\n{' '.join(filter(None, (INTERVALS, units(records), devices(records))))}\n" if body else ""
 
 
-def canvas(panels: int, width: float = 4.6, height: float = 4.2, **more: Any) -> tuple[Any, Any]:
-    """A figure with so many panels side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(
-        1, panels, figsize=(width * panels, height), squeeze=False, constrained_layout=True, **more
-    )
-    return figure, list(axes[0])
-
-
 def marks(
     axes: Any,
     groups: Mapping[str, Records],
@@ -212,12 +187,3 @@ def at_values(axes: Any, values: Iterable[int], base: int = 10) -> None:
     axes.set_xscale("log", base=base)
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
     axes.minorticks_off()
-
-
-def bare(axes: Any, x: str, y: str, title: str = "") -> None:
-    """Labels, a grid, no box; zero need not be in sight."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from addenda.core.errors import AddendaError
-from recipes.records import Records
+from recipes.records import Records, in_part
 from recipes.studies.run import LENGTH, ROWS, Run
 
 SWEEP, SWEEP_TOKENS = "sweep", 400_000
@@ -66,7 +66,7 @@ def sweep(
 
 def of_part(records: Records, study: str, *parts: str) -> Records:
     """The records of some parts of a study."""
-    return [record for record in records if record["run"]["study"] == study and record["run"]["part"] in parts]
+    return [record for record in in_part(records, *parts) if record["run"]["study"] == study]
 
 
 def total_gain(record: dict[str, Any]) -> float:

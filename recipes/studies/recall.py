@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recipes.frontier import save
-from recipes.records import Records
+from recipes.drawing import canvas, dress, save
+from recipes.records import Records, grouped
 from recipes.studies import page
-from recipes.studies.page import grouped, table
+from recipes.studies.page import table
 from recipes.studies.plan import Scale, Way, edges, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import Run
@@ -104,13 +104,13 @@ def _per_parameters(records: Records) -> str:
 def _draw(groups: dict[tuple[int, str], Records], folder: Path) -> None:
     """A panel for each load: what each kind recalls of it against what it forgets."""
     loads_ = sorted({people for people, _ in groups})
-    figure, panels = page.canvas(len(loads_))
+    figure, panels = canvas(len(loads_))
     for people, axes in zip(loads_, panels, strict=True):
         mine = {kind: groups[people, kind] for kind in WAYS if (people, kind) in groups}
         page.marks(axes, mine, page.lost, recalled)
         axes.axhline(0, color="#bbbbbb", lw=0.8)
         axes.axvline(0, color="#bbbbbb", lw=0.8)
-        page.bare(axes, "forgotten: loss added on general text, nats", "facts recalled beyond what the base guesses",
+        dress(axes, "forgotten: loss added on general text, nats", "facts recalled beyond what the base guesses",
                   f"{5 * people} facts told: up and to the left is better")  # fmt: skip
     panels[0].legend(frameon=False, fontsize=8)
     save(figure, folder / STUDY)

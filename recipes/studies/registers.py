@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 from addenda.kinds.registers import Mode
-from recipes.frontier import save
-from recipes.records import Records
+from recipes.drawing import COLOURS, canvas, dress, save
+from recipes.records import Records, grouped
 from recipes.studies import page
-from recipes.studies.page import grouped, table
+from recipes.studies.page import table
 from recipes.studies.plan import Scale, Way, edges, of_part, rates
 from recipes.studies.plan import sweep as plan_sweep
 from recipes.studies.run import Run
@@ -81,7 +81,7 @@ def _by_count(records: Records) -> dict[tuple[int, str], Records]:
 
 
 def _draw(counted: dict[tuple[int, str], Records], folder: Path) -> None:
-    figure, (left, right) = page.canvas(2)
+    figure, (left, right) = canvas(2)
     for gate in WAYS:
         mine = [(count, group) for (count, name), group in counted.items() if name == gate]
         if not mine:
@@ -89,9 +89,9 @@ def _draw(counted: dict[tuple[int, str], Records], folder: Path) -> None:
         counts = [count for count, _ in mine]
         for axes, value in ((left, page.gain), (right, page.lost)):
             y, *dy = zip(*(page.bars(group, value) for _, group in mine), strict=True)
-            axes.errorbar(counts, y, dy, fmt="o-", ms=4, capsize=2, color=page.COLOURS[gate], label=f"{gate} gate")
+            axes.errorbar(counts, y, dy, fmt="o-", ms=4, capsize=2, color=COLOURS[gate], label=f"{gate} gate")
     for axes, told in ((left, "gain on medical text, nats"), (right, "forgotten: loss added on general text, nats")):
         page.at_values(axes, (count for count, _ in counted), 2)
-        page.bare(axes, "registers per layer", told)
+        dress(axes, "registers per layer", told)
     left.legend(frameon=False, fontsize=8)
     save(figure, folder / STUDY)

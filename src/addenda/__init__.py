@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # One line per public name: where it lives. Lazy, so that `addenda --help` does not wait for torch.
 _WHERE = {
@@ -41,6 +41,9 @@ _WHERE = {
     "TrainReport": "writing.report",
     "memorize": "writing.memorize",
     "MemorizeReport": "writing.memory_report",
+    "edit": "editing.edit",
+    "EditReport": "editing.edit",
+    "Edit": "measuring.asking.edits",
     "merge": "combining.merge",
     "MergeReport": "combining.merge",
     "combine": "combining.combine",
@@ -93,6 +96,8 @@ if TYPE_CHECKING:
     from addenda.core.method_list import ListedMethod as ListedMethod
     from addenda.core.method_list import list_methods as list_methods
     from addenda.core.module import KnowledgeModule as KnowledgeModule
+    from addenda.editing.edit import EditReport as EditReport
+    from addenda.editing.edit import edit as edit
     from addenda.kinds.cartridge import Cartridge as Cartridge
     from addenda.kinds.delta_product import DeltaProduct as DeltaProduct
     from addenda.kinds.ffa_lora import FFALoRA as FFALoRA
@@ -109,6 +114,7 @@ if TYPE_CHECKING:
     from addenda.kinds.ternary_units import TernaryUnits as TernaryUnits
     from addenda.measuring.asking.accuracy import evaluate_tasks as evaluate_tasks
     from addenda.measuring.asking.chats import changed_answers as changed_answers
+    from addenda.measuring.asking.edits import Edit as Edit
     from addenda.measuring.asking.facts import biographies as biographies
     from addenda.measuring.asking.facts import load_facts as load_facts
     from addenda.measuring.asking.perplexity import Score as Score

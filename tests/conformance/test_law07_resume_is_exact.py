@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import addenda
-from addenda.writing.loop import Run
+from addenda.writing.corpus_run import CorpusRun
 from conformance.client import OtherProcess
 from conformance.kinds import CASES, MAIN, spread
 from conformance.world import Subject, assert_alive, assert_values, throwaway, values
@@ -84,9 +84,9 @@ def test_resume_is_exact_for_every_configuration(arch: str, case: str, other: Ot
 
 def optimizer_starts_anew(patch: pytest.MonkeyPatch) -> None:
     """The optimizer's moments are forgotten."""
-    original = Run.resume
+    original = CorpusRun.resume
 
-    def resume(self: Run) -> Any:
+    def resume(self: CorpusRun) -> Any:
         found = original(self)
         for moments in self.stepper.optimizers.values():
             for state in moments.state.values():
@@ -95,14 +95,14 @@ def optimizer_starts_anew(patch: pytest.MonkeyPatch) -> None:
                         tensor.zero_()
         return found
 
-    patch.setattr(Run, "resume", resume)
+    patch.setattr(CorpusRun, "resume", resume)
 
 
 def parameters_are_rounded(patch: pytest.MonkeyPatch) -> None:
     """A checkpoint keeps parameters in bfloat16."""
-    original = Run.resume
+    original = CorpusRun.resume
 
-    def resume(self: Run) -> Any:
+    def resume(self: CorpusRun) -> Any:
         found = original(self)
         with torch.no_grad():
             for module in self.base.modules.values():
@@ -110,7 +110,7 @@ def parameters_are_rounded(patch: pytest.MonkeyPatch) -> None:
                     parameter.copy_(parameter.bfloat16())
         return found
 
-    patch.setattr(Run, "resume", resume)
+    patch.setattr(CorpusRun, "resume", resume)
 
 
 @pytest.mark.parametrize("mutant", [optimizer_starts_anew, parameters_are_rounded])

@@ -43,6 +43,7 @@ from addenda.optimizers.optimizer import OptimizerMethod
 from addenda.remembering.text_memory import TextMemory
 from addenda.routers.router import Router
 from addenda.penalties.penalty import Penalty
+from addenda.writes.write_rule import WriteRule, Writing
 from addenda.text.texts import texts
 
 
@@ -183,6 +184,28 @@ class Frugal(Penalty):
             state[f"last.{name}"].copy_(p)
 
 
+class Leaping(Writing):
+    def __init__(self, module, pace):
+        self.module, self.pace = module, pace
+
+    @torch.no_grad()
+    def apply(self, tokens):
+        for p in self.module.learning().values():
+            if p.grad is not None:
+                p.sub_(self.pace.lr * p.grad.sign())
+            p.grad = None
+
+
+@dataclass(frozen=True)
+class Leap(WriteRule):
+    """A step of one size in every parameter."""
+
+    name: ClassVar[str] = "leap"
+
+    def over(self, module, pace):
+        return Leaping(module, pace)
+
+
 @dataclass(frozen=True)
 class Loudest(Router):
     """Prompts whose first layer is as loud as the subject's."""
@@ -236,16 +259,17 @@ class Surprise(Measure):
     most: int = option("Texts that are read.", "number", default=2)
     json: bool = option("A flag that is taken.", "switch")
 
-    def open(self, base, weights):
+    def open(self, acting):
         opened = texts(self.surprise)
         return Opened([record["text"] for record in opened][: self.most], {"surprise": opened})
 
-    def reads(self, base, weights, opened):
+    def reads(self, acting, opened):
         yield Reading("surprise", 16 * len(opened.inputs))
 
-    def run(self, base, weights, opened, moved):
+    def run(self, acting, opened):
+        base = acting.base
         rows = [base.tokenize(text)[None, :16] for text in opened.inputs]
-        with base.using(dict(weights)), torch.no_grad():
+        with base.using(acting.weights), torch.no_grad():
             return {"nats": max(float(base.model(input_ids=ids, labels=ids).loss) for ids in rows), "texts": len(rows)}
 
     def rows(self, found, base, label):
@@ -286,6 +310,7 @@ NAMES = {
     "penalty": "frugal",
     "compressor": "first",
     "router": "loudest",
+    "write": "leap",
     "text memory": "last",
     "measure": "surprise",
 }
@@ -319,6 +344,15 @@ def test_methods_of_another_package_are_listed_and_act() -> None:
         base, "m", forget=texts, retain=other, method="up", tokens=512, length=32, lr=0.1, log=False
     )
     assert (report.method, module.card.training[-1].objective) == ("up", "forget: up")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_write_rule_of_another_package_writes() -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    text, kind = "some words to read " * 20, addenda.LoRA(rank=2)
+    report = addenda.memorize(base, "m", text=text, kind=kind, write="leap", lr=1e-2, window=48, chunk=16, log=False)
+    assert report.texts["m"].gain() > 0.01  # type: ignore[operator]
+    assert base.modules["m"].card.training[-1].settings["write"] == "leap"
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -404,8 +438,9 @@ WRONG = {
     "router": "route hello --plug M --router nosuch",
     "combiner": "combine M N --method nosuch --out new",
     "compressor": "compress M --method nosuch --text pubmed_valid --out new",
-    "forgetter": "forget M --forget pubmed_valid --retain general_valid --method nosuch --out new",
     "text memory": "chat --remember new --memory-kind nosuch",
+    "forgetter": "forget M --forget pubmed_valid --retain general_valid --method nosuch --out new",
+    "write": "memorize new --text general_train --set write=nosuch",
 }
 
 

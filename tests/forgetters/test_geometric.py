@@ -12,7 +12,7 @@ from addenda.core.errors import AddendaError
 from addenda.core.registry import build
 from addenda.forgetters.geometric import BETA2, EPS, GeometricUnlearning, projected
 from addenda.removing.plan import ForgetSettings, make_plan
-from addenda.removing.run import Run
+from addenda.removing.run import ForgetRun
 from addenda.writing.prepare import prepared
 from addenda.writing.run_log import RunLog
 from knowing import FORGET, RETAIN, known
@@ -164,9 +164,8 @@ def test_a_step_on_a_real_module_leaves_the_retain_batches_alone() -> None:
         base, "m", forget=FORGET, retain=RETAIN, method=GeometricUnlearning(repair=0.0), tokens=2048, lr=None, seed=0,
         settings=ForgetSettings(length=16, batch_rows=2),
     )  # fmt: skip
-    log = RunLog(None, 1, show=False, tracker=None, name="m", config={})
     with prepared(base, ["m"], seed=0, gradient_checkpointing=False):
-        run = Run(base, plan, log, None)
+        run = ForgetRun(base, plan, RunLog(None), None, base.modules["m"].tensors())
         forget, _ = run.graded(run._take("forget"), plan.method.cost)
         retain = [run.graded(run._take("retain"))[0] for _ in range(3)]
         before = {name: p.detach().clone() for name, p in run.parameters.items()}

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 import addenda
 from addenda.core.errors import AddendaError, UnsupportedError
-from addenda.kinds.locas_mlp import PlainSlotAdapter, closed_form
+from addenda.kinds.locas_mlp import PlainSlotAdapter
+from addenda.writes.closed import closed_form
 from pico import pico, pico_tokenizer
 
 ARCHS = ("gpt2", "opt", "gpt_neox")
@@ -57,7 +58,7 @@ def test_one_write_raises_the_written_token_as_theory_says(arch: str) -> None:
     assert slope > 0
     kind = base.modules["m"].kind
     assert isinstance(kind, addenda.LocasMLP)
-    closed_form(kind, adapters, pairs)
+    closed_form(adapters, pairs)
     gained = float(log_probability(base, at).detach()) - before
     assert gained > 0
     assert gained == pytest.approx(kind.eps * slope, rel=0.05)
@@ -68,7 +69,7 @@ def test_the_slot_is_the_normalised_activation_and_gradient() -> None:
     pairs = activations_and_gradients(base, adapters, 9)
     kind = base.modules["m"].kind
     assert isinstance(kind, addenda.LocasMLP)
-    closed_form(kind, adapters, pairs)
+    closed_form(adapters, pairs)
     lengths = 0.0
     for adapter, (x, g) in zip(adapters, pairs, strict=True):
         torch.testing.assert_close(adapter.keys[0], x[0] / x[0].norm())
@@ -83,7 +84,7 @@ def test_full_slots_are_compressed_to_half_and_the_rest_is_free_again() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
         keys = F.normalize(torch.randn(3, 64, generator=generator), dim=-1)
-        adapter.write(keys, torch.randn(3, 64, generator=generator) * 0.1, "refit")
+        adapter.write(keys, torch.randn(3, 64, generator=generator) * 0.1)
     used = int((adapter.values.norm(dim=-1) > 0).sum())
     assert used == 7  # 8 full, to 4, and 3 more; then full again, to 4, and so on
     assert float(adapter.keys.detach().norm(dim=-1).max()) <= 1 + 1e-6
@@ -118,7 +119,7 @@ def test_memorize_writes_in_closed_form_by_default_and_by_gradient_on_request() 
 
 def test_closed_form_is_for_its_kind_alone() -> None:
     base = addenda.attach(pico("llama"), pico_tokenizer())
-    with pytest.raises(AddendaError, match="write='closed' is for LocasMLP"):
+    with pytest.raises(AddendaError, match="write='closed' is for .* slots .LocasMLP.; LocasGLU takes gradient"):
         addenda.memorize(base, "m", text="some text to read", write="closed", window=64, chunk=16, log=False)
     assert not base.modules
 

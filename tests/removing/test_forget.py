@@ -14,8 +14,8 @@ import torch
 import addenda
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import AddendaError, DataError, FileError, TrainingError
-from addenda.removing import forget as forgetting
-from addenda.removing.run import Run
+from addenda.removing import run as forgetting
+from addenda.removing.run import ForgetRun
 from addenda.writing.signals import TrainingStopped
 from knowing import FORGET, RETAIN, fresh, known
 
@@ -141,14 +141,14 @@ def test_without_out_nothing_is_written_and_selection_and_random_state_stay(
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    original = Run._move
+    original = ForgetRun._move
 
-    def move(self: Run, *sides: Any) -> None:
+    def move(self: ForgetRun, *sides: Any) -> None:
         original(self, *sides)
         if self.step + 1 == step:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Run, "_move", move)
+    monkeypatch.setattr(ForgetRun, "_move", move)
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_a_run_that_is_resumed_gives_the_same_bits(
     assert again.forget == report.forget
     assert again.groups == report.groups
     # one that is finished is told as it was, without a step
-    monkeypatch.setattr(Run, "_one", None)
+    monkeypatch.setattr(ForgetRun, "_one", None)
     other = known()
     told = addenda.forget(other, "m", out=out, resume=True, **given)
     assert (told.forget, told.retain, told.steps) == (report.forget, report.retain, report.steps)
@@ -204,7 +204,7 @@ def test_a_run_that_was_interrupted_is_finished_as_it_is(tmp_path: Path, monkeyp
         interrupted(patch, 4)
         with pytest.raises(TrainingStopped):
             addenda.forget(base, "m", out=tmp_path / "m", **SHORT)
-    monkeypatch.setattr(Run, "_one", None)
+    monkeypatch.setattr(ForgetRun, "_one", None)
     report = addenda.forget(base, "m", out=tmp_path / "m", finish=True, **SHORT)
     assert report.steps == 4
     assert "finished early, at step 4 of 10" in str(report)
@@ -228,13 +228,13 @@ def test_an_interrupt_while_it_is_measured_loses_no_step(tmp_path: Path, monkeyp
 
 def test_a_loss_that_is_not_finite_leaves_the_module_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     base = known()
-    start, original = tensors(base), Run.graded
+    start, original = tensors(base), ForgetRun.graded
 
-    def graded(self: Run, *given: Any) -> Any:
+    def graded(self: ForgetRun, *given: Any) -> Any:
         gradients, loss = original(self, *given)
         return gradients, loss if self.step < 2 else float("nan")
 
-    monkeypatch.setattr(Run, "graded", graded)
+    monkeypatch.setattr(ForgetRun, "graded", graded)
     with pytest.raises(TrainingError, match="not finite at step 3; a smaller lr"):
         addenda.forget(base, "m", **SHORT)
     assert equal(tensors(base), start)

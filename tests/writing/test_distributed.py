@@ -137,6 +137,6 @@ def test_a_single_process_needs_no_group() -> None:
         processes.wait()
         assert processes.first
         assert processes.size == 1
-        assert processes.any(True, torch.device("cpu"))
-        assert not processes.any(False, torch.device("cpu"))
+        assert processes.any(True)
+        assert not processes.any(False)
     assert torch.equal(parameter.grad, torch.ones(2))

@@ -10,7 +10,8 @@ import pytest
 
 import addenda
 from addenda.core.errors import AddendaError, DataError, TrainingError
-from addenda.writing.plan import Plan, folder_of, make_plan
+from addenda.writing.asked import folder_of
+from addenda.writing.plan import Plan, make_plan
 from addenda.writing.settings import compare, settings_from
 
 #: as long as the rows that a text alone decides nothing of
@@ -116,7 +117,7 @@ def test_an_identity_tells_runs_apart(plugged: addenda.Base) -> None:
         ({"names": "b", "gate_fit": False}, TrainingError, "gate_fit=False is for a gate that 'b'"),
         ({"names": "b", "gate_lr": 1.0}, TrainingError, "gate_lr=1.0 is for a gate that 'b'"),
         ({"names": "b", "gate_lr": 1.0, "top_k": 9}, TrainingError, "top_k=9 .*; gate_lr=1.0"),
-        ({"lr": -1.0}, TrainingError, "lr is a positive number, or one for each name; got -1.0"),
+        ({"lr": -1.0}, TrainingError, "lr is a positive number; got -1.0"),
         ({"lr": 0}, TrainingError, "lr is a positive number"),
         ({"lr": math.nan}, TrainingError, "lr is a positive number.*nan"),
         ({"lr": math.inf}, TrainingError, "lr is a positive number.*inf"),

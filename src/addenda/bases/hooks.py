@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from addenda.bases.around import BaseOutput, residual_of, stand_around
+from addenda.bases.around import BaseOutput, stand_around
 from addenda.core.call import RUNTIME, Call, Share, running
 from addenda.core.contracts import AddingAdapter, ClassifyingAdapter, ReplacingAdapter
 from addenda.core.contribution import Contribution
@@ -28,13 +28,12 @@ from addenda.core.state import Piece, RowStates, select_rows, spread
 Forward = Callable[..., Any]
 
 
-def of_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
-    """A pre-forward hook that forwards of other threads pass by: they share the base, and are not what is read."""
+def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that forwards of other threads pass by: they share the base, and are not what is read."""
     mine = threading.get_ident()
 
-    def only(*given: Any) -> None:
-        if threading.get_ident() == mine:
-            hook(*given)
+    def only(*given: Any) -> Any:
+        return hook(*given) if threading.get_ident() == mine else None
 
     return only
 
@@ -107,30 +106,15 @@ def hook_output(module: nn.Module, sites: list[Site], post: nn.Module | None = N
     return Replaced(module, make)
 
 
-def hook_entry(module: nn.Module, sites: list[Site]) -> Replaced:
-    """Remember the input of `module` for FFN sites whose output is another module's."""
+def hook_entry(module: nn.Module, *keys: str) -> Replaced:
+    """Remember the input of `module` under keys: of FFN sites whose output is another module's, or the residual stream."""
 
     def make(original: Forward, me: Replaced) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:
             call = RUNTIME.call
             if call is not None and me.live:
-                for site in sites:
-                    call.entry[site.key] = first_of(args, kwargs)
-            return original(*args, **kwargs)
-
-        return forward
-
-    return Replaced(module, make)
-
-
-def hook_residual(module: nn.Module, site: Site) -> Replaced:
-    """Remember the residual stream, which enters the norm before an FFN."""
-
-    def make(original: Forward, me: Replaced) -> Forward:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            call = RUNTIME.call
-            if call is not None and me.live:
-                call.entry[residual_of(site.key)] = first_of(args, kwargs)
+                for key in keys:
+                    call.entry[key] = first_of(args, kwargs)
             return original(*args, **kwargs)
 
         return forward

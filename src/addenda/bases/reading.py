@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -22,6 +22,10 @@ from addenda.core.units import Units
 
 #: tokens read at a time where a text is longer
 ROW = 512
+
+
+#: from what enters a site and what leaves it to what shall leave it
+Change = Callable[[Tensor | None, Tensor], Tensor]
 
 
 class _Enough(Exception):
@@ -63,6 +67,30 @@ class BaseReader:
             for layer in self.host.layers:
                 stack.callback(layer.register_forward_hook(of_this_thread(note)).remove)
             yield seen
+
+    @contextmanager
+    def changed(self, changes: Mapping[str, Change]) -> Iterator[None]:
+        """For forwards of a block, what leaves some sites is what their changes make of it.
+
+        Args:
+            changes: by site key, from what enters (None where that is given by name alone) and what leaves, [B, T, D], to what
+                shall leave.
+        """
+
+        def hook(change: Change) -> Any:
+            def note(_: nn.Module, args: tuple[Any, ...], out: Any) -> Any:
+                y = out[0] if isinstance(out, tuple) else out
+                made = change(args[0] if args else None, y)
+                return (made, *out[1:]) if isinstance(out, tuple) else made
+
+            return note
+
+        with ExitStack() as stack:
+            stack.enter_context(eagerly())
+            for key, change in changes.items():
+                part = self.host.submodule(self.host.site(key).path)
+                stack.callback(part.register_forward_hook(of_this_thread(hook(change))).remove)
+            yield
 
     @torch.no_grad()
     def entries(self, sites: Sequence[Site], ids: Tensor) -> dict[str, Tensor]:

@@ -91,5 +91,4 @@ def _percent(share: float) -> str:
 def show(out: Console, calibration: Calibration, saved: Path, then: str) -> None:
     """The shares by document length, the thresholds, where they are, and the command to go on with."""
     out.print(str(calibration), markup=False, soft_wrap=True)
-    out.print(f"saved in {saved}", markup=False, soft_wrap=True)
-    show_next(out, then)
+    show_next(out, then, saved=saved)

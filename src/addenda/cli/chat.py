@@ -102,10 +102,11 @@ def chat(
         )
         memory = None
         if remember is not None:
-            from addenda.core.registry import build_kind
+            from addenda.core.registry import build
             from addenda.showing.remembering import Memory
 
-            memory = Memory(loaded.base, remember, None if memory_kind is None else build_kind(memory_kind, {}))
+            new = None if memory_kind is None else build("text memory", memory_kind, {})
+            memory = Memory(loaded.base, remember, new)
             note(f"remembering in {remember} ({counted(memory.turns, 'turn')} so far)")
         how = "chat template" if talk.templated else "plain text, which the base goes on writing"
         note(

@@ -135,5 +135,4 @@ def show(out: Console, facts: dict[str, Any], then: str) -> None:
             mine = part["measures"][number]
             between = "" if mine["low"] is None else f" ({mine['low']:+.4f} to {mine['high']:+.4f})"
             out.print(f"  {part['name']:<20} {mine['value']:+.4f}{between}", markup=False)
-    out.print(f"saved in {facts['saved']}", markup=False, soft_wrap=True)
-    show_next(out, then)
+    show_next(out, then, saved=facts["saved"])

@@ -47,6 +47,9 @@ def beginning(text: Any) -> tuple[str, bool]:
     return words.lstrip("-").strip() or "The", "text" in record
 
 
-def show_next(out: Console, line: str) -> None:
-    """Print a command on a line of its own, never broken."""
-    out.print(f"next: {line}", markup=False, soft_wrap=True)
+def show_next(out: Console, *lines: str | None, saved: Any = None) -> None:
+    """Print commands, each on a line of its own, never broken; and before them where something was saved."""
+    if saved is not None:
+        out.print(f"saved in {saved}", markup=False, soft_wrap=True)
+    for line in filter(None, lines):
+        out.print(f"next: {line}", markup=False, soft_wrap=True)

@@ -89,5 +89,4 @@ def show(out: Console, measures: list[Measure], saved: Path, then: str) -> None:
     )
     between = "" if cost.low is None or cost.high is None else f" (95%: {cost.low:+.4f} to {cost.high:+.4f})"
     out.print(f"cost: {cost.value:+.4f} nats per token{between}", markup=False)
-    out.print(f"saved in {saved}", markup=False, soft_wrap=True)
-    show_next(out, then)
+    show_next(out, then, saved=saved)

@@ -85,10 +85,7 @@ def memorize(
         w.check_text(file_of(text))
         place = Path("runs") / name if out is None else out
         w.check_place(place, resume or finish)
-        o.check_cards(base, plug)
-        loaded = o.load_base(base, dtype, device)
-        for module in plug or []:
-            o.plug_one(loaded, module)
+        loaded = o.load(base, dtype, device, plug, "").base
         settings = prepared(loaded, name, kind, set_, seed, published, gate)
         settings |= {key: getattr(given[key], "value", given[key]) for key in TYPED}
         settings["replay"] = None if replay == "none" else replay

@@ -141,8 +141,7 @@ def next_command(out: Path, text: str, format: Format, device: str | None) -> st
 def show(out: Console, report: str, then: str | None) -> None:
     """What was written, and the command to go on with."""
     out.print(report, markup=False)
-    if then is not None:
-        show_next(out, then)
+    show_next(out, then)
 
 
 def _check_gates(plug: list[str]) -> None:

@@ -105,8 +105,7 @@ def _learn(
 
     def told(shown: Console) -> None:
         shown.print(str(learned), markup=False)
-        shown.print(f"saved in {saved}", markup=False, soft_wrap=True)
-        show_next(shown, then)
+        show_next(shown, then, saved=saved)
 
     answer.give(facts, told)
 

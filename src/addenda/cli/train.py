@@ -129,10 +129,7 @@ def train(
         w.check_text(corpus)
         settings["validation_tokens"] = settings["validation_tokens"] or "auto"
         w.check_place(given["out"] or Path("runs") / name, resume or finish)
-        o.check_cards(base, plug)
-        loaded = o.load_base(base, dtype, device)
-        for module in plug or []:
-            o.plug_one(loaded, module)
+        loaded = o.load(base, dtype, device, plug, "").base
         w.fresh(loaded, name, kind, options, seed, gate)
         report = write(loaded, given, settings)
         place = given["out"] or Path("runs") / name
@@ -151,22 +148,13 @@ def write(base: Base, given: Mapping[str, Any], settings: dict[str, Any]) -> Tra
     """
     import addenda
 
-    alongside = given["alongside"]
+    alongside, out = given["alongside"], given["out"]
+    same = ("corpus", "replay", "replay_share", "tokens", "lr", "seed", "resume", "finish")
+    settings = {name: given[name] for name in same} | settings
+    settings["out"] = Path("runs") / given["name"] if out is None else out
     try:
         return addenda.train(
-            base,
-            given["name"],
-            corpus=given["corpus"],
-            replay=given["replay"],
-            replay_share=given["replay_share"],
-            tokens=given["tokens"],
-            lr=given["lr"],
-            seed=given["seed"],
-            alongside=() if alongside is None else o.choose(base, alongside),
-            out=Path("runs") / given["name"] if given["out"] is None else given["out"],
-            resume=given["resume"],
-            finish=given["finish"],
-            **settings,
+            base, given["name"], alongside=() if alongside is None else o.choose(base, alongside), **settings
         )
     except addenda.AddendaError as error:
         raise w.spoken(error) from None

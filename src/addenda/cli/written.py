@@ -120,8 +120,8 @@ def check_place(out: Path, again: bool) -> None:
     from addenda.core import files
     from addenda.core.errors import AddendaError
     from addenda.modulefile.storage import MEMBERS
+    from addenda.writing.asked import folder_of
     from addenda.writing.checkpoint import check_begin
-    from addenda.writing.plan import folder_of
 
     try:
         place = folder_of(out) or out
@@ -175,6 +175,4 @@ def spoken(error: Exception) -> Exception:
 def show(out: Console, report: str, folder: Path | None, *then: str) -> None:
     """What was done, and the commands to go on with."""
     out.print(report, markup=False)
-    out.print(f"saved in {folder}", markup=False, soft_wrap=True)
-    for line in then:
-        show_next(out, line)
+    show_next(out, *then, saved=folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from addenda.core.contribution import Contribution
 from addenda.core.errors import AddendaError, DataError, UnsupportedError
 from addenda.core.modes import evaluating
 from addenda.core.module import KnowledgeModule
+from addenda.core.plain import Plain
 from addenda.core.site import Seam
 from addenda.core.units import Units
 from addenda.telling.changes import counted, learned_or_forgot
@@ -56,7 +57,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Approximation:
+class Approximation(Plain):
     """What gated modules lose that are folded without their gates.
 
     `fitted_on` tokens of the same texts their values were refitted; 0 where they are as trained.
@@ -65,10 +66,6 @@ class Approximation:
     modules: tuple[str, ...]
     fitted_on: int
     losses: tuple[Loss, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
     def __str__(self) -> str:
         how = f", an approximation fitted on {self.fitted_on:,} tokens" if self.fitted_on else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from addenda.comparing.window import first_documents
 from addenda.comparing.work import described, mark, records_of, where
 from addenda.core.errors import DataError
 from addenda.core.files import kept_json, replace_text
+from addenda.core.plain import Plain
 from addenda.core.site import Seam
 from addenda.plug.base import Base
 from addenda.plug.scoring import score
@@ -35,7 +36,7 @@ KEPT = ("replay_share", "length", "batch_rows", "held_tokens", "precision", "com
 
 
 @dataclass(frozen=True)
-class Composed:
+class Composed(Plain):
     """Modules of one method together.
 
     `alone` is each module's gain on the beginning of its own part of the corpus, on which it was trained, nats per token; `kept`
@@ -50,10 +51,6 @@ class Composed:
     alone: tuple[float, ...]
     kept: dict[int, Interval]
     pairs: tuple[tuple[float, ...], ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 def parts_of(corpus: Texts, count: int) -> list[Texts]:

@@ -112,6 +112,21 @@ class Kind(Method):
         """Why weights must not be negative, in words that follow "'m' "; None where they may."""
         return "shares the tokens' softmax, where a weight w adds log w to its scores" if self.shared_softmax else None
 
+    @property
+    def written_by(self) -> str:
+        """The write rule that `memorize` takes when none is asked for."""
+        return "gradient"
+
+    @property
+    def quiet(self) -> bool:
+        """Whether `memorize` keeps it silent on general text unless something else is asked."""
+        return False
+
+    @classmethod
+    def memory(cls, anatomy: Anatomy, published: bool) -> Kind | None:
+        """What `memorize` makes for a base when no kind is asked for, or as published; None: not of this kind."""
+        return None
+
     @abstractmethod
     def adapters(self, anatomy: Anatomy) -> Mapping[str, Adapter]:
         """Fresh adapters by site key.

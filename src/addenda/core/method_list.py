@@ -5,17 +5,18 @@ from __future__ import annotations
 import inspect
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from addenda.core.brought import default_of
 from addenda.core.errors import AddendaError
 from addenda.core.method import Method
+from addenda.core.plain import Plain
 from addenda.core.registry import STAGES, methods, options_of
 
 
 @dataclass(frozen=True)
-class ListedMethod:
+class ListedMethod(Plain):
     """One method: stage and name, what it is for in a line, its source, what it did in our hands, options with defaults."""
 
     stage: str
@@ -24,10 +25,6 @@ class ListedMethod:
     source: str
     measured: str
     options: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 def list_methods(stage: str | None = None) -> list[ListedMethod]:

@@ -54,6 +54,11 @@ STAGES = {
         "how parameters follow their gradients",
         '`--set optimizer=galore`, `train(..., optimizer="galore(rank=16)")`',
     ),
+    "write": Stage(
+        "writes",
+        "how a text that is read once gets into a module",
+        '`--set write=gradient`, `memorize(..., write="closed")`',
+    ),
     "router": Stage(
         "routers",
         "which modules a prompt is answered with",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +19,8 @@ from addenda.core.units import Units
 
 #: tokens of text from which the start is taken at most
 START_TOKENS = 2048
+#: multiplier of tau: the published one gains two thirds as much (docs/results/locas.md)
+SCALE = 16.0
 STARTS = ("top", "bottom", "random", "activation", "gaussian")
 
 
@@ -49,6 +52,25 @@ class Slotted(AddingAdapter):
         """w / max(|w|, 1) for every row."""
         for rows in self.parameters():
             rows.div_(_lengths(rows).clamp(min=1.0))
+
+
+#: what entered a site [B, T, D], and a zero [B, T, D] in what left it, whose gradient is that of the output
+Tap = tuple[Tensor, Tensor]
+
+
+class WrittenSlots(Slotted):
+    """Slots that can be written one by one, and watched while they are."""
+
+    #: length of a value that is written, over all layers
+    eps: float
+
+    @abstractmethod
+    def tapped(self) -> AbstractContextManager[list[Tap]]:
+        """For forwards of a block that want a gradient: their taps."""
+
+    @abstractmethod
+    def write(self, keys: Tensor, values: Tensor, text: Tensor | None = None) -> None:
+        """Write new slots [n, D]; where none is free, room is made by what `text` [T, D] shows, activations that enter here."""
 
 
 class Slots(Kind):
@@ -93,6 +115,11 @@ class Slots(Kind):
         if phi is None:
             raise UnsupportedError(f"{called} does not know the activation '{shape.activation}' of this base")
         return phi
+
+    @property
+    def quiet(self) -> bool:
+        """What it says of its text it would say of any."""
+        return True
 
     def sites(self, anatomy: Anatomy) -> list[Site]:
         """The FFN sites of the chosen layers."""

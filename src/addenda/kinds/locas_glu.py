@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from addenda.core.activations import Activation
 from addenda.core.contracts import into
 from addenda.core.site import Anatomy
-from addenda.core.slots import Slots, Slotted
+from addenda.core.slots import SCALE, Slots, Slotted
 from addenda.core.units import Units
 
 
@@ -71,6 +71,13 @@ class LocasGLU(Slots):
 
     gated: ClassVar[bool] = True
     unfit: ClassVar[str] = "plain"
+
+    @classmethod
+    def memory(cls, anatomy: Anatomy, published: bool) -> LocasGLU | None:
+        """For gated FFNs, with values that may say more than the published tau allows."""
+        if anatomy.ffn is not None and not anatomy.ffn.gated:
+            return None
+        return cls() if published else cls(scale=SCALE)
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, SlotAdapter]:
         """One adapter beside the FFN of each chosen layer.

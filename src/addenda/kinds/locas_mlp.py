@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,22 +16,26 @@ from addenda.core.activations import Activation
 from addenda.core.contracts import Adapter, into
 from addenda.core.registry import build
 from addenda.core.site import Anatomy
-from addenda.core.slots import Slots, Slotted
+from addenda.core.slots import SCALE, Slots, Tap, WrittenSlots
 from addenda.core.units import FewerUnits, Units
 
+Compression = Literal["published", "oriented", "refit"]
+#: length of a slot that is written, where its value is multiplied by SCALE
+EPS = 0.3
 
-class PlainSlotAdapter(Slotted):
+
+class PlainSlotAdapter(WrittenSlots):
     """delta(x) = tau * V^T phi(K x), K and V being `keys` and `values` [r, D].
 
     A slot whose value is zero is free.
     """
 
-    def __init__(self, width: int, rank: int, phi: Activation, own: str | None) -> None:
+    def __init__(self, width: int, rank: int, phi: Activation, own: str | None, eps: float, how: Compression) -> None:
         super().__init__(phi)
         self.keys = nn.Parameter(F.normalize(torch.randn(rank, width), dim=-1))
         self.values = nn.Parameter(torch.zeros(rank, width))
-        self.own = own
-        self._tapped: list[tuple[Tensor, Tensor]] | None = None
+        self.own, self.eps, self.how = own, eps, how
+        self._tapped: list[Tap] | None = None
 
     def delta(self, x: Tensor) -> Tensor:
         """The contribution [..., D]."""
@@ -43,7 +47,7 @@ class PlainSlotAdapter(Slotted):
         return out + tap
 
     @contextmanager
-    def tapped(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    def tapped(self) -> Iterator[list[Tap]]:
         """For forwards of a block: what enters the site, and a zero [..., D] whose gradient is that of its output."""
         self._tapped = []
         try:
@@ -64,12 +68,12 @@ class PlainSlotAdapter(Slotted):
         return Units(self.keys.detach().float(), self.values.detach().float() * self.tau.float(), activation=self.own)
 
     @torch.no_grad()
-    def write(self, keys: Tensor, values: Tensor, compress: Compression, text: Tensor | None = None) -> None:
+    def write(self, keys: Tensor, values: Tensor, text: Tensor | None = None) -> None:
         """Write new slots [n, D], compressing those there are whenever none is free; `text` [T, D] as for `compress`."""
         while len(keys):
             free = (self.values.norm(dim=-1) == 0).nonzero().squeeze(-1)
             if len(free) == 0:
-                self.compress(compress, text=text)
+                self.compress(text=text)
                 free = (self.values.norm(dim=-1) == 0).nonzero().squeeze(-1)
             taken = min(len(free), len(keys))
             self.keys[free[:taken]] = keys[:taken].to(self.keys)
@@ -78,7 +82,7 @@ class PlainSlotAdapter(Slotted):
         self.constrain()
 
     @torch.no_grad()
-    def compress(self, how: Compression, keep: int | None = None, text: Tensor | None = None) -> None:
+    def compress(self, keep: int | None = None, text: Tensor | None = None) -> None:
         """Compress the slots to `keep` (default: half), freeing the others.
 
         `text` [T, D] are activations as they enter the site, to refit on beside those that the keys were once, at the
@@ -90,14 +94,11 @@ class PlainSlotAdapter(Slotted):
         else:
             text = text.to(self.keys)
             text = torch.cat([text, self.keys * text.norm(dim=-1).mean()])
-        keys, values = _compressor(how).fewer(self.keys, self.values, self.phi, keep, text)
+        keys, values = _compressor(self.how).fewer(self.keys, self.values, self.phi, keep, text)
         self.values.zero_()
         self.keys[: len(keys)] = keys
         self.values[: len(values)] = values
         self.constrain()
-
-
-Compression = Literal["published", "oriented", "refit"]
 
 
 @cache
@@ -149,7 +150,22 @@ class LocasMLP(Slots):
         """
         own = None if self.activation == "base" else self.activation
         phi = self.phi(anatomy, own)
-        return {site.key: PlainSlotAdapter(anatomy.width, self.rank, phi, own) for site in self.sites(anatomy)}
+        return {
+            site.key: PlainSlotAdapter(anatomy.width, self.rank, phi, own, self.eps, self.compress)
+            for site in self.sites(anatomy)
+        }
+
+    @property
+    def written_by(self) -> str:
+        """Slots are written as they come."""
+        return "closed"
+
+    @classmethod
+    def memory(cls, anatomy: Anatomy, published: bool) -> LocasMLP | None:
+        """For plain FFNs, with values that may say more than the published tau allows."""
+        if anatomy.ffn is None or anatomy.ffn.gated:
+            return None
+        return cls(compress="published") if published else cls(scale=SCALE, eps=EPS)
 
     @torch.no_grad()
     def of_units(
@@ -167,19 +183,3 @@ class LocasMLP(Slots):
             adapter.values.copy_(values / longest)
             adapter.tau.copy_(before.tau.float() * longest)
         return kind, made
-
-
-def closed_form(kind: LocasMLP, adapters: Sequence[PlainSlotAdapter], tapped: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Write one slot for each token and layer: k = a/|a|, v = eps g/|g|, |g| being taken over width and layers.
-
-    Args:
-        kind: the options.
-        adapters: of each layer.
-        tapped: for each layer the activations a [T, D] that enter it, and the gradients g [T, D] of the tokens' summed
-            log-probability for its output.
-
-    Source: Locas 2026, arXiv:2602.05085, the write rule of Locas-MLP.
-    """
-    norm = torch.stack([g.float().square().sum(-1) for _, g in tapped]).sum(0).sqrt().clamp(min=1e-12)
-    for adapter, (x, g) in zip(adapters, tapped, strict=True):
-        adapter.write(F.normalize(x.float(), dim=-1), kind.eps * g.float() / norm[:, None], kind.compress, x.float())

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from addenda.core.module import plugged
+from addenda.core.plain import Plain
 from addenda.plug.frozen import Frozen
 from addenda.plug.scoring import score
 from addenda.text.texts import exists
 
 
 @dataclass(frozen=True)
-class PlugCost:
+class PlugCost(Plain):
     """What a module does to the loss on a text, on the base at hand: nats per token, with the 95% interval of the change.
 
     `change` below zero: it helps here too. `bare` and `plugged` are the loss without it and with it alone.
@@ -27,10 +28,6 @@ class PlugCost:
     change: float
     low: float
     high: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, for JSON."""
-        return asdict(self)
 
     def __str__(self) -> str:
         interval = f" (95% interval {self.low:+.4f} to {self.high:+.4f})" if self.low < self.high else ""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from addenda.bases.around import residual_of
 from addenda.bases.attention import AttentionSwitch
 from addenda.bases.cache import keep_states, states_in
 from addenda.bases.fusing import Fusion, hook_fused
@@ -25,7 +26,6 @@ from addenda.bases.hooks import (
     hook_entry,
     hook_norm,
     hook_output,
-    hook_residual,
     keep_call_in_checkpoints,
 )
 from addenda.bases.host import Host
@@ -167,11 +167,11 @@ class Machinery:
             if any(site.key in module.around for module in modules):
                 norm = host.ffn_norm(site.layer)
                 if norm is not None:
-                    wanted["residual", site.key] = partial(hook_residual, norm, site)
+                    wanted["residual", site.key] = partial(hook_entry, norm, residual_of(site.key))
             # several sites may share one submodule (LoRA on OPT's fc2, its FFN's exit): linear ones come first
             outputs.setdefault(site.path, []).append(site)
             if site.entry != site.path:
-                wanted["entry", site.key] = partial(hook_entry, host.submodule(site.entry), [site])
+                wanted["entry", site.key] = partial(hook_entry, host.submodule(site.entry), site.key)
         for path, sites in outputs.items():
             sites.sort(key=lambda site: site.seam is Seam.FFN)
             keys = "+".join(site.key for site in sites)

@@ -3,41 +3,34 @@
 # budget: the docstring of `forget` is the reference of the whole call
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from torch import Tensor
+
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import AddendaError
-from addenda.core.files import check_place
+from addenda.core.module import KnowledgeModule
 from addenda.forgetters.forgetter import Forgetter
-from addenda.modulefile.storage import MEMBERS
 from addenda.plug.scoring import pace_of
-from addenda.removing.looking import Look, look
-from addenda.removing.plan import ForgetSettings, Plan, make_plan, side_owners
+from addenda.removing.looking import Look
+from addenda.removing.plan import ForgetSettings, Plan, make_plan
 from addenda.removing.report import ForgetReport, WholeReport, remarks_on
-from addenda.removing.run import Run
+from addenda.removing.run import ForgetRun
 from addenda.removing.whole import remove
-from addenda.telling.interrupts import Interrupts, Stopped
-from addenda.telling.progress import about, megabytes
 from addenda.text.encoding import Encoder
-from addenda.writing import checkpoint
+from addenda.writing.announce import announce_costs
+from addenda.writing.asked import folder_of
 from addenda.writing.budget import SCORED
+from addenda.writing.conduct import conduct
 from addenda.writing.packing import tokens_in
-from addenda.writing.plan import folder_of
-from addenda.writing.prepare import check_free, prepared
-from addenda.writing.probe import probe_of
-from addenda.writing.run_log import RunLog
+from addenda.writing.prepare import check_free
 from addenda.writing.settings import checked
-from addenda.writing.signals import TrainingStopped
-from addenda.writing.taking_up import take_up
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
-
-#: rows tried for a probe on which the module shows itself
-PROBE_ROWS = 8
 
 
 @overload
@@ -142,94 +135,31 @@ def forget(
 
 
 def _run(base: Base, plan: Plan, out: Path | None, *, resume: bool, finish: bool) -> ForgetReport:
-    if out is not None:
-        check_place(out, MEMBERS)
-    places = {} if out is None else {plan.module.name: out}
-    folder = checkpoint.begin(out, resume or finish)
-    with ExitStack() as block:
-        block.callback(checkpoint.leave, folder)
-        block.enter_context(checkpoint.held(folder))
-        block.enter_context(prepared(base, [plan.module.name], seed=plan.seed, gradient_checkpointing=False))
-        log = RunLog(
-            folder,
-            plan.steps,
-            show=plan.settings.log,
-            tracker=None,
-            name=plan.module.name,
-            config={},
-            task="forgetting in",
-        )
-        run = Run(base, plan, block.enter_context(log), folder)
-        interrupts = block.enter_context(Interrupts(run.promise))
-        block.enter_context(_as_it_was(run))
-        over = (resume or finish) and take_up(run, places, finish=finish)
-        freed = 0
-        if not over:
-            _work(base, plan, run, interrupts, finish=finish)
-            if out is not None and folder is not None:
-                plan.module.save(out)
-                freed = checkpoint.finish(folder, run.step, run.state(), plan.settings.keep_run)
-    return _report(plan, run, out, freed)
+    with _as_it_was(plan.module) as before:
+        run, freed = conduct(
+            base, (plan.module.name,), lambda log, folder, _: ForgetRun(base, plan, log, folder, before),
+            out=out, resume=resume, finish=finish, seed=plan.seed, settings=plan.settings,
+            logged={"steps": plan.steps, "task": "forgetting in"}, tell=_announce, describe=_describe,
+        )  # fmt: skip
+    return _report(run, out, freed)
 
 
 @contextmanager
-def _as_it_was(run: Run) -> Iterator[None]:
-    """Put the module's tensors, card and side tensors back where the block ends with an error."""
-    module = run.module
+def _as_it_was(module: KnowledgeModule) -> Iterator[dict[str, Tensor]]:
+    """Put the module's tensors, card and side tensors back where the block ends with an error; gives the tensors."""
+    before = {name: tensor.detach().clone() for name, tensor in module.tensors().items()}
     card, side, probe = module.card.model_copy(deep=True), module.side, module.probe
     try:
-        yield
+        yield before
     except BaseException:
-        module.load_tensors(run.before)
+        module.load_tensors(before)
         module.card, module.side, module.probe = card, side, probe
         raise
 
 
-def _work(base: Base, plan: Plan, run: Run, interrupts: Interrupts, *, finish: bool) -> None:
-    """Tell what will be done, do it, measure it, and describe it in the card."""
-    try:
-        if plan.settings.log:
-            _announce(base, plan, run)
-    except Stopped as stopped:
-        if run.resumed_from is not None:
-            raise TrainingStopped.after(run.at, stopped.signal, run.folder) from None
-        raise TrainingStopped.after("the first step", stopped.signal, run.folder, begun=False) from None
-    if not finish:
-        run.go(interrupts)
-    try:
-        with run.log.shown.part("measuring", 2 * plan.settings.measured):
-            looks = [_look(base, run, side) for side in (plan.forget, plan.retain)]
-            # one that was kept may be of the very text that is gone
-            plan.module.probe = _probe(base, plan)
-    except Stopped as stopped:
-        run.leave(stopped.signal)
-        return
-    dropped = side_owners(plan.module)
-    plan.module.side = {}
-    run.found = {
-        "forget": looks[0].as_dict(),
-        "retain": looks[1].as_dict(),
-        "groups": plan.method.remaining(plan.module),
-        "dropped": dropped,
-    }
-    _describe(plan, run)
-
-
-def _look(base: Base, run: Run, source: Any) -> Look:
-    plan = run.plan
-    return look(base, run.module, run.before, source, tokens=plan.settings.measured, length=plan.length)
-
-
-def _probe(base: Base, plan: Plan) -> list[int] | None:
-    if plan.module.probe is None:
-        return None
-    feed = plan.feeds(base)["retain"]
-    return probe_of(base, plan.module.name, [feed.take().ids for _ in range(PROBE_ROWS)])
-
-
-def _announce(base: Base, plan: Plan, run: Run) -> None:
+def _announce(run: ForgetRun) -> None:
     """Tell what will be done, and the time, memory and disk it takes."""
-    module, say = plan.module, run.log.say
+    base, plan, module, say = run.base, run.plan, run.module, run.log.say
     encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
     read = plan.steps * plan.rows * plan.length
     say(
@@ -244,17 +174,15 @@ def _announce(base: Base, plan: Plan, run: Run) -> None:
     left = (plan.steps - run.step) * plan.tokens_per_step
     # the bare base reads the forget text too; the end reads both texts in three states, and writes after their pieces
     seconds = left / (pace * SCORED) + (plan.steps - run.step) * plan.rows * plan.length / pace
-    say(f"  time: {about(seconds + 2 * 4 * plan.settings.measured / pace)}, as timed on this machine just now")
-    size, kept = 4 * module.size(), ""
-    if run.folder is not None:
-        kept = f"; disk: checkpoints up to {megabytes((plan.settings.keep + 1) * 5 * size)} in {run.folder}"
-        kept += ", kept" if plan.settings.keep_run else ", removed when the run is finished"
-    say(f"  memory: {megabytes((6 + plan.batches) * size)} beside the base{kept}")
+    announce_costs(
+        run, seconds + 2 * 4 * plan.settings.measured / pace, pace, f"a batch of {plan.rows * plan.length:,} tokens",
+        memory=4 * (6 + plan.batches), disk=20,
+    )  # fmt: skip
 
 
-def _describe(plan: Plan, run: Run) -> None:
+def _describe(run: ForgetRun) -> None:
     """Write the run into the module's card."""
-    card, report = plan.module.card, _report(plan, run, None, 0)
+    plan, card, report = run.plan, run.module.card, _report(run, None, 0)
     record = TrainingRecord(
         objective=f"forget: {plan.method.called()}",
         tokens=report.tokens,
@@ -268,8 +196,8 @@ def _describe(plan: Plan, run: Run) -> None:
     card.measures = list(report.measures())  # what was measured before was another module's
 
 
-def _report(plan: Plan, run: Run, out: Path | None, freed: int) -> ForgetReport:
-    found: Mapping[str, Any] | None = run.found
+def _report(run: ForgetRun, out: Path | None, freed: int) -> ForgetReport:
+    plan, found = run.plan, run.found
     assert found is not None
     gone, dropped = Look.of(found["forget"]), found["dropped"]
     remarks = remarks_on(gone)
@@ -277,8 +205,8 @@ def _report(plan: Plan, run: Run, out: Path | None, freed: int) -> ForgetReport:
         remarks += (
             f"remark: what {dropped} kept beside the module told of the old one, and was dropped: make it anew",
         )
-    if run.step < plan.steps:
-        remarks += (f"remark: finished early, at {run.at}",)
+    if run.ended is not None:
+        remarks += (f"remark: {run.ended}",)
     return ForgetReport(
         name=plan.module.name,
         method=plan.method.called(),

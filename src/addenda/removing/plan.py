@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from addenda.core.errors import AddendaError, DataError, TrainingError
+from addenda.core.errors import AddendaError, TrainingError
 from addenda.core.files import several
 from addenda.core.module import KnowledgeModule, plugged
-from addenda.core.registry import asked_for, plain_options, recorded
+from addenda.core.registry import asked_for, recorded
 from addenda.forgetters.forgetter import Forgetter
 from addenda.text.encoding import Encoder
 from addenda.text.texts import Texts, texts
+from addenda.writing.asked import check_differ, check_learns, check_seed, rates_of, whole
+from addenda.writing.batches import Mixture
 from addenda.writing.budget import ROWS_OF_A_TEXT, SIZES, rows_for
+from addenda.writing.keeping import identity_of
 from addenda.writing.packing import Feed, Stream, shuffled_among, tokens_in
+from addenda.writing.settings import RunSettings
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -22,14 +26,12 @@ if TYPE_CHECKING:
 FORGET, RETAIN = 0, 1
 #: times that the forget text is read where no number of tokens was given, and the most of it that counts for that
 PASSES, COUNTED = 8, 8192
-#: what may differ between a run and its resumption
-FREE = frozenset({"checkpoint_every", "keep", "keep_run", "log", "measured"})
 #: share of a kind's own learning rate that forgetting takes: it has far less to change than learning had
 SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class ForgetSettings:
+class ForgetSettings(RunSettings):
     """How a module forgets; every field may be given to `addenda.forget` by name."""
 
     length: int | None = None
@@ -40,34 +42,12 @@ class ForgetSettings:
     """share of the steps over which the learning rate rises"""
     floor: float = 0.1
     """share of the learning rate that the cosine ends at"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast; the module's own parameters stay float32"""
     measured: int = 16_000
     """tokens of each text that are measured at the end, before and after"""
-    checkpoint_every: int | None = None
-    """steps between checkpoints; default: a twentieth of the run"""
-    keep: int = 2
-    """checkpoints kept while it runs"""
-    keep_run: bool = False
-    """keep the checkpoints of a finished run too, which still know what was forgotten"""
-    log: bool = True
-    """say on standard error what the run will do and how it goes"""
 
-    def __post_init__(self) -> None:
-        least = {"length": 2, "batch_rows": 1, "measured": 1, "checkpoint_every": 1, "keep": 1}
-        for name, smallest in least.items():
-            value = getattr(self, name)
-            self._check(value is None or value >= smallest, name, f"at least {smallest}")
-        for name in ("warmup", "floor"):
-            self._check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
-
-    def _check(self, holds: bool, name: str, wanted: str) -> None:
-        if not holds:
-            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
-
-    def plain(self) -> dict[str, Any]:
-        """The settings that decide what is forgotten, as plain data."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE}
+    free: ClassVar[frozenset[str]] = RunSettings.free | {"measured"}
+    least: ClassVar[Mapping[str, int]] = {**RunSettings.least, "length": 2, "batch_rows": 1, "measured": 1}
+    shares: ClassVar[tuple[str, ...]] = ("warmup", "floor")
 
 
 @dataclass(frozen=True)
@@ -96,28 +76,19 @@ class Plan:
         """Tokens of one step, both texts."""
         return self.rows * self.length * self.batches
 
-    @property
-    def checkpoint_every(self) -> int:
-        """Steps between checkpoints."""
-        return self.settings.checkpoint_every or max(1, self.steps // 20)
-
-    def feeds(self, base: Base) -> dict[str, Feed]:
+    def mixture(self, base: Base) -> Mixture:
         """The rows of both texts, from their beginning."""
         encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
+        options = {"length": self.length, "seed": self.seed, "shuffle_tokens": self.shuffle}
         sources = {"forget": (self.forget, FORGET), "retain": (self.retain, RETAIN)}
-        return {
-            name: Feed(
-                Stream(source, encoder, length=self.length, seed=self.seed, code=code, shuffle_tokens=self.shuffle)
-            )
-            for name, (source, code) in sources.items()
-        }
+        feeds = {name: Feed(Stream(text, encoder, code=code, **options)) for name, (text, code) in sources.items()}
+        return Mixture(feeds, None, 0.0)
 
     def identity(self, base: Base, start: str) -> dict[str, Any]:
         """What a resumption must agree with; `start` is the hash of the module's tensors before the first step."""
         return {
-            "module": [type(self.module.kind).__name__, plain_options(self.module.kind)],
+            **identity_of(base, [self.module.name]),
             "the module's tensors at the start": start,
-            "base": base.fingerprint,
             "method": recorded(self.method),
             "forget": self.forget.identity(),
             "retain": self.retain.identity(),
@@ -152,12 +123,10 @@ def make_plan(
     _check_module(module)
     chosen.check(module)
     gone, kept = _texts(name, forget, retain)
-    if not _whole(seed) or not 0 <= seed < 2**63:
-        raise TrainingError(f"seed is a whole number from 0 to 2**63 - 1; got {seed!r}")
-    if tokens is not None and not _whole(tokens):
+    check_seed(seed)
+    if tokens is not None and not whole(tokens):
         raise TrainingError(f"tokens is a whole number, both texts counted; got {tokens!r}")
-    if lr is not None and not (isinstance(lr, int | float) and not isinstance(lr, bool) and 0 < lr < math.inf):
-        raise TrainingError(f"lr is a positive number; got {lr!r}")
+    rate = rates_of({name: module.kind}, SHARE * module.kind.default_lr if lr is None else lr)[name]
     encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
     most = max(ROWS_OF_A_TEXT * SIZES[0][1], COUNTED)
     sizes = [tokens_in(source, encoder, most) for source in (gone, kept)]
@@ -180,7 +149,7 @@ def make_plan(
         method=chosen,
         forget=gone,
         retain=kept,
-        lr=SHARE * module.kind.default_lr if lr is None else float(lr),
+        lr=rate,
         seed=seed,
         settings=settings,
         rows=rows,
@@ -209,11 +178,7 @@ def _check_module(module: KnowledgeModule) -> None:
         )
     if module.awaits_text:
         raise AddendaError(f"'{module.name}' still awaits its first text: there is nothing in it to forget")
-    if not any(p.requires_grad for p in module.adapters.parameters()):
-        raise TrainingError(
-            f"module '{module.name}' is frozen: none of its parameters wants a gradient; "
-            f"base.modules['{module.name}'].requires_grad_(True) thaws it"
-        )
+    check_learns(module, module.adapters)
 
 
 def _texts(name: str, forget: Any, retain: Any) -> tuple[Texts, Texts]:
@@ -224,11 +189,7 @@ def _texts(name: str, forget: Any, retain: Any) -> tuple[Texts, Texts]:
             f"{' and '.join(missing)} is missing. Without either the module is forgotten whole"
         )
     gone, kept = texts(forget), texts(retain)
-    same = gone.fingerprint()
-    if gone.reads(kept) or (same is not None and same == kept.fingerprint()):
-        raise DataError(
-            f"forget and retain are the same text ('{gone.name}'): retain is what the module should still know"
-        )
+    check_differ("forget", gone, "retain", kept, "is what the module should still know")
     return gone, kept
 
 
@@ -236,7 +197,3 @@ def side_owners(module: KnowledgeModule) -> str:
     """Whose side tensors a module has, in words; nothing where there are none."""
     owners = {key.partition(".")[0] for key in module.side}
     return several(owners, "owner").partition(": ")[2] if owners else ""
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from addenda.core.card import Measure
 from addenda.modulefile.folders import DeletedModule
 from addenda.removing.looking import Look
 from addenda.telling.intervals import Interval
-from addenda.telling.progress import megabytes
+from addenda.writing.report import RunReport
 
 
-@dataclass(frozen=True)
-class ForgetReport:
+@dataclass(frozen=True, kw_only=True)
+class ForgetReport(RunReport):
     """What was forgotten of a module, and what it cost.
 
     `forget` and `retain` are looks at both texts, before and after. `groups` are the norms of the groups that the method may
-    remove, 0 where one is removed; empty where it removes none. `freed` are bytes of checkpoints that were removed.
+    remove, 0 where one is removed; empty where it removes none.
     """
 
     name: str
@@ -28,21 +27,7 @@ class ForgetReport:
     retain: Look
     steps: int
     tokens: int
-    seconds: float
-    settings: dict[str, Any]
     groups: dict[str, float] = field(default_factory=dict[str, float])
-    remarks: tuple[str, ...] = ()
-    resumed_from: int | None = None
-    out: Path | None = None
-    run: Path | None = None
-    freed: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        plain = {name: getattr(self, name) for name in ("name", "method", "steps", "tokens", "seconds", "settings")}
-        plain |= {"forget": self.forget.as_dict(), "retain": self.retain.as_dict(), "groups": self.groups}
-        plain |= {"remarks": list(self.remarks), "resumed_from": self.resumed_from, "freed": self.freed}
-        return plain | {key: None if getattr(self, key) is None else str(getattr(self, key)) for key in ("out", "run")}
 
     def __str__(self) -> str:
         gone = self.forget
@@ -55,10 +40,7 @@ class ForgetReport:
         if self.groups:
             left = sum(norm > 0 for norm in self.groups.values())
             lines.append(f"  {len(self.groups) - left} of {len(self.groups)} groups are removed")
-        lines += [f"  {remark}" for remark in self.remarks]
-        if self.freed:
-            lines.append(f"  its log is in {self.run}; checkpoints of {megabytes(self.freed)} were removed from there")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.last_lines()])
 
     def measures(self) -> list[Measure]:
         """What goes into the card."""

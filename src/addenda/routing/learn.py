@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from addenda.core.errors import AddendaError
 from addenda.core.module import plugged
+from addenda.core.plain import Plain
 from addenda.core.registry import asked_for
 from addenda.routers.router import Router
 from addenda.routing.keys import keep
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LearnedRoute:
+class LearnedRoute(Plain):
     """What was learned: the module and the router; prompts of the subject and general ones, half of each to learn from.
 
     Of the other half: `found`, the share of the subject's prompts that are the module's where it is the only one, and
@@ -39,10 +40,6 @@ class LearnedRoute:
     at_most: float
     threshold: float
     found: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
     def __str__(self) -> str:
         return (

@@ -13,6 +13,7 @@ from addenda.writing.memorize import default_kind, memorize
 
 if TYPE_CHECKING:
     from addenda.core.contracts import Kind
+    from addenda.core.method import Method
     from addenda.plug.base import Base
     from addenda.remembering.text_memory import TextMemory
 
@@ -31,7 +32,7 @@ class Memory:
         FileError: the folder holds something else, or a memory made for another base.
     """
 
-    def __init__(self, base: Base, folder: str | Path, kind: Kind | None = None, **settings: Any) -> None:
+    def __init__(self, base: Base, folder: str | Path, kind: Method | None = None, **settings: Any) -> None:
         self.base, self.folder, self.settings = base, Path(folder), SETTINGS | settings
         check_place(self.folder, MEMBERS)
         if (self.folder / "card.json").exists():
@@ -44,7 +45,7 @@ class Memory:
                     "(without --memory-kind), or give another folder"
                 )
         else:
-            self.name = base.new(self.folder.resolve().name, kind or default_kind(base)).name
+            self.name = base.new(self.folder.resolve().name, cast("Kind", kind or default_kind(base))).name
         self._select(True)
 
     @property

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +13,13 @@ from addenda.telling.progress import about, megabytes
 from addenda.text.encoding import Encoder
 from addenda.text.texts import Texts
 from addenda.writing.budget import SCORED, rows_for, validations_for
+from addenda.writing.corpus_run import CorpusRun
 from addenda.writing.gate_fit import awaits_fit, tokens_to_fit
-from addenda.writing.loop import Run
+from addenda.writing.loop import ModuleRun
 from addenda.writing.memory_run import MemoryRun
-from addenda.writing.memory_settings import MemorySettings
 from addenda.writing.pace import pace_of, reading_pace_of
 from addenda.writing.packing import is_replay, tokens_in
 from addenda.writing.plan import Plan
-from addenda.writing.settings import Settings
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -39,7 +36,7 @@ NAMED, HELD_OUT = 3, re.compile(r"(^|[^a-z])(valid|validation|val|test|dev|held[
 IN_MEMORY, ON_DISK = 16, 12
 
 
-def announce(run: Run) -> None:
+def announce(run: CorpusRun) -> None:
     """Tell what the run will do: tokens and passes over the corpus, validations, time, memory and disk."""
     plan, base, say = run.plan, run.base, run.log.say
     fitting, cost = _fitting(base, plan) if run.resumed_from is None else (0, 0.0)
@@ -57,18 +54,8 @@ def announce(run: Run) -> None:
     if fitting:
         took = f", {about(first)}" if first else ""
         say(f"  gate: fitted first, on up to {fitting:,} tokens{took}")
-    if training is not None and validating is not None:
-        whole = about(first + training + validating)
-        say(f"  time: {whole}, at {pace:,.0f} tokens/s as timed on this machine just now")
-    say(
-        _room(
-            base,
-            plan.names,
-            f"a pass over {plan.rows * plan.length * len(plan.names):,} tokens",
-            run.folder,
-            plan.settings,
-        )
-    )
+    whole = None if training is None or validating is None else first + training + validating
+    announce_costs(run, whole, pace, f"a pass over {plan.rows * plan.length * len(plan.names):,} tokens")
 
 
 def _fitting(base: Base, plan: Plan) -> tuple[int, float]:
@@ -84,7 +71,7 @@ def _fitting(base: Base, plan: Plan) -> tuple[int, float]:
 
 def announce_reading(run: MemoryRun) -> None:
     """Tell what `memorize` will read, how often, and what time, memory and disk that takes."""
-    base, settings, say = run.base, run.settings, run.log.say
+    base, settings, say = run.base, run.options, run.log.say
     often = "once" if settings.passes == 1 else f"{settings.passes} times"
     for name, reading in run.readings.items():
         module = base.modules[name]
@@ -94,20 +81,32 @@ def announce_reading(run: MemoryRun) -> None:
         )
     pace = reading_pace_of(run)
     left = sum(run.tokens.values()) * settings.passes * (1 - run.step / run.steps)
-    say(f"  time: {about(left / pace)}, at {pace:,.0f} tokens/s as timed on this machine just now")
-    say(_room(base, run.writer.names, f"a window of {run.window:,} tokens", run.folder, settings))
+    announce_costs(run, left / pace, pace, f"a window of {run.window:,} tokens")
 
 
-def _room(base: Base, names: Sequence[str], read: str, folder: Path | None, settings: Settings | MemorySettings) -> str:
-    """What a run takes of memory and disk, in words."""
-    size = sum(base.modules[name].size() for name in names)
-    weights = sum(p.numel() * p.element_size() for p in base.model.parameters())
-    told = f"  memory: base {megabytes(weights)}, modules with their optimizer {megabytes(IN_MEMORY * size)}"
+def announce_costs(
+    run: ModuleRun, seconds: float | None, pace: float | None, read: str, memory: int = IN_MEMORY, disk: int = ON_DISK
+) -> None:
+    """Tell what time, memory and disk a run takes.
+
+    Args:
+        run: before its first step.
+        seconds: that it takes; None: not known.
+        pace: tokens a second, as timed.
+        read: what takes memory beside modules and base: "a pass over 4,096 tokens".
+        memory: bytes for each parameter that learns.
+        disk: bytes of a checkpoint for each.
+    """
+    if seconds is not None and pace is not None:
+        run.log.say(f"  time: {about(seconds)}, at {pace:,.0f} tokens/s as timed on this machine just now")
+    size = sum(run.base.modules[name].size() for name in run.names)
+    weights = sum(p.numel() * p.element_size() for p in run.base.model.parameters())
+    told = f"  memory: base {megabytes(weights)}, modules with their optimizer {megabytes(memory * size)}"
     told += f", and what {read} takes"
-    if folder is None:
-        return told
-    after = "kept" if settings.keep_run else "removed when the run is finished"
-    return f"{told}; disk: checkpoints up to {megabytes((settings.keep + 1) * ON_DISK * size)} in {folder}, {after}"
+    if run.folder is not None:
+        after = "kept" if run.settings.keep_run else "removed when the run is finished"
+        told += f"; disk: checkpoints up to {megabytes((run.settings.keep + 1) * disk * size)} in {run.folder}, {after}"
+    run.log.say(told)
 
 
 def _data(base: Base, plan: Plan) -> list[str]:

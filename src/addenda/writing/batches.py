@@ -63,9 +63,9 @@ class Mixture:
         """Go on from a position."""
         self.number, self.crc = position["number"], position["crc"]
         for owner, feed in self.corpora.items():
-            self.corpora[owner] = Feed(feed.stream, *position["corpora"][owner])
+            feed.move_to(position["corpora"][owner])
         if self.replay is not None:
-            self.replay = Feed(self.replay.stream, *position["replay"])
+            self.replay.move_to(position["replay"])
 
 
 @dataclass(frozen=True)

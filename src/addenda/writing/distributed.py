@@ -83,11 +83,11 @@ class Processes:
             dist.all_reduce(values)
         return values
 
-    def any(self, flag: bool, device: torch.device) -> bool:
+    def any(self, flag: bool) -> bool:
         """Whether any process says so: all then stop after the same step."""
         if self.size == 1:
             return flag
-        return bool(self.sum(torch.tensor([float(flag)], device=device)).item())
+        return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
 
     def wait(self) -> None:
         """Wait for all processes."""

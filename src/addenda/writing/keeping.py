@@ -15,6 +15,9 @@ from addenda.optimizers.optimizer import load_optimizer_tensors, optimizer_tenso
 if TYPE_CHECKING:
     from addenda.plug.base import Base
 
+#: each module's optimizers, by what a checkpoint calls them
+Optimizers = Mapping[str, Mapping[str, torch.optim.Optimizer]]
+
 
 def identity_of(base: Base, names: Sequence[str]) -> dict[str, Any]:
     """What a resumption must find again of the modules `names`, as plain data: kinds with their options, gates, the base."""
@@ -42,37 +45,32 @@ def check_numbers(base: Base, names: Sequence[str], where: str) -> None:
                 )
 
 
-def kept_tensors(
-    base: Base, names: Sequence[str], optimizers: Mapping[str, torch.optim.Optimizer]
-) -> dict[str, Tensor]:
-    """Everything that changes in the modules `names` between steps, with torch's random state.
+def kept_tensors(base: Base, optimizers: Optimizers) -> dict[str, Tensor]:
+    """Everything that changes in modules between steps.
 
     Modules go by number: their names may hold what a tensor's name must not.
     """
-    tensors: dict[str, Tensor] = {"rng.torch": torch.get_rng_state()}
-    for number, name in enumerate(names):
-        tensors |= {f"value.{number}.{key}": tensor for key, tensor in base.modules[name].tensors().items()}
-        moments = optimizer_tensors(optimizers[name], _named(base, name))
-        tensors |= {f"optimizer.{number}.{key}": tensor for key, tensor in moments.items()}
+    tensors: dict[str, Tensor] = {}
+    for number, (name, named) in enumerate(optimizers.items()):
+        module = base.modules[name]
+        tensors |= {f"value.{number}.{key}": tensor for key, tensor in module.tensors().items()}
+        for label, optimizer in named.items():
+            moments = optimizer_tensors(optimizer, {parameter: key for key, parameter in module.learning().items()})
+            tensors |= {f"{label}.{number}.{key}": tensor for key, tensor in moments.items()}
     return tensors
 
 
-def put_back(
-    base: Base, names: Sequence[str], optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor]
-) -> None:
+def put_back(base: Base, optimizers: Optimizers, tensors: Mapping[str, Tensor]) -> None:
     """Put back, bit by bit, what `kept_tensors` gave."""
-    for number, name in enumerate(names):
+    for number, (name, named) in enumerate(optimizers.items()):
         module = base.modules[name]
         module.load_tensors(part(tensors, f"value.{number}."))
         module.awaits_text = False
-        load_optimizer_tensors(optimizers[name], part(tensors, f"optimizer.{number}."), _named(base, name))
-    torch.set_rng_state(tensors["rng.torch"])
+        for label, optimizer in named.items():
+            moments = part(tensors, f"{label}.{number}.")
+            load_optimizer_tensors(optimizer, moments, {p: key for key, p in module.learning().items()})
 
 
 def part(tensors: Mapping[str, Tensor], front: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `front`, without it."""
     return {key.removeprefix(front): tensor for key, tensor in tensors.items() if key.startswith(front)}
-
-
-def _named(base: Base, name: str) -> dict[torch.nn.Parameter, str]:
-    return {parameter: key for key, parameter in base.modules[name].learning().items()}

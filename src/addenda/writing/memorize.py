@@ -3,9 +3,8 @@
 # budget: the docstring of `memorize` is the reference of the whole call
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,30 +14,24 @@ import torch
 
 from addenda.core.card import TrainingRecord
 from addenda.core.contracts import Kind
-from addenda.core.errors import DataError, TrainingError
-from addenda.core.files import check_place
+from addenda.core.errors import TrainingError
 from addenda.core.moments import OWNER
+from addenda.core.registry import kinds
 from addenda.core.slots import START_TOKENS
-from addenda.kinds.locas_glu import LocasGLU
-from addenda.kinds.locas_mlp import LocasMLP
-from addenda.modulefile.storage import MEMBERS
-from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.text.encoding import Encoder
 from addenda.text.texts import Texts, texts
-from addenda.writing import checkpoint
 from addenda.writing.announce import announce_reading
+from addenda.writing.asked import check_learns, folder_of, texts_by_name
+from addenda.writing.conduct import conduct, written
+from addenda.writing.distributed import Processes
 from addenda.writing.gate_fit import fit_gate
 from addenda.writing.memory_report import MemorizeReport, Online
 from addenda.writing.memory_run import MemoryRun
 from addenda.writing.memory_settings import MemorySettings, memory_settings
 from addenda.writing.packing import Feed, Row, Stream
-from addenda.writing.plan import folder_of
-from addenda.writing.prepare import check_free, prepared
-from addenda.writing.probe import probe_of
+from addenda.writing.prepare import check_free
 from addenda.writing.reading import Reading, text_of
 from addenda.writing.run_log import RunLog
-from addenda.writing.signals import TrainingStopped
-from addenda.writing.taking_up import take_up
 from addenda.writing.writer import Writer
 
 if TYPE_CHECKING:
@@ -51,10 +44,6 @@ PROBE_CHUNKS = 4
 #: tokens of a row that a gate is fitted to
 GATE_LENGTH = 256
 REPLAY = 1
-#: multiplier of tau: the published one gains two thirds as much (docs/results/locas.md)
-SCALE = 16.0
-#: length of a slot written in closed form, where its value is multiplied so
-EPS = 0.3
 
 
 def memorize(
@@ -107,64 +96,45 @@ def memorize(
     check_free(base)
     chosen = memory_settings(settings)
     names = (name,) if isinstance(name, str) else tuple(name)
-    for known_already in base.modules.keys() & set(names):
-        base.modules[known_already].check_adapts("train")
-    sources = _sources(names, text)
-    folder = folder_of(out)
-    places = {} if folder is None else {n: folder if len(names) == 1 else folder / n for n in names}
-    for place in places.values():
-        check_place(place, MEMBERS)
-    window = _window(base, chosen)
-    run_folder = checkpoint.begin(folder, resume or finish)
+    if not names or len(set(names)) < len(names):
+        raise TrainingError(f"memorize takes one module, or several different ones; got {list(names)}")
+    for there in base.modules.keys() & set(names):
+        base.modules[there].check_adapts("train")
+    sources = texts_by_name(names, text, "several memories take one text each: text", text_of)
+    folder, window = folder_of(out), _window(base, chosen)
+    with _plugged(base, names, kind or default_kind(base, chosen.published), chosen.seed):
+
+        def make(log: RunLog, run_folder: Path | None, processes: Processes) -> MemoryRun:
+            return _run(base, names, sources, chosen, window, log, run_folder)
+
+        run, freed = conduct(
+            base, names, make, out=folder, resume=resume, finish=finish, seed=chosen.seed, settings=chosen,
+            logged={"config": chosen.plain(), "task": "memorizing", "unit": "chunks"},
+            tell=announce_reading, start=_start, describe=_describe,
+        )  # fmt: skip
+    return _report(run, folder, freed)
+
+
+@contextmanager
+def _plugged(base: Base, names: Sequence[str], kind: Kind, seed: int) -> Iterator[None]:
+    """For a block, modules of these names; those that were made for it stay, unless it ends with an error."""
     made: list[str] = []
     try:
-        for new in [n for n in names if n not in base.modules]:
-            base.new(new, kind or default_kind(base, chosen.published), seed=chosen.seed)
-            made.append(new)
-        with ExitStack() as block:
-            block.enter_context(checkpoint.held(run_folder))
-            block.enter_context(prepared(base, names, seed=chosen.seed, gradient_checkpointing=False))
-            run = _run(base, names, sources, chosen, window, run_folder)
-            block.enter_context(run.log)
-            interrupts = block.enter_context(Interrupts(run.promise))
-            over = (resume or finish) and take_up(run, places, finish=finish)
-            if not over:
-                _begin(base, run)
-                run.go(interrupts, finish=finish)
-            report = _report(base, run, folder)
-            if not over:
-                for n in names:
-                    _describe(base, run, n, report.texts[n])
-                for n, place in places.items():
-                    base.modules[n].save(place)
-                if run_folder is not None:
-                    freed = checkpoint.finish(run_folder, run.step, run.state(), chosen.keep_run)
-                    report = replace(report, freed=freed)
+        for name in names:
+            if name not in base.modules:
+                base.new(name, kind, seed=seed)
+                made.append(name)
+        yield
     except BaseException:
-        for new in made:
-            base.unplug(new)
-        checkpoint.leave(run_folder)
+        for name in made:
+            base.unplug(name)
         raise
-    return report
 
 
 def default_kind(base: Base, published: bool = False) -> Kind:
     """The memory that fits the base's FFNs: values may say more than the published tau allows, unless that is asked for."""
-    shape = base.anatomy.ffn
-    if shape is not None and not shape.gated:
-        return LocasMLP(compress="published") if published else LocasMLP(scale=SCALE, eps=EPS)
-    return LocasGLU() if published else LocasGLU(scale=SCALE)
-
-
-def _sources(names: tuple[str, ...], text: Any) -> dict[str, Texts]:
-    if not names or len(set(names)) < len(names):
-        raise TrainingError(f"memorize takes one module, or several different ones; got {list(names)}")
-    by_name = isinstance(text, Mapping) and set(text) == set(names)
-    if len(names) == 1 and not by_name:
-        return {names[0]: text_of(text)}
-    if not by_name:
-        raise DataError(f"several memories take one text each: text={{{', '.join(f'{n!r}: ...' for n in names)}}}")
-    return {name: text_of(text[name]) for name in names}
+    fitting = (kind.memory(base.anatomy, published) for kind in kinds().values())
+    return next(kind for kind in fitting if kind is not None)
 
 
 def _window(base: Base, settings: MemorySettings) -> int:
@@ -185,6 +155,7 @@ def _run(
     sources: dict[str, Texts],
     settings: MemorySettings,
     window: int,
+    log: RunLog,
     run_folder: Path | None,
 ) -> MemoryRun:
     vocabulary = base.vocabulary
@@ -195,36 +166,19 @@ def _run(
         closing = Encoder(base.tokenizer, vocabulary, close=True)
         replay = Feed(Stream(texts(source), closing, length=settings.replay_tokens, seed=settings.seed, code=REPLAY))
     for n in names:
-        if not any(p.requires_grad for p in base.modules[n].parameters()):
-            raise TrainingError(f"module '{n}' is frozen: none of its parameters wants a gradient")
+        check_learns(base.modules[n])
     rates = {n: base.modules[n].kind.default_lr if settings.lr is None else settings.lr for n in names}
     writer = Writer(base, names, rates, settings, replay)
-    log = RunLog(
-        run_folder, None, show=settings.log, tracker=None, name="-".join(names), config=settings.plain(),
-        task="memorizing", unit="chunks",
-    )  # fmt: skip
     return MemoryRun(base, readings, writer, settings, log, run_folder)
 
 
-def _begin(base: Base, run: MemoryRun) -> None:
-    """Make the memories ready for their first chunk, and tell what the run will do and take."""
-    try:
-        if run.resumed_from is None:
-            _start(base, run)
-        if run.settings.log:
-            announce_reading(run)
-    except Stopped as stopped:
-        if run.resumed_from is not None:
-            raise TrainingStopped.after(run.at, stopped.signal, run.folder) from None
-        raise TrainingStopped.after("the first chunk", stopped.signal, run.folder, begun=False) from None
-
-
-def _start(base: Base, run: MemoryRun) -> None:
+def _start(run: MemoryRun) -> None:
     """Start modules that await text from the first tokens of theirs."""
+    base, settings = run.base, run.options
     for name, reading in run.readings.items():
         module = base.modules[name]
         if module.awaits_text:
-            if run.settings.in_closed_form(module.kind):  # it writes keys of its own
+            if not settings.rule(module).started:
                 module.awaits_text = False
                 continue
             base.start_from_text(name, torch.from_numpy(_beginning(reading)).long())
@@ -233,7 +187,7 @@ def _start(base: Base, run: MemoryRun) -> None:
             if module.gate.taught:
                 module.gate.begin()
             else:
-                _fit_gate(base, name, reading, replay, run.settings)
+                _fit_gate(base, name, reading, replay, settings)
 
 
 def _fit_gate(base: Base, name: str, reading: Reading, replay: Feed, settings: MemorySettings) -> None:
@@ -256,43 +210,44 @@ def _beginning(reading: Reading) -> np.ndarray:
     return np.concatenate([chunk.ids[-chunk.fresh :] for chunk in chunks])
 
 
-def _report(base: Base, run: MemoryRun, out: Path | None) -> MemorizeReport:
+def _report(run: MemoryRun, out: Path | None, freed: int) -> MemorizeReport:
     return MemorizeReport(
-        names=run.writer.names,
-        texts={
-            name: Online(curve, run.readings[name].source.name, run.settings.baseline)
-            for name, curve in run.curves.items()
-        },
+        names=run.names,
+        texts={name: _online(run, name) for name in run.names},
         seconds=run.seconds,
-        bare_seconds=run.bare_seconds,
-        parameters={name: base.modules[name].size() for name in run.writer.names},
+        bare_seconds=run.aside,
+        parameters={name: run.base.modules[name].size() for name in run.names},
         resumed_from=run.resumed_from,
         out=out,
         read=run.read,
         run=run.folder,
+        freed=freed,
         ended=run.ended,
         settings={"window": run.window, "lr": run.writer.lr}
-        | {k: v for k, v in run.settings.plain().items() if k not in ("window", "lr")},
+        | {k: v for k, v in run.options.plain().items() if k not in ("window", "lr")},
     )
 
 
-def _describe(base: Base, run: MemoryRun, name: str, online: Online) -> None:
-    """Write the run into the module's card, and keep a probe."""
-    module, reading = base.modules[name], run.readings[name]
-    replay = run.writer.replay
-    record = TrainingRecord(
-        objective="memorize",
-        tokens=online.tokens,
-        steps=run.step,
-        seed=run.settings.seed,
-        lr=run.writer.lr[name],
-        settings=run.settings.plain() | {"window": run.window} | ({} if run.ended is None else {"ended": run.ended}),
-        data=[reading.source.record("corpus")] + ([] if replay is None else [replay.stream.source.record("replay")]),
-    )
-    module.card.training = [*module.card.training, record]
-    module.keep_beside(OWNER, {})  # a training's moments are of parameters that are no more
-    module.card.licence = run.settings.licence or module.card.licence
-    replaced = {(measure.name, measure.on) for measure in online.measures()}
-    module.card.measures = [m for m in module.card.measures if (m.name, m.on) not in replaced] + online.measures()
-    if run.settings.probe:
-        module.probe = probe_of(base, name, (chunk.ids for chunk in islice(reading.chunks(), PROBE_CHUNKS)))
+def _online(run: MemoryRun, name: str) -> Online:
+    return Online(run.curves[name], run.readings[name].source.name, run.options.baseline)
+
+
+def _describe(run: MemoryRun) -> None:
+    """Write the run into the modules' cards, and keep probes."""
+    replay, settings = run.writer.replay, run.options
+    for name, reading in run.readings.items():
+        online = _online(run, name)
+        record = TrainingRecord(
+            objective="memorize",
+            tokens=online.tokens,
+            steps=run.step,
+            seed=settings.seed,
+            lr=run.writer.lr[name],
+            settings=settings.plain() | {"window": run.window},
+            data=[reading.source.record("corpus")]
+            + ([] if replay is None else [replay.stream.source.record("replay")]),
+        )
+        # a training's moments are of parameters that are no more
+        run.base.modules[name].keep_beside(OWNER, {})
+        first = (chunk.ids for chunk in islice(reading.chunks(), PROBE_CHUNKS))
+        written(run, name, settings, record, online.measures(), first)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from addenda.core.card import Measure
-from addenda.telling.progress import megabytes
 from addenda.writing.curve import Curve
+from addenda.writing.report import RunReport
 
 
 @dataclass(frozen=True)
@@ -60,27 +59,20 @@ class Online:
         return plain | {"gain_last_quarter": self.gain(0.75), "curve": self.curve.points(self.compared)}
 
 
-@dataclass(frozen=True)
-class MemorizeReport:
+@dataclass(frozen=True, kw_only=True)
+class MemorizeReport(RunReport):
     """What was memorized.
 
-    `texts` has the online loss by module; `seconds` are those of reading and writing alone, `bare_seconds` those of
-    scoring the same windows with the bare base. `read` counts tokens of all passes, of all calls of a resumed run; `ended` says
-    where the reading ended, if not at the end. `run` is where the log is, `freed` the bytes of checkpoints removed from there.
+    `texts` has the online loss by module; `bare_seconds` are those of scoring the same windows with the bare base. `read` counts
+    tokens of all passes, of all calls of a resumed run; `ended` says where the reading ended, if not at the end.
     """
 
     names: tuple[str, ...]
     texts: dict[str, Online]
-    seconds: float
     bare_seconds: float
     parameters: dict[str, int]
-    resumed_from: int | None
-    out: Path | None
-    settings: dict[str, Any]
     read: int | None = None
     ended: str | None = None
-    run: Path | None = None
-    freed: int = 0
 
     @property
     def tokens(self) -> int:
@@ -89,15 +81,7 @@ class MemorizeReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        kept = ("tokens", "read", "ended", "seconds", "bare_seconds", "parameters", "resumed_from", "freed")
-        plain: dict[str, Any] = {k: getattr(self, k) for k in kept} | {
-            "run": None if self.run is None else str(self.run)
-        }
-        plain |= {"names": list(self.names), "out": None if self.out is None else str(self.out)}
-        return plain | {
-            "settings": self.settings,
-            "texts": {name: online.as_dict() for name, online in self.texts.items()},
-        }
+        return super().as_dict() | {"tokens": self.tokens}
 
     def __str__(self) -> str:
         read, passes = self.read or self.tokens, self.settings.get("passes", 1)
@@ -123,6 +107,4 @@ class MemorizeReport:
                 "  a text of one chunk is predicted before it is written: evaluate shows what is kept of it; smaller chunks and "
                 "more passes keep more"
             )
-        if self.freed:
-            lines.append(f"  its log is in {self.run}; checkpoints of {megabytes(self.freed)} were removed from there")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.last_lines()])

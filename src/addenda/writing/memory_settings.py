@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from addenda.core.contracts import Kind
-from addenda.core.errors import AddendaError, TrainingError
+from addenda.core.errors import TrainingError
 from addenda.core.module import KnowledgeModule
-from addenda.core.slots import Slots
-from addenda.kinds.locas_mlp import LocasMLP
-from addenda.writing.settings import checked
+from addenda.core.registry import asked_for, recorded
+from addenda.writes.write_rule import WriteRule
+from addenda.writing.settings import WriteSettings, checked
 
 #: the sample of general text that ships with the package
 GENERAL = "general"
-#: what may differ between a run and its resumption: it changes nothing that is learned
-FREE = frozenset({"checkpoint_every", "keep", "keep_run", "log", "probe", "replay", "licence"})
 
 
 @dataclass(frozen=True)
-class MemorySettings:
+class MemorySettings(WriteSettings):
     """How a text is memorized; every field may be given to `addenda.memorize` by name."""
 
     window: int | None = None
@@ -30,8 +27,9 @@ class MemorySettings:
     """fresh tokens of each write"""
     steps: int = 1
     """optimizer steps on each chunk"""
-    write: Literal["auto", "closed", "gradient"] = "auto"
-    """`gradient`: steps of AdamW; `closed`: `LocasMLP`'s slots from activations and gradients; `auto`: closed where it can"""
+    write: Any = "auto"
+    """the rule that writes, by name or with options: `gradient`, steps of AdamW; `closed`, slots from activations and gradients;
+    `auto`: the kind's own"""
     every: int = 1
     """write every so many chunks, and only score those between"""
     passes: int = 1
@@ -49,83 +47,57 @@ class MemorySettings:
     """let the local loss of a layer teach the layers below it too, for which the base takes a backward pass on replay tokens"""
     published: bool = False
     """Locas as its authors have it: values no larger than tau allows, and nothing keeps the memory silent on other text"""
-    gate_weight: float = 1.0
-    """weight of what a context gate (by hinges) or sigmoid gates (by cross-entropy) are taught: shut on replay, open on the
-    text"""
-    clip: float | None = 1.0
-    """largest norm of a module's gradient; None: no clipping"""
     weight_decay: float = 0.0
     """decoupled decay of matrices"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast; the module's own parameters stay float32"""
-    loss_chunk: int | None = None
-    """tokens whose logits exist at a time; default: what fits 32 MiB"""
     baseline: bool = True
     """score each chunk with the bare base too, for comparison"""
     seed: int = 0
     """of a new module's random part and of the replay's order"""
-    checkpoint_every: int | None = None
-    """chunks between checkpoints; default: a twentieth of the text"""
-    keep: int = 2
-    """checkpoints kept while it runs"""
-    keep_run: bool = False
-    """keep the checkpoints of a finished run too; else its log alone stays"""
-    log: bool = True
-    """say on standard error what the run will do and how it goes"""
-    probe: bool = True
-    """keep a few token ids with the module by which others can check that it is really on"""
-    licence: str | None = None
-    """of the module, for its card, e.g. `cc-by-4.0`"""
+
+    free: ClassVar[frozenset[str]] = WriteSettings.free | {"replay"}
+    least: ClassVar[Mapping[str, int]] = {
+        **WriteSettings.least,
+        "window": 1, "chunk": 1, "steps": 1, "every": 1, "passes": 1, "replay_tokens": 2,
+    }  # fmt: skip
+    sizes: ClassVar[tuple[str, ...]] = ("local", "gate_weight", "weight_decay")
 
     def __post_init__(self) -> None:
-        for name in ("window", "loss_chunk", "checkpoint_every", "chunk", "steps", "every", "passes", "keep"):
-            value = getattr(self, name)
-            self._check(value is None or value >= 1, name, "at least 1")
-        self._check(self.replay_tokens >= 2, "replay_tokens", "at least 2")
-        self._check(self.lr is None or 0 < self.lr < math.inf, "lr", "a positive number")
-        for name in ("local", "gate_weight", "weight_decay"):
-            self._check(0 <= getattr(self, name) < math.inf, name, "not negative, and finite")
-        self._check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
-        self._check(self.licence is None or bool(self.licence.strip()), "licence", "words, or None")
-        self._check(0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2**63 - 1")
+        super().__post_init__()
+        if self.write != "auto":
+            asked_for(WriteRule, self.write)
+        self.check(self.lr is None or 0 < self.lr < math.inf, "lr", "a positive number")
+        self.check(0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2**63 - 1")
 
-    def _check(self, holds: bool, name: str, wanted: str) -> None:
-        if not holds:
-            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
-
-    def in_closed_form(self, kind: Kind) -> bool:
-        """Whether a module of this kind is written in closed form.
+    def rule(self, module: KnowledgeModule) -> WriteRule:
+        """The rule that writes a module.
 
         Raises:
-            AddendaError: that was asked for, and the kind has no such rule.
+            AddendaError: the one that was asked for is not for it.
         """
-        if self.write == "closed" and not isinstance(kind, LocasMLP):
-            raise AddendaError(f"write='closed' is for LocasMLP; {type(kind).__name__} takes gradient steps")
-        return self.write != "gradient" and isinstance(kind, LocasMLP)
+        rule = asked_for(WriteRule, module.kind.written_by if self.write == "auto" else self.write)
+        rule.check(module)
+        return rule
 
     def replay_for(self, modules: Sequence[KnowledgeModule]) -> Any:
         """What some modules read as replay; None for nothing.
 
         Raises:
-            TrainingError: replay was given for a module that is written in closed form.
+            TrainingError: replay was given for a module whose rule learns nothing from it.
         """
+        unused = [m for m in modules if not self.rule(m).replayed]
         if self.replay != GENERAL:
-            closed = next((m for m in modules if self.replay is not None and self.in_closed_form(m.kind)), None)
-            if closed is not None:
+            if unused and self.replay is not None:
                 raise TrainingError(
                     "a memory written in closed form learns nothing from replay; leave replay out, or take gradient steps with "
                     "write='gradient'"
                 )
             return self.replay
-        quiet = any(
-            m.classifies or m.gate is not None or (isinstance(m.kind, Slots) and not self.in_closed_form(m.kind))
-            for m in modules
-        )
+        quiet = any(m.classifies or m.gate is not None or (m.kind.quiet and m not in unused) for m in modules)
         return "general_train" if quiet and not self.published else None
 
     def plain(self) -> dict[str, Any]:
-        """The settings that decide what is learned, as plain data: for cards and checkpoints."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE}
+        """The settings that decide what is learned, as plain data."""
+        return super().plain() | {"write": self.write if isinstance(self.write, str) else recorded(self.write)}
 
 
 def memory_settings(given: Mapping[str, Any]) -> MemorySettings:

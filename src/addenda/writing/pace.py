@@ -11,7 +11,7 @@ import torch
 
 from addenda.writing.batches import Item
 from addenda.writing.budget import SCORED
-from addenda.writing.loop import Run
+from addenda.writing.corpus_run import CorpusRun
 from addenda.writing.memory_run import MemoryRun
 from addenda.writing.packing import Row
 from addenda.writing.reading import Chunk
@@ -22,7 +22,7 @@ FIRST = 32
 SECONDS = 3.0
 
 
-def pace_of(run: Run) -> float | None:
+def pace_of(run: CorpusRun) -> float | None:
     """Tokens a second that the run will train on, all modules counted; None where a rehearsal would change something.
 
     That is so where several processes must go together, and where a compiled model would be compiled for other shapes.
@@ -56,7 +56,7 @@ def reading_pace_of(run: MemoryRun) -> float:
         began = time.perf_counter()
         run.writer.bare(row)
         seconds = time.perf_counter() - began
-    settings = run.settings
+    settings = run.options
     again = (run.window - settings.chunk) / settings.chunk
     replay = settings.replay_tokens / settings.chunk if run.writer.replay is not None else 0.0
     cost = settings.steps * (again + (1 + replay) / SCORED)
@@ -64,7 +64,7 @@ def reading_pace_of(run: MemoryRun) -> float:
     return fresh / seconds / cost
 
 
-def _seconds(run: Run, rows: int, length: int) -> float:
+def _seconds(run: CorpusRun, rows: int, length: int) -> float:
     """Seconds of one pass over so many rows for each module."""
     plan, device = run.plan, run.stepper.device
     width = plan.context + length
@@ -83,7 +83,7 @@ def _seconds(run: Run, rows: int, length: int) -> float:
 
 
 @contextmanager
-def _unchanged(run: Run) -> Iterator[None]:
+def _unchanged(run: CorpusRun) -> Iterator[None]:
     """Put random state and the modules' buffers back after the block."""
     buffers = [buffer for name in run.plan.names for buffer in run.base.modules[name].buffers()]
     before = [buffer.clone() for buffer in buffers]

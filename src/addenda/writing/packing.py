@@ -9,7 +9,7 @@ to there, at the tokenizer's speed, and stores nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,6 +186,10 @@ class Feed:
     def position(self) -> list[int]:
         """[epoch, row], for a checkpoint."""
         return [self.epoch, self.row]
+
+    def move_to(self, position: Sequence[int]) -> None:
+        """Go on from a position."""
+        (self.epoch, self.row), self._rows = position, None
 
 
 def is_replay(number: int, share: float) -> bool:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from numbers import Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from addenda.core.card import DataRecord
-from addenda.core.errors import AddendaError, DataError, TrainingError, known
-from addenda.core.files import shown
+from addenda.core.errors import AddendaError, TrainingError, known
 from addenda.core.registry import asked_for
 from addenda.objectives.objective import Objective
 from addenda.penalties.penalty import Penalty, asked_penalties
 from addenda.plug.selection import weights_of
 from addenda.text.encoding import Encoder
 from addenda.text.texts import Texts, texts
+from addenda.writing.asked import check_differ, check_learns, check_seed, number, rates_of, texts_by_name, whole
 from addenda.writing.batches import Mixture
 from addenda.writing.budget import ROWS_OF_A_TEXT, SIZES, rows_for, validations_for
 from addenda.writing.keeping import identity_of
@@ -81,16 +78,6 @@ class Plan:
     def validate_every(self) -> int:
         """Steps between validations."""
         return self.settings.validate_every or self.steps
-
-    @property
-    def checkpoint_every(self) -> int:
-        """Steps between checkpoints."""
-        return self.settings.checkpoint_every or max(1, self.steps // 20)
-
-    @property
-    def log_every(self) -> int:
-        """Steps between records in the log."""
-        return max(1, self.steps // 100)
 
     def stream(self, base: Base, source: Texts, code: int) -> Stream:
         """A text as rows of this run; `code` tells apart the streams of one seed."""
@@ -159,24 +146,18 @@ def make_plan(
         AddendaError: a setting does not fit the base.
     """
     names = _names(base, name)
-    corpora = _texts_of(names, corpus, "corpus")
+    corpora = texts_by_name(names, corpus, "several modules take one corpus each: corpus")
     again = None if replay is None else texts(replay)
     share = _share(again, replay_share)
-    _check_streams(corpora, again)
+    for source in corpora.values():
+        check_differ("corpus", source, "replay", again, "stands for what the base knew before")
     _check_used({n: base.modules[n] for n in names}, settings, share)
     objective = _objective(base, settings)
-    if not _whole(seed) or not 0 <= seed < 2**63:
-        raise TrainingError(f"seed is a whole number from 0 to 2**63 - 1; got {seed!r}")
+    check_seed(seed)
     read = [*corpora.values(), *([again] if again is not None and share > 0 else [])]
     sized = _sized(base, settings, objective.context, tokens, read, processes)
     steps = _steps(tokens, sized)
-    others = weights_of(alongside)
-    for other in others:
-        if other not in base.modules or other in names:
-            raise TrainingError(
-                f"cannot train alongside '{other}': "
-                + ("it is what is being trained" if other in names else f"plugged are {known(other, base.modules)}")
-            )
+    others = _alongside(base, names, alongside)
     kinds = {n: base.modules[n].kind for n in names}
     return Plan(
         names=names,
@@ -185,7 +166,7 @@ def make_plan(
         replay_share=share,
         validation=opened(base, settings.validation or {}),
         alongside=others,
-        lr=_rates(kinds, lr),
+        lr=rates_of(kinds, lr),
         local=_local(kinds, settings, share > 0),
         seed=seed,
         settings=_validated(sized, steps, tokens, len(names)),
@@ -194,30 +175,26 @@ def make_plan(
         steps=steps,
         asked=tokens,
         given=settings,
-        earlier={} if settings.earlier is None else _texts_of(names, settings.earlier, "earlier"),
+        earlier={}
+        if settings.earlier is None
+        else texts_by_name(names, settings.earlier, "several modules take one earlier each: earlier"),
     )
 
 
-def folder_of(out: Any) -> Path | None:
-    """The folder that `out` names.
+def _alongside(base: Base, names: tuple[str, ...], alongside: Any) -> dict[str, float]:
+    """Weights of the distractors.
 
     Raises:
-        TrainingError: it is no path, or none that a file system takes.
+        TrainingError: one is not plugged, or is what is trained.
     """
-    if out is None:
-        return None
-    try:
-        path = Path(out).expanduser()
-        for place in (path, path.with_name(f"{path.name}.run")):
-            place.exists()  # a name that no file can have is found here, not after the training
-        if "\0" in str(path):
-            raise ValueError("it holds a zero byte")
-    except TypeError:
-        raise TrainingError(f"out is the path of the module's folder, or None to write nothing; got {out!r}") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise TrainingError(f"out can be no folder ({reason}): {shown(str(out))}") from None
-    return path
+    others = weights_of(alongside)
+    for other in others:
+        if other not in base.modules or other in names:
+            raise TrainingError(
+                f"cannot train alongside '{other}': "
+                + ("it is what is being trained" if other in names else f"plugged are {known(other, base.modules)}")
+            )
+    return others
 
 
 def _steps(tokens: int, sized: Settings) -> int:
@@ -232,8 +209,8 @@ def _steps(tokens: int, sized: Settings) -> int:
 
 def _sized(base: Base, settings: Settings, context: int, tokens: Any, read: list[Texts], processes: int) -> Settings:
     """The settings with the rows and the length that fit the tokens, the texts and the base."""
-    if not _whole(tokens) or tokens < 1:
-        wanted = "must make at least one step" if _whole(tokens) else "is a whole number, both streams counted"
+    if not whole(tokens) or tokens < 1:
+        wanted = "must make at least one step" if whole(tokens) else "is a whole number, both streams counted"
         raise TrainingError(f"tokens {wanted}; got {tokens!r}")
     encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
     enough = 1 if settings.length else ROWS_OF_A_TEXT * SIZES[0][1]
@@ -268,27 +245,15 @@ def _names(base: Base, name: str | Iterable[str]) -> tuple[str, ...]:
                 f"plugged are {known(name, base.modules)}"
             )
         base.modules[name].check_adapts("train")
-        if not any(p.requires_grad for p in base.modules[name].parameters()):
-            thaw = f"base.modules['{name}'].requires_grad_(True)"
-            raise TrainingError(f"module '{name}' is frozen: none of its parameters wants a gradient; {thaw} thaws it")
+        check_learns(base.modules[name])
     return names
-
-
-def _texts_of(names: tuple[str, ...], corpus: Any, called: str) -> dict[str, Texts]:
-    if len(names) == 1 and not (isinstance(corpus, Mapping) and set(corpus) == set(names)):
-        return {names[0]: texts(corpus)}
-    if not isinstance(corpus, Mapping) or set(corpus) != set(names):
-        raise DataError(
-            f"several modules take one {called} each: {called}={{{', '.join(f'{n!r}: ...' for n in names)}}}"
-        )
-    return {name: texts(corpus[name]) for name in names}
 
 
 def _share(replay: Texts | None, asked: Any) -> float:
     """The share that replay gets; 0 without replay. The default is not taken as asked."""
     if asked == REPLAY_SHARE:
         return 0.0 if replay is None else REPLAY_SHARE
-    if not _number(asked) or not 0 <= asked < 1:
+    if not number(asked) or not 0 <= asked < 1:
         raise TrainingError(f"replay_share is a share from 0 up to, not including, 1; got {asked!r}")
     if replay is None and asked > 0:
         raise TrainingError(f"a replay share of {asked:g} has no replay to take it from: give replay too, or no share")
@@ -333,17 +298,6 @@ def _check_used(modules: Mapping[str, Any], settings: Settings, share: float) ->
         raise TrainingError("; ".join(wrong))
 
 
-def _check_streams(corpora: Mapping[str, Texts], replay: Texts | None) -> None:
-    if replay is None:
-        return
-    for source in corpora.values():
-        known_as = source.fingerprint()
-        if source.reads(replay) or (known_as is not None and known_as == replay.fingerprint()):
-            raise DataError(
-                f"corpus and replay are the same text ('{source.name}'): replay stands for what the base knew before"
-            )
-
-
 def _objective(base: Base, settings: Settings) -> Objective:
     """The objective, with the settings that are its options where it was asked for by name alone."""
     made, most = asked_for(Objective, settings.objective), base.context
@@ -366,21 +320,6 @@ def _taken(objective: Objective) -> list[tuple[str, str]]:
     return [(name, option) for name, option in (("top_k", "top_k"), ("context", "reads")) if option in own]
 
 
-def _rates(kinds: Mapping[str, Any], lr: Any) -> dict[str, float]:
-    if lr is None:
-        return {name: kind.default_lr for name, kind in kinds.items()}
-    if isinstance(lr, Mapping) and set(lr) != set(kinds):
-        raise TrainingError(
-            f"lr as a mapping has one rate for each module that is trained ({', '.join(kinds)}); "
-            f"got rates for {', '.join(map(str, lr)) or 'none'}"
-        )
-    rates: dict[str, Any] = dict(lr) if isinstance(lr, Mapping) else dict.fromkeys(kinds, lr)
-    for rate in rates.values():
-        if not _number(rate) or not 0 < rate <= sys.float_info.max:
-            raise TrainingError(f"lr is a positive number, or one for each name; got {lr!r}")
-    return {name: float(rate) for name, rate in rates.items()}
-
-
 def _local(kinds: Mapping[str, Any], settings: Settings, replayed: bool) -> dict[str, float]:
     if settings.local and not replayed:
         raise TrainingError(
@@ -389,11 +328,3 @@ def _local(kinds: Mapping[str, Any], settings: Settings, replayed: bool) -> dict
     if settings.local is not None:
         return dict.fromkeys(kinds, settings.local)
     return {name: kind.default_local if replayed else 0.0 for name, kind in kinds.items()}
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

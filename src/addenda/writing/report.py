@@ -1,11 +1,11 @@
-"""The report of a training run, and what of it goes into the module's card."""
+"""Reports of runs, and that of a training run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from addenda.telling.changes import change_in_words, learned_or_forgot
 from addenda.telling.progress import megabytes
@@ -18,38 +18,68 @@ def mean_of(losses: Iterable[float | None]) -> float | None:
     return sum(there) / len(there) if there else None
 
 
-@dataclass(frozen=True)
-class TrainReport:
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """What every run tells. `seconds` are those of all calls of a resumed run, without what was spent on measuring.
+
+    `run` is where its log is, `freed` the bytes of checkpoints that were removed from there. `remarks` say what to know of it.
+    """
+
+    seconds: float
+    settings: dict[str, Any]
+    resumed_from: int | None = None
+    out: Path | None = None
+    run: Path | None = None
+    freed: int = 0
+    remarks: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.repr}
+
+    def last_lines(self) -> list[str]:
+        """Remarks, and where the log is."""
+        lines = [f"  {remark}" for remark in self.remarks]
+        if self.freed:
+            lines.append(f"  its log is in {self.run}; checkpoints of {megabytes(self.freed)} were removed from there")
+        return lines
+
+
+def _plain(value: Any) -> Any:
+    """A field as JSON has it."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in cast("Sequence[Any]", value)]
+    return value.as_dict() if hasattr(value, "as_dict") else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReport(RunReport):
     """What a run did.
 
     `losses` are each module's mean corpus loss over the last tenth of the run, or over the last steps that had tokens of the
     corpus; `learning` and `forgetting` map a
     module's name to its changes by validation text, in nats per token with 95% intervals; `history` is the log.
-    `planned_steps` are more than `steps` where the run ended early. `run` is where its log is, `freed` the bytes of checkpoints
-    that were removed from there. `seconds` are those of all calls of a resumed run, `seconds_here` those of this one, both
-    without validation. `remarks` say what the run left undone, and how to do it. `on_corpus` has by module, where no
+    `planned_steps` are more than `steps` where the run ended early. `seconds_here` are those of this call alone. `remarks` say
+    what the run left undone, and how to do it. `on_corpus` has by module, where no
     text to learn was held out and the run is told of, the loss on a few tokens of its corpus, of the bare base and after the run.
     """
 
     names: tuple[str, ...]
     steps: int
     tokens: int
-    seconds: float
     losses: dict[str, float | None]
     learning: dict[str, dict[str, dict[str, Any]]]
     forgetting: dict[str, dict[str, dict[str, Any]]]
     parameters: dict[str, int]
     stopped_early: bool
-    resumed_from: int | None
-    out: Path | None
     data_crc: int
-    settings: dict[str, Any]
     history: list[dict[str, Any]] = field(repr=False)
     seconds_here: float | None = None
-    remarks: tuple[str, ...] = ()
     planned_steps: int | None = None
-    run: Path | None = None
-    freed: int = 0
     on_corpus: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
 
     @property
@@ -66,10 +96,7 @@ class TrainReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; without the history."""
-        plain = {key: value for key, value in asdict(self).items() if key != "history"}
-        plain |= {key: None if plain[key] is None else str(plain[key]) for key in ("out", "run")}
-        plain |= {"names": list(self.names), "remarks": list(self.remarks)}
-        return plain | {"loss": self.loss, "tokens_per_second": self.tokens_per_second}
+        return super().as_dict() | {"loss": self.loss, "tokens_per_second": self.tokens_per_second}
 
     def __str__(self) -> str:
         early = self.planned_steps is not None and self.steps < self.planned_steps
@@ -92,7 +119,4 @@ class TrainReport:
                 for on, change in texts.items():
                     sure = (change["value"], change["low"], change["high"], change["documents"])
                     lines.append(f"  {name} on {label(on)}: {change_in_words(word, *sure)}")
-        lines += [f"  {remark}" for remark in self.remarks]
-        if self.freed:
-            lines.append(f"  its log is in {self.run}; checkpoints of {megabytes(self.freed)} were removed from there")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.last_lines()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,18 @@ class RunLog:
     def __init__(
         self,
         run: Path | None,
-        steps: int | None,
+        steps: int | None = None,
         *,
-        show: bool,
-        tracker: Any,
-        name: str,
-        config: dict[str, Any],
+        show: bool = False,
+        tracker: Any = None,
+        name: str = "",
+        config: Mapping[str, Any] | None = None,
         task: str = "training",
         unit: str = "steps",
     ) -> None:
         self.file = None if run is None else run / LOG
         self.history: list[dict[str, Any]] = []
-        self.trackers = _trackers(tracker, run, name, config)
+        self.trackers = _trackers(tracker, run, name, dict(config or {}))
         self.shown = Progress(f"{task} {name}", steps, unit, show=show)
 
     def __enter__(self) -> RunLog:

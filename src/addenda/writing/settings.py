@@ -1,11 +1,11 @@
-"""Settings of a training run: one frozen record, checked before anything is read."""
+"""Settings of runs, and those of training: frozen records, checked before anything is read."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,14 +17,80 @@ from addenda.penalties.penalty import asked_penalties
 
 T = TypeVar("T")
 
-#: what may differ between a run and its resumption: it changes nothing that is learned
-FREE = frozenset({"checkpoint_every", "keep", "keep_run", "tracker", "run_name", "log", "probe", "licence"})
-#: what is text: told apart by what it says
-TEXTS = frozenset({"validation", "earlier"})
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What every run that changes modules can be told: how it computes, what it keeps, what it says."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: autocast; the module's own parameters stay float32"""
+    checkpoint_every: int | None = None
+    """steps (of `memorize`: chunks) between checkpoints; default: a twentieth of the run"""
+    keep: int = 2
+    """checkpoints kept while it runs"""
+    keep_run: bool = False
+    """keep the checkpoints of a finished run too; else its log alone stays"""
+    log: bool = True
+    """say on standard error what the run will do and how it goes"""
+
+    #: what may differ between a run and its resumption: it changes nothing that is learned
+    free: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "keep", "keep_run", "log"})
+    #: the least that a number may be, where it is one; and which are sizes without a sign, and which are shares
+    least: ClassVar[Mapping[str, int]] = {"checkpoint_every": 1, "keep": 1}
+    sizes: ClassVar[tuple[str, ...]] = ()
+    shares: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for name, least in self.least.items():
+            value = getattr(self, name)
+            self.check(value is None or value == "auto" or value >= least, name, f"at least {least}")
+        for name in self.sizes:
+            value = getattr(self, name)
+            self.check(value is None or 0 <= value < math.inf, name, "not negative, and finite")
+        for name in self.shares:
+            self.check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
+
+    def check(self, holds: bool, name: str, wanted: str) -> None:
+        """Refuse a setting unless `holds`.
+
+        Raises:
+            AddendaError: it does not; names the setting.
+        """
+        if not holds:
+            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
+
+    def plain(self) -> dict[str, Any]:
+        """The settings that decide what is changed, as plain data: for cards and checkpoints."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self.free}
 
 
 @dataclass(frozen=True)
-class Settings:
+class WriteSettings(RunSettings):
+    """What every run can be told that writes a text into modules."""
+
+    gate_weight: float = 1.0
+    """weight of what a context gate (by hinges) or sigmoid gates (by cross-entropy) are taught: shut on replay, open on the
+    text"""
+    clip: float | None = 1.0
+    """largest norm of a module's gradient; None: no clipping"""
+    loss_chunk: int | None = None
+    """tokens whose logits exist at a time; default: what fits 32 MiB"""
+    probe: bool = True
+    """keep a few token ids with the module by which others can check that it is really on"""
+    licence: str | None = None
+    """of the module, for its card, e.g. `cc-by-4.0`"""
+
+    free: ClassVar[frozenset[str]] = RunSettings.free | {"probe", "licence"}
+    least: ClassVar[Mapping[str, int]] = {**RunSettings.least, "loss_chunk": 1}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
+        self.check(self.licence is None or bool(self.licence.strip()), "licence", "words, or None")
+
+
+@dataclass(frozen=True)
+class Settings(WriteSettings):
     """How a module is trained; every field may be given to `addenda.train` by name."""
 
     length: int | None = None
@@ -44,9 +110,6 @@ class Settings:
     """tokens that the teacher alone reads, for `distill`; default 256, or half the base's context if that is less"""
     local: float | None = None
     """weight of the local neutrality loss on replay tokens; default: the kind's own"""
-    gate_weight: float = 1.0
-    """weight of what a context gate (by hinges) or sigmoid gates (by cross-entropy) are taught: shut on replay, open on the
-    corpus"""
     gate_fit: bool = True
     """start a fresh context gate from a fit to corpus and replay, not from one that is open everywhere"""
     gate_lr: float = 0.1
@@ -66,12 +129,6 @@ class Settings:
     """share of the steps over which the learning rate rises"""
     floor: float = 0.1
     """share of the learning rate that the cosine ends at"""
-    clip: float | None = 1.0
-    """largest norm of a module's gradient; None: no clipping"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast; the module's own parameters stay float32"""
-    loss_chunk: int | None = None
-    """tokens whose logits exist at a time; default: what fits 32 MiB"""
     gradient_checkpointing: bool = False
     """recompute each layer in the backward pass: slower, and far less memory"""
     isolate: bool = False
@@ -88,51 +145,32 @@ class Settings:
     """steps between validations; default: so many that they cost no more than that, ten validations at most"""
     patience: int | None = None
     """stop after so many validations without a gain, and keep the best; None: never"""
-    checkpoint_every: int | None = None
-    """steps between checkpoints; default: a twentieth of the run"""
-    keep: int = 2
-    """checkpoints kept while it runs"""
-    keep_run: bool = False
-    """keep the checkpoints of a finished run too; else its log alone stays"""
     tracker: Any = None
     """passed on to accelerate's trackers, e.g. "tensorboard", or one of its tracker objects"""
-    log: bool = True
-    """say on standard error what the run will do and how it goes"""
-    probe: bool = True
-    """keep a few token ids with the module by which others can check that it is really on"""
     run_name: str | None = None
     """what the run is called in a tracker"""
-    licence: str | None = None
-    """of the module, for its card, e.g. `cc-by-4.0`"""
+
+    # texts are told apart by what they say
+    free: ClassVar[frozenset[str]] = WriteSettings.free | {"tracker", "run_name", "validation", "earlier"}
+    least: ClassVar[Mapping[str, int]] = {
+        **WriteSettings.least,
+        "batch_rows": 1, "accumulate": 1, "top_k": 1, "shuffle_tokens": 1, "length": 2, "validate_every": 1,
+        "validation_tokens": 1, "patience": 1, "context": 0,
+    }  # fmt: skip
+    sizes: ClassVar[tuple[str, ...]] = ("local", "gate_weight", "gate_lr", "weight_decay")
+    shares: ClassVar[tuple[str, ...]] = ("warmup", "floor")
 
     def __post_init__(self) -> None:
-        at_least = {"batch_rows": 1, "accumulate": 1, "top_k": 1, "shuffle_tokens": 1, "keep": 1}
-        for name in ("length", "loss_chunk", "validate_every", "validation_tokens", "patience", "checkpoint_every"):
-            at_least[name] = 2 if name == "length" else 1
-        at_least["context"] = 0
-        for name, least in at_least.items():
-            value = getattr(self, name)
-            self._check(value is None or value == "auto" or value >= least, name, f"at least {least}")
-        for name in ("local", "gate_weight", "gate_lr", "weight_decay"):
-            value = getattr(self, name)
-            self._check(value is None or 0 <= value < math.inf, name, "not negative, and finite")
-        for name in ("warmup", "floor"):
-            self._check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
+        super().__post_init__()
         asked_for(OptimizerMethod, self.optimizer)
         asked_for(Objective, self.objective)
         asked_penalties(self.penalty)
-        self._check(self.clip is None or 0 < self.clip < math.inf, "clip", "positive, or None for no clipping")
-        self._check(self.validation is None or isinstance(self.validation, Mapping), "validation", "texts by name")
-        self._check(self.licence is None or bool(self.licence.strip()), "licence", "words, or None")
-        self._check(self.patience is None or bool(self.validation), "patience", "None where there is no validation")
-
-    def _check(self, holds: bool, name: str, wanted: str) -> None:
-        if not holds:
-            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
+        self.check(self.validation is None or isinstance(self.validation, Mapping), "validation", "texts by name")
+        self.check(self.patience is None or bool(self.validation), "patience", "None where there is no validation")
 
     def plain(self) -> dict[str, Any]:
         """The settings that decide what is learned, as plain data: for cards and checkpoints."""
-        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE | TEXTS}
+        named = super().plain()
         for name in ("optimizer", "objective"):
             named[name] = named[name] if isinstance(named[name], str) else recorded(named[name])
         named["penalty"] = [recorded(penalty) for penalty in asked_penalties(self.penalty)] or None

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,25 +13,21 @@ import torch
 
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import DataError, TrainingError
-from addenda.core.files import check_place
 from addenda.core.moments import OWNER
-from addenda.modulefile.storage import MEMBERS
 from addenda.plug.scoring import score
-from addenda.telling.interrupts import Interrupts, Stopped
+from addenda.telling.interrupts import Stopped
 from addenda.text.encoding import Encoder, first_ids
-from addenda.writing import checkpoint
 from addenda.writing.announce import announce, documents_read, remarks_on
+from addenda.writing.asked import folder_of
+from addenda.writing.conduct import conduct, written
+from addenda.writing.corpus_run import CorpusRun
 from addenda.writing.distributed import Processes, processes_of
 from addenda.writing.gate_fit import awaits_fit, fit_from_plan, tokens_to_fit
-from addenda.writing.loop import Run
-from addenda.writing.plan import Plan, folder_of, make_plan
-from addenda.writing.prepare import check_free, prepared
-from addenda.writing.probe import probe_of
+from addenda.writing.plan import Plan, make_plan
+from addenda.writing.prepare import check_free
 from addenda.writing.report import TrainReport
 from addenda.writing.run_log import RunLog
 from addenda.writing.settings import settings_from
-from addenda.writing.signals import TrainingStopped
-from addenda.writing.taking_up import take_up
 from addenda.writing.validation import is_forgetting
 
 if TYPE_CHECKING:
@@ -115,67 +111,30 @@ def train(
         settings=chosen,
         processes=processes_of(),
     )
-    folder = folder_of(out)
-    places = {} if folder is None else {n: folder if len(plan.names) == 1 else folder / n for n in plan.names}
-    for place in places.values():
-        check_place(place, MEMBERS)
-    run_folder = checkpoint.begin(folder, resume or finish)
-    with ExitStack() as block:
-        block.callback(checkpoint.leave, run_folder)
-        processes = block.enter_context(Processes(base.device))
-        block.enter_context(checkpoint.held(run_folder if processes.first else None))
+
+    def make(log: RunLog, run_folder: Path | None, processes: Processes) -> CorpusRun:
         if plan.rows % processes.size:
             raise TrainingError(f"batch_rows {plan.rows} cannot be shared by {processes.size} processes")
-        block.enter_context(prepared(base, plan.names, seed=seed, gradient_checkpointing=chosen.gradient_checkpointing))
-        log = RunLog(
-            run_folder if processes.first else None,
-            plan.steps,
-            show=chosen.log and processes.first,
-            tracker=chosen.tracker if processes.first else None,
-            name=chosen.run_name or "-".join(plan.names),
-            config={"seed": seed, "tokens": tokens, **plan.settings.plain()},
-        )
-        run = Run(base, plan, processes, block.enter_context(log), run_folder)
-        interrupts = block.enter_context(Interrupts(run.promise, raises=processes.size == 1))
-        over = (resume or finish) and take_up(run, places, finish=finish)
-        freed = 0
-        if not over:
-            _begin(base, plan, run)
-            run.go(interrupts, finish=finish)
-            for module_name in plan.names:
-                _describe(base, plan, run, module_name)
-            freed = _saved(base, run, places)
-        seen = _on_corpus(base, plan, run)
-    return _report(base, plan, run, folder, freed, seen)
+        return CorpusRun(base, plan, log, run_folder, processes)
+
+    folder, seen = folder_of(out), dict[str, dict[str, float]]()
+    run, freed = conduct(
+        base, plan.names, make, out=folder, resume=resume, finish=finish, seed=seed, settings=chosen,
+        logged={
+            "steps": plan.steps,
+            "tracker": chosen.tracker,
+            "name": chosen.run_name or "-".join(plan.names),
+            "config": {"seed": seed, "tokens": tokens, **plan.settings.plain()},
+        },
+        tell=announce, start=_start, describe=_describe, close=lambda run: seen.update(_on_corpus(run)),
+        gradient_checkpointing=chosen.gradient_checkpointing,
+    )  # fmt: skip
+    return _report(run, folder, freed, seen)
 
 
-def _begin(base: Base, plan: Plan, run: Run) -> None:
-    """Tell what the run will do and take, and make its modules ready for their first step."""
-    try:
-        if plan.settings.log:
-            announce(run)
-        if run.resumed_from is None:
-            _start(base, plan, run)
-    except Stopped as stopped:
-        if run.resumed_from is not None:
-            raise TrainingStopped.after(run.at, stopped.signal, run.folder) from None
-        raise TrainingStopped.after("the first step", stopped.signal, run.folder, begun=False) from None
-
-
-def _saved(base: Base, run: Run, places: Mapping[str, Path]) -> int:
-    """Save the modules, and remove what their run no longer needs; returns how many bytes of it."""
-    freed = 0
-    if run.processes.first:
-        for name, place in places.items():
-            base.modules[name].save(place)
-        if run.folder is not None:
-            freed = checkpoint.finish(run.folder, run.step, run.state(), run.plan.settings.keep_run)
-    run.processes.wait()
-    return freed
-
-
-def _start(base: Base, plan: Plan, run: Run) -> None:
+def _start(run: CorpusRun) -> None:
     """Start modules that await text from their corpus; fit fresh gates, and give every process the same parameters."""
+    base, plan = run.base, run.plan
     for name in plan.names:
         module = base.modules[name]
         if module.awaits_text:
@@ -197,8 +156,9 @@ def _start(base: Base, plan: Plan, run: Run) -> None:
                 run.log.say(line)
 
 
-def _on_corpus(base: Base, plan: Plan, run: Run) -> dict[str, dict[str, float]]:
+def _on_corpus(run: CorpusRun) -> dict[str, dict[str, float]]:
     """What a run that is told of learned of its own corpus, where no text to learn is held out; the module is saved by now."""
+    base, plan = run.base, run.plan
     if not plan.settings.log or any(not is_forgetting(name) for name in plan.validation):
         return {}
     tokens = max(ON_CORPUS[0], min(ON_CORPUS[1], plan.steps * plan.tokens_per_step // 10))
@@ -214,9 +174,8 @@ def _on_corpus(base: Base, plan: Plan, run: Run) -> dict[str, dict[str, float]]:
     return seen
 
 
-def _report(
-    base: Base, plan: Plan, run: Run, out: Path | None, freed: int, on_corpus: dict[str, dict[str, float]]
-) -> TrainReport:
+def _report(run: CorpusRun, out: Path | None, freed: int, on_corpus: dict[str, dict[str, float]]) -> TrainReport:
+    base, plan = run.base, run.plan
     split: dict[bool, dict[str, dict[str, Any]]] = {True: {}, False: {}}
     for name, texts in run.changes.items():
         for on, change in texts.items():
@@ -246,32 +205,28 @@ def _report(
     )
 
 
-def _describe(base: Base, plan: Plan, run: Run, name: str) -> None:
-    """Write the run into the module's card, and keep second moments and a probe."""
-    module = base.modules[name]
-    module.keep_beside(OWNER, run.stepper.moments[name].kept())
-    card, data = module.card, plan.data(name)
-    epoch, rows = run.mixture.corpora[name].position
-    read = documents_read(base, plan, name, rows) if not epoch else None
-    data[0].read = read if read != data[0].documents else None
-    record = TrainingRecord(
-        objective=plan.objective.called(),
-        tokens=run.step * plan.tokens_per_step,
-        steps=run.step,
-        seed=plan.seed,
-        lr=plan.lr[name],
-        settings=plan.settings.plain()
-        | {"length": plan.length, "local": plan.local[name], "replay_share": plan.replay_share}
-        | ({"kept": kept} if (kept := run.stepper.guards.kept[name]) else {})
-        | ({} if run.step == plan.steps else {"ended": run.ended}),
-        data=data,
-    )
-    card.training = [*card.training, record]
-    card.licence = plan.settings.licence or card.licence
-    new = run.validation.measures(run.changes.get(name, {}))
-    replaced = {(measure.name, measure.on) for measure in new}
-    card.measures = [m for m in card.measures if (m.name, m.on) not in replaced] + new
-    module.probe = probe_of(base, name, _probe_rows(base, plan, name)) if plan.settings.probe else None
+def _describe(run: CorpusRun) -> None:
+    """Write the run into the modules' cards, and keep second moments and probes."""
+    base, plan = run.base, run.plan
+    for name in plan.names:
+        module, data = base.modules[name], plan.data(name)
+        module.keep_beside(OWNER, run.stepper.moments[name].kept())
+        epoch, rows = run.mixture.corpora[name].position
+        read = documents_read(base, plan, name, rows) if not epoch else None
+        data[0].read = read if read != data[0].documents else None
+        record = TrainingRecord(
+            objective=plan.objective.called(),
+            tokens=run.step * plan.tokens_per_step,
+            steps=run.step,
+            seed=plan.seed,
+            lr=plan.lr[name],
+            settings=plan.settings.plain()
+            | {"length": plan.length, "local": plan.local[name], "replay_share": plan.replay_share}
+            | ({"kept": kept} if (kept := run.stepper.guards.kept[name]) else {}),
+            data=data,
+        )
+        measures = run.validation.measures(run.changes.get(name, {}))
+        written(run, name, plan.settings, record, measures, _probe_rows(base, plan, name))
 
 
 def _probe_rows(base: Base, plan: Plan, name: str) -> Iterator[np.ndarray]:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from addenda.core.call import Collector
 from addenda.core.errors import TrainingError
-from addenda.kinds.locas_mlp import LocasMLP, PlainSlotAdapter, closed_form
+from addenda.core.registry import asked_for
 from addenda.objectives.head import Head
-from addenda.objectives.lm import LanguageModelling
-from addenda.optimizers.adamw import adamw
+from addenda.objectives.objective import Objective
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
 from addenda.plug.scoring import cast
+from addenda.writes.write_rule import Pace, Writing
 from addenda.writing.memory_settings import MemorySettings
 from addenda.writing.packing import Feed, Row
 from addenda.writing.reading import Chunk
@@ -49,14 +49,17 @@ class Writer:
     def __post_init__(self) -> None:
         with self.base.off():
             self.head = Head(self.base.model, self.settings.loss_chunk)
+        self.lm = asked_for(Objective, "lm")
         self.device: torch.device = self.base.device
-        self.optimizers = {
-            name: adamw(
-                self._learning(name),
-                lr=self.lr[name],
-                weight_decay=self.settings.weight_decay,
+        clip = math.inf if self.settings.clip is None else self.settings.clip
+        self.rules = {name: self.settings.rule(self.base.modules[name]) for name in self.names}
+        #: each module's rule at work
+        self.hands: dict[str, Writing] = {
+            name: rule.over(
+                self.base.modules[name],
+                Pace(self.lr[name], self.settings.steps, clip, self.settings.weight_decay),
             )
-            for name in self.names
+            for name, rule in self.rules.items()
         }
 
     def take(self, rows: Rows, write: bool) -> dict[str, float]:
@@ -68,52 +71,30 @@ class Writer:
         if not write:
             with torch.no_grad():
                 return self._read(rows)[1]
-        closed = [row for row in rows if self.settings.in_closed_form(self.base.modules[row[0]].kind)]
-        stepped = [row for row in rows if row not in closed]
-        return {**self._closed(closed), **self._stepped(stepped)}
-
-    def _stepped(self, rows: Rows) -> dict[str, float]:
-        """Optimizer steps on the loss of the fresh tokens."""
-        first: dict[str, float] = {}
-        for _ in range(self.settings.steps if rows else 0):
-            loss, nats = self._read(rows)
-            first = first or nats
-            with cast(self.device, self.settings.precision):
-                loss = loss + self._quiet([name for name, _ in rows])
-            self._check(rows, nats)
-            if loss.requires_grad:  # not where every gate is shut: then nothing learns from this chunk
-                loss.backward()
-            for name, _ in rows:
-                self._update(name)
-        return first
-
-    def _closed(self, rows: Rows) -> dict[str, float]:
-        """Slots of the kind that writes in closed form, from one backward pass and no step."""
-        if not rows:
-            return {}
-        adapters = {name: [self._plain(name, key) for key in self.base.modules[name].sites()] for name, _ in rows}
-        with ExitStack() as stack:
-            tapped = {
-                name: [stack.enter_context(adapter.tapped()) for adapter in ours] for name, ours in adapters.items()
-            }
-            loss, nats = self._read(rows)
-        self._check(rows, nats)
-        loss.backward()
+        by_rule: dict[tuple[int, bool], list[tuple[str, Chunk]]] = {}
         for name, chunk in rows:
-            kind = self.base.modules[name].kind
-            assert isinstance(kind, LocasMLP)
-            # the loss is a mean of negative log-probabilities over the fresh tokens
-            pairs = [(x[0], -chunk.fresh * _gradient(tap)[0]) for ((x, tap),) in tapped[name]]
-            if not all(bool(torch.isfinite(g).all()) for _, g in pairs):
-                raise TrainingError(f"the gradient of '{name}' is not finite; precision='fp32' may help")
-            closed_form(kind, adapters[name], pairs)
-            self.optimizers[name].zero_grad(set_to_none=True)
+            by_rule.setdefault((self.hands[name].passes, self.rules[name].replayed), []).append((name, chunk))
+        nats: dict[str, float] = {}
+        for (passes, replayed), some in by_rule.items():
+            for _ in range(passes):
+                nats = self._written(some, replayed) | nats  # of each chunk as it was before the first
         return nats
 
-    def _plain(self, name: str, key: str) -> PlainSlotAdapter:
-        adapter = self.base.modules[name].adapter(key)
-        assert isinstance(adapter, PlainSlotAdapter)
-        return adapter
+    def _written(self, rows: Rows, replayed: bool) -> dict[str, float]:
+        """Read chunks and write them, once; nats by name, as they were before."""
+        with ExitStack() as stack:
+            for name, _ in rows:
+                stack.enter_context(self.hands[name].collect())
+            loss, nats = self._read(rows)
+        if replayed:
+            with cast(self.device, self.settings.precision):
+                loss = loss + self._quiet([name for name, _ in rows])
+        self._check(rows, nats)
+        if loss.requires_grad:  # not where every gate is shut: then nothing learns from this chunk
+            loss.backward()
+        for name, chunk in rows:
+            self.hands[name].apply(chunk.fresh)
+        return nats
 
     @torch.no_grad()
     def bare(self, rows: Rows) -> dict[str, float]:
@@ -141,7 +122,7 @@ class Writer:
 
     def _costs(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.full(targets.shape, 1.0 / targets.shape[1], device=self.device)
-        total, costs = self.head.costs(LanguageModelling(), hidden.flatten(0, 1), targets.flatten(), weights.flatten())
+        total, costs = self.head.costs(self.lm, hidden.flatten(0, 1), targets.flatten(), weights.flatten())
         return total, costs.view(targets.shape)
 
     def _quiet(self, names: list[str]) -> Tensor:
@@ -190,27 +171,6 @@ class Writer:
                     f"the loss of '{name}' is not finite; its memory is as it was before this step. A smaller lr "
                     f"(now {self.lr[name]:g}) or precision='fp32' may help"
                 )
-
-    def _update(self, name: str) -> None:
-        parameters = self._learning(name)
-        clip = math.inf if self.settings.clip is None else self.settings.clip
-        norm = float(nn.utils.clip_grad_norm_(parameters, clip))
-        if not math.isfinite(norm):
-            for parameter in parameters:
-                parameter.grad = None
-            raise TrainingError(
-                f"the gradient of '{name}' is not finite; its memory is as it was before this step. A smaller lr "
-                f"(now {self.lr[name]:g}) or precision='fp32' may help"
-            )
-        self.optimizers[name].step()
-        self.optimizers[name].zero_grad(set_to_none=True)
-
-    def _learning(self, name: str) -> list[nn.Parameter]:
-        return [p for p in self.base.modules[name].parameters() if p.requires_grad]
-
-
-def _gradient(tap: Tensor) -> Tensor:
-    return torch.zeros_like(tap) if tap.grad is None else tap.grad
 
 
 def together(chunks: Sequence[tuple[str, Chunk]]) -> Iterator[Rows]:

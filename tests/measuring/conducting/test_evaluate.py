@@ -17,6 +17,7 @@ from addenda.core.errors import DataError
 from addenda.core.module import KnowledgeModule
 from addenda.measuring.asking.facts import biographies
 from addenda.measuring.conducting.evaluate import evaluate, known_measures
+from addenda.measuring.conducting.measure import Acting
 from addenda.measuring.measures import settings, texts
 from pico import pico, pico_tokenizer
 
@@ -247,7 +248,7 @@ def test_what_is_foretold_counts_chats_questions_and_each_text(base: Any) -> Non
         for name, given in asked.items():
             own = {key: value for key, value in options.items() if key in known_measures()[name].__dataclass_fields__}
             measure = known_measures()[name](**{name: given}, **own)
-            readings += measure.reads(base, weights, measure.open(base, weights))
+            readings += measure.reads(Acting(base, weights), measure.open(Acting(base, weights)))
         total, words = foretold(base, readings, weights)
         totals.append(total)
     assert totals[0] == 600  # off and on

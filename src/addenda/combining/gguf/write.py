@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from addenda.combining.gguf.layout import layout_of, rope_factors
 from addenda.combining.gguf.vocabulary import vocabulary
 from addenda.combining.proof import TOLERANCE, apart, logits_of, loss_of
 from addenda.core.errors import AddendaError, UnsupportedError, known
+from addenda.core.plain import Plain
 from addenda.telling.progress import tick
 
 #: numbers a file can be written in; q8_0: blocks of 32 whole numbers of 8 bits with a common scale
@@ -26,7 +27,7 @@ TYPES = ("f32", "f16", "q8_0")
 
 
 @dataclass(frozen=True)
-class Written:
+class Written(Plain):
     """A GGUF file: its numbers, and loss on the probe text [nats per token] of the checkpoint and of the file.
 
     `difference` is the largest between their logits, relative to the largest logit; `kept` counts the matrices that
@@ -41,10 +42,6 @@ class Written:
     loss: float
     loss_written: float
     difference: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
     def __str__(self) -> str:
         kept = f"; {self.kept} matrices in f16: their rows are no multiple of 32 long" if self.kept else ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addenda.core.errors import AddendaError
+from addenda.core.plain import Plain
 from addenda.measuring.asking.tasks import tasks_named
 from addenda.plug.selection import Names
 from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OnTask:
+class OnTask(Plain):
     """One task by one metric: what guessing gets, what the base gets, and for each selection its score and the paired difference.
 
     `metric` is `acc`, or `acc_norm` where a choice's log-likelihood is divided by its characters. `constant` is the share that
@@ -32,10 +33,6 @@ class OnTask:
     on: dict[str, Interval]
     difference: dict[str, Interval]
     constant: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 def evaluate_tasks(

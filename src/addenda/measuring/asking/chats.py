@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from addenda.core.errors import AddendaError, DataError
+from addenda.core.plain import Plain
 from addenda.measuring.asking.written import continued
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import SHARE, Interval, of_mean
@@ -38,7 +39,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class OnChats:
+class OnChats(Plain):
     """Answers to chats, of at most `tokens` tokens, with modules off and on.
 
     `changed` is the share of answers that are not the same, token by token; `early` the share that part within the first
@@ -50,10 +51,6 @@ class OnChats:
     changed: Interval
     early: Interval
     answers: tuple[Answer, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 def changed_answers(

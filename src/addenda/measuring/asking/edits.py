@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from addenda.core.errors import AddendaError, DataError
+from addenda.core.plain import Plain
 from addenda.measuring.asking.options import BATCH_TOKENS, all_likelihoods, first_wins
 from addenda.measuring.asking.tasks import data_folder
 from addenda.measuring.looking.canary import WasOn, proved
@@ -45,7 +46,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class EditScores:
+class EditScores(Plain):
     """Shares, each with its interval over edits, modules off and on.
 
     `reliability` of edits whose new answer is likelier than the true one; `generality` the same in other words; `locality` of
@@ -61,10 +62,6 @@ class EditScores:
     generality_before: Interval | None
     generality: Interval | None
     locality: Interval | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 def load_edits(path: str | Path | None = None, *, limit: int | None = None) -> list[Edit]:

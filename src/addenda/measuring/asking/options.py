@@ -68,7 +68,7 @@ def all_likelihoods(
     read = sorted(together.values(), key=lambda group: len(rows[group[0]].ids))
     nats: dict[int, float] = {}
     with evaluating(base.model):
-        for batch in _batches(range(len(read)), [len(rows[group[0]].ids) - 1 for group in read], batch_tokens):
+        for batch in batches(range(len(read)), [len(rows[group[0]].ids) - 1 for group in read], batch_tokens):
             groups = [[rows[at] for at in read[number]] for number in batch]
             places = [at for number in batch for at in read[number]]
             tick(sum(len(rows[read[number][0]].ids) for number in batch))
@@ -106,7 +106,7 @@ def _rows(base: Base, number: int, prompt: str, answers: Sequence[str]) -> list[
     return rows
 
 
-def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+def batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Places in rising order of length, so many that the padded batch holds at most `batch_tokens`, or one alone."""
     batch: list[int] = []
     for at in order:

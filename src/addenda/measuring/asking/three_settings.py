@@ -8,13 +8,14 @@ was told since the snapshot only the third can know.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from addenda.core.errors import AddendaError
+from addenda.core.plain import Plain
 from addenda.measuring.asking.certificate import Certificate, certificate, check_idle, moved
 from addenda.measuring.asking.facts import Fact, Facts, evenly
 from addenda.measuring.asking.options import BATCH_TOKENS, Option, all_likelihoods, first_wins
@@ -44,7 +45,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class ThreeSettings:
+class ThreeSettings(Plain):
     """Shares of questions whose true answer is the likeliest, by setting; `oracle` has the text that states it in the window.
 
     `reliance` is closed / oracle (PPR): 1 where parameters serve as well as the text itself. `stale` is the share of the
@@ -60,10 +61,6 @@ class ThreeSettings:
     reliance: float | None
     stale: Interval | None
     certificate: Certificate
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 def three_settings(

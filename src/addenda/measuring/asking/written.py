@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from addenda.core.modes import evaluating
+from addenda.measuring.asking.options import batches
 from addenda.plug import decoding
 from addenda.telling.progress import tick
 
@@ -47,7 +48,9 @@ def continued(
     tokenizer = base.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     answers: dict[int, list[int]] = {}
-    for part in _batches(given, order, tokens, batch_tokens, padded):
+    alike = [list(group) for _, group in groupby(order, key=lambda at: None if padded else len(given[at]))]
+    lengths = [len(ids) + tokens for ids in given]
+    for part in (part for group in alike for part in batches(group, lengths, batch_tokens)):
         longest = len(given[part[-1]])
         ids = torch.full((len(part), longest), pad or 0, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -64,17 +67,3 @@ def continued(
         for at, row in zip(part, out[:, longest:].tolist(), strict=True):
             answers[at] = row[: next((place for place, token in enumerate(row) if token in stops), len(row))]
     return [answers[at] for at in range(len(given))]
-
-
-def _batches(
-    given: Sequence[Tensor], order: Sequence[int], tokens: int, batch_tokens: int, padded: bool
-) -> Iterator[list[int]]:
-    """Places in rising order of length, as many as fit a batch with what is written after them; of one length unless padded."""
-    for _, group in groupby(order, key=lambda at: None if padded else len(given[at])):
-        batch: list[int] = []
-        for at in group:
-            if batch and (len(batch) + 1) * (len(given[at]) + tokens) > batch_tokens:
-                yield batch
-                batch = []
-            batch.append(at)
-        yield batch

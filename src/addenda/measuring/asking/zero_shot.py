@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from addenda.core.errors import AddendaError, DataError
+from addenda.core.plain import Plain
 from addenda.measuring.asking.options import BATCH_TOKENS, all_likelihoods, first_wins
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean
@@ -43,15 +44,11 @@ class OnSet:
 
 
 @dataclass(frozen=True)
-class ZeroShot:
+class ZeroShot(Plain):
     """Questions by set and metric, and `pooled`: all of them by their sets' usual metric."""
 
     pooled: OnSet
     sets: tuple[OnSet, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 def zero_shot(

@@ -12,10 +12,9 @@ from addenda.core.errors import AddendaError, known
 from addenda.core.modes import own_modes
 from addenda.core.registry import methods
 from addenda.measuring.conducting.foretold import foretold
-from addenda.measuring.conducting.measure import Measure, check_sizes, leading
+from addenda.measuring.conducting.measure import Acting, Measure, check_sizes, leading
 from addenda.measuring.looking.canary import WasOn, proved
 from addenda.plug.selection import Names, weights_of
-from addenda.telling.intervals import Interval
 from addenda.telling.progress import shown
 from addenda.text.texts import Texts
 
@@ -104,19 +103,19 @@ def evaluate(
     weights = weights_of(modules)
     chosen = _chosen({"texts": texts, **asked}) | {measure.called(): measure for measure in measures}
     _check(base, weights, chosen)
-    opened = {name: measure.open(base, weights) for name, measure in chosen.items()}
+    acting = Acting(base, weights)
+    opened = {name: measure.open(acting) for name, measure in chosen.items()}
     watched = shown()
     if watched is not None:
-        readings = [one for name, measure in chosen.items() for one in measure.reads(base, weights, opened[name])]
+        readings = [one for name, measure in chosen.items() for one in measure.reads(acting, opened[name])]
         total, words = foretold(base, readings, weights)
         watched.say(words)
         watched.begin(total=total)
     canary = proved(base, weights)
     found: dict[str, Any] = {}
-    moved: dict[str, Interval] = {}
     for name, measure in chosen.items():
-        found[name] = measure.run(base, weights, opened[name], moved)
-        moved |= measure.moved(found[name])
+        found[name] = measure.run(acting, opened[name])
+        acting.moved.update(measure.moved(found[name]))
     held_out = reduce(or_, (dict(one.texts) for one in opened.values()))
     return Evaluation(
         base=base.name,

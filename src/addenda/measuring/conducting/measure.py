@@ -45,6 +45,18 @@ def limit() -> Any:
 
 
 @dataclass(frozen=True)
+class Acting:
+    """A base, the modules that act in it with their weights (none: the base alone), and what measures before found `moved`.
+
+    The base's own selection is put back after; each module was seen to run before anything is measured.
+    """
+
+    base: Base
+    weights: dict[str, float]
+    moved: dict[str, Interval] = field(default_factory=dict[str, Interval])
+
+
+@dataclass(frozen=True)
 class Opened:
     """What a measure will read: `inputs` as it likes, `texts` by what they are for, and what files are called (`sources`).
 
@@ -101,7 +113,7 @@ class Measure(Method):
         return given is not None and given is not False and (bool(given) or not isinstance(given, tuple | Mapping))
 
     @abstractmethod
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
+    def open(self, acting: Acting) -> Opened:
         """Read or look at all that is needed, so that no mistake is found after an hour; nothing is scored.
 
         Raises:
@@ -110,19 +122,12 @@ class Measure(Method):
         """
 
     @abstractmethod
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterable[Reading]:
+    def reads(self, acting: Acting, opened: Opened) -> Iterable[Reading]:
         """What will be read, for a plan; rough, and quick to tell."""
 
     @abstractmethod
-    def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> Any:
-        """Measure; what is found says of itself what it is (`as_dict`), or is a tuple or mapping of such.
-
-        Args:
-            base: its own selection is put back after; each module was seen to run.
-            weights: the modules that act; none: the base alone.
-            opened: as `open` gave it.
-            moved: what measures before found that modules move besides; see `moved`.
-        """
+    def run(self, acting: Acting, opened: Opened) -> Any:
+        """Measure what `open` gave; what is found says of itself what it is (`as_dict`), or is a tuple or mapping of such."""
 
     @abstractmethod
     def rows(self, found: Any, base: str, label: str) -> Iterable[Table]:

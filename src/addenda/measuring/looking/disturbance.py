@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from addenda.core.errors import AddendaError
 from addenda.core.modes import evaluating
+from addenda.core.plain import Plain
 from addenda.measuring.looking.canary import WasOn, proved
 from addenda.measuring.looking.pieces import pieces_of
 from addenda.objectives.head import Head
@@ -29,7 +30,7 @@ TOKENS, LENGTH = 20_000, 256
 
 
 @dataclass(frozen=True)
-class Disturbance:
+class Disturbance(Plain):
     """What a selection changes on a text.
 
     `untouched` is the share of tokens whose logits are bit-equal to the bare base's; `largest` and `mean` the change of a
@@ -50,10 +51,6 @@ class Disturbance:
     worst: float
     agree: Interval
     by_layer: tuple[float, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 @torch.no_grad()

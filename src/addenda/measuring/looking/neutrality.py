@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from addenda.core.contracts import AttentionAdapter
 from addenda.core.errors import AddendaError
 from addenda.core.modes import evaluating, own_modes
 from addenda.core.module import plugged
+from addenda.core.plain import Plain
 from addenda.measuring.looking.pieces import documents_of, foretell_calibration
 from addenda.objectives.head import Head
 from addenda.text.texts import Texts, texts
@@ -40,7 +41,7 @@ CALIBRATED = "left alone on the calibration text"
 
 
 @dataclass(frozen=True)
-class NeutralShare:
+class NeutralShare(Plain):
     """What a module leaves alone.
 
     `share` is the mean over document lengths of the share of tokens whose logits are bit-equal to the bare base's;
@@ -56,10 +57,6 @@ class NeutralShare:
 
     def __float__(self) -> float:
         return self.share
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ of the spectra before and after the non-linearity, of covariances over tokens.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,7 @@ from addenda.core.call import Share
 from addenda.core.errors import UnsupportedError
 from addenda.core.modes import evaluating
 from addenda.core.module import plugged
+from addenda.core.plain import Plain
 from addenda.core.site import Seam
 from addenda.core.units import Units
 from addenda.measuring.looking.pieces import documents_of
@@ -45,17 +46,13 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
-class Health:
+class Health(Plain):
     """One site of a module: spectra of its host's and its own hidden units, and of what it adds (None where it has none)."""
 
     site: str
     host: Spectrum | None
     module: Spectrum | None
     added: Spectrum | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 def shares_of(covariance: Tensor) -> Tensor:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from addenda.core import card
 from addenda.measuring.asking.chats import EARLY, TOKENS, OnChats, asked_of, on_chats
 from addenda.measuring.conducting.foretold import CHARACTERS, COMPARED
 from addenda.measuring.conducting.lines import on_card, share
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
-from addenda.telling.intervals import Interval
-
-if TYPE_CHECKING:
-    from addenda.plug.base import Base
-
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, limit, option
 
 #: tokens that a chat template adds to what is said; changed answers that are shown
 TURN, SHOWN = 20, 3
@@ -33,16 +28,16 @@ class Chats(Measure):
     chats: Any = option("How many answers to chats change: general, those that come along, or a file of messages.")
     limit: int | None = limit()
 
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
+    def open(self, acting: Acting) -> Opened:
         return Opened(asked_of(self.chats, self.limit))
 
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
         name, asked = opened.inputs
         said = sum(len(message["content"]) for messages in asked for message in messages) // CHARACTERS
         yield Reading(name, 2 * (said + (TURN + TOKENS) * len(asked)), COMPARED)
 
-    def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> OnChats:
-        return on_chats(base, dict(weights), *opened.inputs)
+    def run(self, acting: Acting, opened: Opened) -> OnChats:
+        return on_chats(acting.base, acting.weights, *opened.inputs)
 
     def record(self, found: OnChats, sources: Mapping[str, str]) -> Iterator[card.Measure]:
         yield from on_card("answers changed", found.changed, found.on)

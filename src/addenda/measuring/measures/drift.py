@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from addenda.core import card
 from addenda.core.errors import AddendaError, DataError, known
 from addenda.core.module import KnowledgeModule
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
+from addenda.core.plain import Plain
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, option
 from addenda.modulefile import hub, storage
-from addenda.telling.intervals import Interval
-
-if TYPE_CHECKING:
-    from addenda.plug.base import Base
 
 #: parts that are shown
 SHOWN = 8
@@ -41,7 +38,7 @@ class PartDrift:
 
 
 @dataclass(frozen=True)
-class Drift:
+class Drift(Plain):
     """How far a module moved: what its copies are called, the oldest first, it itself last; parts, those first that jumped most.
 
     Where there is one step they stand by how far they moved.
@@ -49,10 +46,6 @@ class Drift:
 
     copies: tuple[str, ...]
     parts: tuple[PartDrift, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -81,19 +74,19 @@ class Drifted(Measure):
         "An earlier copy of the module, a folder: how far each part moved since; of several the oldest first.", "texts"
     )
 
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        if len(weights) != 1:
-            raise AddendaError(f"drift is of one module; acting are {', '.join(weights)}")
-        module = base.modules[next(iter(weights))]
+    def open(self, acting: Acting) -> Opened:
+        if len(acting.weights) != 1:
+            raise AddendaError(f"drift is of one module; acting are {', '.join(acting.weights)}")
+        module = acting.base.modules[next(iter(acting.weights))]
         given = [self.drift] if isinstance(self.drift, str | Path) else list(self.drift)
         copies = [(Path(folder).name or str(folder), _copy(module, folder)) for folder in given]
         now = {name: parameter.detach().cpu() for name, parameter in module.learning().items()}
         return Opened([*copies, (module.name, now)])
 
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
         yield Reading("drift", 0)
 
-    def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> Drift:
+    def run(self, acting: Acting, opened: Opened) -> Drift:
         copies: list[dict[str, Tensor]] = [tensors for _, tensors in opened.inputs]
         parts = dict.fromkeys(map(_part, copies[-1]))
         found = [_drift(part, [_of(part, copy) for copy in copies]) for part in parts]

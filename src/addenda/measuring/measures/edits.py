@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from addenda.core import card
 from addenda.measuring.asking.edits import EditScores, load_edits, score_edits
 from addenda.measuring.conducting.foretold import QUESTION
 from addenda.measuring.conducting.lines import file_name, on_card, share, times
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
-from addenda.telling.intervals import Interval
-
-if TYPE_CHECKING:
-    from addenda.plug.base import Base
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, limit, option
 
 
 @dataclass(frozen=True)
@@ -31,17 +27,15 @@ class Edited(Measure):
     )
     limit: int | None = limit()
 
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
+    def open(self, acting: Acting) -> Opened:
         given = None if self.edits == "known" else self.edits
         return Opened(load_edits(given, limit=self.limit), sources=file_name({"edits": self.edits}))
 
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        yield Reading("edits", 3 * times(weights) * QUESTION * len(opened.inputs))
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
+        yield Reading("edits", 3 * times(acting.weights) * QUESTION * len(opened.inputs))
 
-    def run(
-        self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
-    ) -> EditScores:
-        return score_edits(base, opened.inputs, dict(weights))
+    def run(self, acting: Acting, opened: Opened) -> EditScores:
+        return score_edits(acting.base, opened.inputs, acting.weights)
 
     def record(self, found: EditScores, sources: Mapping[str, str]) -> Iterator[card.Measure]:
         edits = sources.get("edits", "edits")

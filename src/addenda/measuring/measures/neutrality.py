@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from addenda.core import card
 from addenda.core.card import ENOUGH
 from addenda.measuring.conducting.foretold import COMPARED, length_of
 from addenda.measuring.conducting.lines import NATS, on_card, share
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, option
 from addenda.measuring.looking.disturbance import LENGTH, TOKENS, Disturbance, disturbance
 from addenda.measuring.looking.pieces import long_enough
 from addenda.telling.changes import counted
-from addenda.telling.intervals import Interval
 from addenda.text.texts import Texts
 from addenda.text.texts import texts as open_texts
-
-if TYPE_CHECKING:
-    from addenda.plug.base import Base
 
 
 @dataclass(frozen=True)
@@ -34,20 +30,18 @@ class Neutrality(Measure):
     neutrality: Any = option("Text not trained on: what the modules change there, as KL and else.", "texts")
     tokens: int | None = option(f"Of --neutrality; default: {TOKENS:,}.", "tokens")
 
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        texts = [long_enough(base, source, LENGTH) for source in _several(self.neutrality)]
+    def open(self, acting: Acting) -> Opened:
+        texts = [long_enough(acting.base, source, LENGTH) for source in _several(self.neutrality)]
         return Opened(texts, {"neutrality" if len(texts) == 1 else f"neutrality, {text.name}": text for text in texts})
 
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
         for source in opened.inputs:
             tokens = min(length_of(source, self.tokens), self.tokens or TOKENS)
             yield Reading(f"neutrality on {source.name}", 2 * tokens, COMPARED)
 
-    def run(
-        self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
-    ) -> tuple[Disturbance, ...]:
+    def run(self, acting: Acting, opened: Opened) -> tuple[Disturbance, ...]:
         texts: list[Texts] = opened.inputs
-        changes = [disturbance(base, dict(weights), text, tokens=self.tokens or TOKENS) for text in texts]
+        changes = [disturbance(acting.base, acting.weights, text, tokens=self.tokens or TOKENS) for text in texts]
         return tuple(sorted(changes, key=lambda change: -change.kl.value))
 
     def record(self, found: tuple[Disturbance, ...], sources: Mapping[str, str]) -> Iterator[card.Measure]:

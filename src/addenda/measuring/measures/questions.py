@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from addenda.core import card
 from addenda.measuring.asking.zero_shot import OnSet, ZeroShot, zero_shot
 from addenda.measuring.conducting.foretold import QUESTION
 from addenda.measuring.conducting.lines import on_card, share, times
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
-from addenda.telling.intervals import Interval
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, limit, option
 from addenda.tiny.asked import EACH, SETS
-
-if TYPE_CHECKING:
-    from addenda.plug.base import Base
 
 
 @dataclass(frozen=True)
@@ -29,14 +25,14 @@ class Questions(Measure):
     questions: bool = option("Zero-shot questions that come along, 400 of four sets: right answers.", "switch")
     limit: int | None = limit()
 
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
+    def open(self, acting: Acting) -> Opened:
         return Opened(None)
 
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        yield Reading("questions", times(weights) * 2 * QUESTION * len(SETS) * min(self.limit or EACH, EACH))
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
+        yield Reading("questions", times(acting.weights) * 2 * QUESTION * len(SETS) * min(self.limit or EACH, EACH))
 
-    def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> ZeroShot:
-        return zero_shot(base, dict(weights), each=self.limit)
+    def run(self, acting: Acting, opened: Opened) -> ZeroShot:
+        return zero_shot(acting.base, acting.weights, each=self.limit)
 
     def record(self, found: ZeroShot, sources: Mapping[str, str]) -> Iterator[card.Measure]:
         for row in _usual(found):

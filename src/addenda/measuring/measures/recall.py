@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from addenda.core import card
 from addenda.measuring.asking.facts import Facts, opened_facts
 from addenda.measuring.asking.recall import UNTOLD, Recall, recall
 from addenda.measuring.conducting.foretold import CHARACTERS
 from addenda.measuring.conducting.lines import file_name, on_card, share, times
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, limit, option
 from addenda.telling.intervals import Interval
-
-if TYPE_CHECKING:
-    from addenda.plug.base import Base
 
 
 @dataclass(frozen=True)
@@ -30,18 +27,18 @@ class Recalled(Measure):
     facts: Facts | str | Path | None = option("A file of `addenda facts`: closed-book recall and locality.", "file")
     limit: int | None = limit()
 
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
+    def open(self, acting: Acting) -> Opened:
         return Opened(opened_facts(self.facts), sources=file_name({"facts": self.facts}))
 
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
         each = [
             len(fact.answer) + sum(map(len, fact.others)) + len(fact.prompt) * (1 + len(fact.others))
             for fact in opened.inputs.told[: self.limit]
         ]
-        yield Reading("facts", times(weights) * sum(each) // CHARACTERS)
+        yield Reading("facts", times(acting.weights) * sum(each) // CHARACTERS)
 
-    def run(self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]) -> Recall:
-        return recall(base, opened.inputs, dict(weights), questions=self.limit)
+    def run(self, acting: Acting, opened: Opened) -> Recall:
+        return recall(acting.base, opened.inputs, acting.weights, questions=self.limit)
 
     def moved(self, found: Recall) -> dict[str, Interval]:
         return {} if found.kept is None else {UNTOLD: found.kept}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from addenda.core import card
 from addenda.core.errors import AddendaError
@@ -15,12 +15,7 @@ from addenda.measuring.asking.facts import Facts, opened_facts
 from addenda.measuring.asking.three_settings import ThreeSettings, three_settings
 from addenda.measuring.conducting.foretold import QUESTION
 from addenda.measuring.conducting.lines import file_name, on_card, share
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
-from addenda.telling.intervals import Interval
-
-if TYPE_CHECKING:
-    from addenda.plug.base import Base
-
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, limit, option
 
 #: what each setting is, in words
 TOLD = {
@@ -46,24 +41,22 @@ class InThreeSettings(Measure):
     facts: Facts | str | Path | None = None
     limit: int | None = limit()
 
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
+    def open(self, acting: Acting) -> Opened:
         if self.facts is None:
             raise AddendaError("a snapshot is of facts at an earlier time: name the facts of today too")
         if find_spec("bm25s") is None:
             raise AddendaError("the snapshot is retrieved from, which needs bm25s: pip install bm25s")
-        check_idle(base)
+        check_idle(acting.base)
         files = {"facts": self.facts, "snapshot": self.snapshot}
         return Opened([opened_facts(given) for given in files.values()], sources=file_name(files))
 
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
         yield Reading("facts in three settings", 8 * QUESTION * len(opened.inputs[0].told[: self.limit]))
 
-    def run(
-        self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
-    ) -> ThreeSettings:
+    def run(self, acting: Acting, opened: Opened) -> ThreeSettings:
         facts, snapshot = opened.inputs
         return three_settings(
-            base, facts, dict(weights), snapshot=snapshot, questions=self.limit, regression=dict(moved)
+            acting.base, facts, acting.weights, snapshot=snapshot, questions=self.limit, regression=dict(acting.moved)
         )
 
     def files(self, found: ThreeSettings) -> dict[str, Callable[[Path], None]]:

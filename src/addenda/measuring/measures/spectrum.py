@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from addenda.core import card
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, option
 from addenda.measuring.looking.pieces import long_enough
 from addenda.measuring.looking.spectrum import LENGTH, TOKENS, Health, Spectrum, spectrum
-from addenda.telling.intervals import Interval
-
-if TYPE_CHECKING:
-    from addenda.plug.base import Base
-
 
 #: sites of a module that are shown one by one
 MOST_SITES = 12
@@ -34,17 +29,15 @@ class Spectra(Measure):
 
     spectrum: Any = option("Text: how many directions the modules' units use, beside the base's.")
 
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
-        text = long_enough(base, self.spectrum, LENGTH)
+    def open(self, acting: Acting) -> Opened:
+        text = long_enough(acting.base, self.spectrum, LENGTH)
         return Opened(text, {"spectrum": text}, {"spectrum": text.name})
 
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
-        yield Reading("spectrum", TOKENS * len(weights))
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
+        yield Reading("spectrum", TOKENS * len(acting.weights))
 
-    def run(
-        self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
-    ) -> dict[str, list[Health]]:
-        return {name: spectrum(base, name, opened.inputs) for name in weights}
+    def run(self, acting: Acting, opened: Opened) -> dict[str, list[Health]]:
+        return {name: spectrum(acting.base, name, opened.inputs) for name in acting.weights}
 
     def record(self, found: Mapping[str, Sequence[Health]], sources: Mapping[str, str]) -> Iterator[card.Measure]:
         """The four numbers, means over the module's sites, with the host's beside its own units', and of how many dimensions.

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from addenda.core import card
 from addenda.measuring.asking.accuracy import OnTask, evaluate_tasks, harness
 from addenda.measuring.asking.tasks import tasks_named
 from addenda.measuring.conducting.foretold import QUESTION
 from addenda.measuring.conducting.lines import on_card, share, times
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, limit, option
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, limit, option
 from addenda.modulefile.modelcard import MMLU
-from addenda.telling.intervals import Interval, of_means
-
-if TYPE_CHECKING:
-    from addenda.plug.base import Base
-
+from addenda.telling.intervals import of_means
 
 #: the column of an evaluation's one selection
 MODULES = "modules"
@@ -43,22 +39,21 @@ class Accuracy(Measure):
     def asked(self) -> bool:
         return len(self.tasks) > 0
 
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
+    def open(self, acting: Acting) -> Opened:
         chosen = tasks_named(list(self.tasks))
         harness()
         return Opened(chosen)
 
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
         each = [
             round(min(self.limit or task.questions, task.questions) * QUESTION / max(0.1, task.chance))
             for task in opened.inputs
         ]
-        yield Reading(", ".join(self.tasks), times(weights) * sum(each))
+        yield Reading(", ".join(self.tasks), times(acting.weights) * sum(each))
 
-    def run(
-        self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
-    ) -> tuple[OnTask, ...]:
-        return tuple(evaluate_tasks(base, self.tasks, {MODULES: dict(weights)} if weights else None, limit=self.limit))
+    def run(self, acting: Acting, opened: Opened) -> tuple[OnTask, ...]:
+        columns = {MODULES: acting.weights} if acting.weights else None
+        return tuple(evaluate_tasks(acting.base, self.tasks, columns, limit=self.limit))
 
     def record(self, found: tuple[OnTask, ...], sources: Mapping[str, str]) -> Iterator[card.Measure]:
         """Accuracy of each task, and what the module adds to it, paired; of MMLU the latter over all subjects asked.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from addenda.core import card
 from addenda.core.card import ENOUGH
@@ -12,16 +12,13 @@ from addenda.core.errors import DataError
 from addenda.measuring.asking.perplexity import LOSS, loss_added
 from addenda.measuring.conducting.foretold import length_of
 from addenda.measuring.conducting.lines import times
-from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, option
 from addenda.plug.scoring import Difference, Score, score
 from addenda.telling.changes import TOO_FEW, counted, interval_of, learned_or_forgot
 from addenda.telling.intervals import Interval
 from addenda.telling.progress import part
 from addenda.text.texts import Texts
 from addenda.text.texts import texts as open_texts
-
-if TYPE_CHECKING:
-    from addenda.plug.base import Base
 
 
 @dataclass(frozen=True)
@@ -59,28 +56,26 @@ class HeldOut(Measure):
     batch_tokens: int = option("Tokens in one forward pass.", "tokens", default=4096)
     precision: str = "fp32"
 
-    def open(self, base: Base, weights: Mapping[str, float]) -> Opened:
+    def open(self, acting: Acting) -> Opened:
         texts = {name: _readable(open_texts(source)) for name, source in (self.texts or {}).items()}
         return Opened(texts, texts)
 
-    def reads(self, base: Base, weights: Mapping[str, float], opened: Opened) -> Iterator[Reading]:
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
         for name, source in opened.inputs.items():
-            yield Reading(name, times(weights) * min(length_of(source, self.tokens), self.tokens or 2**62))
+            yield Reading(name, times(acting.weights) * min(length_of(source, self.tokens), self.tokens or 2**62))
 
-    def run(
-        self, base: Base, weights: Mapping[str, float], opened: Opened, moved: Mapping[str, Interval]
-    ) -> tuple[OnText, ...]:
-        return tuple(self._score(base, weights, name, source) for name, source in opened.inputs.items())
+    def run(self, acting: Acting, opened: Opened) -> tuple[OnText, ...]:
+        return tuple(self._score(acting, name, source) for name, source in opened.inputs.items())
 
-    def _score(self, base: Base, weights: Mapping[str, float], name: str, source: Texts) -> OnText:
+    def _score(self, acting: Acting, name: str, source: Texts) -> OnText:
         asked = ("length", "stride", "tokens", "batch_tokens", "precision")
         settings: dict[str, Any] = {setting: getattr(self, setting) for setting in asked}
-        with base.off(), part(f"{name}, modules off"):
-            off = score(base, source, **settings)
-        if not weights:
+        with acting.base.off(), part(f"{name}, modules off"):
+            off = score(acting.base, source, **settings)
+        if not acting.weights:
             return OnText(name, off, None, None)
-        with base.using(dict(weights)), part(f"{name}, modules on", int(off.tokens)):
-            on = score(base, source, **settings)
+        with acting.base.using(acting.weights), part(f"{name}, modules on", int(off.tokens)):
+            on = score(acting.base, source, **settings)
         return OnText(name, off, on, on.minus(off))
 
     def moved(self, found: tuple[OnText, ...]) -> dict[str, Interval]:
