@@ -86,6 +86,7 @@ BEFORE = {
     ("docs/bases.md", "base.plug("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/bases.md", "cost = addenda.cost_of("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/kinds.md", "base.new("): 'import addenda\nbase = addenda.load_base("tiny")',
+    ("docs/memories.md", 'base.new("talk"'): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/memories.md", "base.plug("): 'import addenda\nbase = addenda.load_base("tiny")',
 }
 #: what a piece says at its end

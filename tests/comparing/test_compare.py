@@ -201,13 +201,17 @@ def test_mistakes_are_told(ways: Any, tmp_path: Path) -> None:
         ways.compare(tmp_path, methods=("loar",))
     with pytest.raises(AddendaError, match="named twice"):
         methods_named(["lora", "lora"])
+    with pytest.raises(AddendaError, match="named twice"):
+        methods_named(["lora", "LoRA"])
     with pytest.raises(AddendaError, match="'tokens' must be at least one step"):
         ways.compare(tmp_path, tokens=8)
     with pytest.raises(AddendaError, match="compare has no setting 'token'"):
         ways.compare(tmp_path, token=8)
     assert not (tmp_path / "records").exists()
     assert set(DEFAULT) < set(METHODS)
+    (_, written) = methods_named(["DeltaProduct"])
     (_, method) = methods_named(["delta_product"])  # a kind that no line names
+    assert (written.said, written.name) == (method.said, "deltaproduct")
     assert (method.how, method.gated, method.rates[1]) == ("module", False, 1e-3)
     with pytest.raises(AddendaError, match="no method 'delta_produkt'"):
         methods_named(["delta_produkt"])

@@ -97,9 +97,11 @@ def _around(rate: float) -> tuple[float, ...]:
 
 
 class Methods(dict[str, Method]):
-    """Methods by name; under the name of a kind, in small letters, one with its default options."""
+    """Methods by name, in small letters or as it is written; under the name of a kind one with its default options."""
 
     def __missing__(self, name: str) -> Method:
+        if name != name.lower():
+            return self[name.lower()]
         plain = name.replace("_", "").replace("-", "")
         found = [kind for called, kind in kinds().items() if called.lower() == plain]
         if not found:
@@ -136,8 +138,9 @@ def methods_named(names: Sequence[str]) -> list[Method]:
     Raises:
         AddendaError: there is none of that name (with the nearest), or one stands twice.
     """
-    chosen = [METHODS[name] for name in names if name != "base"]
-    if len(set(names)) < len(names):
+    named = [METHODS[name] for name in names]
+    chosen = [method for method in named if method.name != "base"]
+    if len({method.name for method in named}) < len(named):
         raise AddendaError(f"a method is named twice in {', '.join(names)}")
     return [METHODS["base"], *chosen]
 

@@ -227,7 +227,7 @@ def asked_for(contract: type[M], words: Any) -> M:
     name, paren, rest = words.partition("(")
     options = _options_in(f"f({rest}") if paren else {}
     if options is None:
-        raise AddendaError(f"options of {stage} are written as in x(rank=16), each once; got '{words}'")
+        raise AddendaError(f"options of {stage} are written as in x(rank=16, by='text'), each once; got '{words}'")
     return cast("M", build(stage, name.strip(), options))
 
 

@@ -79,7 +79,7 @@ def _check_is_module(folder: Path, name: str) -> None:
     inside = sorted(card.parent.name for card in folder.glob("*/card.json"))
     if inside:
         raise FileError(
-            f"'{name}' is no module's folder; in it are {', '.join(f'{name}/{child}' for child in inside[:8])}"
+            f"'{name}' is no module's folder; in it are {', '.join(str(Path(name, child)) for child in inside[:8])}"
         )
 
 
