@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+import addenda
 from addenda.cli import app
 from addenda.cli.amounts import amount
 from addenda.cli.application import verbs
@@ -54,7 +55,7 @@ def test_every_option_that_counts_tokens_takes_them() -> None:
 
 
 def test_settings_that_count_tokens_take_them_too() -> None:
-    _, settings = split("LoRA", ["replay_tokens=16k", "clip=0.5"], "memorize", ["replay_tokens", "clip"], [])
+    _, settings = split(addenda.LoRA, ["replay_tokens=16k", "clip=0.5"], "memorize", ["replay_tokens", "clip"], [])
     assert settings == {"replay_tokens": 16_000, "clip": 0.5}
 
 

@@ -237,8 +237,8 @@ def base_is_not_frozen(patch: pytest.MonkeyPatch) -> None:
 
 def module_is_detached(patch: pytest.MonkeyPatch) -> None:
     """The contribution leaves the graph."""
-    original = hooks.apply_adding
-    patch.setattr(hooks, "apply_adding", lambda *args: original(*args).detach())
+    original = hooks.apply_at
+    patch.setattr(hooks, "apply_at", lambda *args: original(*args).detach())
 
 
 @pytest.mark.parametrize(

@@ -149,13 +149,13 @@ def only_the_first_module_runs(patch: pytest.MonkeyPatch) -> None:
 
 def it_reports_and_does_nothing(patch: pytest.MonkeyPatch) -> None:
     """The sites report, and their output is thrown away."""
-    original = hooks.apply_adding
+    original = hooks.apply_at
 
-    def nothing(call: Any, site: Any, x: Tensor, y: Tensor) -> Tensor:
-        original(call, site, x, y)
+    def nothing(call: Any, site: Any, x: Tensor, y: Tensor, *more: Any) -> Tensor:
+        original(call, site, x, y, *more)
         return y
 
-    patch.setattr(hooks, "apply_adding", nothing)
+    patch.setattr(hooks, "apply_at", nothing)
 
 
 @pytest.mark.parametrize("mutant", [a_site_is_not_hooked, weights_are_one, only_the_first_module_runs])

@@ -78,7 +78,7 @@ def test_what_will_be_read_is_told_before(base: Any, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"corpus": ["short"]}, "'texts' gives .* prompts, and 16 are needed to learn from; give more text"),
+        ({"corpus": ["short"]}, "'texts' gives 1 prompt, and 16 are needed to learn from; give more text"),
         ({"router": "nearer"}, "no router is called 'nearer'; there are .*nearest"),
         ({"at_most": 0.0}, "at_most is a share of general prompts above 0, up to 1; got 0.0"),
         ({"prompts": 1}, "prompts is a number of prompts to draw from each text, at least 2; got 1"),

@@ -194,7 +194,7 @@ class Frozen(Choosing):
             )  # an answer needs room
             budget = window - tokens("\n\n".join([*found, "", text]))
             found.append(kind.recall(module.memory, text, budget, tokens) if budget > 0 else "")
-        return "\n\n".join(filter(None, [*found, text]))
+        return "\n\n".join(filter(None, [*found, text])) if any(found) else text
 
     def submodules(self) -> dict[str, nn.Module]:
         """The model's submodules by path, without the names that wrappers add."""

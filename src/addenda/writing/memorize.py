@@ -101,15 +101,16 @@ def memorize(
     for there in base.modules.keys() & set(names):
         base.modules[there].check_adapts("train")
     sources = texts_by_name(names, text, "several memories take one text each: text", text_of)
-    folder, window = folder_of(out), _window(base, chosen)
+    folder, readings = folder_of(out), _readings(base, sources, chosen)
+    steps = chosen.passes * max(reading.steps for reading in readings.values())
     with _plugged(base, names, kind or default_kind(base, chosen.published), chosen.seed):
 
         def make(log: RunLog, run_folder: Path | None, processes: Processes) -> MemoryRun:
-            return _run(base, names, sources, chosen, window, log, run_folder)
+            return _run(base, names, readings, chosen, log, run_folder)
 
         run, freed = conduct(
             base, names, make, out=folder, resume=resume, finish=finish, seed=chosen.seed, settings=chosen,
-            logged={"config": chosen.plain(), "task": "memorizing", "unit": "chunks"},
+            logged={"config": chosen.plain(), "task": "memorizing", "unit": "chunks", "steps": steps},
             tell=announce_reading, start=_start, describe=_describe,
         )  # fmt: skip
     return _report(run, folder, freed)
@@ -149,21 +150,27 @@ def _window(base: Base, settings: MemorySettings) -> int:
     return window
 
 
+def _readings(base: Base, sources: dict[str, Texts], settings: MemorySettings) -> dict[str, Reading]:
+    """The texts, their tokens counted: what a run will do is told before anything else."""
+    window, encoder = _window(base, settings), Encoder(base.tokenizer, base.vocabulary)
+    readings = {n: Reading(s, encoder, chunk=settings.chunk, window=window) for n, s in sources.items()}
+    for reading in readings.values():
+        if not reading.tokens:
+            next(reading.chunks())  # raises, and says what is wrong with the text
+    return readings
+
+
 def _run(
     base: Base,
     names: tuple[str, ...],
-    sources: dict[str, Texts],
+    readings: dict[str, Reading],
     settings: MemorySettings,
-    window: int,
     log: RunLog,
     run_folder: Path | None,
 ) -> MemoryRun:
-    vocabulary = base.vocabulary
-    encoder = Encoder(base.tokenizer, vocabulary)
-    readings = {n: Reading(s, encoder, chunk=settings.chunk, window=window) for n, s in sources.items()}
     replay, source = None, settings.replay_for([base.modules[n] for n in names])
     if source is not None:
-        closing = Encoder(base.tokenizer, vocabulary, close=True)
+        closing = Encoder(base.tokenizer, base.vocabulary, close=True)
         replay = Feed(Stream(texts(source), closing, length=settings.replay_tokens, seed=settings.seed, code=REPLAY))
     for n in names:
         check_learns(base.modules[n])

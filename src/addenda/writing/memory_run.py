@@ -37,11 +37,8 @@ class MemoryRun(ModuleRun):
         folder: Path | None,
     ) -> None:
         self.readings, self.writer, self.options = readings, writer, settings
-        self.tokens = {name: reading.tokens() for name, reading in readings.items()}
-        self.lengths = {name: -(-tokens // settings.chunk) for name, tokens in self.tokens.items()}
-        for name, length in self.lengths.items():
-            if not length:
-                next(readings[name].chunks())  # raises, and says what is wrong with the text
+        self.tokens = {name: reading.tokens for name, reading in readings.items()}
+        self.lengths = {name: reading.steps for name, reading in readings.items()}
         self.longest = max(self.lengths.values())
         super().__init__(base, writer.names, settings, self.longest * settings.passes, log, folder)
         self.window = next(iter(readings.values())).window
@@ -50,7 +47,6 @@ class MemoryRun(ModuleRun):
         self.last = 0.0  # nats per token of the last chunk, before it was written
         self.stream: Iterator[Chunks] | None = None
         self.identity = self._identity() if folder is not None else {}
-        log.shown.begin(total=self.steps)
 
     # -- steps -------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,15 @@ class Reading:
                 ids = np.concatenate([[np.int32(opener)], ids])
             yield ids
 
+    @cached_property
     def tokens(self) -> int:
         """Tokens that the chunks hold fresh, found by tokenizing the text once."""
         return max(0, sum(map(len, self._documents())) - 1)
+
+    @property
+    def steps(self) -> int:
+        """Chunks."""
+        return -(-self.tokens // self.chunk)
 
 
 def text_of(text: Any) -> Texts:
