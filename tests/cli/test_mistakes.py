@@ -309,6 +309,7 @@ def test_verbs_are_found_by_their_files() -> None:
         "train",
         "calibrate",
         "memorize",
+        "edit",
         "generate",
         "chat",
         "facts",
