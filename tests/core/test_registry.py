@@ -645,7 +645,9 @@ def test_a_list_of_entry_points_that_cannot_be_read_takes_no_other_along(
     ],
 )  # fmt: skip
 def test_options_in_words_drop_nothing(words: str) -> None:
-    with pytest.raises(AddendaError, match=r"options of optimizer are written as in x\(rank=16\), each once; got"):
+    with pytest.raises(
+        AddendaError, match=r"options of optimizer are written as in x\(rank=16, by='text'\), each once; got"
+    ):
         asked_for(OptimizerMethod, words)
 
 

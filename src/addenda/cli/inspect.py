@@ -199,7 +199,7 @@ def _card(out: Console, inspection: ModuleInspection, verbose: bool) -> None:
     if inspection.turns is not None:
         facts["holds"] = counted(inspection.turns, "turn")
     if inspection.beside:
-        facts["beside it"] = ", ".join(f"{whose}, {size:,} bytes" for whose, size in inspection.beside.items())
+        facts["beside it"] = ", ".join(f"{whose} ({size:,} bytes)" for whose, size in inspection.beside.items())
     if card.combined is not None:
         parents = " + ".join(f"{part.name}={part.weight:g}" for part in card.combined.modules)
         facts["combined"] = f"{card.combined.method.get('name')} of {parents}; what they were trained on:"

@@ -215,7 +215,9 @@ def _foretell(
     then = ""
     if sources:
         pace = pace_of(base)
-        tokens = (2 + len(modules)) * sum(len(document.ids) for documents in sources.values() for document in documents)
+        tokens = (2 + len(modules)) * sum(
+            len(document.ids) - 1 for documents in sources.values() for document in documents
+        )
         then = (
             f", then scored with its parents on {', '.join(sources)}: {about(tokens / pace)} at {pace:,.0f} tokens/s, as "
             "timed on this machine just now"
