@@ -102,7 +102,7 @@ def test_what_was_done_is_on_the_card_and_nothing_of_the_old_one_is_left(tmp_pat
     module.keep_beside("keys", {"centre": torch.ones(3)})
     module.keep_beside("moments", {"a": torch.ones(3)})
     report = addenda.forget(base, "m", out=tmp_path / "m", **SHORT)
-    assert "what keys, moments kept beside the module told of the old one, and was dropped" in str(report)
+    assert "tensors beside the module (keys, moments) were of the module as it was, and are gone" in str(report)
     assert module.side == {}
     assert module.probe
     assert module.probe != before
@@ -112,6 +112,8 @@ def test_what_was_done_is_on_the_card_and_nothing_of_the_old_one_is_left(tmp_pat
     assert card["training"][1]["settings"]["method"]["name"] == "gu"
     measured = {measure["name"]: measure for measure in card["measures"]}
     assert measured["forgotten, loss added"]["value"] == pytest.approx(report.forget.change.value)
+    loss = report.forget.loss  # "the base alone" of a loss that is added: what it would be without the module
+    assert measured["forgotten, loss added"]["reference"] == pytest.approx(loss.bare.value - loss.before.value)
     assert measured["forgotten, extraction"]["unit"] == "share"
     assert {"forgotten, recall", "retained, loss added", "retained, KL"} <= measured.keys()
     back = known()

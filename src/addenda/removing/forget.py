@@ -203,7 +203,8 @@ def _report(run: ForgetRun, out: Path | None, freed: int) -> ForgetReport:
     remarks = remarks_on(gone)
     if dropped:
         remarks += (
-            f"remark: what {dropped} kept beside the module told of the old one, and was dropped: make it anew",
+            f"remark: tensors beside the module ({dropped}) were of the module as it was, and are gone; addenda route --learn "
+            "learns a router's keys again, and training keeps new moments",
         )
     if run.ended is not None:
         remarks += (f"remark: {run.ended}",)

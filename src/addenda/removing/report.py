@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from addenda.core.card import Measure
+from addenda.core.card import ENOUGH, Measure
 from addenda.modulefile.folders import DeletedModule
 from addenda.removing.looking import Look
+from addenda.telling.changes import counted
 from addenda.telling.intervals import Interval
 from addenda.writing.report import RunReport
 
@@ -32,7 +33,7 @@ class ForgetReport(RunReport):
     def __str__(self) -> str:
         gone = self.forget
         lines = [
-            f"{self.name}: {self.method}, {self.tokens:,} tokens in {self.steps:,} steps, {self.seconds:,.0f} s",
+            f"{self.name}: {self.method}, {self.tokens:,} tokens in {counted(self.steps, 'step')}, {self.seconds:,.0f} s",
             *_told("to go", gone),
             *_told("to stay", self.retain),
             f"    KL from before to after {_interval(self.retain.kl, sign='')} nats per token",
@@ -46,10 +47,11 @@ class ForgetReport(RunReport):
         """What goes into the card."""
         made: list[Measure] = []
         for what, look in (("forgotten", self.forget), ("retained", self.retain)):
-            made.append(_measure(f"{what}, loss added", look, look.change, "nats per token", look.loss.before))
-            made.append(_measure(f"{what}, recall", look, look.recall.after, "share", look.recall.bare))
+            without = look.loss.bare.value - look.loss.before.value
+            made.append(_measure(f"{what}, loss added", look, look.change, "nats per token", without))
+            made.append(_measure(f"{what}, recall", look, look.recall.after, "share", look.recall.bare.value))
             if look.extraction is not None:
-                made.append(_measure(f"{what}, extraction", look, look.extraction.after, "share", look.extraction.bare))
+                made.append(_measure(f"{what}, extraction", look, look.extraction.after, "share", look.extraction.bare.value))
         return [*made, _measure("retained, KL", self.retain, self.retain.kl, "nats per token", None)]
 
 
@@ -126,9 +128,10 @@ def _told(what: str, look: Look) -> list[str]:
 
 
 def _interval(interval: Interval, sign: str = "+") -> str:
-    return f"{interval.value:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+    value = f"{interval.value:{sign}.3f}"
+    return value if interval.n < ENOUGH else f"{value} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
 
 
-def _measure(name: str, look: Look, value: Interval, unit: str, reference: Interval | None) -> Measure:
-    more: Mapping[str, Any] = {"unit": unit, "on": look.on, "reference": None if reference is None else reference.value}
+def _measure(name: str, look: Look, value: Interval, unit: str, reference: float | None) -> Measure:
+    more: Mapping[str, Any] = {"unit": unit, "on": look.on, "reference": reference}
     return Measure.over(value.n, name, value.value, value.low, value.high, **more)
