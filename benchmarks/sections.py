@@ -15,7 +15,7 @@ from benchmarks.timing import Step
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
-    from benchmarks.speed import Bench
+    from benchmarks.bench import Bench
 
 #: issue 2: what must hold on the 150M model; on `tiny` reported only
 OFF, USE_DECODE, OFF_DOMAIN, SIXTEEN, MIXED, TRAINING = 1.02, 1.30, 1.10, 1.05, 1.35, 1.00

@@ -68,7 +68,7 @@ def test_interval_holds_the_median_of_the_source_about_as_often_as_it_says(bench
 
 
 def test_verdicts(bench: Any) -> None:
-    verdict, Ratio = bench("speed").verdict, bench("timing").Ratio
+    verdict, Ratio = bench("bench").verdict, bench("timing").Ratio
     ratio = lambda low, high: Ratio((low + high) / 2, low, high, 9, 1.0, 1.0)  # noqa: E731
     assert verdict("use", ratio(1.1, 1.2), None, None) is None
     assert verdict("use", ratio(1.1, 1.2), None, 1.3) == "held"
