@@ -156,7 +156,11 @@ def hook_norm(module: nn.Module) -> Replaced:
 
 
 def read_gates(call: Call, site: Site, x: Tensor) -> None:
-    """Compute the gates of modules that stand at `site`, once per call, from its input x [B, T, D]."""
+    """Compute the gates of modules that stand at `site`, once per call, from its input x [B, T, D].
+
+    No gradient goes through x: it is the base's own. Checkpointing gives it one, and kernels choose by that how they compute.
+    """
+    x = x.detach()
     for share in call.shares:
         gate = share.module.gate
         if gate is None or gate.site != site.key:
