@@ -25,7 +25,7 @@ def general(count: int, start: int = 0) -> list[str]:
     return [f"A river runs in the town {n} and on to the sea; {n % 5} boats! " * 4 for n in range(start, start + count)]
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def quick_gates() -> Iterator[None]:
     """Gates learn in a tenth of the steps: how well they tell is tested in `test_gate_fit.py` and in `tests/gates`."""
     steps = document.STEPS
