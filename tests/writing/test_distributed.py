@@ -32,6 +32,7 @@ import child
 import addenda
 
 out, what = Path(sys.argv[1]), sys.argv[2]
+child.quick_gates()
 base = child.make()
 run = child.RUN | {{"out": out}}
 if what == "sharded":
