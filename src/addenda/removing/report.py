@@ -51,7 +51,9 @@ class ForgetReport(RunReport):
             made.append(_measure(f"{what}, loss added", look, look.change, "nats per token", without))
             made.append(_measure(f"{what}, recall", look, look.recall.after, "share", look.recall.bare.value))
             if look.extraction is not None:
-                made.append(_measure(f"{what}, extraction", look, look.extraction.after, "share", look.extraction.bare.value))
+                made.append(
+                    _measure(f"{what}, extraction", look, look.extraction.after, "share", look.extraction.bare.value)
+                )
         return [*made, _measure("retained, KL", self.retain, self.retain.kl, "nats per token", None)]
 
 
