@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
-
-import torch
 
 import addenda
 from addenda.core.registry import asked_for
@@ -27,9 +26,10 @@ from addenda.plug.base import Base
 from addenda.plug.scoring import score
 from addenda.writes.write_rule import WriteRule
 from recipes.common import load
-from recipes.records import device, in_processes, name_of, pending, read_records, write_record
+from recipes.records import Named, Records, recorded, stamp
+from recipes.study import conduct, parser_of
+from recipes.tables import table
 
-FOLDER = Path("docs/results/methods/write")
 #: the rule; a LoRA at a rate, beside the layers of the first
 WAYS: dict[str, str | float] = {
     "pmet": "pmet",
@@ -43,18 +43,14 @@ LENGTH, ROWS = 32, 4
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Named):
     """One way and seed: which facts, and how many."""
 
+    FRONT = ("way", "seed")
     way: str
     seed: int
     facts: int
     where: str = "tiny"
-
-    @property
-    def id(self) -> str:
-        """Its name, which changes with its options."""
-        return name_of(self, self.way, self.seed)
 
 
 def make(cell: Cell, folder: Path) -> str:
@@ -69,10 +65,8 @@ def make(cell: Cell, folder: Path) -> str:
         seconds = _trained(base, edits, way, cell)
     scores = score_edits(base, edits, ["m"])
     held = _held(base)
-    record = {"run": asdict(cell), "scores": scores.as_dict(), "forgot": held, "seconds": seconds}
-    record |= {"parameters": base.modules["m"].size(), "device": device(), "torch": torch.__version__}
-    write_record(folder / f"{cell.id}.json", record | {"base": base.fingerprint})
-    return cell.id
+    record = {"scores": scores.as_dict(), "forgot": held, "seconds": seconds}
+    return recorded(cell, folder, stamp(cell, base) | record | {"parameters": base.modules["m"].size()})
 
 
 def _trained(base: Base, edits: Sequence[addenda.Edit], lr: float, cell: Cell) -> float:
@@ -95,52 +89,35 @@ def _held(base: Base) -> float:
         return score(base, "pubmed_valid", tokens=HELD).minus(bare).nats
 
 
-def report(records: list[dict[str, Any]]) -> str:
+def report(records: Records, folder: Path) -> str:
     """One row a way: means over seeds."""
-    heads = [
-        "way",
-        "seeds",
-        "reliability before",
-        "reliability",
-        "generality",
-        "locality",
-        "general text lost",
-        "seconds",
-    ]
-    lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+    rows: list[list[object]] = []
     for way in WAYS:
         mine = [r for r in records if r["run"]["way"] == way]
         if not mine:
             continue
         names = ("reliability_before", "reliability", "generality", "locality")
-        cells = [[r["scores"][name]["value"] for r in mine if r["scores"][name] is not None] for name in names]
-        told = [f"{sum(c) / len(c):.0%}" if c else "-" for c in cells]
-        lost, took = (sum(r[key] for r in mine) / len(mine) for key in ("forgot", "seconds"))
-        lines.append(f"| {way} | {len(mine)} | {' | '.join(told)} | {lost:+.4f} | {took:.0f} |")
-    return "\n".join(lines)
+        shares = [[r["scores"][name]["value"] for r in mine if r["scores"][name] is not None] for name in names]
+        told = [f"{mean(share):.0%}" if share else "-" for share in shares]
+        lost, took = (mean(r[key] for r in mine) for key in ("forgot", "seconds"))
+        rows.append([way, len(mine), *told, f"{lost:+.4f}", f"{took:.0f}"])
+    heads = "way | seeds | reliability before | reliability | generality | locality | general text lost | seconds"
+    return "\n".join(table(heads, rows))
+
+
+def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
+    """Every way, seed after seed."""
+    for seed in given.seeds:
+        yield from (Cell(way, seed, given.facts, given.base) for way in given.ways)
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Make the cells that have no record yet, then the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, seeds=(0, 1))
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--facts", type=int, default=20)
+    parser.add_argument("--facts", type=int, default=16)
     parser.add_argument("--base", default="tiny", help="a name, a folder, or a hub id")
-    parser.add_argument("--dry-run", action="store_true", help="list the cells that have no record yet")
-    parser.add_argument("--report", action="store_true", help="write nothing")
-    given = parser.parse_args(words)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    cells = [Cell(way, seed, given.facts, given.base) for seed in given.seeds for way in given.ways]
-    left = pending(cells, FOLDER)
-    for cell, _ in left:
-        print(cell.id)
-    print(f"{len(left)} of {len(cells)} cells have no record; each takes a minute or two of one core")
-    if given.dry_run:
-        return
-    if not given.report:
-        in_processes(make, left, 1)
-    print(report(read_records(FOLDER)))
+    conduct("methods/write", parser.parse_args(words), [cells], make, report, paged=False)
 
 
 if __name__ == "__main__":

@@ -168,6 +168,15 @@ def test_mistakes_are_told_and_leave_nothing(given: dict[str, Any], told: str) -
     assert not base.modules
 
 
+def test_a_folder_of_something_else_is_found_before_the_work(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "letters.txt").write_text("dear")
+    base, _, _ = known()
+    monkeypatch.setattr(PMET, "collect", None)  # whoever begins to work fails
+    with pytest.raises(AddendaError, match="letters.txt"):
+        addenda.edit(base, "m", EDITS, general=["some text"], out=tmp_path)
+    assert "m" not in base.modules
+
+
 def test_it_writes_no_text() -> None:
     base, _, _ = known()
     with pytest.raises(AddendaError, match="pmet writes facts, and no text that is read: addenda.edit takes it"):

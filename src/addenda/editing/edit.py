@@ -22,6 +22,8 @@ from addenda.telling.progress import tick
 from addenda.text.encoding import Encoder
 from addenda.text.texts import Texts, texts
 from addenda.writes.write_rule import Change, EditRule, FactToWrite, WriteRule
+from addenda.writing.asked import folder_of
+from addenda.writing.conduct import places_of
 from addenda.writing.prepare import check_free, prepared
 from addenda.writing.report import RunReport
 
@@ -87,6 +89,7 @@ def edit(
     Raises:
         AddendaError: there is no fact, one whose prompt lacks its subject, a name that is taken, a rule that writes no facts.
         DataError: a file cannot be read, or is of another form.
+        FileError: `out` holds something else than a module, or cannot be written to.
         UnsupportedError: the base has no layers that the rule could write into.
     """
     check_free(base)
@@ -95,6 +98,7 @@ def edit(
         raise AddendaError(f"{rule.called()} writes a text that is read, and no facts: addenda.memorize takes it")
     if tokens < 1:
         raise AddendaError(f"tokens of general text are at least 1; got {tokens}")
+    place = places_of((name,), folder_of(out)).get(name)
     asked = _facts(edits, limit)
     rank, began = min(len(asked), base.anatomy.width), time.perf_counter()
     kind = build_kind("LoRA", {"rank": rank, "alpha": float(rank), "targets": rule.sites(base.anatomy)})
@@ -104,7 +108,7 @@ def edit(
         took = time.perf_counter() - began
         scores = score_edits(base, asked, [name]) if measure else None
         _describe(module, rule, len(asked), source, seed, scores)
-        place = None if out is None else module.save(out)
+        place = None if place is None else module.save(place)
     except BaseException:
         base.unplug(name)
         raise

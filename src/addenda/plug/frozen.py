@@ -174,12 +174,14 @@ class Frozen(Choosing):
 
     def with_recalled(self, text: str, number: int = 0, count: int = 1) -> str:
         """A prompt after what the text memories that it selects recall for it, in name order; itself where there are none."""
+        memories = self.text_memories()
+        if not memories:
+            return text
 
         def tokens(said: str) -> int:
             return len(self._reads()(said, add_special_tokens=False, verbose=False)["input_ids"])
 
-        memories = self.text_memories()
-        chosen = self.selection.of_prompt(number, count) if memories else {}
+        chosen = self.selection.of_prompt(number, count)
         found: list[str] = []
         for name in sorted(memories & chosen.keys()):
             module, weight = self._modules[name], chosen[name]
@@ -194,7 +196,7 @@ class Frozen(Choosing):
             )  # an answer needs room
             budget = window - tokens("\n\n".join([*found, "", text]))
             found.append(kind.recall(module.memory, text, budget, tokens) if budget > 0 else "")
-        return "\n\n".join(filter(None, [*found, text])) if any(found) else text
+        return "\n\n".join(filter(None, [*found, text]))
 
     def submodules(self) -> dict[str, nn.Module]:
         """The model's submodules by path, without the names that wrappers add."""
