@@ -84,6 +84,7 @@ STAGES = {
         "which text is put in the window before a prompt",
         "`base.new(name, addenda.HEMA())`, `base.remember(name, text)`, `addenda chat --remember FOLDER --memory-kind HEMA`",
     ),
+    "exercise": Stage("exercises", "what a study set asks of a document", "`addenda study`, `addenda teach`"),
     "measure": Stage(
         "measuring/measures",
         "what is found out of a base and what its modules do",
