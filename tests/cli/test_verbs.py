@@ -451,7 +451,7 @@ def test_evaluate_measures_all_that_is_asked(call: Any, place: Any, trained: Pat
     (tmp_path / "edits.jsonl").write_text(json.dumps(edits) + "\n")
     words = ["evaluate", "--base", place.base, "--plug", trained, "--facts", tmp_path / "now.jsonl", "--limit", "4"]
     words += ["--snapshot", tmp_path / "then.jsonl", "--edits", tmp_path / "edits.jsonl", "--neutrality", place.replay]
-    words += ["--spectrum", place.replay, "--neutrality", place.corpus, "--chats", "general", "--questions"]
+    words += ["--spectrum", place.replay, "--neutrality", place.corpus, "--chats", "general", "--zero-shot"]
     said = call(*words, "--json")
     assert said.code == 0, said.err
     found = said.json

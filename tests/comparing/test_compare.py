@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import addenda
-from addenda.comparing import making
+from addenda.comparing import making, page
 from addenda.comparing import work as working
 from addenda.comparing.making import Maker, Sources, Task
 from addenda.comparing.methods import DEFAULT, METHODS, methods_named
@@ -246,7 +246,7 @@ def test_all_are_timed_against_the_bare_base(ways: Any, tmp_path: Path, monkeypa
 @pytest.mark.slow
 def test_forgetting_is_told_by_answers_and_tasks_too(ways: Any, tmp_path: Path) -> None:
     """As the public measures have them, question by question; none where none is asked for, and old records are found."""
-    found = ways.compare(tmp_path / "a", methods=("lora", "context"), seeds=(0,), rates=1, chats=4, questions=3)
+    found = ways.compare(tmp_path / "a", methods=("lora", "context"), seeds=(0,), rates=1, chats=4, zero_shot=3)
     row = found.rows[1]
     base = addenda.load_base(ways.folder, dtype=torch.float32)
     (folder,) = (tmp_path / "a" / "modules").glob("lora-*")
@@ -257,7 +257,7 @@ def test_forgetting_is_told_by_answers_and_tasks_too(ways: Any, tmp_path: Path) 
     assert row.tasks == asked.pooled.change
     assert (found.rows[0].tasks.value, found.rows[0].changed) == (0.0, None)
     assert (found.rows[2].changed, found.rows[2].tasks, found.rows[2].kl) == (None, None, None)
-    none = ways.compare(tmp_path / "b", methods=("lora",), seeds=(0,), rates=1, chats=0, questions=0)
+    none = ways.compare(tmp_path / "b", methods=("lora",), seeds=(0,), rates=1, chats=0, zero_shot=0)
     assert (none.rows[1].changed, none.rows[1].tasks) == (None, None)
     # records of a version that knew neither
     ways.compare(tmp_path / "c", methods=("lora",), seeds=(0,), rates=1)
@@ -265,7 +265,7 @@ def test_forgetting_is_told_by_answers_and_tasks_too(ways: Any, tmp_path: Path) 
         kept = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("changed", "right")}
         path.write_text(json.dumps(kept))
     page = json.loads((tmp_path / "c" / "comparison.json").read_text())
-    for name in ("chats", "questions"):
+    for name in ("chats", "zero_shot"):
         del page["settings"][name]
     (tmp_path / "c" / "comparison.json").write_text(json.dumps(page))
     said: list[str] = []
@@ -273,6 +273,20 @@ def test_forgetting_is_told_by_answers_and_tasks_too(ways: Any, tmp_path: Path) 
     assert [one.method for one in earlier.rows] == ["base", "context", "lora"]
     assert earlier.rows[2].tasks is None
     assert not [line for line in said if line.startswith("lora") or "replaced" in line]
+
+
+@pytest.mark.slow
+def test_methods_answer_questions_about_the_corpus_and_each_file_is_one_of_its_own(ways: Any, tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"question": "the cat", "answers": ["zzz"]}\n{"question": "the dog", "answers": []}\n')
+    options = {"methods": ("lora", "context", "rag"), "seeds": (0,), "rates": 1, "questions": str(file)}
+    found = ways.compare(tmp_path / "a", **options)
+    assert [(row.answered.n, row.answered.value) for row in found.rows] == [(2, 0.0)] * 4
+    assert "answered" in page.head_of(found)
+    said: list[str] = []
+    file.write_text('{"question": "the cat", "answers": ["zzz"]}\n')
+    again = ways.compare(tmp_path / "a", **options, tell=said.append)
+    assert [row.answered.n for row in again.rows] == [1] * 4, "other questions are asked anew"
 
 
 def test_one_long_text_is_halved_too() -> None:

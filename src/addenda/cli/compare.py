@@ -52,7 +52,11 @@ def compare(
         int, typer.Option("--chats", min=0, help="General chats that every method answers; 0: none.")
     ] = 30,
     questions: Annotated[
-        int, typer.Option("--questions", min=0, help="Zero-shot questions of each of four sets; 0: none.")
+        str | None,
+        typer.Option("--questions", help="A file of questions about the corpus, with answers, asked in chat."),
+    ] = None,
+    zero_shot: Annotated[
+        int, typer.Option("--zero-shot", min=0, help="Zero-shot questions of each of four sets; 0: none.")
     ] = 25,
     extra: Annotated[float, typer.Option("--extra", min=0.0001, help="Size of modules, as a share of the base.")] = 0.2,
     length: Annotated[int, tokens_option("--length", "Tokens of a row and of a scored window.", 8)] = 256,
@@ -105,7 +109,7 @@ def compare(
                 methods=DEFAULT if methods is None
                 else [method.strip() for method in methods.split(",") if method.strip()],
                 tokens=given["tokens"], seeds=tuple(range(given["seeds"])), rates=rates, held_tokens=given["held_tokens"],
-                extra=extra, length=length, chats=chats, questions=questions,
+                extra=extra, length=length, chats=chats, questions=questions, zero_shot=zero_shot,
                 batch_rows=batch_rows, allow_overlap=allow_overlap, compose=compose,
                 tell=shown.say, advance=lambda done, planned: shown.update(done, total=planned),
             )  # fmt: skip

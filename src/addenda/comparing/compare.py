@@ -110,7 +110,10 @@ def _with_earlier(work: Work, methods: list[Method]) -> list[Method]:
         return methods
     kept = kept_json(path)
     same = {"settings": plain(work.settings.plain()), "data": work.data | where(work.base), "base": work.base.name}
-    kept["settings"] = NEWER | kept.get("settings", {})
+    earlier = dict(kept.get("settings", {}))
+    if isinstance(earlier.get("questions"), int):  # what a version before 0.3 called the zero-shot questions
+        earlier["zero_shot"] = earlier.pop("questions")
+    kept["settings"] = NEWER | earlier
     if any(kept.get(key) != value for key, value in same.items()):
         work.tell(f"{work.out} has a comparison of other texts or settings: its page is replaced, its records stay")
         return methods

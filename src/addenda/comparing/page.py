@@ -32,7 +32,8 @@ LEGEND = (
     "its interval joins documents and seeds; a dash where it never had. "
     "Training: without validations; the peak is the most in use over what was in use before, and the base's weights. "
     "Request: the times of prefill and of a decoded token over the bare base's, medians with 95% intervals over timed "
-    "repeats, and the tokens read ahead; finding them is part of the prefill."
+    "repeats, and the tokens read ahead; finding them is part of the prefill. "
+    "Answered: of questions about the corpus, those whose answer in chat, greedy, says one that counts."
 )
 WIDE, NARROW = (8.6, 5.0), (4.1, 4.6)
 
@@ -40,10 +41,17 @@ WIDE, NARROW = (8.6, 5.0), (4.1, 4.6)
 def head_of(comparison: Comparison) -> list[str]:
     """Names of the table's columns; without unrelated text what is added there is what is forgotten, and has none."""
     unrelated = ["unrelated text"] if comparison.apart else []
+    answered = ["answered"] if _asked(comparison) else []
     moved = ["KL", "bit-equal", "answers changed", "tasks"]
     return [
-        "method", "learned", "forgotten", "forgotten at equal gain", *unrelated, *moved, "parameters", "training", "request",
+        "method", "learned", *answered, "forgotten", "forgotten at equal gain", *unrelated, *moved, "parameters", "training",
+        "request",
     ]  # fmt: skip
+
+
+def _asked(comparison: Comparison) -> bool:
+    """Whether methods were asked questions about the corpus."""
+    return any(row.answered is not None for row in comparison.rows)
 
 
 def role_of(method: str) -> str:
@@ -220,12 +228,12 @@ def _cost(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | 
 def cells_of(comparison: Comparison) -> list[list[tuple[str, str] | str]]:
     """The rows of the table, under `head_of`; the reason why one failed is too long for a cell."""
     dashes = ["-"] * (len(head_of(comparison)) - 1)
-    return [row_cells(row, comparison.apart) for row in comparison.rows] + [
+    return [row_cells(row, comparison.apart, _asked(comparison)) for row in comparison.rows] + [
         [(failure.method, "failed"), *dashes] for failure in comparison.failed
     ]
 
 
-def row_cells(row: Row, apart: bool) -> list[tuple[str, str] | str]:
+def row_cells(row: Row, apart: bool, asked: bool = False) -> list[tuple[str, str] | str]:
     """A method's cells: texts, or a text with small print."""
     nothing = row.method == "base"
     costs = (row.prefill, row.decode)
@@ -233,6 +241,7 @@ def row_cells(row: Row, apart: bool) -> list[tuple[str, str] | str]:
     return [
         (row.method, "" if row.rate is None else f"rate {row.rate:.2g}"),
         _number(row.learned, nothing),
+        *([_number(row.answered, False, ".0%")] if asked else []),
         _number(row.forgotten, nothing),
         _number(row.at_gain, nothing),
         *([_number(row.moved, nothing)] if apart else []),

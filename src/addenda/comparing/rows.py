@@ -23,7 +23,8 @@ class Row:
     with the base; `kl` (from the base, nats) and `untouched` (share of tokens left bit-equal) the means of their seeds' intervals
     over documents. `changed` is the share of answers to general chats that are not the base's, `tasks` the share of zero-shot
     questions answered rightly above the base's, with intervals over chats and questions. These four of what changes the base,
-    not of text in the window. `prefill` and `decode` are times over the bare base's, medians with intervals over
+    not of text in the window. `answered` is the share of questions about the corpus that are answered rightly in chat.
+    `prefill` and `decode` are times over the bare base's, medians with intervals over
     timed repeats; what `rag` takes to find passages is part of its prefill. `by_seed` has each seed's learning and forgetting;
     `seconds` are of training, without validations, or of building the index; `peak_megabytes` is the most that training took
     over what was in use before it, and the base's weights. None where it is not known, also of records of earlier versions.
@@ -50,6 +51,7 @@ class Row:
     curve: tuple[dict[str, float], ...]
     changed: Interval | None = None
     tasks: Interval | None = None
+    answered: Interval | None = None
     at_gain: Interval | None = None
 
 
@@ -106,6 +108,7 @@ def row_of(
         curve=tuple(runs[0]["curve"]),
         changed=_mean_over([run.get("changed") for run in runs], SHARE),
         tasks=_mean_over([_added(run.get("right"), bare.get("right")) for run in runs], CHANGE),
+        answered=_mean_over([run.get("answered") for run in runs], SHARE),
         at_gain=None
         if gain is None or reached(runs) < gain
         else forgetting_at_gain([_points(run) for run in runs], gain),

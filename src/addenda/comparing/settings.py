@@ -38,8 +38,10 @@ class CompareSettings:
     """tokens scored of each held-out text"""
     chats: int = 30
     """general chats that every method answers, to see which answers change; 0: none"""
-    questions: int = 25
+    zero_shot: int = 25
     """zero-shot questions of each of four sets that every method is asked; 0: none"""
+    questions: str | None = None
+    """a file of questions about the corpus, with answers, that every method is asked in chat"""
     passages: int = 1
     """passages in the window, for rag"""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -56,7 +58,7 @@ class CompareSettings:
             "length": 8,
             "held_tokens": 8,
             "chats": 0,
-            "questions": 0,
+            "zero_shot": 0,
         }
         for name, value in least.items():
             self._check(getattr(self, name) >= value, name, f"at least {value}")

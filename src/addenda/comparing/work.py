@@ -22,8 +22,10 @@ from addenda.comparing.settings import CompareSettings
 from addenda.comparing.window import first_ids
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, DataError, TrainingError
-from addenda.core.files import kept_json, replace_text
+from addenda.core.files import kept_json, replace_text, sha256_of
 from addenda.core.registry import plain_options
+from addenda.measuring.asking.answers import answers_to, is_right, with_documents, with_passages
+from addenda.measuring.asking.asked import opened_questions
 from addenda.measuring.asking.chats import GENERAL, answers, asked_of, parts_at
 from addenda.measuring.asking.zero_shot import fitting, right, usual
 from addenda.measuring.looking.disturbance import divergence
@@ -32,16 +34,19 @@ from addenda.plug.base import Base
 from addenda.plug.scoring import Score
 from addenda.telling.interrupts import Stopped
 from addenda.telling.progress import part
+from addenda.text.records import plain_text
 from addenda.text.texts import Texts, texts
 
 #: settings that change nothing that a run learns; what was timed once is not timed again for more `pairs`
 FREE = frozenset({"tokens", "seeds", "rates", "rung", "allow_overlap", "compose", "pairs"})
 #: settings that records of earlier versions know nothing of: at their defaults they do not tell runs apart
-NEWER = {name: getattr(CompareSettings, name) for name in ("chats", "questions")}
+NEWER = {name: getattr(CompareSettings, name) for name in ("chats", "zero_shot", "questions")}
 #: what errors say of a run that would fail again: these alone are kept
 DIVERGED = "not finite"
 #: ways that leave the base's own answers alone: text in the window is read where it is asked for, and nowhere else
 LEAVE_BASE = ("nothing", "rag", "context")
+#: how questions are asked where text is read in the window
+READ = {"rag": with_passages, "context": with_documents}
 Tell = Callable[[str], None]
 Record = dict[str, Any]
 
@@ -89,7 +94,10 @@ class Work:
         given = {field.name: getattr(sources, field.name) for field in fields(sources)}
         self.data = {key: "" if source is None else source.identity() for key, source in given.items()}
         self.chats = asked_of(GENERAL, settings.chats)[1] if settings.chats else []
-        self.questions = fitting(base, settings.questions) if settings.questions and base.tokenizer is not None else []
+        self.zero_shot = fitting(base, settings.zero_shot) if settings.zero_shot and base.tokenizer is not None else []
+        self.questions = opened_questions(settings.questions)[1] if settings.questions is not None else []
+        if settings.questions is not None:
+            self.data["questions"] = sha256_of(Path(settings.questions))
         self.prompt = torch.from_numpy(first_ids(base, sources.learning, settings.length // 2).astype(np.int64))
 
     # -- records -----------------------------------------------------------------------------------------------------
@@ -161,7 +169,7 @@ class Work:
                 for key in ("learning", "forgetting", *(("unrelated",) if self.sources.apart else ()))
             }
             record["unrelated"] = record.get("unrelated", record["forgetting"]) | self._apart(trained, task.method)
-            record |= self._asked(trained, task.method)
+            record |= self._asked(trained, task.method) | self._answered(trained, task.method)
             extra = 0 if trained.ahead is None else len(trained.ahead(self.prompt.numpy()))
             prefill, decode = [1.0], [1.0]
             if task.method.how not in ("nothing", "full"):  # what is the base, or has its shape, costs what it costs
@@ -199,9 +207,21 @@ class Work:
             if self.chats and method.how != "nothing":
                 said = answers(trained.base, self.chats)
                 record["changed"] = [parts_at(*both) is not None for both in zip(self._bare_answers, said, strict=True)]
-            if self.questions:
-                record["right"] = usual(self.questions, right(trained.base, self.questions)).tolist()
+            if self.zero_shot:
+                record["right"] = usual(self.zero_shot, right(trained.base, self.zero_shot)).tolist()
         return record
+
+    def _answered(self, trained: Trained, method: Method) -> Record:
+        """Which questions about the corpus are answered rightly, in chat; where text is read in the window, with that."""
+        if not self.questions:
+            return {}
+        chats = [list(one.messages) for one in self.questions]
+        if method.how in READ:
+            corpus = [plain_text(record) for record in self.sources.corpus]
+            chats = READ[method.how](trained.base, self.questions, corpus)
+        with trained.on():
+            said = answers_to(trained.base, chats)
+        return {"answered": [is_right(*both) for both in zip(self.questions, said, strict=True)]}
 
     @cached_property
     def _bare_answers(self) -> list[list[int]]:

@@ -23,7 +23,7 @@ from addenda.plug.choosing import Choosing
 from addenda.plug.freeze import Freeze
 from addenda.plug.machinery import watching
 from addenda.remembering.text_memory import TextMemory
-from addenda.text.prompting import check_ids, prepared
+from addenda.text.prompting import bare_ids, check_ids, prepared
 
 
 class Frozen(Choosing):
@@ -120,6 +120,17 @@ class Frozen(Choosing):
         """
         told = prepared(self._reads(), text, system=system, raw=raw)[0]
         ids = torch.tensor(told, dtype=torch.long, device="cpu")  # whatever the caller's default device
+        check_ids(ids, self.vocabulary)
+        return ids
+
+    def after(self, text: str) -> Tensor:
+        """Token ids [T] of a text that goes on with a prompt: nothing is put before it or after.
+
+        Raises:
+            AddendaError: the base was attached without a tokenizer.
+            DataError: the model has no embedding for a token.
+        """
+        ids = torch.tensor(bare_ids(self._reads(), text), dtype=torch.long, device="cpu")
         check_ids(ids, self.vocabulary)
         return ids
 

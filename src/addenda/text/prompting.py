@@ -18,7 +18,7 @@ def marks(tokenizer: Any) -> tuple[list[int], list[int]]:
     They are read off a text of one letter, so that it does not matter who adds them: a setting (`add_eos_token`), a template,
     or the class.
     """
-    bare = _bare(tokenizer, _PROBE)
+    bare = bare_ids(tokenizer, _PROBE)
     whole = list(tokenizer(_PROBE, verbose=False)["input_ids"])
     for start in range(len(whole) - len(bare) + 1):
         if whole[start : start + len(bare)] == bare:
@@ -31,13 +31,13 @@ def prompt_ids(tokenizer: Any, text: str) -> list[int]:
 
     After a closing eos a model begins something new, and an answer's tokens would stand at other places than alone.
     """
-    return [*marks(tokenizer)[0], *_bare(tokenizer, text)]
+    return [*marks(tokenizer)[0], *bare_ids(tokenizer, text)]
 
 
 def unclosed(tokenizer: Any, ids: Sequence[int], text: str) -> list[int]:
     """The ids of a text, tokenized in any way, without what the tokenizer closed it with."""
     closing = marks(tokenizer)[1]
-    added = bool(closing) and len(ids) > len(_bare(tokenizer, text)) and list(ids[-len(closing) :]) == closing
+    added = bool(closing) and len(ids) > len(bare_ids(tokenizer, text)) and list(ids[-len(closing) :]) == closing
     return list(ids[: -len(closing)] if added else ids)
 
 
@@ -86,7 +86,16 @@ def templated(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[li
         whole = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
     except Exception as error:  # noqa: BLE001 - templates raise what they like
         raise AddendaError(f"the chat template refuses the conversation: {error}") from None
-    return _bare(tokenizer, whole), whole  # the template has written the special tokens
+    return bare_ids(tokenizer, whole), whole  # the template has written the special tokens
+
+
+def after_text(messages: Sequence[Mapping[str, str]], text: str) -> list[dict[str, str]]:
+    """A conversation whose first question comes after a text that it is to be answered from."""
+    told, first = [dict(message) for message in messages], True
+    for message in told:
+        if first and message["role"] == "user":
+            message["content"], first = f"{text}\n\n{message['content']}", False
+    return told
 
 
 def check_ids(ids: Any, vocabulary: int) -> None:
@@ -104,7 +113,8 @@ def check_ids(ids: Any, vocabulary: int) -> None:
         )
 
 
-def _bare(tokenizer: Any, text: str) -> list[int]:
+def bare_ids(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a text, with nothing before it or after."""
     _check(text)
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 

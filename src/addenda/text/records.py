@@ -20,6 +20,14 @@ def check_unicode(where: str, text: str) -> None:
         raise DataError(f"{where}: half a surrogate pair at character {error.start + 1}; it was not UTF-8") from None
 
 
+def plain_text(record: Mapping[str, Any]) -> str:
+    """What a record says, in words: its text, or what is said in it, a line for each turn."""
+    if "text" in record:
+        return record["text"]
+    said = [record["messages"]] if "messages" in record else [record["prompt"], record["completion"]]
+    return "\n".join(part if isinstance(part, str) else "\n".join(one["content"] for one in part) for part in said)
+
+
 def messages_of(where: str, value: Any) -> list[dict[str, Any]]:
     """Messages as plain dicts.
 

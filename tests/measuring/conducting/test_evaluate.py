@@ -70,7 +70,9 @@ def test_nothing_selected_scores_the_base_alone(base: Any) -> None:
 
 
 def test_no_text_is_refused(base: Any) -> None:
-    with pytest.raises(AddendaError, match="evaluate needs at least one of texts, tasks, facts, snapshot, .* or "):
+    with pytest.raises(
+        AddendaError, match="evaluate needs at least one of texts, tasks, questions, facts, snapshot, .* or "
+    ):
         evaluate(base, {}, tasks=[], neutrality=())
     with pytest.raises(
         AddendaError, match="no measure has an option 'neutralty'; there are .*did you mean 'neutrality'"
@@ -241,7 +243,7 @@ def test_what_is_foretold_counts_chats_questions_and_each_text(base: Any) -> Non
     for asked in (
         {"neutrality": (long,)},
         {"neutrality": (long, long)},
-        {"neutrality": (long, long), "chats": "general", "questions": True},
+        {"neutrality": (long, long), "chats": "general", "zero_shot": True},
     ):
         options = {"tokens": 300, "limit": 3}
         readings = []

@@ -56,18 +56,18 @@ def test_everything_found_is_a_measure_with_the_base_beside_it(base: addenda.Bas
 
 
 def test_changed_answers_and_zero_shot_questions_are_measures_too(base: addenda.Base) -> None:
-    found = evaluate(base, modules="m", chats="general", questions=True, limit=3)
+    found = evaluate(base, modules="m", chats="general", zero_shot=True, limit=3)
     by_name = {(one.name, one.on): one for one in record(base, found)}
     assert found.chats is not None
-    assert found.questions is not None
+    assert found.zero_shot is not None
     changed = by_name["answers changed", "general chats"]
     assert (changed.value, changed.n) == (found.chats.changed.value, 3)
     assert by_name["answers changed early", "general chats"].value == found.chats.early.value
     pooled = by_name["zero-shot", "all sets"]
-    assert found.questions.pooled.on is not None
-    assert (pooled.value, pooled.reference) == (found.questions.pooled.on.value, found.questions.pooled.off.value)
+    assert found.zero_shot.pooled.on is not None
+    assert (pooled.value, pooled.reference) == (found.zero_shot.pooled.on.value, found.zero_shot.pooled.off.value)
     added = by_name["zero-shot added", "all sets"]
-    assert added.value == pytest.approx(pooled.value - found.questions.pooled.off.value)
+    assert added.value == pytest.approx(pooled.value - found.zero_shot.pooled.off.value)
     sets = {name for name, on in by_name if on == "boolq"}
     assert sets == {"zero-shot acc", "zero-shot acc added"}
     assert "zero-shot" in render(base.modules["m"].card)

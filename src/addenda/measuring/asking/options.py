@@ -46,13 +46,13 @@ def likelihoods(base: Base, prompt: str, answers: Sequence[str]) -> list[Option]
 
 @torch.no_grad()
 def all_likelihoods(
-    base: Base, questions: Sequence[tuple[str, Sequence[str]]], *, batch_tokens: int = BATCH_TOKENS
+    base: Base, questions: Sequence[tuple[str | Tensor, Sequence[str]]], *, batch_tokens: int = BATCH_TOKENS
 ) -> list[list[Option]]:
     """For each question, a prompt with its answers, the log-likelihood of each answer after the prompt.
 
-    Prompt and answer are tokenized together, a space between them, as lm-evaluation-harness does. A prompt that is too long
-    for the base's context loses its beginning. Rows of like length ride together, `batch_tokens` at a time; answers of one
-    token to one prompt (yes or no) are read off one row.
+    Prompt and answer are tokenized together, a space between them, as lm-evaluation-harness does. A prompt may be token ids [T]
+    of a chat; the answer's own tokens follow it. A prompt that is too long for the base's context loses its beginning. Rows
+    of like length ride together, `batch_tokens` at a time; answers of one token to one prompt (yes or no) are read off one row.
 
     Raises:
         AddendaError: the base has no tokenizer, or its logits are not finite.
@@ -89,13 +89,19 @@ class _Row:
     count: int
 
 
-def _rows(base: Base, number: int, prompt: str, answers: Sequence[str]) -> list[_Row]:
+def _rows(base: Base, number: int, prompt: str | Tensor, answers: Sequence[str]) -> list[_Row]:
     if not answers:
         raise DataError("there is no answer to choose")
-    head, context = len(base.tokenize(prompt.rstrip())) if prompt.strip() else 0, base.context
-    rows = []
+    if isinstance(prompt, Tensor):
+        head = len(prompt)
+    else:
+        head = len(base.tokenize(prompt.rstrip())) if prompt.strip() else 0
+    context, rows = base.context, list[_Row]()
     for answer in answers:
-        row = base.tokenize(f"{prompt.rstrip()} {answer.strip()}")
+        if isinstance(prompt, Tensor):
+            row = torch.cat([prompt, base.after(answer.strip())])
+        else:
+            row = base.tokenize(f"{prompt.rstrip()} {answer.strip()}")
         count = len(row) - max(head, 1)  # the first token of all has nothing before it
         if count < 1 or not answer.strip():
             raise DataError(f"the answer {answer!r} has no token of its own after the prompt")

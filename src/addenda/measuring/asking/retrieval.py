@@ -58,12 +58,17 @@ _UNSPACED = re.compile(
 )
 
 
+def unspaced(letter: str) -> bool:
+    """Whether a character is of a script that puts no spaces between words."""
+    return bool(_UNSPACED.match(letter))
+
+
 @cache
 def _sort(letter: str) -> str:
     """What a character is to the index: part of a "word", of a text "unspaced", or "" between words."""
     if unicodedata.category(letter)[0] not in "LNM" and letter != "_":
         return ""
-    return "unspaced" if _UNSPACED.match(letter) else "word"
+    return "unspaced" if unspaced(letter) else "word"
 
 
 def words_of(text: str) -> list[str]:

@@ -92,7 +92,7 @@ def evaluate(
         measures: further ones, as they are.
         asked: options of the measures by name, as `addenda methods measure` lists them. A measure runs where its first option
             is given: `tasks=["piqa"]`, `facts=` a file or `addenda.biographies(...)`, `snapshot=` the same at an earlier time,
-            `edits=`, `neutrality=` text, or several in a tuple or by name, `chats="general"`, `questions=True`, `spectrum=` text.
+            `edits=`, `neutrality=` text, or several in a tuple or by name, `chats="general"`, `zero_shot=True`, `spectrum=` text.
             All that have it share an option: `limit=` is so many questions of each set, `tokens=` so many of each text.
 
     Raises:

@@ -15,21 +15,23 @@ from addenda.tiny.asked import EACH, SETS
 
 
 @dataclass(frozen=True)
-class Questions(Measure):
+class InZeroShot(Measure):
     """Zero-shot questions that come with the package: right answers of each set by its usual metric, and of all."""
 
-    name: ClassVar[str] = "questions"
+    name: ClassVar[str] = "zero_shot"
     place: ClassVar[int] = 80
     in_words: ClassVar[bool] = True
 
-    questions: bool = option("Zero-shot questions that come along, 400 of four sets: right answers.", "switch")
+    zero_shot: bool = option("Zero-shot questions that come along, 400 of four sets: right answers.", "switch")
     limit: int | None = limit()
 
     def open(self, acting: Acting) -> Opened:
         return Opened(None)
 
     def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
-        yield Reading("questions", times(acting.weights) * 2 * QUESTION * len(SETS) * min(self.limit or EACH, EACH))
+        yield Reading(
+            "zero-shot questions", times(acting.weights) * 2 * QUESTION * len(SETS) * min(self.limit or EACH, EACH)
+        )
 
     def run(self, acting: Acting, opened: Opened) -> ZeroShot:
         return zero_shot(acting.base, acting.weights, each=self.limit)

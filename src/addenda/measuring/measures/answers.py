@@ -1,0 +1,150 @@
+"""Questions about documents: right answers written and chosen, refusals, and what leaks into general chats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from addenda.core import card
+from addenda.core.errors import AddendaError
+from addenda.core.plain import Plain
+from addenda.measuring.asking.answers import TOKENS, OnQuestions, Way, on_questions
+from addenda.measuring.asking.asked import OPTIONS, opened_questions
+from addenda.measuring.asking.chats import GENERAL
+from addenda.measuring.asking.chats import TOKENS as CHAT_TOKENS
+from addenda.measuring.asking.chats import asked_of as chats_of
+from addenda.measuring.asking.leakage import Leakage, leakage
+from addenda.measuring.conducting.foretold import CHARACTERS, COMPARED
+from addenda.measuring.conducting.lines import on_card, share, times
+from addenda.measuring.conducting.measure import Acting, Measure, Opened, Reading, Table, limit, option
+from addenda.text.texts import texts
+
+#: tokens of a turn in a chat template; answers that are shown
+TURN, SHOWN = 20, 6
+
+
+@dataclass(frozen=True)
+class AnswersAndLeakage(Plain):
+    """Answers to a file of questions, and with modules what of them leaks into general chats."""
+
+    answers: OnQuestions
+    leakage: Leakage | None
+
+
+@dataclass(frozen=True)
+class Answers(Measure):
+    """Answers to questions about documents: right ones, written in chat and chosen, refusals, and leakage into general chats.
+
+    With `documents`, also how the base answers with these in its window, whole and as passages found by BM25.
+    """
+
+    name: ClassVar[str] = "answers"
+    place: ClassVar[int] = 25
+    in_words: ClassVar[bool] = True
+
+    questions: Any = option(
+        "A file of questions about documents, with answers: right, refused, leaked into general chats.", "file"
+    )
+    documents: Any = option("What the questions are about: compared with these in the window.", "texts")
+    limit: int | None = limit()
+
+    def open(self, acting: Acting) -> Opened:
+        if self.questions is True:
+            raise AddendaError(
+                "questions= is a file of questions; the zero-shot questions that come along are zero_shot=True"
+            )
+        name, asked = opened_questions(self.questions)
+        given = (self.documents,) if isinstance(self.documents, str | Path) else tuple(self.documents or ())
+        if given and find_spec("bm25s") is None:
+            raise AddendaError("passages of the documents are found with bm25s: pip install bm25s")
+        read = [record["text"] for source in given for record in texts(source) if "text" in record]
+        return Opened((name, asked[: self.limit], read))
+
+    def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
+        name, asked, read = opened.inputs
+        said = sum(len(one.question) for one in asked) // CHARACTERS + (TURN + TOKENS) * len(asked)
+        chosen = sum(
+            OPTIONS * (len(one.question) + len(one.accepted[0])) // CHARACTERS for one in asked if one.accepted
+        )
+        yield Reading(name, times(acting.weights) * (said + chosen), COMPARED)
+        if read:
+            whole = min(acting.base.context or 2**62, sum(map(len, read)) // CHARACTERS)
+            yield Reading("the same with documents in the window", (1 + OPTIONS) * whole * len(asked))
+        if acting.weights:
+            chats = chats_of(GENERAL, self.limit)[1]
+            yield Reading("leakage into general chats", 4 * (CHAT_TOKENS + 3 * TURN) * len(chats), COMPARED)
+
+    def run(self, acting: Acting, opened: Opened) -> AnswersAndLeakage:
+        name, asked, read = opened.inputs
+        answers = on_questions(acting.base, name, asked, acting.weights, documents=read)
+        leaked = leakage(acting.base, asked, acting.weights, limit=self.limit) if acting.weights else None
+        return AnswersAndLeakage(answers, leaked)
+
+    def record(self, found: AnswersAndLeakage, sources: Mapping[str, str]) -> Iterator[card.Measure]:
+        answers, leaked = found.answers, found.leakage
+        if "modules" in answers.ways and leaked is not None:
+            on, off = answers.ways["modules"], answers.ways["base"]
+            for metric, name in _LINES.items():
+                yield from on_card(name, getattr(on, metric), answers.on, getattr(off, metric))
+            yield from on_card("general answers changed", leaked.first.changed, leaked.first.on)
+            yield from on_card("general answers changed, second turn", leaked.after.changed, leaked.first.on)
+            yield from on_card("general answers that speak the documents' words", leaked.words, leaked.first.on)
+
+    def rows(self, found: AnswersAndLeakage, base: str, label: str) -> Iterator[Table]:
+        answers, called = (
+            found.answers,
+            {"base": base, "modules": label, "modules and passages": f"{label} and passages"},
+        )
+        choice = "chosen" if answers.chance is None else f"chosen (chance {answers.chance:.0%})"
+        columns = [
+            "",
+            "right",
+            "word for word",
+            "F1",
+            choice,
+            "not told: refused",
+            "told: refused",
+            "prompt tokens",
+            "prefill",
+        ]
+        rows = [[called.get(way, way), *_cells(one)] for way, one in answers.ways.items()]
+        told = sum(bool(one.accepted) for one in answers.asked)
+        title = f"{told:,} questions about documents, and {len(answers.asked) - told:,} that they do not answer"
+        yield Table(f"{title} [95% interval]", columns, rows, "right: the written answer says one that counts")
+        last = "modules" if "modules" in answers.ways else "base"
+        shown = [
+            (one.question, "".join(one.accepted[:1]) or "(not told)", answers.answers[last][at], _yes(answers.right(last, at)))
+            for at, one in enumerate(answers.asked[:SHOWN])
+        ]  # fmt: skip
+        yield Table("Some of them", ["asked", "counts", called[last], "right"], shown, prose=True)
+        if found.leakage is not None:
+            leaked = found.leakage
+            spoken = "speak the documents' words" + (f" ({', '.join(leaked.leaked[:5])})" if leaked.leaked else "")
+            yield Table(
+                f"Leakage into {len(leaked.first.answers)} {leaked.first.on} [95% interval over chats]",
+                ["answers that", "asked first", "asked after a question about the documents"],
+                [
+                    ("are not the bare base's", share(leaked.first.changed), share(leaked.after.changed)),
+                    (spoken, share(leaked.words), share(leaked.words_after)),
+                ],
+            )
+
+
+#: lines of a card
+_LINES = {
+    "right": "questions answered rightly", "chosen": "right answer the likeliest", "refused": "refused, not told",
+    "shy": "refused, told",
+}  # fmt: skip
+
+
+def _yes(right: bool) -> str:
+    return "yes" if right else "no"
+
+
+def _cells(way: Way) -> list[str]:
+    f1 = "-" if way.f1 is None else f"{way.f1.value:.2f}"
+    shares = [share(part) for part in (way.right, way.same, way.chosen, way.refused, way.shy)]
+    return [*shares[:2], f1, *shares[2:], f"{way.prompt:,.0f}", f"{1000 * way.prefill:,.0f} ms"]
