@@ -76,8 +76,8 @@ class StudyPlan:
         if self.asks:
             where = "" if self.remote else ", if it reads well enough"
             lines.append(
-                f"  {self.teacher} is asked {len(self.asks):,} times{where}: about {_round(self.asked_tokens):,} tokens to read and "
-                f"{_round(self.said_tokens):,} to write at most; answers are stored, and never asked for again"
+                f"  {self.teacher} is asked {len(self.asks):,} times{where}: about {_round(self.asked_tokens):,} tokens to read "
+                f"and {_round(self.said_tokens):,} to write at most; answers are stored, and never asked for again"
             )
         if self.scored_tokens:
             lines.append(f"  scoring answers with their chunk and without: about {_round(self.scored_tokens):,} tokens")

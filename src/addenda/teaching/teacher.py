@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from addenda.plug.base import Base
 
 #: asks that the base answers at a time; tokens of a batch, prompts and answers
-ROWS, BATCH_TOKENS = 32, 16384
+ROWS, BATCH_TOKENS = 16, 8192
 
 
 @dataclass(frozen=True)
