@@ -88,7 +88,7 @@ class BaseTeacher(Teacher):
         """Batch by batch, all asks of a batch together."""
         prompts = [prompt_of(self.base, list(ask.messages)) for ask in asks]
         for group in self._batches(asks, [len(prompt) for prompt in prompts]):
-            if known.issuperset(group):
+            if known >= set(group):
                 continue
             tokens = asks[group[0]].tokens
             tick()

@@ -11,7 +11,7 @@ from typing import Any
 from addenda.core.errors import DataError
 from addenda.exercises.exercise import Chunk
 from addenda.text.blocks import RULE
-from addenda.text.documents import Document
+from addenda.text.documents import ReadDocument
 from addenda.text.sentences import sentences
 
 #: tokens of a chunk at most, its headings among them; at least, so that headings leave room for a text
@@ -32,7 +32,7 @@ class _Piece:
     tokens: int
 
 
-def chunks(documents: Iterable[Document], tokenizer: Any, tokens: int = TOKENS) -> list[Chunk]:
+def chunks(documents: Iterable[ReadDocument], tokenizer: Any, tokens: int = TOKENS) -> list[Chunk]:
     """Cut documents into chunks.
 
     A chunk lies under one heading, and is cut between paragraphs; a paragraph that is too long is cut between its lines, then
@@ -75,7 +75,7 @@ def _counter(tokenizer: Any) -> Count:
     return count
 
 
-def _cut(document: Document, count: Count, tokens: int) -> Iterator[tuple[tuple[str, ...], str]]:
+def _cut(document: ReadDocument, count: Count, tokens: int) -> Iterator[tuple[tuple[str, ...], str]]:
     """Headings and text of each chunk of a document, in order."""
     for headings, passages in _sections(document):
         shown = _fitting(headings, count, tokens // 2)
@@ -84,7 +84,7 @@ def _cut(document: Document, count: Count, tokens: int) -> Iterator[tuple[tuple[
             yield shown, text
 
 
-def _sections(document: Document) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+def _sections(document: ReadDocument) -> Iterator[tuple[tuple[str, ...], list[str]]]:
     """The passages under each heading, with all headings that they stand under, the highest first."""
     above: list[tuple[int, str]] = []
     passages: list[str] = []

@@ -33,7 +33,7 @@ FOREIGN = 0.3
 
 
 @dataclass(frozen=True)
-class Document:
+class ReadDocument:
     """What a document says: its blocks in order, under the name that its chunks are called by."""
 
     name: str
@@ -45,7 +45,7 @@ class Document:
         return "\n\n".join("#" * block.level + " " * bool(block.level) + block.text for block in self.blocks)
 
 
-def documents(source: Any) -> list[Document]:
+def documents(source: Any) -> list[ReadDocument]:
     """Read documents.
 
     Args:
@@ -59,14 +59,14 @@ def documents(source: Any) -> list[Document]:
     if isinstance(source, Mapping):
         found = [_checked(str(name), markdown.read(str(text))) for name, text in source.items()]
     else:
-        parts = [source] if isinstance(source, str | Path | Document) else source
+        parts = [source] if isinstance(source, str | Path | ReadDocument) else source
         if not isinstance(parts, Iterable) or isinstance(parts, bytes):
             raise DataError(f"documents are files, or texts by name; got {type(source).__name__}")
         given = list(parts)
-        files = [file for part in given if not isinstance(part, Document) for file in _files(part)]
+        files = [file for part in given if not isinstance(part, ReadDocument) for file in _files(part)]
         names = _names(files)
-        ready = {part.name for part in given if isinstance(part, Document)}
-        found = [part for part in given if isinstance(part, Document)]
+        ready = {part.name for part in given if isinstance(part, ReadDocument)}
+        found = [part for part in given if isinstance(part, ReadDocument)]
         found += [read(file, names[file]) for file in dict.fromkeys(files)]
         twice = next((name for name in names.values() if name in ready), None)
         if twice is not None:
@@ -76,7 +76,7 @@ def documents(source: Any) -> list[Document]:
     return found
 
 
-def read(file: Path, name: str | None = None) -> Document:
+def read(file: Path, name: str | None = None) -> ReadDocument:
     """Read one file as a document.
 
     Raises:
@@ -99,9 +99,9 @@ def read(file: Path, name: str | None = None) -> Document:
     return _checked(name or file.name, reader(data), str(file))
 
 
-def _checked(name: str, blocks: Iterator[Block], where: str | None = None) -> Document:
+def _checked(name: str, blocks: Iterator[Block], where: str | None = None) -> ReadDocument:
     try:
-        document = Document(name, tuple(blocks))
+        document = ReadDocument(name, tuple(blocks))
     except DataError as error:
         raise DataError(f"{where or name}: {error}") from None
     except RecursionError:
