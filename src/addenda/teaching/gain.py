@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from addenda.exercises.exercise import Chunk, Made, Message
-from addenda.plug.scoring import score_documents
+from addenda.objectives.head import Head
+from addenda.plug.prefixed import score_alike
 from addenda.teaching.store import Store, key_of
 from addenda.teaching.study_set import form, with_text
 from addenda.telling.progress import tick
@@ -27,6 +28,10 @@ GROUP, PAIRS, BY_CHANCE = 32, 96, 0.05
 GENERAL, CHARACTERS = "general_train", 800
 
 
+#: a conversation whose last answer is scored, and the text in the window before it
+Scored = tuple[Sequence[Message], str | None]
+
+
 @dataclass(frozen=True)
 class Gains:
     """The gain of each exercise in nats per token of its answer (None: too long for the base), and the margin to pass.
@@ -40,54 +45,44 @@ class Gains:
 
 
 class Scorer:
-    """Scores answers with and without a text in the window, a group at a time, each group once."""
+    """Scores answers with and without a text in the window; answers after one text are scored together, each group once."""
 
     def __init__(self, base: Base, store: Store) -> None:
         self.base, self.store = base, store
-        self.encoder = Encoder(base.tokenizer, base.vocabulary)
+        self.encoder, self.head = Encoder(base.tokenizer, base.vocabulary), Head(base.model)
 
-    def tokens(self, messages: Sequence[Message], text: str | None) -> int:
-        """How many tokens are read to score an answer."""
-        return len(self._encoded(messages, text).ids)
-
-    def likelihoods(
-        self, asked: Sequence[tuple[Sequence[Message], str | None]], told: Callable[[int], None] = lambda _: None
-    ) -> list[float | None]:
+    def likelihoods(self, asked: Sequence[Scored], told: Callable[[int], None] = lambda _: None) -> list[float | None]:
         """The mean log-probability of each answer's tokens, after a text or none; None where it does not fit the base's window.
+
+        Groups depend on what is asked alone, so that their bits do not depend on what was scored before an interruption.
 
         Raises:
             FileError: what was found cannot be kept.
             Stopped: after a signal; groups that are done are kept.
         """
         keys = [key_of([self.base.fingerprint, list(messages), text]) for messages, text in asked]
-        for start in range(0, len(asked), GROUP):
+        done = 0
+        for group in _groups(asked):
             tick()
-            group = range(start, min(start + GROUP, len(asked)))
             if not all(keys[at] in self.store for at in group):
                 found = self._scored([asked[at] for at in group])
-                self.store.add(
-                    {
-                        keys[at]: {"nats": nats}
-                        for at, nats in zip(group, found, strict=True)
-                        if keys[at] not in self.store
-                    }
-                )
-            told(group.stop)
+                new = {keys[at]: {"nats": nats} for at, nats in zip(group, found, strict=True)}
+                self.store.add({key: value for key, value in new.items() if key not in self.store})
+            done += len(group)
+            told(done)
         return [self.store[key]["nats"] for key in keys]
 
-    def _scored(self, asked: Sequence[tuple[Sequence[Message], str | None]]) -> list[float | None]:
+    def _scored(self, asked: Sequence[Scored]) -> list[float | None]:
         encoded = [self._encoded(messages, text) for messages, text in asked]
         most = self.base.context or math.inf
         fitting = [at for at, one in enumerate(encoded) if len(one.ids) <= most and one.weights[1:].any()]
-        if not fitting:
-            return [None] * len(asked)
-        documents = [encoded[at] for at in fitting]
-        length = max(2, *(len(one.ids) - 1 for one in documents))
-        with self.base.off():
-            score = score_documents(self.base, documents, "the study set", length=length)
         found: list[float | None] = [None] * len(asked)
-        for at, nats, count in zip(fitting, score.sums.tolist(), score.counts.tolist(), strict=True):
-            found[at] = -nats / count
+        if fitting:
+            documents = [encoded[at] for at in fitting]
+            with self.base.off():
+                nats = score_alike(self.base, self.head, documents)
+            for at, document, value in zip(fitting, documents, nats, strict=True):
+                found[at] = -value / int(document.weights[1:].sum())
         return found
 
     def _encoded(self, messages: Sequence[Message], text: str | None) -> Encoded:
@@ -116,7 +111,7 @@ def gains(
         told: is given how many answers are scored, as they come.
     """
     pairs = _mismatched(exercises, chunks, seed)
-    asked: list[tuple[Sequence[Message], str | None]] = [(made.messages, None) for made in exercises]
+    asked: list[Scored] = [(made.messages, None) for made in exercises]
     asked += [(made.messages, read(made, chunks)) for made in exercises]
     asked += [(exercises[at].messages, text) for at, text in pairs]
     scores = scorer.likelihoods(asked, told)
@@ -126,6 +121,16 @@ def gains(
     known = [gain for gain in chance if gain is not None]
     margin = max(0.0, float(np.quantile(known, 1 - BY_CHANCE))) if known else 0.0
     return Gains(gained, margin, len(known))
+
+
+def _groups(asked: Sequence[Scored]) -> Iterator[list[int]]:
+    """The places of answers after one text, the shorter first, so many at a time."""
+    by_text: dict[str | None, list[int]] = {}
+    for at, (_, text) in enumerate(asked):
+        by_text.setdefault(text, []).append(at)
+    for places in by_text.values():
+        places.sort(key=lambda at: (sum(len(said["content"]) for said in asked[at][0]), at))
+        yield from (places[start : start + GROUP] for start in range(0, len(places), GROUP))
 
 
 def read(made: Made, chunks: Mapping[str, Chunk]) -> str:

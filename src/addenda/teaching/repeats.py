@@ -49,7 +49,7 @@ class Repeats:
     def seen(self, messages: Sequence[Message]) -> bool:
         """Whether a conversation nearly repeats an earlier one."""
         asked, said = _both(messages)
-        earlier = sorted(map(int, self._index.query(_signature(asked, said))))
+        earlier = sorted(int(str(at)) for at in self._index.query(_signature(asked, said)))
         return any(_near(asked, self._seen[at][0]) and _near(said, self._seen[at][1]) for at in earlier)
 
     def see(self, messages: Sequence[Message]) -> None:

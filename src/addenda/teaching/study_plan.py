@@ -20,12 +20,12 @@ from addenda.plug.scoring import pace_of
 from addenda.teaching.gain import PAIRS
 from addenda.teaching.reading import QUESTIONS, TOKENS
 from addenda.teaching.store import key_of
-from addenda.teaching.study_set import OWN, own_questions
+from addenda.teaching.study_set import OWN, held_out_questions, own_questions
 from addenda.teaching.study_settings import StudySettings
 from addenda.teaching.teacher import Teacher
 from addenda.telling.progress import about
+from addenda.text.chunks import LEAST, identity
 from addenda.text.chunks import chunks as cut
-from addenda.text.chunks import identity
 from addenda.text.documents import documents as read
 from addenda.text.words import content_words
 
@@ -99,9 +99,10 @@ def plan_of(
     if base.tokenizer is None:
         raise AddendaError("a study reads text, and the base has no tokenizer: addenda.attach(model, tokenizer)")
     found = read(documents)
-    chunks = {chunk.id: chunk for chunk in cut(found, base.tokenizer, settings.chunk_tokens)}
+    room = settings.chunk_tokens if base.context is None else max(LEAST, min(settings.chunk_tokens, base.context // 2))
+    chunks = {chunk.id: chunk for chunk in cut(found, base.tokenizer, room)}
     own = tuple(_own(questions, chunks)) if questions is not None else ()
-    held = tuple(messages for messages, _ in own_questions(held_out)) if held_out is not None else ()
+    held = held_out_questions(held_out) if held_out is not None else ()
     mined, asks = _exercises(list(chunks.values()), settings, seed, teacher is not None)
     if not (mined or asks or own):
         raise AddendaError("no exercise can be made of the documents: no kind of exercise finds anything in them")
@@ -179,9 +180,9 @@ def _cost(
     """Tokens to ask, to be said and to score, and the seconds that they take here."""
     size = dict(zip(chunks, _count(base, [chunk.read for chunk in chunks.values()]), strict=True))
     scored = [*mined, *own] if settings.gain else []
-    spoken = tokens_of(base, scored)
-    reads = sum(2 * said + sum(size[name] for name in made.chunks) for said, made in zip(spoken, scored, strict=True))
-    mean = reads // max(1, len(scored))
+    spoken = sum(tokens_of(base, scored))
+    mean = 2 * spoken // max(1, len(scored))
+    reads = 2 * spoken + sum(size.values())  # a chunk is read once for many answers
     reads += mean * (min(PAIRS, len(scored)) + (len(asks) if settings.gain else 0))
     prompts = _count(base, ["\n".join(said["content"] for said in one.messages) for _, one in asks])
     asked, said = sum(prompts) + AROUND * len(asks), sum(one.tokens for _, one in asks)

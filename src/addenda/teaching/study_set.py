@@ -129,6 +129,31 @@ def own_questions(file: str | Path) -> list[tuple[tuple[Message, ...], str | Non
     return found
 
 
+def held_out_questions(file: str | Path) -> tuple[tuple[Message, ...], ...]:
+    """Questions that no exercise may ask, as conversations that end with an answer, which may be empty: what is asked matters.
+
+    Raises:
+        DataError: the file cannot be read, or a line asks nothing.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise DataError(f"there is no file '{file}'{meant(path)}")
+    found: list[tuple[Message, ...]] = []
+    for where, value in json_lines(path):
+        if "messages" in value:
+            messages = messages_of(where, value["messages"])
+            while messages and messages[-1]["role"] != "user":
+                messages.pop()
+        else:
+            asked = value.get("question", value.get("prompt"))
+            messages = [{"role": "user", "content": asked}] if isinstance(asked, str) and asked.strip() else []
+        if not messages:
+            raise DataError(f"{where}: it asks nothing; a line has 'question', or 'messages' in which the user asks")
+        said = value.get("answer", value.get("completion", ""))
+        found.append((*messages, {"role": "assistant", "content": said if isinstance(said, str) else ""}))
+    return tuple(found)
+
+
 # --- forms -----------------------------------------------------------------------------------------------------------
 
 

@@ -67,9 +67,9 @@ def _item(part: Any) -> str | None:
     """A paragraph as an item of a list; None where it is none."""
     if hasattr(part, "rows") or _level(part):
         return None
-    listed = ((part.style is not None and part.style.name) or "").startswith("List ")
+    style = (part.style.name or "") if part.style is not None else ""
     numbering: Any = part._p.pPr.numPr if part._p.pPr is not None else None
-    if numbering is None and not (listed and "Paragraph" not in part.style.name and "Continue" not in part.style.name):
+    if numbering is None and not style.startswith(("List Bullet", "List Number")):
         return None
     words = one_line(_words(part._p))
     depth = 0 if numbering is None or numbering.ilvl is None else numbering.ilvl.val
