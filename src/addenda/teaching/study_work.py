@@ -15,7 +15,7 @@ from addenda.core.errors import AddendaError
 from addenda.core.files import replace_text
 from addenda.exercises.exercise import Generated, Made
 from addenda.teaching.gain import PAIRS, Scorer, gains
-from addenda.teaching.reading import Reading, reading
+from addenda.teaching.reading import QUESTIONS, Reading, reading
 from addenda.teaching.repeats import HeldOut, Repeats, names_subject
 from addenda.teaching.store import Store
 from addenda.teaching.study_plan import StudyPlan, tokens_of
@@ -23,10 +23,13 @@ from addenda.teaching.study_report import FILTERS, SAMPLES, StudyReport
 from addenda.teaching.study_set import CHUNKS, REPORT, SET, WORK, chunk_record, record_of, write_lines
 from addenda.teaching.teacher import Teacher, answers
 from addenda.telling.progress import Progress
+from addenda.text.sentences import sentences
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
 
+#: how a sentence ends
+ENDS = tuple(".!?。！？\"'”’»)")
 #: in `work/`: what teachers said, and what answers scored
 SAID, SCORED = "teacher.jsonl", "scores.jsonl"
 
@@ -88,7 +91,8 @@ class StudyWork:
         plan = self.plan
         if self.teacher is None or not plan.asks:
             return None
-        with self._shown(f"does {self.teacher.name} read well", 0, "questions") as told:
+        total = min(QUESTIONS, len(plan.mined))
+        with self._shown(f"does {self.teacher.name} read well", total, "questions") as told:
             found = reading(self.teacher, plan.mined, plan.chunks, self.store, plan.seed, told)
         told_in_words = (
             f"{self.teacher.name} gave {found.right} of {found.asked} answers that stood in a text in front of it"
@@ -117,7 +121,8 @@ class StudyWork:
             said = answers(self.teacher, [ask for _, ask in wanted], self.store, told)
         made: list[Made] = []
         for (method, ask), one in zip(wanted, said, strict=True):
-            fresh = [] if one.cut else list(method.made(ask, one.text))
+            text = _finished(one.text) if one.cut else one.text
+            fresh = list(method.made(ask, text)) if text else []
             self.unusable += not fresh
             made += fresh
         self.asked = len(wanted)
@@ -176,6 +181,12 @@ class StudyWork:
         pools |= {name: some for name, some in self.dropped.items() if some}
         step = {name: max(1, len(pool) // SAMPLES) for name, pool in pools.items()}
         return {name: [(m.question, m.answer) for m in pool[:: step[name]][:SAMPLES]] for name, pool in pools.items()}
+
+
+def _finished(text: str) -> str:
+    """What was said up to the last end of a sentence, of an answer that was cut off."""
+    last = list(sentences(text))[-1:] or [""]
+    return text if last[0].endswith(ENDS) else text[: text.rindex(last[0])].rstrip()
 
 
 def _say(text: str) -> None:

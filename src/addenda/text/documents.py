@@ -57,7 +57,7 @@ def documents(source: Any) -> list[ReadDocument]:
         DataError: one is not there, of another kind, empty, broken, encrypted, or without text; names it. Or there is none.
     """
     if isinstance(source, Mapping):
-        found = [_checked(str(name), markdown.read(str(text))) for name, text in source.items()]
+        found = [_checked(str(name), lambda text=text: markdown.read(str(text))) for name, text in source.items()]
     else:
         parts = [source] if isinstance(source, str | Path | ReadDocument) else source
         if not isinstance(parts, Iterable) or isinstance(parts, bytes):
@@ -96,12 +96,12 @@ def read(file: Path, name: str | None = None) -> ReadDocument:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
     if not data.strip():
         raise DataError(f"{file}: is empty")
-    return _checked(name or file.name, reader(data), str(file))
+    return _checked(name or file.name, lambda: reader(data), str(file))
 
 
-def _checked(name: str, blocks: Iterator[Block], where: str | None = None) -> ReadDocument:
+def _checked(name: str, blocks: Callable[[], Iterator[Block]], where: str | None = None) -> ReadDocument:
     try:
-        document = ReadDocument(name, tuple(blocks))
+        document = ReadDocument(name, tuple(blocks()))
     except DataError as error:
         raise DataError(f"{where or name}: {error}") from None
     except RecursionError:

@@ -23,10 +23,13 @@ def read(data: bytes) -> Iterator[Block]:
         DataError: the package that reads HTML is not installed.
     """
     try:
-        from bs4 import BeautifulSoup
+        from bs4 import BeautifulSoup, FeatureNotFound
     except ModuleNotFoundError:
         raise needs("beautifulsoup4", "HTML") from None
-    soup = BeautifulSoup(data, "html.parser")
+    try:
+        soup = BeautifulSoup(data, "lxml")  # it closes what authors leave open
+    except FeatureNotFound:
+        raise needs("lxml", "HTML") from None
     title = one_line(soup.title.get_text()) if soup.title else ""
     for tag in soup.find_all(_LEFT_OUT):
         tag.decompose()
