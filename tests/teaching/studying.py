@@ -39,7 +39,7 @@ class Told(Mined):
     def mine(self, chunk: Chunk, others: Sequence[Chunk], draw: Random) -> Iterator[Made]:
         for sentence in sentences(chunk.text):
             subject = " ".join(sentence.split()[: self.words])
-            yield Made(chat(f"{draw.choice(['Say', 'Tell'])}: {subject}", sentence), "told", (chunk.id,))
+            yield Made(chat(f"{draw.choice(['Say', 'Tell'])}: {subject}?", sentence), "told", (chunk.id,))
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,11 @@ class Wanted(Generated):
 
     name: ClassVar[str] = "wanted"
     takes_answers: ClassVar[bool] = False
+    task: ClassVar[str] = "Write a question that is answered by"
 
     def asks(self, chunk: Chunk, others: Sequence[Chunk], draw: Random) -> Iterator[Ask]:
         for sentence in list(sentences(chunk.text))[:2]:
-            asked = {"role": "user", "content": f"{chunk.read}\n\nWrite a question that is answered by: {sentence}"}
+            asked = {"role": "user", "content": f"{chunk.read}\n\n{self.task}: {sentence}"}
             yield Ask((asked,), (chunk.id,), 6, {"sentence": sentence})
 
     def made(self, ask: Ask, said: str) -> Iterator[Made]:
@@ -65,6 +66,11 @@ class Answered(Wanted):
 
     name: ClassVar[str] = "answered"
     takes_answers: ClassVar[bool] = True
+    task: ClassVar[str] = "Say in other words"
+
+    def made(self, ask: Ask, said: str) -> Iterator[Made]:
+        if said.strip():
+            yield Made(chat(f"And {ask.keep['sentence'].split()[-1]}", said), "answered", ask.chunks)
 
 
 def small(template: bool = True) -> addenda.Base:

@@ -63,11 +63,11 @@ def test_a_study_set_is_a_corpus_with_what_it_comes_from(base: addenda.Base, who
 
 
 def test_the_report_counts_what_was_left_out_and_shows_some_of_it(base: addenda.Base, tmp_path: Path) -> None:
-    (tmp_path / "held.jsonl").write_text('{"question": "tell: Lost keys cost"}\n{"question": "Say: Lost keys cost"}\n')
+    (tmp_path / "held.jsonl").write_text('{"question": "tell: Lost keys cost?"}\n{"question": "Say: Lost keys cost?"}\n')
     (tmp_path / "own.jsonl").write_text(
         '{"question": "What is the boat house key behind?", "answer": "The blue door."}\n'
         '{"messages": [{"role": "user", "content": "Is Zanzibar far?"}, {"role": "assistant", "content": "Yes, quite."}]}\n'
-        '{"question": "Say: Lost keys cost", "answer": "Held out, and kept all the same."}\n'
+        '{"question": "Say: Lost keys cost?", "answer": "Held out, and kept all the same."}\n'
     )
     out = tmp_path / "s"
     report = study(
@@ -79,7 +79,7 @@ def test_the_report_counts_what_was_left_out_and_shows_some_of_it(base: addenda.
     assert report.made == report.exercises - 3 + sum(report.dropped.values())
     own = [record for record in load_study(out).records if record["kind"] == "own"]
     keys = next(one for one in load_study(out).chunks.values() if "Keys" in one.headings)
-    assert [record["chunk"] for record in own] == [keys.id, None, keys.id]
+    assert [record["chunk"] for record in own] == [keys.id, None, None]
     told = str(report)
     assert "it asks what is held out: " in told
     assert f"{report.exercises} exercises from 3 chunks" in told
@@ -167,11 +167,11 @@ def test_what_a_teacher_said_in_an_earlier_study_is_not_asked_again(
 def test_a_base_without_a_chat_template_has_questions_and_answers(tmp_path: Path) -> None:
     base = small(template=False)
     study(base, DOCUMENT, out=tmp_path / "s", **KINDS)
-    record = load_study(tmp_path / "s").records[0]
-    assert record["prompt"].startswith("Question: ")
-    assert record["prompt"].endswith("\nAnswer:")
-    assert record["completion"] == " A year costs 87 euros for adults."
-    assert isinstance(record["gain"], float)
+    for record in load_study(tmp_path / "s").records:
+        assert record["prompt"].startswith("Question: ")
+        assert record["prompt"].endswith("\nAnswer:")
+        assert record["completion"].startswith(" ")
+        assert isinstance(record["gain"], float)
 
 
 def test_answers_of_a_base_that_reads_badly_are_not_taken(base: addenda.Base, tmp_path: Path, monkeypatch: Any) -> None:

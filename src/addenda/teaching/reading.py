@@ -16,6 +16,8 @@ from addenda.text.words import content_words
 
 #: questions that are asked to find out, one of a chunk as far as there are so many; tokens of an answer
 QUESTIONS, TOKENS = 24, 48
+#: how a question ends: what is to be completed or explained has no one answer
+_ASKS = ("?", "？", "؟")
 #: of the words that an answer has and its question has not, so many have to be said
 SAID = 0.6
 #: a teacher reads well that gives so many of the answers; one that gives fewer than the second is not asked at all
@@ -67,7 +69,8 @@ def questions(exercises: Sequence[Made], seed: int) -> list[Made]:
     """Questions that are asked: of as many chunks as there are, with answers that say more than their questions."""
     by_chunk: dict[str, list[Made]] = {}
     for made in exercises:
-        if made.answered and len(made.messages) == 2 and len(made.chunks) == 1 and _told(made):
+        plain = made.answered and len(made.messages) == 2 and len(made.chunks) == 1
+        if plain and made.question.rstrip().endswith(_ASKS) and _told(made):
             by_chunk.setdefault(made.chunks[0], []).append(made)
     draw = Random(f"reading {seed}")
     pools = [draw.sample(pool, len(pool)) for pool in by_chunk.values()]
