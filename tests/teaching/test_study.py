@@ -63,7 +63,9 @@ def test_a_study_set_is_a_corpus_with_what_it_comes_from(base: addenda.Base, who
 
 
 def test_the_report_counts_what_was_left_out_and_shows_some_of_it(base: addenda.Base, tmp_path: Path) -> None:
-    (tmp_path / "held.jsonl").write_text('{"question": "tell: Lost keys cost?"}\n{"question": "Say: Lost keys cost?"}\n')
+    (tmp_path / "held.jsonl").write_text(
+        '{"question": "tell: Lost keys cost?"}\n{"question": "Say: Lost keys cost?"}\n'
+    )
     (tmp_path / "own.jsonl").write_text(
         '{"question": "What is the boat house key behind?", "answer": "The blue door."}\n'
         '{"messages": [{"role": "user", "content": "Is Zanzibar far?"}, {"role": "assistant", "content": "Yes, quite."}]}\n'

@@ -209,3 +209,27 @@ def test_folders_are_read_by_name_and_files_of_one_name_are_told_apart(tmp_path:
 def _empty(folder: Path) -> Path:
     (folder / "empty").mkdir()
     return folder / "empty"
+
+
+def test_documents_are_corpora_too_but_not_beside_data(tmp_path: Path) -> None:
+    from addenda.text.texts import texts
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "README.md").write_text("# Where it comes from\n\nFrom far away.")
+    (tmp_path / "data" / "part.jsonl").write_text('{"text": "A year costs 87 euros."}\n')
+    assert [one["text"] for one in texts(tmp_path / "data")] == ["A year costs 87 euros."]
+    (tmp_path / "data" / "part.jsonl").unlink()
+
+    def build(document) -> None:
+        document.add_heading("Fees", 1)
+        document.add_paragraph("87 euros.")
+
+    made = word(tmp_path / "data" / "rules.docx", build)
+    assert [one["text"] for one in texts(tmp_path / "data")] == [
+        "# Where it comes from\n\nFrom far away.",
+        "# Fees\n\n87 euros.",
+    ]
+    assert texts(made).continuous
+    (tmp_path / "scan.pdf").write_bytes(pdf([[]]))
+    with pytest.raises(DataError, match="scan.pdf: its 1 page hold"):
+        list(texts(tmp_path / "scan.pdf"))

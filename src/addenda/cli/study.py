@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,5 +111,6 @@ def study(
         except AddendaError as error:
             raise w.spoken(error) from None
         where = {"base": base, "dtype": dtype, "device": device}
-        then = command("train", files[0].stem.lower(), "--corpus", place / "study.jsonl", "--tokens", "100000", **where)
+        name = re.sub(r"[^a-z0-9._-]+", "-", files[0].stem.lower()).strip("-._") or "handbook"
+        then = command("train", name, "--corpus", place / "study.jsonl", "--tokens", "100000", **where)
         answer.give(report.as_dict(), lambda console: w.show(console, str(report), None, then))
