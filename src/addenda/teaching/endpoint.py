@@ -22,6 +22,8 @@ KEY = "ADDENDA_TEACHER_KEY"
 AT_A_TIME, FIRST_WAIT, LONGEST_WAIT = 4, 1.0, 30.0
 #: answers that mean: come back later
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+#: seconds that what is under way has when something else failed
+LAST_WAIT = 5.0
 #: seconds between two looks at whether a signal came
 LOOK = 0.1
 #: characters of an endpoint's own words in an error
@@ -89,16 +91,33 @@ class Endpoint(Teacher):
 
         for at in [*wanted, *[None] * AT_A_TIME]:
             waiting.put(at)
-        for _ in range(min(AT_A_TIME, len(wanted))):  # no pool: its threads would be waited for at the end
-            threading.Thread(target=work, name="addenda-teacher", daemon=True).start()
+        threads = [
+            threading.Thread(target=work, name="addenda-teacher", daemon=True)
+            for _ in range(min(AT_A_TIME, len(wanted)))
+        ]
+        for thread in threads:  # no pool: its threads would be waited for at the end
+            thread.start()
         try:
             for _ in wanted:
                 at, said = self._next(came)
                 if isinstance(said, BaseException):
                     raise said
                 keep({at: said})
+        except TeacherError:
+            over.set()
+            for thread in threads:  # what is under way was paid for
+                thread.join(LAST_WAIT)
+            raise
         finally:
             over.set()
+            self._keep_rest(came, keep)
+
+    def _keep_rest(self, came: queue.SimpleQueue[tuple[int, Said | BaseException]], keep: Keep) -> None:
+        """Keep what came by now."""
+        while not came.empty():
+            at, said = came.get()
+            if isinstance(said, Said):
+                keep({at: said})
 
     def _next(self, came: queue.SimpleQueue[tuple[int, Said | BaseException]]) -> tuple[int, Said | BaseException]:
         while True:

@@ -179,7 +179,7 @@ def _cost(
 ) -> dict[str, Any]:  # fmt: skip
     """Tokens to ask, to be said and to score, and the seconds that they take here."""
     size = dict(zip(chunks, _count(base, [chunk.read for chunk in chunks.values()]), strict=True))
-    scored = [*mined, *own] if settings.gain else []
+    scored = [*{answer_of(one): one for one in mined}.values(), *own] if settings.gain else []
     spoken = sum(tokens_of(base, scored))
     mean = 2 * spoken // max(1, len(scored))
     reads = 2 * spoken + sum(size.values())  # a chunk is read once for many answers
@@ -193,6 +193,11 @@ def _cost(
             said + tested * TOKENS
         ) / writing_pace(base)
     return {"asked_tokens": asked, "said_tokens": said, "scored_tokens": reads, "seconds": seconds}
+
+
+def answer_of(made: Made) -> tuple[tuple[str, ...], str]:
+    """What several wordings of one question have in common: their chunks and their answer."""
+    return made.chunks, made.answer
 
 
 def writing_pace(base: Base) -> float:

@@ -18,7 +18,7 @@ from addenda.teaching.gain import PAIRS, Scorer, gains
 from addenda.teaching.reading import QUESTIONS, Reading, reading
 from addenda.teaching.repeats import HeldOut, Repeats, names_subject
 from addenda.teaching.store import Store
-from addenda.teaching.study_plan import StudyPlan, tokens_of
+from addenda.teaching.study_plan import StudyPlan, answer_of, tokens_of
 from addenda.teaching.study_report import FILTERS, SAMPLES, StudyReport
 from addenda.teaching.study_set import CHUNKS, REPORT, SET, WORK, chunk_record, record_of, write_lines
 from addenda.teaching.teacher import Teacher, answers
@@ -148,20 +148,26 @@ class StudyWork:
         return kept
 
     def _gains(self, kept: Sequence[Made]) -> tuple[list[float | None], float | None, int]:
-        """The gain of each exercise (None: it is not measured), the margin, and the pairs behind it."""
-        if not self.plan.settings.gain:
-            return [None] * len(kept), None, 0
-        places = [at for at, one in enumerate(kept) if one.answered and one.chunks]
-        with self._shown(
-            "scoring answers with their chunk and without", 2 * len(places) + min(PAIRS, len(places)), "answers"
-        ) as told:
-            found = gains(
-                Scorer(self.base, Store(self.place / WORK / SCORED)), [kept[at] for at in places], self.plan.chunks,
-                self.plan.seed, told,
-            )  # fmt: skip
+        """The gain of each exercise (None: it is not measured), the margin, and the pairs behind it.
+
+        Of questions that were mined in several wordings with one answer, the first is scored for all.
+        """
         each: list[float | None] = [None] * len(kept)
-        for at, gain in zip(places, found.each, strict=True):
-            each[at] = gain
+        if not self.plan.settings.gain:
+            return each, None, 0
+        mined = {id(one) for one in self.plan.mined}
+        alike: dict[object, list[int]] = {}
+        for at, one in enumerate(kept):
+            if one.answered and one.chunks:
+                alike.setdefault(answer_of(one) if id(one) in mined else at, []).append(at)
+        chosen = [kept[places[0]] for places in alike.values()]
+        total = 2 * len(chosen) + min(PAIRS, len(chosen))
+        with self._shown("scoring answers with their chunk and without", total, "answers") as told:
+            scorer = Scorer(self.base, Store(self.place / WORK / SCORED))
+            found = gains(scorer, chosen, self.plan.chunks, self.plan.seed, told)
+        for places, gain in zip(alike.values(), found.each, strict=True):
+            for at in places:
+                each[at] = gain
         return each, found.margin, found.pairs
 
     def _passes(self, one: Made, gain: float | None, margin: float | None) -> bool:
