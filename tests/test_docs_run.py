@@ -72,6 +72,9 @@ SLOW = [
     ("docs/measuring.md", "from addenda.measuring.measures.drift"),
     ("docs/measuring.md", "addenda train"),
     ("docs/measuring.md", "addenda compare"),
+    ("docs/study.md", "addenda study"),
+    ("docs/study.md", "from addenda.teaching.replay"),
+    ("docs/study.md", "report = addenda.study("),
     ("docs/memories.md", "addenda memorize"),
     ("docs/memories.md", "addenda evaluate"),
     ("docs/memories.md", "report = addenda.memorize("),
@@ -86,6 +89,7 @@ BEFORE = {
     ("docs/bases.md", "base.plug("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/bases.md", "cost = addenda.cost_of("): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/kinds.md", "base.new("): 'import addenda\nbase = addenda.load_base("tiny")',
+    ("docs/study.md", "from addenda.teaching.replay"): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/memories.md", 'base.new("talk"'): 'import addenda\nbase = addenda.load_base("tiny")',
     ("docs/memories.md", "base.plug("): 'import addenda\nbase = addenda.load_base("tiny")',
 }
@@ -95,6 +99,16 @@ STORY = (
     "Call me Ishmael. Some years ago, having little or no money in my purse, and nothing particular to interest me on "
     "shore, I thought I would sail about a little and see the watery part of the world. "
 )
+HANDBOOK = """# Saltmarsh Boat Club
+
+## Fees
+
+A year costs 87 euros for adults. The fee for a late return is 4 euros a day. Fees are due on 1 June.
+
+## Keys
+
+The boat house key hangs behind the blue door. Lost keys must be reported to Ines Falk. The meeting is held on 12 March.
+"""
 
 
 def matching(table: Any, piece: Piece) -> list[tuple[str, str]]:
@@ -135,6 +149,7 @@ def folder_of(page: str, tmp_path: Path, *, whole: bool) -> Path:
         (tmp_path / name).write_text(STORY * times)
     record = {"prompt": "How long is the warranty?", "completion": " Two years."}
     (tmp_path / "handbook.jsonl").write_text(f"{json.dumps(record)}\n" * 40)
+    (tmp_path / "handbook.md").write_text(HANDBOOK)
     (tmp_path / "path/or").mkdir(parents=True)
     shutil.copytree(tiny.path(), tmp_path / "path/or/hub-id")
     base = addenda.load_base("tiny")

@@ -37,6 +37,10 @@ _WHERE = {
     "HEMA": "remembering.hema",
     "MLPMemory": "kinds.mlp_memory",
     "SoftTokens": "kinds.soft_tokens",
+    "study": "teaching.study",
+    "StudyReport": "teaching.study_report",
+    "load_study": "teaching.study_set",
+    "StudySet": "teaching.study_set",
     "train": "writing.train",
     "TrainReport": "writing.report",
     "memorize": "writing.memorize",
@@ -146,6 +150,10 @@ if TYPE_CHECKING:
     from addenda.routing.learn import learn_route as learn_route
     from addenda.routing.route import Routes as Routes
     from addenda.routing.route import route as route
+    from addenda.teaching.study import study as study
+    from addenda.teaching.study_report import StudyReport as StudyReport
+    from addenda.teaching.study_set import StudySet as StudySet
+    from addenda.teaching.study_set import load_study as load_study
     from addenda.writing.memorize import memorize as memorize
     from addenda.writing.memory_report import MemorizeReport as MemorizeReport
     from addenda.writing.report import TrainReport as TrainReport

@@ -24,7 +24,7 @@ from addenda.cli.answers import print_error, print_json
 
 #: in the order of the life cycle; verbs that are not listed come last
 ORDER = (
-    "demo train calibrate memorize edit generate chat facts evaluate compare route combine merge compress forget inspect "
+    "demo study train calibrate memorize edit generate chat facts evaluate compare route combine merge compress forget inspect "
     "list publish delete serve studio methods lm-eval"
 ).split()
 # typer brings click's errors along under a name that depends on its version

@@ -36,7 +36,10 @@ def _seed(value: int) -> int:
 
 
 #: what a text may be
-TEXTS = f".txt, .jsonl(.gz), .parquet, a folder, a hub data set, or a sample ({', '.join(SAMPLES)})"
+TEXTS = (
+    ".txt, .jsonl(.gz), .parquet, .md, .html, .docx, .pdf, a folder, a hub data set, or a sample "
+    f"({', '.join(SAMPLES)})"
+)
 BaseName = Annotated[
     str,
     typer.Option(

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from addenda.core.method import Method
 
@@ -81,6 +81,9 @@ class Mined(Exercise):
 
 class Generated(Exercise):
     """An exercise that a teacher writes: a model reads the chunk, and what it says is read again with care."""
+
+    #: whether answers are in the teacher's own words; such exercises are asked only of one that was seen to read well
+    takes_answers: ClassVar[bool] = False
 
     @abstractmethod
     def asks(self, chunk: Chunk, others: Sequence[Chunk], draw: Random) -> Iterator[Ask]:

@@ -1,4 +1,4 @@
-"""Files of text: values with where each one stands, from plain text, JSON lines (also gzipped) and parquet."""
+"""Files of text: values with where each one stands, from plain text, JSON lines (also gzipped), parquet and documents."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from typing import Any
 from addenda.core.card import LICENCE
 from addenda.core.errors import DataError
 from addenda.core.files import strict_json
+from addenda.text import documents
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
+#: of documents with headings, each read as one text in Markdown's form
+DOCUMENTS = tuple(suffix for suffix in documents.SUFFIXES if suffix not in SUFFIXES)
 #: a text file is one document up to this many characters; a longer one is cut at line ends into documents of that size
 PIECE = 2**20
 _BROKEN = (gzip.BadGzipFile, EOFError, zlib.error)
@@ -28,6 +31,8 @@ def read_values(file: Path, field: str) -> Iterator[tuple[str, Any]]:
     """
     if file.name.endswith(".parquet"):
         return _parquet(file, field)
+    if file.name.lower().endswith(DOCUMENTS):
+        return iter([(str(file), documents.read(file).text)])
     return json_lines(file) if ".jsonl" in file.suffixes[-2:] else _plain(file)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from addenda.core.card import LICENCE, DataRecord, joined_licences, stated_licence
 from addenda.core.errors import DataError, meant
 from addenda.core.files import sha256_of
-from addenda.text.files import SUFFIXES, own_fields, read_values
+from addenda.text.files import DOCUMENTS, SUFFIXES, own_fields, read_values
 from addenda.text.records import check_unicode, messages_of, part_of, tools_of
 from addenda.tiny import SAMPLES, sample
 
@@ -144,12 +144,12 @@ def texts(source: Any, *, name: str | None = None, field: str = "text") -> Texts
     """A re-iterable stream of records, read as it is needed.
 
     Args:
-        source: the path of a `.txt`, `.jsonl` (both also with `.gz`) or `.parquet` file, or of a folder of those; a hub
-            data set `owner/name`, `owner/name:split` or `owner/name:config:split`, streamed; the name of a sample that
-            comes with the package (`pubmed_train`); a `datasets` Dataset or IterableDataset; or a list of strings or
-            dicts. A record has the field `text`, or `messages` (dicts with `role` and `content`), or `prompt` and
-            `completion`, the last two also with `tools` (JSON schemas). A text file is one document (a new one begins
-            after a million characters).
+        source: the path of a `.txt`, `.jsonl` (both also with `.gz`) or `.parquet` file, or of a folder of those; of a document
+            (`.md`, `.html`, `.docx`, `.pdf`), or of a folder that holds such alone; a hub data set `owner/name`,
+            `owner/name:split` or `owner/name:config:split`, streamed; the name of a sample that comes with the package
+            (`pubmed_train`); a `datasets` Dataset or IterableDataset; or a list of strings or dicts. A record has the field
+            `text`, or `messages` (dicts with `role` and `content`), or `prompt` and `completion`, the last two also with
+            `tools` (JSON schemas). A text file is one document (a new one begins after a million characters).
         name: what cards and reports call it; by default the file's or data set's own name, or "texts".
         field: the field that holds running text.
 
@@ -175,7 +175,9 @@ def _open(source: Any) -> Texts:
         if source in SAMPLES:
             return _Files(sample(str(source)))
         looks_like_file = (
-            isinstance(source, Path) or str(source).endswith(SUFFIXES) or str(source).startswith(("/", "."))
+            isinstance(source, Path)
+            or str(source).endswith((*SUFFIXES, *DOCUMENTS))
+            or str(source).startswith(("/", "."))
         )
         if looks_like_file or not _HUB.fullmatch(str(source)):
             hint = "" if looks_like_file else "; to give a text itself, put it in a list"
@@ -231,24 +233,28 @@ class _Files(Texts):
             DataError: the suffix is unknown, or the folder holds nothing readable.
         """
         if not self.path.is_dir():
-            if not self.path.name.endswith(SUFFIXES):
-                raise DataError(f"{self.path}: unknown kind of file; readable are {', '.join(SUFFIXES)}")
+            if not self.path.name.lower().endswith((*SUFFIXES, *DOCUMENTS)):
+                raise DataError(f"{self.path}: unknown kind of file; readable are {', '.join((*SUFFIXES, *DOCUMENTS))}")
             return [self.path]
-        files = [
+        files = self._inside(SUFFIXES) or self._inside(DOCUMENTS)  # beside data, a README is none
+        if not files:
+            raise DataError(f"folder {self.path} holds no {', '.join((*SUFFIXES, *DOCUMENTS))} file")
+        return files
+
+    def _inside(self, suffixes: tuple[str, ...]) -> list[Path]:
+        """The files of the folder with some endings, hidden ones left out."""
+        return [
             p
             for p in sorted(self.path.rglob("*"))
-            if p.name.endswith(SUFFIXES)
+            if p.name.lower().endswith(suffixes)
             and p.is_file()
             and not any(part.startswith(".") for part in p.relative_to(self.path).parts)
         ]
-        if not files:
-            raise DataError(f"folder {self.path} holds no {', '.join(SUFFIXES)} file")
-        return files
 
     @property
     def continuous(self) -> bool:
         """True for a single file of running text."""
-        return not self.path.is_dir() and self.path.name.endswith((".txt", ".txt.gz"))
+        return not self.path.is_dir() and self.path.name.lower().endswith((".txt", ".txt.gz", *DOCUMENTS))
 
     def sha256(self) -> str:
         """Hash of the file's bytes; for a folder, of its files' names and hashes."""

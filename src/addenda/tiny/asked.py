@@ -45,6 +45,10 @@ Changed was only this: questions were drawn, a prompt and its choices put as sai
 
 `prompts.jsonl` has ten short prompts each of medicine, of French and of general English, written for this package and put into
 the public domain (CC0): `id`, `text`, `subject`. They ask a gate to know its subject from a few words.
+
+`chat_prompts.jsonl` has {prompts} general prompts of many kinds, also in other languages and as second turns, written for this
+package and put into the public domain (CC0): `id`, `kind`, `messages`, `license`. Bases answer them themselves, and learn from
+these answers, beside something new, to stay as they were. None of them is among the chats, which measure whether they did.
 """
 
 
@@ -82,10 +86,19 @@ def questions(each: int | None = None) -> list[Question]:
 
 
 def chats(count: int | None = None) -> list[Chat]:
-    """The general chats that come with the package: so many, kind after kind in turn; default: all."""
+    """The general chats that come with the package, for measuring: so many, kind after kind in turn; default: all."""
+    return _in_turn("chats", count)
+
+
+def chat_prompts(count: int | None = None) -> list[Chat]:
+    """The general prompts that come with the package, for a base to answer and learn from: so many, kind after kind in turn."""
+    return _in_turn("chat_prompts", count)
+
+
+def _in_turn(name: str, count: int | None) -> list[Chat]:
     shipped = [
         Chat(record["id"], record["kind"], tuple(record["messages"]))
-        for record in map(json.loads, sample("chats").read_text(encoding="utf-8").splitlines())
+        for record in map(json.loads, sample(name).read_text(encoding="utf-8").splitlines())
     ]
     seen, order = Counter[str](), list[tuple[int, int]]()
     for at, chat in enumerate(shipped):
@@ -112,4 +125,4 @@ def choose(data: Path) -> Iterator[dict[str, Any]]:
 
 def note() -> str:
     """Credits and licences of the questions and chats."""
-    return NOTE.format(each=EACH, longest=LONGEST, chats=len(chats()))
+    return NOTE.format(each=EACH, longest=LONGEST, chats=len(chats()), prompts=len(chat_prompts()))

@@ -1,0 +1,1 @@
+"""Teaching: from documents to study sets, and from these to modules that answer."""

@@ -1,0 +1,1 @@
+"""Formats of documents, one file each: text, Markdown, HTML, Word and PDF as headings and passages."""
