@@ -285,8 +285,7 @@ def _check_used(modules: Mapping[str, Any], settings: Settings, share: float) ->
     ]
     taken = [name for name, _ in _taken(asked_for(Objective, settings.objective))]
     wrong += [
-        f"{told[name]} is for an objective with a teacher, such as distill, and this is {settings.objective}: choose one, or "
-        "leave it out"
+        f"{told[name]} is for the objective 'distill', and this is '{settings.objective}': choose that, or leave it out"
         for name in ("top_k", "context")
         if name in changed and name not in taken
     ]
