@@ -97,7 +97,9 @@ def test_what_does_not_fit_the_base_is_refused_by_place() -> None:
 
 
 def test_a_conversation_with_no_place_for_it_is_refused() -> None:
-    with pytest.raises(DataError, match="text 1: the chat template has no system message, and the conversation no user"):
+    with pytest.raises(
+        DataError, match="text 1: the chat template has no system message, and the conversation no user"
+    ):
         lesson({"messages": ASKED[1:], "reads": READS}, STRICT)
 
 

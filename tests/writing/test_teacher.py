@@ -140,10 +140,19 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda record: {"messages": record["messages"]}, "text 3: the record has no 'reads'.* where it is to read nothing"),
-        (lambda record: record | {"reads": "long. " * 300}, r"text 3: the teacher would read .* context is 512; make 'reads'"),
+        (
+            lambda record: {"messages": record["messages"]},
+            "text 3: the record has no 'reads'.* where it is to read nothing",
+        ),
+        (
+            lambda record: record | {"reads": "long. " * 300},
+            r"text 3: the teacher would read .* context is 512; make 'reads'",
+        ),
         (lambda record: record | {"reads": 3}, "text 3: 'reads' is the text that a teacher reads first; got int"),
-        (lambda record: {"messages": record["messages"][:1], "reads": "a"}, "text 3: .* no message of the role 'assistant'"),
+        (
+            lambda record: {"messages": record["messages"][:1], "reads": "a"},
+            "text 3: .* no message of the role 'assistant'",
+        ),
     ],
 )
 def test_a_record_that_is_wrong_is_told_by_its_place(tmp_path: Path, change: Any, message: str) -> None:
