@@ -25,13 +25,11 @@ from recipes.tables import joined, over, table
 #: what replay rows cost, and the weight of the local loss beside that
 WAYS: dict[str, dict[str, Any]] = {
     "learned as language": {"local": 0.0},
-    "local loss, weight 1": {"local": 1.0},
-    "local loss, weight 10": {"local": 10.0},
+    "local loss": {"local": 1.0},
     "distilled": {"local": 0.0, "replay_objective": "distill"},
-    "distilled, local loss, weight 1": {"local": 1.0, "replay_objective": "distill"},
 }
 KINDS: dict[str, Any] = {"LoRA": addenda.LoRA(rank=16), "token gate": addenda.NeutralResidues(extra=0.1, gate="token")}
-LENGTH, ROWS, POINTS, HELD = 128, 4, 4, 3_000
+LENGTH, ROWS, POINTS, HELD = 128, 4, 2, 2_000
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def make(cell: Cell, folder: Path) -> str:
     changes = [line["validation"]["m"] for line in report.history if "validation" in line]
     points = [[change["learning"]["value"], change["forgetting"]["value"]] for change in changes]
     moved = addenda.disturbance(base, "m", "general_valid", tokens=HELD)
-    chats = addenda.changed_answers(base, "m", limit=30, tokens=12)
+    chats = addenda.changed_answers(base, "m", limit=20, tokens=8)
     record = stamp(cell, base) | {"points": points, "kl": float(moved.kl), "seconds": report.seconds}
     return recorded(cell, folder, record | {"chats": float(chats.changed), "parameters": base.modules["m"].size()})
 
@@ -94,4 +92,4 @@ def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
 
 
 if __name__ == "__main__":
-    conduct("replay_teacher", parser_of(__doc__, seeds=(0, 1), tokens=20_000).parse_args(), [cells], make, report)
+    conduct("replay_teacher", parser_of(__doc__, seeds=(0, 1), tokens=12_288).parse_args(), [cells], make, report)

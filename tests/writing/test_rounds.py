@@ -151,7 +151,11 @@ CUTS: dict[str, tuple[Any, str, int, int | None]] = {
 }
 
 
-@pytest.mark.parametrize("cut", CUTS)
+#: the two that every run of the tests breaks off
+QUICK = ("in the second round", "while the teacher reads the answers")
+
+
+@pytest.mark.parametrize("cut", [pytest.param(cut, marks=[] if cut in QUICK else [pytest.mark.slow]) for cut in CUTS])
 def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(
     straight: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
 ) -> None:

@@ -35,7 +35,11 @@ def whole(teacher: Teacher) -> np.ndarray:
     return shards.rows(np.arange(sum(shards.sizes)))
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+#: position, windows, and a head of their own
+QUICK = ("llama", "gemma3", "gpt2", "opt")
+
+
+@pytest.mark.parametrize("arch", [pytest.param(a, marks=[] if a in QUICK else [pytest.mark.slow]) for a in ARCHS])
 def test_it_says_what_the_base_says_of_each_record_alone(arch: str, tmp_path: Path) -> None:
     """Records with one text are read together, from a cache of what they share: that must change nothing."""
     model = pico(arch, num_hidden_layers=2) if arch in ("llama", "opt", "qwen2") else pico(arch)
