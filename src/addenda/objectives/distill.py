@@ -24,6 +24,9 @@ class Distill(OverTopK):
     Differs: the tail counts, as one class.
     """
 
+    top_k: int = 64
+    reads: int = 256
+
     name: ClassVar[str] = "distill"
 
     def cost(self, logits: Tensor, targets: Tensor, taught: Taught) -> Tensor:

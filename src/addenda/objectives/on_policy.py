@@ -26,6 +26,8 @@ class OnPolicy(OverTopK):
     each step, so that the teacher runs once a round; top tokens and a rest; the teacher's weights stay the bare base's.
     """
 
+    top_k: int = 64
+    reads: int = 256
     rounds: int = 3
     temperature: float = 1.0
     answer_tokens: int = 64

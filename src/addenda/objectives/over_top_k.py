@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,6 @@ from addenda.core.errors import AddendaError
 from addenda.objectives.objective import Objective, Taught
 
 
-@dataclass(frozen=True)
 class OverTopK(Objective):
     """A divergence over the teacher's `top_k` tokens and one class for all others.
 
@@ -19,8 +16,9 @@ class OverTopK(Objective):
     the student does not; where they have none, it reads `reads` tokens of the stream before those that the student sees.
     """
 
-    top_k: int = 64
-    reads: int = 256
+    #: options of each
+    top_k: int
+    reads: int
 
     def __post_init__(self) -> None:
         if self.top_k < 1:

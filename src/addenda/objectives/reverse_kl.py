@@ -23,6 +23,9 @@ class ReverseKL(OverTopK):
     rather than the student's own; `on_policy` takes those.
     """
 
+    top_k: int = 64
+    reads: int = 256
+
     name: ClassVar[str] = "reverse_kl"
 
     def cost(self, logits: Tensor, targets: Tensor, taught: Taught) -> Tensor:
