@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import addenda
@@ -21,7 +22,7 @@ from addenda.combining import checkpoint_files
 from addenda.combining import merge as merging
 from addenda.combining.gguf import write as gguf_file
 from addenda.core import files
-from addenda.writing import checkpoint
+from addenda.writing import checkpoint, rounds, teacher
 from addenda.writing.writer import Writer
 from pico import pico, pico_tokenizer
 
@@ -48,6 +49,20 @@ def merge(folder: Path, rank: int = 40, **more: Any) -> Any:
 def memorize(folder: Path, **more: Any) -> addenda.Base:
     base = addenda.attach(pico("llama", num_hidden_layers=2), pico_tokenizer())
     addenda.memorize(base, "m", text=TEXT, kind=addenda.LocasGLU(4, scale=16.0), out=folder / "out", **READING, **more)
+    return base
+
+
+def study(folder: Path, **more: Any) -> addenda.Base:
+    """A run whose teacher writes several shards, and whose student answers twice."""
+    teacher.READ = 300
+    base = addenda.attach(pico("llama", num_hidden_layers=2), pico_tokenizer())
+    base.new("m", addenda.LoRA(rank=2))
+    told = [f"Room {n} costs {n * 3} coins." for n in range(12)]
+    corpus = [{"prompt": f"Room {n}?", "completion": f"It is {n * 3}.", "reads": told[n]} for n in range(12)]
+    addenda.train(
+        base, "m", corpus=corpus, tokens=8 * 2 * 32, length=32, batch_rows=2, lr=1e-2, log=False, checkpoint_every=2,
+        objective="on_policy(rounds=2, answer_tokens=6)", out=folder / "out", **more,
+    )  # fmt: skip
     return base
 
 
@@ -78,6 +93,9 @@ MOMENTS: dict[str, tuple[Callable[[Path], Any], Callable[[], None]]] = {
     "after the swap": (merge, lambda: die(files, "_swap", after=True)),
     "with a GGUF unread": (lambda folder: merge(folder, format="gguf"), lambda: die(gguf_file, "logits_of", 2)),
     "in a chunk": (memorize, lambda: die(Writer, "take", 6)),
+    "in a teacher's second shard": (study, lambda: die(np, "save", 2, half=True)),
+    "in an answer": (study, lambda: die(rounds, "continued")),
+    "in a checkpoint of a round": (study, lambda: die(checkpoint, "write_tensors", 3, half=True)),
     "in a checkpoint": (memorize, lambda: die(checkpoint, "write_tensors", 2, half=True)),
 }
 

@@ -18,13 +18,18 @@ from addenda.combining.manifest import read_manifest
 HERE = Path(__file__).parent
 
 
+#: the runs that are taken up; all others are merges
+RUNS = {name: call for name, (call, _) in killed.MOMENTS.items() if call in (killed.memorize, killed.study)}
+MERGES = [moment for moment in killed.MOMENTS if moment not in RUNS]
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each moment in which a call was killed; an older merge stood there where it was one."""
     root = tmp_path_factory.mktemp("killed")
-    for moment, (call, _) in killed.MOMENTS.items():
+    for moment in killed.MOMENTS:
         (root / moment).mkdir()
-        if call is not killed.memorize:
+        if moment in MERGES:
             killed.merge(root / moment, rank=4)
     environment = children.environment(HERE)
     command = [sys.executable, str(HERE / "killed.py"), str(root), *killed.MOMENTS]
@@ -36,9 +41,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def units(folder: Path) -> int:
     manifest = read_manifest(folder)
     return sum(last - first for _, first, last in manifest.units[0])
-
-
-MERGES = [moment for moment, (call, _) in killed.MOMENTS.items() if call is not killed.memorize]
 
 
 @pytest.mark.parametrize("moment", MERGES)
@@ -58,10 +60,10 @@ def test_a_killed_merge_leaves_the_old_checkpoint_or_the_new_one(root: Path, mom
     assert (out / "model.gguf").exists() == ("GGUF" in moment)
 
 
-@pytest.mark.parametrize("moment", [moment for moment in killed.MOMENTS if moment not in MERGES])
-def test_a_killed_memory_is_taken_up_bit_by_bit(root: Path, moment: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", RUNS)
+def test_a_killed_run_is_taken_up_bit_by_bit(root: Path, moment: str, tmp_path: Path) -> None:
     assert not (root / moment / "out").exists()
-    whole, again = killed.memorize(tmp_path), killed.memorize(root / moment, resume=True)
+    whole, again = RUNS[moment](tmp_path), RUNS[moment](root / moment, resume=True)
     one, two = (base.modules["m"].tensors() for base in (whole, again))
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
     first, second = (folder / "out" / "module.safetensors" for folder in (tmp_path, root / moment))

@@ -85,6 +85,10 @@ def test_a_module_learns_by_it(name: str) -> None:
     base = addenda.attach(pico("llama"), pico_tokenizer())
     module = base.new("m", addenda.LoRA(rank=4))
     settings: dict[str, Any] = {"length": 32, "batch_rows": 4, "lr": 1e-2, "log": False, "tokens": 1024}
-    addenda.train(base, "m", corpus=["the patients were given insulin. " * 40] * 6, objective=name, **settings)
+    corpus: list[Any] = ["the patients were given insulin. " * 40] * 6
+    if made(name).answering is not None:  # it learns from answers, so from records that ask
+        asked = {"prompt": "what were the patients given?", "completion": "insulin, of course, and water."}
+        corpus = [asked | {"reads": "the patients were given insulin and water."}] * 24
+    addenda.train(base, "m", corpus=corpus, objective=name, **settings)
     assert any(bool(tensor.any()) for key, tensor in module.tensors().items() if key.endswith(".b"))
     assert module.card.training[-1].objective == name

@@ -106,6 +106,7 @@ def test_objectives_by_name() -> None:
     assert build("objective", "lm", {}) == LanguageModelling()
     assert build("objective", "distill", {"top_k": 3, "reads": 5}) == Distill(top_k=3, reads=5)
     with pytest.raises(
-        ValueError, match="no objective is called 'distil'; there are distill, lm; did you mean 'distill'"
+        ValueError,
+        match="no objective is called 'distil'; there are distill, lm, on_policy, reverse_kl; did you mean 'distill'",
     ):
         build("objective", "distil", {})

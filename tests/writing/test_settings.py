@@ -23,7 +23,7 @@ def test_an_unknown_setting_names_the_nearest() -> None:
         ({"batch_rows": 0}, "'batch_rows' must be at least 1; got 0"),
         ({"length": 1}, "'length' must be at least 2"),
         ({"precision": "fp8"}, "'precision'"),
-        ({"objective": "rl"}, "no objective is called 'rl'; there are distill, lm"),
+        ({"objective": "rl"}, "no objective is called 'rl'; there are distill, lm, on_policy, reverse_kl"),
         ({"local": -1.0}, "'local' must be not negative"),
         ({"local": math.inf}, "'local' must be not negative, and finite"),
         ({"weight_decay": math.nan}, "'weight_decay' must be not negative, and finite"),

@@ -49,7 +49,11 @@ Local = Annotated[
     float | None, typer.Option("--local", help="Weight of the local neutrality loss; default: the kind's own.")
 ]
 Goal = Annotated[
-    str, typer.Option("--objective", help="lm: learn the tokens; distill: what the base says with more context.")
+    str,
+    typer.Option(
+        "--objective",
+        help="lm: learn the tokens; distill, reverse_kl, on_policy: what the base says once it has read more (`reads`).",
+    ),
 ]
 Checkpointing = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Recompute each layer: slower, far less memory.")

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from addenda.core.method import Method
-from addenda.core.registry import asked_for
+from addenda.core.registry import asked_for, recorded
 
 Taught = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How a student answers between the rounds of a run: `rounds` equal parts, answers of so many `tokens` at most.
+
+    `temperature` 0 is greedy. With `as_given` the first round learns from the records' own answers.
+    """
+
+    rounds: int
+    tokens: int
+    temperature: float
+    as_given: bool
 
 
 class Objective(Method):
@@ -32,8 +47,18 @@ class Objective(Method):
         """Whether a teacher reads each batch first: the same model with the module off."""
         return False
 
+    @property
+    def lesson(self) -> str:
+        """What `teach` leaves, in words: objectives that say the same share what one teacher left on disk."""
+        return json.dumps(recorded(self), sort_keys=True)
+
+    @property
+    def answering(self) -> Answering | None:
+        """How the student's own answers become what it learns from; None where it learns from the text as it is."""
+        return None
+
     def teach(self, logits: Tensor) -> Taught:
-        """What the student needs of the teacher's logits [n, V]: tensors whose first axis is n."""
+        """What the student needs of the teacher's logits [n, V]: tensors [n, ...], of log-probabilities or of token ids."""
         raise NotImplementedError
 
     def graded(self, logits: Tensor, targets: Tensor, weights: Tensor, taught: Taught) -> tuple[Tensor, Tensor]:

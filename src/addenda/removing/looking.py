@@ -15,9 +15,9 @@ from torch import Tensor
 from addenda.core.errors import DataError
 from addenda.core.modes import evaluating
 from addenda.core.module import KnowledgeModule
-from addenda.measuring.asking.written import continued
 from addenda.measuring.looking.pieces import evenly
 from addenda.objectives.head import Head
+from addenda.plug.continuing import continued
 from addenda.plug.scoring import encoded_documents
 from addenda.telling.intervals import SHARE, Interval, of_mean, of_ratio
 from addenda.telling.progress import tick

@@ -15,6 +15,7 @@ import numpy as np
 from addenda.core.errors import DataError
 from addenda.text.chat_spans import Chat
 from addenda.text.prompting import check_ids, prompt_ids
+from addenda.text.records import PAIR, conversation
 
 #: texts handed to the tokenizer at a time, in characters: enough for its threads, little in memory
 CHARACTERS = 2**19
@@ -64,16 +65,12 @@ class Encoder:
             raise error if where is None else DataError(f"{where}: {error}") from None
 
     def _one(self, record: dict[str, Any]) -> Encoded:
-        if "text" in record:
+        spoken = conversation(record)
+        if spoken is None:
             return next(self._texts([record["text"]]))
-        if "messages" in record:
-            return self._chat(record, record["messages"])
-        prompt, completion = record["prompt"], record["completion"]
-        if self.tokenizer.chat_template is None and isinstance(prompt, str) and isinstance(completion, str):
-            return self._joined(prompt, completion)
-        asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        said = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else completion
-        return self._chat(record, [*asked, *said], first=len(asked))
+        if self.tokenizer.chat_template is None and all(isinstance(record.get(part), str) for part in PAIR):
+            return self._joined(record["prompt"], record["completion"])
+        return self._chat(record, *spoken)
 
     def _texts(self, group: list[str]) -> Iterator[Encoded]:
         rows = self.tokenizer(group, return_attention_mask=False, verbose=False)["input_ids"]
@@ -98,7 +95,8 @@ class Encoder:
         weights[len(head) :] = 1
         return Encoded(ids, weights, len(completion.encode()))
 
-    def _chat(self, record: dict[str, Any], messages: list[dict[str, Any]], first: int = 0) -> Encoded:
+    def _chat(self, record: dict[str, Any], asked: list[dict[str, Any]], spoken: list[dict[str, Any]]) -> Encoded:
+        messages, first = [*asked, *spoken], len(asked)
         chat = Chat(self.tokenizer, messages, record.get("tools"))
         spans = chat.spans(first)
         if not self.tokenizer.is_fast:

@@ -91,7 +91,7 @@ def _parquet(file: Path, field: str) -> Iterator[tuple[str, Any]]:
     try:
         with pq.ParquetFile(file) as table:
             names = table.schema_arrow.names
-            wanted = [n for n in (field, "messages", "prompt", "completion", "tools") if n in names]
+            wanted = [n for n in (field, "messages", "prompt", "completion", "tools", "reads") if n in names]
             wanted = wanted + [n for n in LICENCE if n in names and n not in wanted] if wanted else names
             number = 0
             for batch in table.iter_batches(batch_size=256, columns=wanted):

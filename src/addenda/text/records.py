@@ -1,4 +1,4 @@
-"""Parts of a record, checked: messages, tools, prompts and completions, and text that can be encoded."""
+"""Parts of a record, checked: messages, tools, prompts and completions, what a teacher reads, and text that can be encoded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from addenda.core.errors import DataError
+
+#: the fields of a question with its answer
+PAIR = ("prompt", "completion")
 
 
 def check_unicode(where: str, text: str) -> None:
@@ -62,6 +65,21 @@ def tools_of(where: str, value: Mapping[str, Any]) -> dict[str, Any]:
     return {"tools": tools}
 
 
+def reads_of(where: str, value: Mapping[str, Any]) -> dict[str, str]:
+    """What a teacher alone reads before the record; nothing where it has none.
+
+    Raises:
+        DataError: it is no text; `where` says where the record stands.
+    """
+    reads = value.get("reads")
+    if reads is None:
+        return {}
+    if not isinstance(reads, str):
+        raise DataError(f"{where}: 'reads' is the text that a teacher reads first; got {type(reads).__name__}")
+    check_unicode(where, reads)
+    return {"reads": reads}
+
+
 def part_of(where: str, part: str, value: Any) -> Any:
     """A prompt or a completion: a text, or messages.
 
@@ -74,3 +92,15 @@ def part_of(where: str, part: str, value: Any) -> Any:
     if isinstance(value, list):
         return messages_of(where, value)
     raise DataError(f"{where}: '{part}' is text or a list of messages; got {type(value).__name__}")
+
+
+def conversation(record: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+    """The messages of a record that are only read, and those that are learned from; None of running text."""
+    if "messages" in record:
+        return [], record["messages"]
+    if "prompt" not in record:
+        return None
+    prompt, completion = record["prompt"], record["completion"]
+    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    said = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else completion
+    return asked, said

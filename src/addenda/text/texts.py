@@ -20,7 +20,7 @@ from addenda.core.card import LICENCE, DataRecord, joined_licences, stated_licen
 from addenda.core.errors import DataError, meant
 from addenda.core.files import sha256_of
 from addenda.text.files import DOCUMENTS, SUFFIXES, own_fields, read_values
-from addenda.text.records import check_unicode, messages_of, part_of, tools_of
+from addenda.text.records import check_unicode, messages_of, part_of, reads_of, tools_of
 from addenda.tiny import SAMPLES, sample
 
 
@@ -125,13 +125,12 @@ class Texts(ABC):
             if not isinstance(text, str):
                 raise DataError(f"{where}: field '{self.field}' holds {type(text).__name__}, not text")
             check_unicode(where, text)
-            return {"text": text} if text.strip() else None
+            return {"text": text} | reads_of(where, value) if text.strip() else None
+        beside = tools_of(where, value) | reads_of(where, value)
         if "messages" in value and not (value["messages"] is None and others):
-            return {"messages": messages_of(where, value["messages"])} | tools_of(where, value)
+            return {"messages": messages_of(where, value["messages"])} | beside
         if "prompt" in value and "completion" in value:
-            return {part: part_of(where, part, value[part]) for part in ("prompt", "completion")} | tools_of(
-                where, value
-            )
+            return {part: part_of(where, part, value[part]) for part in ("prompt", "completion")} | beside
         if "fact" in value and "part" in value:
             return None  # a question of a file of facts, whose texts are a corpus
         fields = ", ".join(map(str, value)) or "none"
@@ -149,7 +148,8 @@ def texts(source: Any, *, name: str | None = None, field: str = "text") -> Texts
             `owner/name:split` or `owner/name:config:split`, streamed; the name of a sample that comes with the package
             (`pubmed_train`); a `datasets` Dataset or IterableDataset; or a list of strings or dicts. A record has the field
             `text`, or `messages` (dicts with `role` and `content`), or `prompt` and `completion`, the last two also with
-            `tools` (JSON schemas). A text file is one document (a new one begins after a million characters).
+            `tools` (JSON schemas), all with `reads` (what a teacher alone reads). A text file is one document (a new one begins
+            after a million characters).
         name: what cards and reports call it; by default the file's or data set's own name, or "texts".
         field: the field that holds running text.
 

@@ -42,6 +42,7 @@ def announce(run: CorpusRun) -> None:
     fitting, cost = _fitting(base, plan) if run.resumed_from is None else (0, 0.0)
     for line in (*_data(base, plan), *_remarks(base, plan)):
         say(line)
+    reads, taught = _teaching(run)
     pace = pace_of(run)
     left = (plan.steps - run.step) * plan.tokens_per_step * len(plan.names)
     training = None if pace is None else left / pace
@@ -54,7 +55,10 @@ def announce(run: CorpusRun) -> None:
     if fitting:
         took = f", {about(first)}" if first else ""
         say(f"  gate: fitted first, on up to {fitting:,} tokens{took}")
-    whole = None if training is None or validating is None else first + training + validating
+    teaching = 0.0 if pace is None else reads / (pace / SCORED)
+    if taught:
+        say(f"  teacher: {taught}" + (f", {about(teaching)}" if teaching else ""))
+    whole = None if training is None or validating is None else first + teaching + training + validating
     announce_costs(run, whole, pace, f"a pass over {plan.rows * plan.length * len(plan.names):,} tokens")
 
 
@@ -67,6 +71,20 @@ def _fitting(base: Base, plan: Plan) -> tuple[int, float]:
     each, layers = tokens_to_fit(plan) if plan.settings.gate_fit else 0, base.anatomy.layers
     cost = sum(each * min(1.0, 2 * (gate.layer + 1) / layers) for gate in gates if gate is not None)
     return len(gates) * each, cost
+
+
+def _teaching(run: CorpusRun) -> tuple[int, str]:
+    """Tokens that the teachers read before the first step, and what they do, in words; nothing where there are none."""
+    if run.lessons is None or run.step == run.steps:
+        return 0, ""
+    work, folder = run.lessons.to_do(), run.lessons.folder
+    kept = f"{megabytes(work.bytes)} on {work.rows:,} tokens of {counted(work.records, 'record')}, in {folder}"
+    if not work.reads:
+        return 0, f"has read all of it before: {kept}"
+    more = ""
+    if run.rounds is not None and len(run.rounds.starts) > 1:
+        more = f"; at most as much again in each of {len(run.rounds.starts) - 1} further rounds, on what the module answers"
+    return work.reads, f"reads {work.reads:,} tokens once, and leaves {kept}{more}"
 
 
 def announce_reading(run: MemoryRun) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from addenda.telling.progress import tick
 from addenda.writing.isolation import Way, inputs
-from addenda.writing.packing import Feed, Row, is_replay
+from addenda.writing.packing import Feed, Row, Stream, is_replay
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ class Mixture:
             "replay": None if self.replay is None else self.replay.position,
         }
 
+    def read(self, owner: str, stream: Stream) -> None:
+        """From now on a module's corpus is another, from its beginning."""
+        self.corpora[owner] = Feed(stream)
+
     def move_to(self, position: Mapping[str, Any]) -> None:
         """Go on from a position."""
         self.number, self.crc = position["number"], position["crc"]
@@ -73,7 +77,8 @@ class Batch:
     """Tensors of one forward pass over B rows of C + T tokens; the first C are read by a teacher alone.
 
     `ids`, `documents` LongTensor [B, C + T]; `weights` float32 [B, C + T]; `replay` BoolTensor [B]; `owners` the
-    module of each row; `dtype` the base's; `isolate` how documents are kept apart, None where they see one another.
+    module of each row; `dtype` the base's; `isolate` how documents are kept apart, None where they see one another; `taught`
+    LongTensor [B, C + T] which row a teacher has left for a token, -1 where none; None where no teacher has read any row.
     """
 
     ids: Tensor
@@ -84,6 +89,7 @@ class Batch:
     context: int
     dtype: torch.dtype = torch.float32
     isolate: Way | None = None
+    taught: Tensor | None = None
 
     def student(self) -> dict[str, Tensor]:
         """What the model reads: the last T tokens but one, with positions where documents are isolated."""
@@ -110,13 +116,19 @@ class Batch:
         return self.weights[:, self.context + 1 :]
 
     @property
+    def target_rows(self) -> Tensor | None:
+        """What a teacher has left for them [B, T - 1], as `taught` says it."""
+        return None if self.taught is None else self.taught[:, self.context + 1 :]
+
+    @property
     def seen_documents(self) -> Tensor:
         """Document numbers of what the student reads [B, T - 1]."""
         return self.documents[:, self.context : -1]
 
     def at(self, rows: list[int]) -> Batch:
         """Some of the rows."""
-        tensors = {name: getattr(self, name)[rows] for name in ("ids", "documents", "weights", "replay")}
+        names = ["ids", "documents", "weights", "replay", *(["taught"] if self.taught is not None else [])]
+        tensors = {name: getattr(self, name)[rows] for name in names}
         return replace(self, owners=tuple(self.owners[row] for row in rows), **tensors)
 
     def rows_of(self, owner: str) -> list[int]:
@@ -142,6 +154,10 @@ def stack(
     def tensor(name: str, dtype: Any) -> Tensor:
         return torch.from_numpy(np.stack([getattr(item.row, name) for item in items]).astype(dtype)).to(device)
 
+    taught = None
+    if any(item.row.taught is not None for item in items):
+        rows = [np.full(len(row), -1, np.int64) if row.taught is None else row.taught for row in (i.row for i in items)]
+        taught = torch.from_numpy(np.stack(rows).astype(np.int64)).to(device)
     return Batch(
         tensor("ids", np.int64),
         tensor("documents", np.int64),
@@ -151,4 +167,5 @@ def stack(
         context,
         dtype,
         isolate,
+        taught,
     )

@@ -84,6 +84,7 @@ def conduct(
         told |= {} if processes.first else {"tracker": None}
         log = block.enter_context(RunLog(folder if processes.first else None, **told))
         run = make(log, folder, processes)
+        block.callback(run.release)
         interrupts = block.enter_context(Interrupts(run.promise, raises=processes.size == 1))
         over, freed = (resume or finish) and take_up(run, places, finish=finish), 0
         if not over:
@@ -116,6 +117,7 @@ def _saved(run: ModuleRun, places: Places) -> int:
             run.base.modules[name].save(place)
         if run.folder is not None:
             freed = checkpoint.finish(run.folder, run.step, run.state(), run.settings.keep_run)
+            freed += 0 if run.settings.keep_run else run.clear()
     run.processes.wait()
     return freed
 

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from addenda.objectives.head import Head
+from addenda.text.texts import Texts
 from addenda.writing.batches import Item
 from addenda.writing.distributed import Processes
 from addenda.writing.keeping import Optimizers, part
+from addenda.writing.lessons import ANSWERS, Lessons
 from addenda.writing.loop import ModuleRun
-from addenda.writing.plan import Plan
+from addenda.writing.plan import CORPUS, Plan
 from addenda.writing.report import mean_of
+from addenda.writing.rounds import Rounds
 from addenda.writing.run_log import RunLog
 from addenda.writing.step import Stepper, Sums
 from addenda.writing.validation import Validation, told
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 class CorpusRun(ModuleRun):
     """Steps over a corpus in epochs, for one or several modules."""
 
-    remembered = (*ModuleRun.remembered, "due", "validated", "stopped_early", "changes", "best_changes")
+    remembered = (*ModuleRun.remembered, "due", "validated", "stopped_early", "changes", "best_changes", "round")
 
     def __init__(self, base: Base, plan: Plan, log: RunLog, folder: Path | None, processes: Processes) -> None:
         super().__init__(base, plan.names, plan.settings, plan.steps, log, folder, processes)
@@ -36,9 +39,15 @@ class CorpusRun(ModuleRun):
         with base.off():
             head = Head(base.model, plan.settings.loss_chunk)
         self.validation = Validation(base, plan.validation, plan.settings, plan.length, head)
-        self.stepper = Stepper(base, plan, head, processes, base.device)
+        self.lessons = Lessons(base, plan, head, folder, processes) if plan.studied else None
+        self.stepper = Stepper(base, plan, head, processes, base.device, self.lessons)
         self.source = self.mixture = plan.mixture(base)
         self.identity = plan.identity(base, processes.size) if folder is not None else {}
+        self.round = -1  # the round that the mixture reads of; -1 before the first
+        self.rounds: Rounds | None = None
+        if plan.objective.answering is not None and self.lessons is not None:
+            answers = self.lessons.work / ANSWERS
+            self.rounds = Rounds(base, plan.objective.answering, answers, steps=plan.steps, seed=plan.seed)
         self.due = False  # the validation of this step is still to be done
         self.validated = -1  # the step of the last one
         self.recent = {name: Sums() for name in plan.names}  # since the last record in the log
@@ -89,10 +98,65 @@ class CorpusRun(ModuleRun):
         self.recent = {name: Sums() for name in self.names}
         return record
 
+    # -- teachers ----------------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """Begin a round, where one begins."""
+        if self.rounds is not None and self.rounds.at(self.step) > self.round:
+            self._turn(self.rounds, self.rounds.at(self.step))
+
+    def _turn(self, rounds: Rounds, number: int) -> None:
+        """Begin a round: the modules answer, their teachers read what they answered, and that is what is read from now on."""
+        assert self.lessons is not None
+        if rounds.answered(number):
+            self.save()  # answers are drawn from the modules as they are kept here
+            rows = rounds.length(number) * self.plan.settings.accumulate * self.plan.rows
+            need = round(rows * self.plan.length * (1 - self.plan.replay_share))
+            for name in self.names if self.processes.first else ():
+                tokens = self.lessons.survey(name).tokens
+                rounds.answer(name, self.stepper.weights[name], self.plan.corpora[name], number, tokens, need)
+            self.processes.wait()
+            sources = {name: rounds.source(name, number) for name in self.names}
+            for name, source in sources.items():
+                self.lessons.read(name, source)
+            self.lessons.make()
+            self._read(sources)
+        self.round = number
+
+    def _read(self, sources: Mapping[str, Texts]) -> None:
+        """Take the rows of the modules' corpora from other texts from now on."""
+        for name, source in sources.items():
+            self.mixture.read(name, self.plan.stream(self.base, source, CORPUS))
+
+    def _teach(self) -> None:
+        """Let the teachers read what the rows to come are of."""
+        if self.lessons is None or self.step == self.steps:
+            return
+        if self.rounds is not None:
+            if self.resumed_from is None:
+                self.rounds.clear()
+            if self.rounds.answered(max(0, self.round)):
+                if self.round < 0:
+                    return  # they answer before the first step
+                for name in self.names:
+                    self.lessons.read(name, self.rounds.source(name, self.round))
+        self.lessons.make()
+
+    def release(self) -> None:
+        """Remove what is kept for this call alone."""
+        if self.lessons is not None:
+            self.lessons.close()
+
+    def clear(self) -> int:
+        """Remove what the teachers said, from the run's own folder."""
+        return 0 if self.lessons is None else self.lessons.clear()
+
     # -- validation --------------------------------------------------------------------------------------------
 
     def begin(self, finish: bool) -> None:
-        """A validation that was due when the run was interrupted, or that its end asks for."""
+        """What teachers have to read; a validation that was due when the run was interrupted, or that its end asks for."""
+        if not finish:
+            self._teach()
         if self.due or (finish and self.validation and self.validated != self.step):
             self._validate()
 
@@ -141,6 +205,10 @@ class CorpusRun(ModuleRun):
 
     def take_up(self, step: int, state: dict[str, Any]) -> None:
         """Stand where a run stood after a step."""
+        number = state.get("round", -1)
+        if self.rounds is not None and number >= 0 and self.rounds.answered(number):
+            held = (name for name in self.names if self.rounds.file(name, number).is_file())
+            self._read({name: self.rounds.source(name, number) for name in held})
         super().take_up(step, state)
         self.validation.best, self.validation.waited = state["best"], state["waited"]
         self.recent = {name: Sums(**state["recent"][name]) for name in self.names}

@@ -105,6 +105,10 @@ class Run(ABC):
         """What is measured after a step, before it is kept; the seconds of that go `aside`."""
         return
 
+    def ready(self) -> None:
+        """What comes before a step."""
+        return
+
     def begin(self, finish: bool) -> None:
         """What comes before the first step of a call; with `finish` none follows."""
         return
@@ -112,6 +116,14 @@ class Run(ABC):
     def end(self) -> None:
         """What comes once the last step is taken, and kept."""
         return
+
+    def release(self) -> None:
+        """What is put away however the run ends."""
+        return
+
+    def clear(self) -> int:
+        """Remove what a finished run no longer needs beside its checkpoints; returns how many bytes that were."""
+        return 0
 
     # -- going -------------------------------------------------------------------------------------------------
 
@@ -146,6 +158,7 @@ class Run(ABC):
                 self._leave(interrupts.seen or "a signal")
 
     def _one(self, interrupts: Interrupts) -> None:
+        self.ready()
         before = self.position
         try:
             rows = self.take()

@@ -9,7 +9,7 @@ to there, at the tokenizer's speed, and stores nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,28 +27,40 @@ SHUFFLE = 2**20
 class Row:
     """Tokens of one row, [context + length] each: ids int32, loss weights uint8, document numbers int32.
 
-    A token's weight is 1 where predicting it is learned from; a document's first token is never predicted.
+    A token's weight is 1 where predicting it is learned from; a document's first token is never predicted. `taught`, int32, is
+    there where a teacher has read the text: which of its rows speaks of the token, -1 where none does.
     """
 
     ids: np.ndarray
     weights: np.ndarray
     documents: np.ndarray
+    taught: np.ndarray | None = None
 
     def copy(self) -> Row:
         """The row in memory of its own."""
-        return Row(self.ids.copy(), self.weights.copy(), self.documents.copy())
+        return self._of(lambda part: part.copy())
 
     def cut(self, start: int, end: int | None = None) -> Row:
         """A part of the row."""
-        return Row(self.ids[start:end], self.weights[start:end], self.documents[start:end])
+        return self._of(lambda part: part[start:end])
 
     def join(self, other: Row) -> Row:
-        """This row and another after it."""
+        """This row and another after it; one without tokens leaves no trace."""
+        if not len(self):
+            return other
+        taught = None
+        if self.taught is not None and other.taught is not None:
+            taught = np.concatenate([self.taught, other.taught])
         return Row(
             np.concatenate([self.ids, other.ids]),
             np.concatenate([self.weights, other.weights]),
             np.concatenate([self.documents, other.documents]),
+            taught,
         )
+
+    def _of(self, change: Callable[[np.ndarray], np.ndarray]) -> Row:
+        taught = None if self.taught is None else change(self.taught)
+        return Row(change(self.ids), change(self.weights), change(self.documents), taught)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,7 +72,8 @@ EMPTY = Row(np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.int32))
 class Stream:
     """One source as packed rows of `length` tokens, each with the `context` tokens that stand before it.
 
-    `code` tells apart the streams of one seed.
+    `code` tells apart the streams of one seed. Where a teacher has `taught` the text, it has left a row for each token that is
+    learned, document after document, and the rows say which.
     """
 
     def __init__(
@@ -73,8 +86,9 @@ class Stream:
         seed: int = 0,
         code: int = 0,
         shuffle_tokens: int = SHUFFLE,
+        taught: bool = False,
     ) -> None:
-        self.source, self.encoder = source, encoder
+        self.source, self.encoder, self.taught = source, encoder, taught
         self.length, self.context, self.seed, self.code = length, context, seed, code
         self.capacity = max(1, shuffle_tokens // (length + context))
 
@@ -109,11 +123,16 @@ class Stream:
             )
 
     def _documents(self) -> Iterator[Row]:
+        before = 0
         for number, document in enumerate(self.encoder.documents(self.source), 1):
             tick()
-            weights = document.weights.copy()
+            weights, taught = document.weights.copy(), None
             weights[:1] = 0
-            yield Row(document.ids, weights, np.full(len(document.ids), number, np.int32))
+            if self.taught:
+                learned = weights > 0
+                taught = np.where(learned, before - 1 + np.cumsum(learned), -1).astype(np.int32)
+                before += int(learned.sum())
+            yield Row(document.ids, weights, np.full(len(document.ids), number, np.int32), taught)
 
 
 def tokens_in(source: Texts, encoder: Encoder, most: int) -> int:

@@ -58,7 +58,13 @@ class PlainTraining(Run):
         encoder = Encoder(tokenizer, self.head.vocabulary, close=True)
 
         def feed(source: Any, code: int) -> Feed:
-            options = {"length": length, "context": 0, "seed": seed, "code": code, "shuffle_tokens": shuffle_tokens}
+            options: dict[str, Any] = {
+                "length": length,
+                "context": 0,
+                "seed": seed,
+                "code": code,
+                "shuffle_tokens": shuffle_tokens,
+            }
             return Feed(Stream(open_texts(source), encoder, **options))
 
         self.source = self.mixture = Mixture(

@@ -20,6 +20,7 @@ from addenda.writing.budget import ROWS_OF_A_TEXT, SIZES, rows_for, validations_
 from addenda.writing.keeping import identity_of
 from addenda.writing.packing import SHUFFLE, Feed, Stream, shuffled_among, tokens_in
 from addenda.writing.settings import Settings
+from addenda.writing.studied import replay_objective, studied_by
 from addenda.writing.validation import opened
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class Plan:
     #: the settings as they were given
     given: Settings
     earlier: Mapping[str, Texts] = field(default_factory=dict[str, Texts])  # by module, for penalties fitted on it
+    #: what replay rows cost, where that is told apart from the corpus
+    replay_objective: Objective | None = None
+    #: whether records say what their teacher reads, so that it reads all of them before the first step
+    studied: bool = False
 
     @property
     def penalties(self) -> tuple[Penalty, ...]:
@@ -84,7 +89,7 @@ class Plan:
         encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
         return Stream(
             source, encoder, length=self.length, context=self.context, seed=self.seed, code=code,
-            shuffle_tokens=self.settings.shuffle_tokens or SHUFFLE,
+            shuffle_tokens=self.settings.shuffle_tokens or SHUFFLE, taught=self.studied and code == CORPUS,
         )  # fmt: skip
 
     def mixture(self, base: Base) -> Mixture:
@@ -152,7 +157,8 @@ def make_plan(
     for source in corpora.values():
         check_differ("corpus", source, "replay", again, "stands for what the base knew before")
     _check_used({n: base.modules[n] for n in names}, settings, share)
-    objective = _objective(base, settings)
+    studied = studied_by(asked_for(Objective, settings.objective), settings, list(corpora.values()))
+    objective = _objective(base, settings, studied)
     check_seed(seed)
     read = [*corpora.values(), *([again] if again is not None and share > 0 else [])]
     sized = _sized(base, settings, objective.context, tokens, read, processes)
@@ -169,7 +175,7 @@ def make_plan(
         lr=rates_of(kinds, lr),
         local=_local(kinds, settings, share > 0),
         seed=seed,
-        settings=_validated(sized, steps, tokens, len(names)),
+        settings=_validated(replace(sized, isolate=sized.isolate or studied), steps, tokens, len(names)),
         objective=objective,
         length=sized.length or 0,
         steps=steps,
@@ -178,6 +184,8 @@ def make_plan(
         earlier={}
         if settings.earlier is None
         else texts_by_name(names, settings.earlier, "several modules take one earlier each: earlier"),
+        replay_objective=replay_objective(settings, objective, studied) if share > 0 else None,
+        studied=studied,
     )
 
 
@@ -281,6 +289,8 @@ def _check_used(modules: Mapping[str, Any], settings: Settings, share: float) ->
         for name in ("top_k", "context")
         if name in changed and name not in taken
     ]
+    if "replay_objective" in changed and not share:
+        wrong.append(f"{told['replay_objective']} is for replay rows: give replay= and a replay_share above 0")
     gates = [module.gate for module in modules.values()]
     taught = any(module.classifies for module in modules.values())
     used = {
@@ -298,7 +308,7 @@ def _check_used(modules: Mapping[str, Any], settings: Settings, share: float) ->
         raise TrainingError("; ".join(wrong))
 
 
-def _objective(base: Base, settings: Settings) -> Objective:
+def _objective(base: Base, settings: Settings, studied: bool) -> Objective:
     """The objective, with the settings that are its options where it was asked for by name alone."""
     made, most = asked_for(Objective, settings.objective), base.context
     if isinstance(settings.objective, str) and "(" not in settings.objective:
@@ -307,6 +317,8 @@ def _objective(base: Base, settings: Settings) -> Objective:
             cast("Any", made),
             **{option: {"top_k": settings.top_k, "context": reads}[name] for name, option in _taken(made)},
         )
+    if studied:  # of the stream the teacher reads nothing then
+        made = replace(cast("Any", made), **{option: 0 for name, option in _taken(made) if name == "context"})
     length = settings.length or 2
     if most and made.context + length > most:
         reads = f"{length} tokens" + (f" and the teacher's {made.context} before them" if made.context else "")

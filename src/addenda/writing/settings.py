@@ -102,12 +102,17 @@ class Settings(WriteSettings):
     accumulate: int = 1
     """forward passes of one step"""
     objective: Any = "lm"
-    """by name, or one with its options in Python. `lm`: the tokens that came; `distill`: what the bare base says of them after
-    reading `context` tokens more"""
+    """by name, or one with its options, as `reverse_kl(top_k=32)`. `lm`: the tokens that came; `distill` and others: what the
+    bare base says of them after reading each record's `reads`, or, of running text, `context` tokens more"""
+    replay_objective: Any = None
+    """what a replay token costs, in the same form; with a teacher: what the bare base says of the same row, so that a module
+    that is silent there pays nothing. Default: as `objective`"""
+    teacher: str | None = None
+    """folder for what a teacher says of records with `reads`, shared by all runs that ask the same; default: the run's own"""
     top_k: int = 64
-    """teacher's tokens kept, for `distill`"""
+    """teacher's tokens kept, for objectives with a teacher"""
     context: int | None = None
-    """tokens that the teacher alone reads, for `distill`; default 256, or half the base's context if that is less"""
+    """tokens of running text that the teacher alone reads; default 256, or half the base's context if that is less"""
     local: float | None = None
     """weight of the local neutrality loss on replay tokens; default: the kind's own"""
     gate_fit: bool = True
@@ -151,7 +156,7 @@ class Settings(WriteSettings):
     """what the run is called in a tracker"""
 
     # texts are told apart by what they say
-    free: ClassVar[frozenset[str]] = WriteSettings.free | {"tracker", "run_name", "validation", "earlier"}
+    free: ClassVar[frozenset[str]] = WriteSettings.free | {"tracker", "run_name", "validation", "earlier", "teacher"}
     least: ClassVar[Mapping[str, int]] = {
         **WriteSettings.least,
         "batch_rows": 1, "accumulate": 1, "top_k": 1, "shuffle_tokens": 1, "length": 2, "validate_every": 1,
@@ -164,6 +169,8 @@ class Settings(WriteSettings):
         super().__post_init__()
         asked_for(OptimizerMethod, self.optimizer)
         asked_for(Objective, self.objective)
+        if self.replay_objective is not None:
+            asked_for(Objective, self.replay_objective)
         asked_penalties(self.penalty)
         self.check(self.validation is None or isinstance(self.validation, Mapping), "validation", "texts by name")
         self.check(self.patience is None or bool(self.validation), "patience", "None where there is no validation")
@@ -171,8 +178,8 @@ class Settings(WriteSettings):
     def plain(self) -> dict[str, Any]:
         """The settings that decide what is learned, as plain data: for cards and checkpoints."""
         named = super().plain()
-        for name in ("optimizer", "objective"):
-            named[name] = named[name] if isinstance(named[name], str) else recorded(named[name])
+        for name in ("optimizer", "objective", "replay_objective"):
+            named[name] = named[name] if isinstance(named[name], str | None) else recorded(named[name])
         named["penalty"] = [recorded(penalty) for penalty in asked_penalties(self.penalty)] or None
         return named | {"validation": sorted(self.validation or {})}
 

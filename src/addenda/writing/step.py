@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from addenda.core.call import Collector
 from addenda.core.errors import TrainingError
 from addenda.core.registry import asked_for
 from addenda.objectives.head import Head
-from addenda.objectives.objective import Taught
+from addenda.objectives.objective import Objective, Taught, likelihood
 from addenda.optimizers.optimizer import OptimizerMethod, rate
 from addenda.penalties.gate import gate_penalty
 from addenda.penalties.local import local_penalty
@@ -24,6 +24,7 @@ from addenda.writing.batches import Batch, Item, stack
 from addenda.writing.distributed import Processes
 from addenda.writing.guards import Guards
 from addenda.writing.isolation import Way, way_of
+from addenda.writing.lessons import Lessons
 from addenda.writing.moments import SecondMoments
 from addenda.writing.packing import Row
 from addenda.writing.plan import Plan
@@ -85,6 +86,7 @@ class Stepper:
     head: Head
     processes: Processes
     device: torch.device
+    lessons: Lessons | None = None
     optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
     moments: dict[str, SecondMoments] = field(default_factory=dict)
 
@@ -138,8 +140,11 @@ class Stepper:
             self.optimizers[name].zero_grad(set_to_none=True)
 
     def row_gradient(self, name: str, row: Row) -> dict[str, Tensor]:
-        """The gradient of a row's mean cost for a module, without penalties, by the parameters' names."""
-        batch = self._stacked([Item(row, name, False)])
+        """The gradient of a row's mean cost for a module, without penalties, by the parameters' names.
+
+        Where teachers read records it is that of the row's likelihood: of rows of other texts they said nothing.
+        """
+        batch = self._stacked([Item(replace(row, taught=None), name, False)])
         with cast(self.device, self.plan.settings.precision):
             loss, _ = self._cost(batch, batch.target_weights / batch.target_weights.sum().clamp(min=1.0), None)
         own = self.base.modules[name].learning()
@@ -201,12 +206,36 @@ class Stepper:
 
     def _cost(self, batch: Batch, weights: Tensor, collector: Collector | None) -> tuple[Tensor, Tensor]:
         """The weighted sum of the tokens' costs, and each token's."""
-        taught = self._teach(batch)
+        asked = self._asked(batch)
         with self._selected(batch), self.base.watching(collector=collector, documents=batch.seen_documents):
-            hidden = self.head.hidden(**batch.student())
-        return self.head.costs(
-            self.plan.objective, hidden.flatten(0, 1), batch.targets.flatten(), weights.flatten(), taught
-        )
+            hidden = self.head.hidden(**batch.student()).flatten(0, 1)
+        targets, found = batch.targets.flatten(), list[tuple[Tensor, Tensor]]()
+        for rows, objective, taught in asked:
+            mine = weights if rows is None else weights * rows[:, None]
+            found.append(self.head.costs(objective, hidden, targets, mine.flatten(), taught))
+        total, costs = found[0]
+        for more, each in found[1:]:
+            total, costs = total + more, costs + each
+        return total, costs
+
+    def _asked(self, batch: Batch) -> list[tuple[Tensor | None, Objective, Taught]]:
+        """What each row costs: which rows [B] (None: all of them), by which objective, and what its teacher says of all."""
+        plan = self.plan
+        if plan.replay_objective is None and not plan.studied:
+            return [(None, plan.objective, self._teach(batch))]
+        asked: list[tuple[Tensor | None, Objective, Taught]] = []
+        again, others = batch.replay.nonzero().flatten().tolist(), ~batch.replay
+        if bool(others.any()):
+            if not plan.studied:
+                asked.append((others, plan.objective, self._teach(batch)))
+            elif batch.taught is None or self.lessons is None:  # a text that no teacher was to read
+                asked.append((others, likelihood(), ()))
+            else:
+                asked.append((others, plan.objective, self.lessons.taught(batch)))
+        if again:
+            replayed = plan.replay_objective or plan.objective
+            asked.append((batch.replay, replayed, self._bare(batch, replayed, again) if replayed.taught else ()))
+        return asked
 
     def _guarded(self, batch: Batch, totals: dict[str, Totals], stats: Tensor) -> Tensor:
         """What the modules pay for a pass to the penalties of the run."""
@@ -243,6 +272,16 @@ class Stepper:
         with self.base.off():
             hidden = self.head.hidden(**batch.teacher())[:, batch.context :]
         return self.head.teach(self.plan.objective, hidden.flatten(0, 1))
+
+    @torch.no_grad()
+    def _bare(self, batch: Batch, objective: Objective, rows: list[int]) -> Taught:
+        """What the bare base says of some rows, read as the student reads them; zeros elsewhere."""
+        with self.base.off():
+            hidden = self.head.hidden(**batch.at(rows).student())
+        each = batch.targets.shape[1]
+        at = (torch.tensor(rows, device=self.device)[:, None] * each + torch.arange(each, device=self.device)).flatten()
+        said = self.head.teach(objective, hidden.flatten(0, 1))
+        return tuple(part.new_zeros(batch.targets.numel(), *part.shape[1:]).index_copy(0, at, part) for part in said)
 
     def _collector(self, batch: Batch) -> Collector | None:
         """A collector over replay tokens, where something asks for it; for gates also over the subject's."""

@@ -212,7 +212,7 @@ def _describe(run: CorpusRun) -> None:
         module, data = base.modules[name], plan.data(name)
         module.keep_beside(OWNER, run.stepper.moments[name].kept())
         epoch, rows = run.mixture.corpora[name].position
-        read = documents_read(base, plan, name, rows) if not epoch else None
+        read = documents_read(base, plan, name, rows) if not epoch and run.rounds is None else None
         data[0].read = read if read != data[0].documents else None
         record = TrainingRecord(
             objective=plan.objective.called(),

@@ -18,7 +18,7 @@ from addenda.measuring.asking.asked import Asked, options_of
 from addenda.measuring.asking.chats import Messages, prompt_of
 from addenda.measuring.asking.options import all_likelihoods, f1, first_wins, normalised
 from addenda.measuring.asking.retrieval import Passages, unspaced
-from addenda.measuring.asking.written import continued
+from addenda.plug.continuing import continued
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean
 from addenda.text.prompting import after_text

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from addenda.core.errors import AddendaError, DataError
 from addenda.core.plain import Plain
-from addenda.measuring.asking.written import continued
+from addenda.plug.continuing import continued
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import SHARE, Interval, of_mean
 from addenda.text.prompting import templated

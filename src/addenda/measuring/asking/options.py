@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from addenda.core.errors import AddendaError, DataError
 from addenda.core.modes import evaluating
 from addenda.objectives.head import Head
 from addenda.objectives.objective import likelihood
+from addenda.plug.continuing import batches
 from addenda.telling.progress import tick
 
 if TYPE_CHECKING:
@@ -110,18 +111,6 @@ def _rows(base: Base, number: int, prompt: str | Tensor, answers: Sequence[str])
             raise DataError(f"the answer {answer[:40]!r} has {count} tokens, as many as the base's context or more")
         rows.append(_Row(number, answer, row, count))
     return rows
-
-
-def batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Places in rising order of length, so many that the padded batch holds at most `batch_tokens`, or one alone."""
-    batch: list[int] = []
-    for at in order:
-        if batch and (len(batch) + 1) * lengths[at] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(at)
-    if batch:
-        yield batch
 
 
 def _score(base: Base, head: Head, groups: Sequence[Sequence[_Row]]) -> list[float]:
