@@ -24,14 +24,21 @@ NEW = {
     "core/ternary.py kinds/ternary_units.py kinds/low_rank_units.py",
     "writing facts": "editing/* writes/* cli/edit.py",
     "routing": "routing/* routers/* cli/route.py",
-    "remembering text": "remembering/* modulefile/remembered.py measuring/measures/questions.py",
+    "remembering text": "remembering/* modulefile/remembered.py",
     "further kinds": "kinds/ffn_skip.py kinds/delta_product.py kinds/mlp_memory.py kinds/soft_tokens.py kinds/ffa_lora.py "
     "core/text_slots.py bases/mixing.py bases/around.py",
     "retention": "penalties/penalty.py penalties/ewc.py penalties/osft.py penalties/ilora.py writing/guards.py "
     "writing/moments.py core/moments.py modulefile/side.py",
     "drift": "measuring/measures/drift.py",
     "methods of other packages": "core/brought.py",
-    "studying and teaching": "exercises/* teaching/* cli/study.py cli/teach.py",
+    "studying and teaching": "exercises/* teaching/* cli/study.py cli/teach.py text/formats/* text/chunks.py "
+    "text/documents.py text/sentences.py text/words.py text/blocks.py text/teaching.py "
+    "writing/teacher.py writing/shards.py writing/studied.py writing/lessons.py writing/rounds.py "
+    "objectives/on_policy.py objectives/over_top_k.py objectives/reverse_kl.py plug/prefixed.py recipes/handbook*.py "
+    "recipes/invented_people.py recipes/replay_teacher.py",
+    "answers about documents": "measuring/asking/answers.py measuring/asking/asked.py measuring/asking/leakage.py "
+    "measuring/measures/answers.py measuring/measures/questions.py",
+    "serving": "serving/* cli/serve.py cli/studio.py plug/continuing.py",
     "studies of methods": "recipes/methods_*.py",
 }
 
