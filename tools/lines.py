@@ -3,13 +3,15 @@
     python tools/lines.py                  since 38a88e7, where version 0.1 became 0.2
     python tools/lines.py --files          and every file that counts as a new system
 
-A file counts as new where it is one of a system that was not there in any form (`NEW`); what was moved, split or grew counts as
-old. What a new system added to files that were there before is not told apart: the old ones are rather too many than too few.
+A file counts as new where it is one of a system that was not there in any form (`NEW`), and so do the classes and functions that
+such a system needs in other files (`PARTS`); what was moved, split or grew counts as old. Lines that a new system added inside
+functions that were there before are not told apart: the old ones are rather too many than too few.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import subprocess
 from collections import Counter
 from fnmatch import fnmatch
@@ -41,6 +43,30 @@ NEW = {
     "serving": "serving/* cli/serve.py cli/studio.py plug/continuing.py",
     "studies of methods": "recipes/methods_*.py",
 }
+#: classes and functions in files that are not all new
+PARTS = {
+    "bases/reading.py": "BaseReader.layer_outputs BaseReader.changed BaseReader.residuals",
+    "cli/generate.py": "_routed",
+    "cli/merge.py": "_check_gates",
+    "combining/merge.py": "_without_gates ways_for",
+    "core/adapter.py": "Own AroundAdapter HeadAdapter",
+    "core/call.py": "Call.note_for mark_recalled recalled_in",
+    "core/card.py": "CombinedModule CombinedRecord",
+    "core/contracts.py": "Kind.joined Kind.of_units Kind.of_factors Kind.memory Kind.blank Kind.restored",
+    "core/module.py": "KnowledgeModule.side_of KnowledgeModule.keep_beside",
+    "core/registry.py": "Methods brought_by",
+    "core/standing.py": "gate_told",
+    "core/units.py": "FewerUnits",
+    "kinds/locas_mlp.py": "LocasMLP.of_units",
+    "kinds/lora.py": "LoRA.joined LoRA.of_factors",
+    "kinds/neutral_residues.py": "NeutralResidues.joined",
+    "modulefile/modelcard.py": "_combined",
+    "plug/base.py": "Base.remember",
+    "plug/frozen.py": "Frozen.asked Frozen.text_memories Frozen.with_recalled",
+    "plug/machinery.py": "_check_recalled _at_head",
+    "plug/selection.py": "Selection.of_prompt _check_around",
+    "writing/step.py": "Stepper.row_gradient Stepper._by_stream Stepper._guarded Stepper._states",
+}
 
 
 def system_of(path: str) -> str | None:
@@ -52,6 +78,18 @@ def system_of(path: str) -> str | None:
 def room_of(path: str) -> str:
     """The folder that a file is counted under."""
     return "/".join(Path(path).parts[: 3 if path.startswith("src") else 1])
+
+
+def parts_of(path: str) -> int:
+    """Lines of a file's new parts, as it lies here."""
+    names = PARTS.get(path.removeprefix("src/addenda/"), "").split()
+    total = 0
+    for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body if names else ():
+        inner = node.body if isinstance(node, ast.ClassDef) else []
+        for front, one in [("", node), *((f"{getattr(node, 'name', '')}.", part) for part in inner)]:
+            if f"{front}{getattr(one, 'name', '')}" in names:
+                total += (one.end_lineno or one.lineno) - one.lineno + 1
+    return total
 
 
 def git(*words: str) -> str:
@@ -86,13 +124,16 @@ def main() -> None:
         rooms["then"][room_of(file)] += count
     for file, count in here.items():
         rooms["now"][room_of(file)] += count
-        rooms["new" if file in new else "left"][room_of(file)] += count
+        part = count if file in new else parts_of(file)
+        rooms["new"][room_of(file)] += part
+        rooms["left"][room_of(file)] += count - part
     print(f"{'lines of':<32}{given.since:>10}{'now':>10}{'new':>10}{'without':>10}")
     for room in sorted(rooms["then"] | rooms["now"]):
         print(f"{room:<32}" + "".join(f"{counts[room]:>10,}" for counts in rooms.values()))
     print(f"{'all':<32}" + "".join(f"{counts.total():>10,}" for counts in rooms.values()))
     for name in NEW:
         print(f"  {name}: {sum(here[file] for file, system in new.items() if system == name):,}")
+    print(f"  parts of other files: {sum(parts_of(file) for file in here if file not in new):,}")
     for file in sorted(new) if given.files else ():
         print(f"  {here[file]:>5} {file} ({new[file]})")
 
