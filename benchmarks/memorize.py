@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recipes.tables import write_tables
+from recipes.tables import joined, write_tables
+from recipes.tables import table as lines_of
 
 from addenda.comparing.peak import RESET, STATUS, resident
 from benchmarks.timing import compare, whole
@@ -127,21 +128,21 @@ def child(tokens: int) -> None:
 
 def table(found: dict[str, Any]) -> str:
     """The results as Markdown."""
-    lines = [
-        f"A write of {CHUNK} tokens over plain scoring of the same window, on tiny ({found['device']}).",
-        "",
-        "| window | memory | parameters | time ratio [95% interval] | pairs |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for one in found["times"]:
-        size = f"{one['size']:,}" if "size" in one else ""
-        ratio = f"{one['median']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
-        lines.append(f"| {one['window']} | {one['memory']} | {size} | {ratio} | {one['pairs']} |")
-    if found["peaks"]:
-        first = found["peaks"][0]["peak"]
-        lines += ["", "| tokens of the text | peak memory, MiB | over that of the shortest |", "| --- | --- | --- |"]
-        lines += [f"| {one['tokens']:,} | {one['peak']:,.0f} | {one['peak'] / first:.3f} |" for one in found["peaks"]]
-    return "\n".join(lines) + "\n"
+    head = f"A write of {CHUNK} tokens over plain scoring of the same window, on tiny ({found['device']})."
+    timed = (
+        (
+            one["window"], one["memory"], f"{one['size']:,}" if "size" in one else "",
+            f"{one['median']:.2f} [{one['low']:.2f}, {one['high']:.2f}]", one["pairs"],
+        )
+        for one in found["times"]
+    )  # fmt: skip
+    most = (
+        (f"{o['tokens']:,}", f"{o['peak']:,.0f}", f"{o['peak'] / found['peaks'][0]['peak']:.3f}")
+        for o in found["peaks"]
+    )
+    times_ = lines_of("window | memory | parameters | time ratio [95% interval] | pairs", timed)
+    peaks_ = lines_of("tokens of the text | peak memory, MiB | over that of the shortest", most)
+    return joined([[head], times_, peaks_])
 
 
 def main(argv: list[str] | None = None) -> int:

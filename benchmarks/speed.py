@@ -20,8 +20,6 @@ from typing import Any
 
 import torch
 import transformers
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks import live, models, sections, speed_page
 from benchmarks.bench import Bench
@@ -29,33 +27,6 @@ from benchmarks.timing import CLOCKS, QUIET, Others
 
 #: the smallest number of pairs that an interval of a median is worth printing for
 LEAST = 7
-
-
-def table(records: list[dict[str, Any]]) -> Table:
-    """All ratios, a line each."""
-    shown = Table(title="time of B over time of A: median [95% interval], interleaved pairs", title_justify="left")
-    for name in ("model", "section", "step", "A", "B", "ratio", "noise floor", "ms A", "ms B", "target"):
-        shown.add_column(name, justify="right" if name.startswith("ms") else "left")
-    for r in records:
-        if r["section"] == "memory":
-            continue
-        floor = "" if r["noise"] is None else "[{:.3f}, {:.3f}]".format(*r["noise"])
-        mark = "" if r["target"] is None else f"<= {r['target']:.2f} {r['verdict']}"
-        ratio = f"{r['median']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
-        times = [f"{1000 * r[s]:.2f}" for s in ("seconds_a", "seconds_b")]
-        shown.add_row(f"{r['model']} {r['dtype']}", r["section"], r["step"], r["a"], r["b"], ratio, floor, *times, mark)
-    return shown
-
-
-def memory_table(records: list[dict[str, Any]]) -> Table:
-    """Peak resident sets, a line for each kind and step."""
-    shown = Table(title="peak memory of one step, resident set of a process of its own, MiB", title_justify="left")
-    for name in ("model", "kind", "step", "before", "peak"):
-        shown.add_column(name)
-    for r in records:
-        if r["section"] == "memory":
-            shown.add_row(f"{r['model']} {r['dtype']}", r["kind"], r["what"], str(r["before"]), str(r["peak"]))
-    return shown
 
 
 def machine() -> dict[str, Any]:
@@ -102,7 +73,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark."""
     options = _options(argv)
     torch.set_num_threads(options.threads)
-    console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 170)
     records: list[dict[str, Any]] = []
     shares = live.read_shares(options.live)
     report = {"machine": machine(), "live": {kind: s.source for kind, s in shares.items()}, "records": records}
@@ -113,39 +83,27 @@ def main(argv: list[str] | None = None) -> int:
         records.append(record | ran | {"live_source": live.source_of(record, shares)})
         report["others_used_cores"] = whole.cores()
         if "median" in record:
-            line = f"{record['section']}: {record['step']}, {record['a']} -> {record['b']}: {record['median']:.3f}"
-            console.print(
-                f"[dim]{record['model']} {line} [{record['low']:.3f}, {record['high']:.3f}][/dim]", highlight=False
-            )
+            ratio = f"{record['median']:.3f} [{record['low']:.3f}, {record['high']:.3f}]"
+            what = f"{record['section']}: {record['step']}, {record['a']} -> {record['b']}"
+            print(f"{record['model']} {what}: {ratio}", file=sys.stderr, flush=True)
         if options.out is not None:
             options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     for dtype in options.dtypes:
         for model in options.models:
-            bench = Bench(
-                model,
-                getattr(torch, dtype),
-                options.pairs,
-                options.length,
-                options.clock,
-                options.kinds,
-                shares,
-                done,
-                options.steps,
-            )
+            how = (options.pairs, options.length, options.clock, options.kinds)
+            bench = Bench(model, getattr(torch, dtype), *how, shares, done, options.steps)
             sections.run(bench, options.sections)
     if options.docs is not None:
         speed_page.publish(report, shares, options.docs)
     if options.json:
         print(json.dumps(report))
         return 0
-    console.print(table(records))
-    console.print(memory_table(records))
-    console.print("live shares: " + "; ".join(f"{kind}: {s.source}" for kind, s in shares.items()), highlight=False)
+    print(speed_page.markdown(report))
     busy = whole.cores()
     if busy is not None:
         quiet = "a quiet machine" if busy < QUIET else "a loaded machine: make no claim from these numbers"
-        console.print(f"others kept {busy:.2f} of {os.cpu_count()} cores busy: {quiet}", highlight=False)
+        print(f"others kept {busy:.2f} of {os.cpu_count()} cores busy: {quiet}")
     return 0
 
 

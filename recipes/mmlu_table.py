@@ -1,7 +1,8 @@
 """Table: MMLU by subject, for a base and some modules, as on the model card of the register modules; anatomy first.
 
-    python -m recipes.registers_2b --base tiny --steps 100 --rows 8 --length 512 --out runs/registers
-    python -m recipes.mmlu_table --plug runs/registers/pubmed runs/registers/wikipedia runs/registers/law --limit 50
+    python -m recipes.mmlu_table --plug runs/mmlu/pubmed runs/mmlu/wikipedia runs/mmlu/law --limit 50
+
+docs/results/mmlu.md has the commands that train these modules.
 
 Their card leaves this table empty. The same command fills it for any base and modules: questions are paired, and intervals
 are over the questions within each subject, the subjects being those that there are. A base as small as `tiny` guesses, and the

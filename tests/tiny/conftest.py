@@ -6,9 +6,10 @@ import random
 
 import pytest
 
-PICO = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
-PICO_GLU = {**PICO, "num_key_value_heads": 1, "head_dim": 32, "intermediate_size": 96}
-PICO_MLP = {**PICO, "ffn_dim": 128}
+PICO = {
+    "hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "num_key_value_heads": 1, "head_dim": 32,
+    "intermediate_size": 96,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -47,20 +48,18 @@ def pico_work(pico_data, tmp_path_factory):
 @pytest.fixture
 def pico_settings():
     """Makes settings of a pico run."""
-    from addenda.tiny.settings import Settings
+    from addenda.tiny.training import Settings
 
-    def make(variant="glu", **changes):
+    def make(**changes):
         base = {
             "tokens": 1024,
-            "variant": variant,
             "batch": 256,
             "micro": 128,
             "short": 64,
             "long": 128,
             "long_share": 0.25,
             "warmup": 256,
-            "compile": False,
-            "config": PICO_GLU if variant == "glu" else PICO_MLP,
+            "config": PICO,
             "vocab_size": 512,
         }
         return Settings(**{**base, **changes})

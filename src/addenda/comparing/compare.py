@@ -23,12 +23,12 @@ from addenda.comparing.sweep import Sweep, planned, rungs, swept
 from addenda.comparing.work import NEWER, Plan, Work, halves, plain, where
 from addenda.core.errors import DataError, TrainingError
 from addenda.core.files import kept_json, replace_text
+from addenda.core.settings import checked
 from addenda.plug.base import Base, load_base
 from addenda.plug.scoring import pace_of
 from addenda.telling.interrupts import Stopped
 from addenda.telling.progress import about, shown
 from addenda.text.texts import texts
-from addenda.writing.settings import checked
 
 
 def compare(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from addenda.core.errors import AddendaError
+from addenda.core.settings import Checked
 
 
 @dataclass(frozen=True)
-class CompareSettings:
+class CompareSettings(Checked):
     """How methods are compared; every field may be given to `addenda.compare` by name."""
 
     tokens: int = 200_000
@@ -53,27 +54,25 @@ class CompareSettings:
     pairs: int = 5
     """timed pairs behind each ratio of cost"""
 
+    least: ClassVar[Mapping[str, int]] = {
+        "count": 1, "rank": 1, "rates": 1, "batch_rows": 1, "passages": 1, "pairs": 1, "length": 8, "held_tokens": 8,
+        "chats": 0, "zero_shot": 0,
+    }  # fmt: skip
+
     def __post_init__(self) -> None:
-        least = dict.fromkeys(("count", "rank", "rates", "batch_rows", "passages", "pairs"), 1) | {
-            "length": 8,
-            "held_tokens": 8,
-            "chats": 0,
-            "zero_shot": 0,
-        }
-        for name, value in least.items():
-            self._check(getattr(self, name) >= value, name, f"at least {value}")
-        self._check(
+        super().__post_init__()
+        self.check(
             self.tokens >= self.length * self.batch_rows,
             "tokens",
             f"at least one step, {self.length * self.batch_rows}",
         )
-        self._check(
+        self.check(
             len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds), "seeds", "one or more different numbers"
         )
-        self._check(0 <= self.replay_share < 1, "replay_share", "a share from 0 up to 1")
-        self._check(0 < self.rung <= 1, "rung", "a share above 0, up to 1")
-        self._check(self.compose == 0 or 2 <= self.compose <= 8, "compose", "0, or from 2 to 8")
-        self._check(self.extra > 0, "extra", "positive")
+        self.check(0 <= self.replay_share < 1, "replay_share", "a share from 0 up to 1")
+        self.check(0 < self.rung <= 1, "rung", "a share above 0, up to 1")
+        self.check(self.compose == 0 or 2 <= self.compose <= 8, "compose", "0, or from 2 to 8")
+        self.check(self.extra > 0, "extra", "positive")
 
     @property
     def steps(self) -> int:
@@ -84,11 +83,3 @@ class CompareSettings:
     def trained(self) -> int:
         """Tokens of these steps; what makes no step is left out."""
         return self.steps * self.batch_rows * self.length
-
-    def _check(self, holds: bool, name: str, wanted: str) -> None:
-        if not holds:
-            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
-
-    def plain(self) -> dict[str, Any]:
-        """As plain data."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}

@@ -13,6 +13,7 @@ from torch import Tensor
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import AddendaError
 from addenda.core.module import KnowledgeModule
+from addenda.core.settings import checked
 from addenda.forgetters.forgetter import Forgetter
 from addenda.plug.scoring import pace_of
 from addenda.removing.looking import Look
@@ -27,7 +28,6 @@ from addenda.writing.budget import SCORED
 from addenda.writing.conduct import conduct
 from addenda.writing.packing import tokens_in
 from addenda.writing.prepare import check_free
-from addenda.writing.settings import checked
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base

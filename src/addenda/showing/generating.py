@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from addenda.core.call import mark_recalled, recalled_in
-from addenda.core.errors import AddendaError, known
+from addenda.core.errors import AddendaError
 from addenda.core.modes import evaluating
+from addenda.core.settings import Checked, checked
 from addenda.plug import decoding
 from addenda.plug.selection import Names, weights_of
 
@@ -24,7 +25,7 @@ LEAST = 1e-3
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Checked):
     """How tokens are chosen."""
 
     max_tokens: int = 60
@@ -42,23 +43,20 @@ class Sampling:
     seed: int = 0
     """of the draws; each prompt starts from it anew, so that neighbours change nothing"""
 
+    least: ClassVar[Mapping[str, int]] = {"max_tokens": 1, "top_k": 1}
+
     def __post_init__(self) -> None:
-        self._check(self.max_tokens >= 1, "max_tokens", "at least 1")
-        self._check(
+        super().__post_init__()
+        self.check(
             self.temperature == 0 or LEAST <= self.temperature < math.inf,
             "temperature",
             f"0 (the likeliest token each time), or at least {LEAST:g} and finite",
         )
-        self._check(self.top_k is None or self.top_k >= 1, "top_k", "at least 1, or None")
-        self._check(self.top_p is None or 0 < self.top_p <= 1, "top_p", "a share above 0, up to 1")
-        self._check(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "a share from 0 to 1")
-        self._check(self.repetition_penalty > 0, "repetition_penalty", "positive")
+        self.check(self.top_p is None or 0 < self.top_p <= 1, "top_p", "a share above 0, up to 1")
+        self.check(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "a share from 0 to 1")
+        self.check(self.repetition_penalty > 0, "repetition_penalty", "positive")
         drawn = any(limit is not None for limit in (self.top_k, self.top_p, self.min_p))
-        self._check(self.temperature > 0 or not drawn, "temperature", "above 0 where top_k, top_p or min_p is given")
-
-    def _check(self, holds: bool, name: str, wanted: str) -> None:
-        if not holds:
-            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
+        self.check(self.temperature > 0 or not drawn, "temperature", "above 0 where top_k, top_p or min_p is given")
 
     def options(self) -> dict[str, Any]:
         """The settings as transformers' `generate` takes them; what the checkpoint says of sampling is put aside."""
@@ -161,11 +159,7 @@ def sampling_from(settings: Mapping[str, Any]) -> Sampling:
     Raises:
         AddendaError: there is no such setting, or one is out of range.
     """
-    names = [field.name for field in fields(Sampling)]
-    for name in settings:
-        if name not in names:
-            raise AddendaError(f"generate has no setting '{name}'; its settings are {known(name, names)}")
-    return Sampling(**settings)
+    return checked(Sampling, "generate", settings)
 
 
 def sampling_of(base: Base, changes: Mapping[str, Any]) -> Sampling:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
+
+from addenda.core.errors import DataError
+from addenda.writing import checkpoint
+from addenda.writing.run_log import LOG
 
 from . import sample
 from .corpus import CHAT_TEMPLATE, SPECIAL, read_jsonl, tokens_of
-from .network import make_config, make_model
+from .network import make_model
 from .rows import Rows
-from .training import CHECKPOINT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -34,17 +36,20 @@ QUICK = 6_000  # tokens of the quick score of a sample, for whoever checks an in
 
 
 def load_checkpoint(work: Path) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """The model of a checkpoint in bfloat16, and the checkpoint's position."""
-    with safe_open(work / CHECKPOINT, "pt") as file:
-        position = json.loads(file.metadata()["position"])
-        settings = position["settings"]
-        changes = settings["config"] or {}
-        model = make_model(make_config(settings["variant"], settings["vocab_size"], **changes))
-        named = dict(model.named_parameters())
-        with torch.no_grad():
-            for name, parameter in named.items():
-                parameter.copy_(file.get_tensor(f"model/{name}"))
-    return model.bfloat16().eval(), position
+    """The model of the newest checkpoint in bfloat16, and where the run stood.
+
+    Raises:
+        DataError: there is no checkpoint.
+    """
+    found = checkpoint.newest(work)
+    if found is None:
+        raise DataError(f"{work} holds no checkpoint to export; the recipe without --export-only makes one")
+    settings = found.state["identity"]
+    model = make_model(settings["vocab_size"], **settings["config"] or {})
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(found.tensors[f"value.{name}"])
+    return model.bfloat16().eval(), found.state
 
 
 def make_tokenizer(work: Path, context: int = 2048) -> PreTrainedTokenizerFast:
@@ -96,51 +101,30 @@ def held_out_loss(
     }
 
 
-def evaluate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, data: Path, limit: int | None
-) -> dict[str, Any]:
-    """The losses of the card; the shipped samples are scored whole, so that a test can repeat it."""
-    scorer = model.float()
-    losses = {}
-    for name, file in HELD_OUT:
-        texts = (record["text"] for record in read_jsonl(data / file))
-        losses[name] = held_out_loss(scorer, tokenizer, texts, limit)
-    for name in SAMPLES:
-        if (path := sample(name)).exists():
-            texts = (record["text"] for record in read_jsonl(path))
-            losses[f"sample {name}"] = held_out_loss(scorer, tokenizer, texts)
-    return losses
+def losses_on(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, files: dict[str, Path], limit: int | None
+) -> Any:
+    """The loss on each of some files of texts that are there, by name."""
+    read = {name: (record["text"] for record in read_jsonl(path)) for name, path in files.items() if path.exists()}
+    return {name: held_out_loss(model.float(), tokenizer, texts, limit) for name, texts in read.items()}
 
 
-def quick_scores(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """The losses of the first documents of the shipped samples."""
-    scores = {}
-    for name in SAMPLES:
-        if (path := sample(name)).exists():
-            texts = (record["text"] for record in read_jsonl(path))
-            scores[name] = held_out_loss(model.float(), tokenizer, texts, QUICK)
-    return scores
-
-
-def unique_tokens(work: Path, position: dict[str, Any]) -> int:
+def unique_tokens(work: Path, state: dict[str, Any]) -> int:
     """How many different tokens of the corpus have been trained on."""
-    settings, tokens = position["settings"], tokens_of(work)
+    settings, tokens = state["identity"], tokens_of(work)
     edges = torch.zeros(len(tokens) + 1, dtype=torch.int32)
     for length, rows in (("short", "short_rows"), ("long", "long_rows")):
-        starts = Rows(tokens, settings[length], settings["seed"]).starts(position[rows])
+        starts = Rows(tokens, settings[length], settings["seed"]).starts(state[rows])
         starts = torch.from_numpy(starts)
         edges.index_add_(0, starts, torch.ones(len(starts), dtype=torch.int32))
         edges.index_add_(0, starts + settings[length], torch.full((len(starts),), -1, dtype=torch.int32))
     return int((edges.cumsum(0) > 0).sum())
 
 
-def train_loss(work: Path, steps: int = 60) -> float | None:
-    """The mean training loss of the last steps in the log."""
-    path = work / "loss.jsonl"
-    if not path.exists():
-        return None
-    lines = path.read_text().splitlines()[-steps:]
-    return round(sum(json.loads(line)["loss"] for line in lines) / len(lines), 4) if lines else None
+def train_loss(work: Path, records: int = 3) -> float:
+    """The mean training loss of the last records in the log."""
+    lines = (work / LOG).read_text(encoding="utf-8").splitlines()[-records:]
+    return round(sum(json.loads(line)["loss"] for line in lines) / len(lines), 4)
 
 
 def _install(folder: Path, out: Path) -> None:
@@ -159,29 +143,30 @@ def export(data: Path, work: Path, out: Path, limit: int | None = 100_000) -> di
     """Writes weights, tokenizer, document list and card to a folder; returns the card."""
     from .readme import readme
 
-    model, position = load_checkpoint(work)
-    settings = position["settings"]
+    model, state = load_checkpoint(work)
+    settings = state["identity"] | {"tokens": state["tokens"]}
     config = model.config
     tokenizer = make_tokenizer(work, config.max_position_embeddings)
-    seen = sum(position[f"{n}_rows"] * settings[n] for n in ("short", "long"))
     corpus = json.loads((work / "corpus.json").read_text())
+    held_out = {name: data / file for name, file in HELD_OUT}
+    samples = {name: sample(name) for name in SAMPLES}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (Path(folder) / "documents.jsonl.gz").write_bytes((work / "documents.jsonl.gz").read_bytes())
+        whole = losses_on(model, tokenizer, {f"sample {name}": path for name, path in samples.items()}, None)
         card = {
-            "variant": settings["variant"],
             "parameters": model.num_parameters(),
-            "tokens_seen": seen,
+            "tokens_seen": state["read"],
             "tokens_planned": settings["tokens"],
-            "finished": seen >= settings["tokens"],
-            "unique_tokens_seen": unique_tokens(work, position),
+            "finished": state["read"] >= settings["tokens"],
+            "unique_tokens_seen": unique_tokens(work, state),
             "corpus_tokens": corpus["packed"]["tokens"],
-            "train_seconds": round(position["seconds"]),
+            "train_seconds": round(state["seconds"][0]),
             "train_loss": train_loss(work),
-            "losses": evaluate(model, tokenizer, data, limit),
-            "quick_scores": quick_scores(model, tokenizer),
+            "losses": losses_on(model, tokenizer, held_out, limit) | whole,
+            "quick_scores": losses_on(model, tokenizer, samples, QUICK),
             "settings": settings,
             "corpus": corpus,
         }

@@ -95,7 +95,7 @@ context {config.max_position_embeddings:,}. Weights in bfloat16.
 Made by
 
 ```
-python -m addenda.tiny.recipe --data DATA --work WORK --tokens {s["tokens"]} --variant {s["variant"]} --out OUT
+python -m addenda.tiny.recipe --data DATA --work WORK --tokens {s["tokens"]} --out OUT
 ```
 
 and the same command with more tokens makes a better one.

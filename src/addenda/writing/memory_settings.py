@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from addenda.core.errors import TrainingError
 from addenda.core.module import KnowledgeModule
 from addenda.core.registry import asked_for, recorded
+from addenda.core.settings import checked
 from addenda.writes.write_rule import WriteRule
-from addenda.writing.settings import WriteSettings, checked
+from addenda.writing.settings import WriteSettings
 
 #: the sample of general text that ships with the package
 GENERAL = "general"

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from addenda.core.errors import AddendaError, TrainingError, known
-from addenda.core.registry import asked_for, check_flags, recorded
+from addenda.core.errors import TrainingError
+from addenda.core.registry import asked_for, recorded
+from addenda.core.settings import Checked, checked
 from addenda.objectives.objective import Objective
 from addenda.optimizers.optimizer import OptimizerMethod
 from addenda.penalties.penalty import asked_penalties
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Checked):
     """What every run that changes modules can be told: how it computes, what it keeps, what it says."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -35,33 +32,7 @@ class RunSettings:
 
     #: what may differ between a run and its resumption: it changes nothing that is learned
     free: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "keep", "keep_run", "log"})
-    #: the least that a number may be, where it is one; and which are sizes without a sign, and which are shares
     least: ClassVar[Mapping[str, int]] = {"checkpoint_every": 1, "keep": 1}
-    sizes: ClassVar[tuple[str, ...]] = ()
-    shares: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        for name, least in self.least.items():
-            value = getattr(self, name)
-            self.check(value is None or value == "auto" or value >= least, name, f"at least {least}")
-        for name in self.sizes:
-            value = getattr(self, name)
-            self.check(value is None or 0 <= value < math.inf, name, "not negative, and finite")
-        for name in self.shares:
-            self.check(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
-
-    def check(self, holds: bool, name: str, wanted: str) -> None:
-        """Refuse a setting unless `holds`.
-
-        Raises:
-            AddendaError: it does not; names the setting.
-        """
-        if not holds:
-            raise AddendaError(f"setting '{name}' must be {wanted}; got {getattr(self, name)!r}")
-
-    def plain(self) -> dict[str, Any]:
-        """The settings that decide what is changed, as plain data: for cards and checkpoints."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self.free}
 
 
 @dataclass(frozen=True)
@@ -191,28 +162,6 @@ def settings_from(given: Mapping[str, Any]) -> Settings:
         AddendaError: there is no such setting (with the nearest name), or a value has the wrong type or range.
     """
     return checked(Settings, "train", given)
-
-
-def checked(record: type[T], verb: str, given: Mapping[str, Any]) -> T:
-    """The record of a verb's settings from keywords.
-
-    Raises:
-        AddendaError: there is no such setting (with the nearest name), or a value has the wrong type or range.
-    """
-    names = [f.name for f in fields(record)]  # type: ignore[arg-type]
-    unknown = [name for name in given if name not in names]
-    if unknown:
-        raise AddendaError(f"{verb} has no setting '{unknown[0]}'; its settings are {known(unknown[0], names)}")
-    try:
-        made = TypeAdapter(record).validate_python(dict(given))
-    except ValidationError as error:
-        wrong = "; ".join(
-            (f"'{'.'.join(map(str, e['loc']))}': " if e["loc"] else "") + e["msg"].removeprefix("Value error, ")
-            for e in error.errors()
-        )
-        raise AddendaError(f"settings of {verb}: {wrong}") from None
-    check_flags(made, given, lambda name: f"setting '{name}'")
-    return made
 
 
 def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
