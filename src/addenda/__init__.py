@@ -37,6 +37,8 @@ _WHERE = {
     "HEMA": "remembering.hema",
     "MLPMemory": "kinds.mlp_memory",
     "SoftTokens": "kinds.soft_tokens",
+    "teach": "teaching.teach",
+    "TeachReport": "teaching.teach_report",
     "study": "teaching.study",
     "StudyReport": "teaching.study_report",
     "load_study": "teaching.study_set",
@@ -154,6 +156,8 @@ if TYPE_CHECKING:
     from addenda.teaching.study_report import StudyReport as StudyReport
     from addenda.teaching.study_set import StudySet as StudySet
     from addenda.teaching.study_set import load_study as load_study
+    from addenda.teaching.teach import teach as teach
+    from addenda.teaching.teach_report import TeachReport as TeachReport
     from addenda.writing.memorize import memorize as memorize
     from addenda.writing.memory_report import MemorizeReport as MemorizeReport
     from addenda.writing.report import TrainReport as TrainReport

@@ -24,8 +24,8 @@ from addenda.cli.answers import print_error, print_json
 
 #: in the order of the life cycle; verbs that are not listed come last
 ORDER = (
-    "demo study train calibrate memorize edit generate chat facts evaluate compare route combine merge compress forget inspect "
-    "list publish delete serve studio methods lm-eval"
+    "demo teach study train calibrate memorize edit generate chat facts evaluate compare route combine merge compress forget "
+    "inspect list publish delete serve studio methods lm-eval"
 ).split()
 # typer brings click's errors along under a name that depends on its version
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,11 +73,7 @@ def split(
     options = {field.name for field in fields(method)}  # type: ignore[arg-type]
     untyped, typed = set(settings) - set(typed), set(typed)
     chosen: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for pair in given or []:
-        key, mark, text = pair.partition("=")
-        key = key.strip().replace("-", "_")
-        if not mark or not key:
-            raise AddendaError(f"--set takes KEY=VALUE, e.g. extra=0.2; got '{pair}'")
+    for key, text in pairs(given):
         if key in typed:
             raise AddendaError(f"'{key}' has an option of its own; see addenda {verb} --help")
         if key not in options | untyped:
@@ -87,6 +83,27 @@ def split(
             )
         chosen[0 if key in options else 1][key] = _tokens(text) if key.endswith("tokens") else value_of(text)
     return chosen
+
+
+def pairs(given: list[str] | None) -> Iterator[tuple[str, str]]:
+    """The names and values of `KEY=VALUE` pairs.
+
+    Raises:
+        AddendaError: a pair has no `=`.
+    """
+    from addenda.core.errors import AddendaError
+
+    for pair in given or []:
+        key, mark, text = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not mark or not key:
+            raise AddendaError(f"--set takes KEY=VALUE, e.g. extra=0.2; got '{pair}'")
+        yield key, text
+
+
+def settings(given: list[str] | None) -> dict[str, Any]:
+    """`KEY=VALUE` pairs as settings of a verb, which refuses those that it does not know."""
+    return {key: _tokens(text) if key.endswith("tokens") else value_of(text) for key, text in pairs(given)}
 
 
 def value_of(text: str) -> Any:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -45,14 +45,18 @@ class DocumentGate(Gate):
     long the subject lasted. The amplitude rises to one over one unit of the sum and stays there. The network is fitted
     before the module learns, and the threshold set, on documents that the fit has not seen, where missed tokens of the
     subject and touched general tokens are fewest together. Ours.
+
+    With `hold` it stays open through a few tokens that say nothing: as soon as the sum is above the threshold it is at its
+    largest, and a token that speaks for the subject puts it there again. So it opens where it did, and shuts once evidence
+    against the subject, with no token for it in between, adds up to `room`: a short question's answer finds it open.
     """
 
     taught: ClassVar[bool] = False
     turns: ClassVar[bool] = True
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, hold: bool = False) -> None:
         super().__init__(site)
-        width = site.d_in
+        width, self.hold = site.d_in, hold
         for name, value in (
             ("up", torch.zeros(HIDDEN, width)),
             ("shift", torch.zeros(HIDDEN)),
@@ -95,7 +99,8 @@ class DocumentGate(Gate):
     ) -> tuple[Tensor, Tensor]:
         """The sum [R, T], and the state [R, 1]: the sum after the last token."""
         step = self.evidence(x).float().clamp(-self.limit, self.limit) - self.drift
-        sums = page(step, self.threshold + self.room, None if state is None else state[:, 0], mask, starts)
+        before = None if state is None else state[:, 0]
+        sums = page(step, self.threshold + self.room, before, mask, starts, self.threshold if self.hold else None)
         return sums, sums[:, -1:]
 
     def amplitude(self, statistic: Tensor) -> Tensor:
@@ -121,9 +126,9 @@ class DocumentGate(Gate):
         for number, (side, evidence) in enumerate(zip(sides, kept, strict=True)):
             limit, drift = float(self.limit), float(self.drift)
             step = evidence.view(side.starts.shape).clamp(-limit, limit) - drift
-            sums[number] = page(step, torch.tensor(torch.inf), None, None, side.starts)
+            sums[number] = step
         self._learn(*(side.x for side in sides), seed=seed)
-        self.threshold.fill_(_best(sums[0], sums[1], sides[0].starts))
+        self.threshold.fill_(self._best(*sums, *(side.starts for side in sides)))
         self.fitted.copy_(self.threshold)
 
     def _learn(self, others: Tensor, subject: Tensor, seed: int) -> None:
@@ -156,6 +161,29 @@ class DocumentGate(Gate):
         for name, value in (("up", up), ("shift", shift - up @ mean), ("down", down), ("bias", bias)):
             getattr(self, name).copy_(value)
 
+    def _best(self, others: Tensor, subject: Tensor, others_start: Tensor, subject_starts: Tensor) -> float:
+        """The threshold for the steps [R, T] of both sides at which their errors, weighed, add up to least."""
+        endless, number = torch.tensor(torch.inf), others_start.cumsum(1)
+        told = page(others, endless, None, None, others_start)
+        felt = torch.cat([_running_most(row, document) for row, document in zip(told, number, strict=True)])
+        felt, seen = (
+            torch.sort(felt).values,
+            torch.sort(page(subject, endless, None, None, subject_starts).flatten()).values,
+        )
+        best, chosen = torch.inf, LIMIT
+        for share in torch.linspace(LEAST, MOST, 20):
+            threshold = max(LIMIT, float(felt[min(len(felt) - 1, int(share * len(felt)))]))
+            if self.hold:
+                at = torch.tensor(threshold)
+                sums = page(subject, at + float(self.room), None, None, subject_starts, at)
+                missed = float((sums <= threshold).float().mean())
+            else:
+                missed = int(torch.searchsorted(seen, threshold, right=True)) / len(seen)
+            touched = 1 - int(torch.searchsorted(felt, threshold, right=True)) / len(felt)
+            if MISSED * missed + touched <= best:
+                best, chosen = MISSED * missed + touched, threshold
+        return chosen
+
     @torch.no_grad()
     def _evidence_of(self, x: Tensor) -> Tensor:
         """Evidence of tokens [n, D], on the CPU."""
@@ -166,12 +194,20 @@ class DocumentGate(Gate):
 
 
 def page(
-    step: Tensor, cap: Tensor, before: Tensor | None, mask: Tensor | None = None, starts: Tensor | None = None
+    step: Tensor,
+    cap: Tensor,
+    before: Tensor | None,
+    mask: Tensor | None = None,
+    starts: Tensor | None = None,
+    hold: Tensor | None = None,
 ) -> Tensor:
     """Page's sums s_t = min(cap, max(0, s_{t-1}) + step_t) of each row [R, T], all at once.
 
     Each token is a map x -> clamp(x + a, low, high); such maps compose to one of their kind, so a scan of log2 T rounds
     finds them all, and no partial sum outgrows the cap. Pads change nothing; a start forgets what was before.
+
+    With `hold`, a sum that a positive step brings above it is the cap. A map then has two more numbers: above `edge` it is
+    `top`. Such maps compose to one of their kind too, for they never fall: what is below an edge never passes what is above.
 
     Args:
         step: [R, T], float32.
@@ -179,25 +215,42 @@ def page(
         before: [R], the sum before the first token; None for zero.
         mask: [R, T], False on pads.
         starts: [R, T], True where a document begins.
+        hold: a number below the cap; None: no sum is held.
     """
     a, low, high = step, torch.minimum(step, cap), cap.expand_as(step)
+    edge = top = torch.full_like(step, torch.inf)
+    if hold is not None:
+        up, cap = step > 0, cap.expand_as(step)
+        edge, top = torch.where(up, hold - step, edge), torch.where(up, cap, top)
+        low = torch.where(up & (step > hold), cap, low)
     if mask is not None:
         a = torch.where(mask, a, 0.0)
         low, high = torch.where(mask, low, -torch.inf), torch.where(mask, high, torch.inf)
+        edge, top = torch.where(mask, edge, torch.inf), torch.where(mask, top, torch.inf)
     if starts is not None:
         first = low if mask is None else torch.where(mask, low, 0.0)
         a, low, high = torch.where(starts, 0.0, a), torch.where(starts, first, low), torch.where(starts, first, high)
-    reach = 1
+        edge, top = torch.where(starts, torch.inf, edge), torch.where(starts, torch.inf, top)
+    maps, reach = (a, low, high, edge, top), 1
     while reach < step.shape[1]:
-        later = [part[:, reach:] for part in (a, low, high)]
-        joined = (
-            a[:, :-reach] + later[0],
-            torch.clamp(low[:, :-reach] + later[0], later[1], later[2]),
-            torch.clamp(high[:, :-reach] + later[0], later[1], later[2]),
-        )
-        a, low, high = (torch.cat([part[:, :reach], new], 1) for part, new in zip((a, low, high), joined, strict=True))
+        joined = _after([part[:, :-reach] for part in maps], [part[:, reach:] for part in maps], hold is not None)
+        maps = tuple(torch.cat([part[:, :reach], new], 1) for part, new in zip(maps, joined, strict=True))
         reach *= 2
-    return torch.clamp(a if before is None else a + before[:, None].to(a), low, high)
+    a, low, high, edge, top = maps
+    start = torch.zeros_like(a[:, :1]) if before is None else before[:, None].to(a)
+    sums = torch.clamp(start + a, low, high)
+    return sums if hold is None else torch.where(start > edge, top, sums)
+
+
+def _after(first: Sequence[Tensor], then: Sequence[Tensor], held: bool) -> tuple[Tensor, ...]:
+    """The map that does one map of `page` and then another."""
+    (a, low, high, edge, top), (by, least, most, limit, value) = first, then
+    moved = a + by, torch.clamp(low + by, least, most), torch.clamp(high + by, least, most)
+    if not held:
+        return *moved, edge, top
+    crossing = torch.where(high > limit, torch.minimum(edge, limit - a), edge)
+    crossing = torch.where(low > limit, -torch.inf, crossing)
+    return *moved, crossing, torch.where(top > limit, value, torch.clamp(top + by, least, most))
 
 
 def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
@@ -217,21 +270,6 @@ def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
     return sides[0], sides[1]
 
 
-def _best(others: Tensor, subject: Tensor, starts: Tensor) -> float:
-    """The threshold between sums [R, T] of both sides at which their errors, weighed, add up to least."""
-    number = starts.cumsum(1)
-    felt = torch.cat([_running_most(row, document) for row, document in zip(others, number, strict=True)])
-    felt, seen = torch.sort(felt).values, torch.sort(subject.flatten()).values
-    best, chosen = torch.inf, LIMIT
-    for share in torch.linspace(LEAST, MOST, 20):
-        threshold = max(LIMIT, float(felt[min(len(felt) - 1, int(share * len(felt)))]))
-        missed = int(torch.searchsorted(seen, threshold, right=True)) / len(seen)
-        touched = 1 - int(torch.searchsorted(felt, threshold, right=True)) / len(felt)
-        if MISSED * missed + touched <= best:
-            best, chosen = MISSED * missed + touched, threshold
-    return chosen
-
-
 def _running_most(row: Tensor, document: Tensor) -> Tensor:
     """The largest sum so far within each document of a row [T]."""
     ends = (document.diff().nonzero().flatten() + 1).tolist()
@@ -243,6 +281,8 @@ def _running_most(row: Tensor, document: Tensor) -> Tensor:
 class Document(GateMethod):
     """A sequential test, fitted before training; opens some tokens after the subject begins and shuts some ten after it ends.
 
+    `hold`: it stays open through tokens that say nothing, as a chat template's after a short question.
+
     Source: Page 1954, "Continuous inspection schemes", Biometrika 41; ours on a language model's activations. See
     `DocumentGate`.
 
@@ -251,8 +291,10 @@ class Document(GateMethod):
     gates.
     """
 
+    hold: bool = False
+
     name: ClassVar[str] = "document"
 
     def module(self, site: Site) -> DocumentGate:
         """The gate that reads what enters a site."""
-        return DocumentGate(site)
+        return DocumentGate(site, self.hold)

@@ -79,7 +79,7 @@ class Plan:
     def mixture(self, base: Base) -> Mixture:
         """The rows of both texts, from their beginning."""
         encoder = Encoder(base.tokenizer, base.vocabulary, close=True)
-        options = {"length": self.length, "seed": self.seed, "shuffle_tokens": self.shuffle}
+        options: dict[str, Any] = {"length": self.length, "seed": self.seed, "shuffle_tokens": self.shuffle}
         sources = {"forget": (self.forget, FORGET), "retain": (self.retain, RETAIN)}
         feeds = {name: Feed(Stream(text, encoder, code=code, **options)) for name, (text, code) in sources.items()}
         return Mixture(feeds, None, 0.0)

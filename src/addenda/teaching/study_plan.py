@@ -15,7 +15,7 @@ import torch
 
 from addenda.core.errors import AddendaError
 from addenda.exercises.exercise import Ask, Chunk, Generated, Made, Message, Mined
-from addenda.measuring.asking.written import continued
+from addenda.plug.continuing import continued
 from addenda.plug.scoring import pace_of
 from addenda.teaching.gain import PAIRS
 from addenda.teaching.reading import QUESTIONS, TOKENS

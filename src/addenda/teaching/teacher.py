@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from addenda.exercises.exercise import Ask
 from addenda.measuring.asking.chats import prompt_of
-from addenda.measuring.asking.written import continued
+from addenda.plug.continuing import continued
 from addenda.teaching.store import Store, key_of
 from addenda.telling.progress import tick
 

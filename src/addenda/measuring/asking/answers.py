@@ -180,7 +180,7 @@ def _way(asked: Sequence[Asked], found: _Found, bare: _Found | None) -> Way:
         return of_mean(values, within=within) if values else None
 
     return Way(
-        right=mean([best(at, found, says) for at in told]),
+        right=mean([float(is_right(asked[at], found.said[at])) for at in told]),
         same=mean([best(at, found, lambda said, wanted: normalised(said) == normalised(wanted)) for at in told]),
         f1=mean([best(at, found, f1) for at in told]),
         chosen=mean(found.chosen),
@@ -188,8 +188,14 @@ def _way(asked: Sequence[Asked], found: _Found, bare: _Found | None) -> Way:
         shy=mean([float(refuses(found.said[at])) for at in told]),
         prompt=found.prompt,
         prefill=found.prefill,
-        added=None if bare is None else mean([best(at, found, says) - best(at, bare, says) for at in told], CHANGE),
+        added=None if bare is None else mean(_gained(asked, found.said, bare.said), CHANGE),
     )
+
+
+def _gained(asked: Sequence[Asked], now: Sequence[str], before: Sequence[str]) -> list[float]:
+    """1 where a question that documents answer is answered rightly now and was not, -1 where it was and is not."""
+    pairs = zip(asked, now, before, strict=True)
+    return [float(is_right(one, a)) - float(is_right(one, b)) for one, a, b in pairs if one.accepted]
 
 
 def with_documents(
@@ -233,7 +239,10 @@ def answers_to(base: Base, chats: Sequence[Messages], tokens: int = TOKENS) -> t
 
 def is_right(one: Asked, said: str) -> bool:
     """Whether an answer is right; a refusal is, where the documents do not say."""
-    return any(says(said, answer) for answer in one.accepted) if one.accepted else refuses(said)
+    if not one.accepted:
+        return refuses(said)
+    groups = one.needed or (one.accepted,)
+    return all(any(says(said, form) for form in group) for group in groups)
 
 
 def says(text: str, answer: str) -> bool:

@@ -23,12 +23,16 @@ FORM = (
 
 @dataclass(frozen=True)
 class Asked:
-    """A question: what is said, the user last; the answers that count, none where the documents do not say; wrong ones."""
+    """A question: what is said, the user last; the answers that count, none where the documents do not say; wrong ones.
+
+    Where `needed` is given, an answer is right that says one form of each group, in any words around them.
+    """
 
     messages: tuple[dict[str, str], ...]
     accepted: tuple[str, ...]
     others: tuple[str, ...] = ()
     kind: str = ""
+    needed: tuple[tuple[str, ...], ...] = ()
 
     @property
     def question(self) -> str:
@@ -40,7 +44,8 @@ def load_questions(path: str | Path) -> list[Asked]:
     """Questions from JSON lines, in the order of the file.
 
     A line has a `question` with `answers` (or one `answer`), any of which counts; none where the documents do not say. It may
-    have `others`, wrong answers to choose among, and a `kind`. A record of a study set is one too: `messages` that end in the
+    have `others`, wrong answers to choose among, `needed`, groups of words of which an answer must have one each (`[["14 days",
+    "two weeks"], ["blue"]]`), and a `kind`. A record of a study set is one too: `messages` that end in the
     answer (`"answered": false` where it is a refusal), or a `prompt` with its `completion`.
 
     Raises:
@@ -56,7 +61,7 @@ def load_questions(path: str | Path) -> list[Asked]:
 
 
 def opened_questions(given: Any) -> tuple[str, list[Asked]]:
-    """What a file of questions is called, and what it holds; a list of `Asked` is taken as it is.
+    """What a file of questions is called, and what it holds; a name with a list of `Asked` is taken as it is.
 
     Raises:
         DataError: as `load_questions`.
@@ -64,8 +69,8 @@ def opened_questions(given: Any) -> tuple[str, list[Asked]]:
     """
     if isinstance(given, str | Path):
         return Path(given).name.removesuffix(".jsonl"), load_questions(given)
-    if isinstance(given, Sequence) and given and all(isinstance(one, Asked) for one in given):
-        return "questions", list(given)
+    if isinstance(given, tuple) and len(given) == 2 and given[1] and all(isinstance(one, Asked) for one in given[1]):
+        return str(given[0]), list(given[1])
     raise AddendaError(f"questions come from a file of JSON lines; got {type(given).__name__}")
 
 
@@ -90,13 +95,17 @@ def _asked(where: str, record: Mapping[str, Any]) -> Asked:
     kind = record.get("kind", "")
     if not isinstance(kind, str):
         raise DataError(f"{where}: 'kind' is text; got {type(kind).__name__}")
-    return Asked(tuple(said), accepted, _texts(where, "others", record.get("others", [])), kind)
+    needed = record.get("needed", [])
+    if not isinstance(needed, list):
+        raise DataError(f"{where}: 'needed' is a list of lists of texts; got {type(needed).__name__}")
+    groups = tuple(_texts(where, "needed", group) for group in needed) if accepted else ()
+    return Asked(tuple(said), accepted, _texts(where, "others", record.get("others", [])), kind, groups)
 
 
 def _one(where: str, record: Mapping[str, Any]) -> tuple[str, ...]:
     if "answer" not in record:
         raise DataError(f"{where}: the question has no 'answers'; give [] where the documents do not say")
-    return () if record["answer"] is None else (_text(where, "answer", record["answer"]),)
+    return () if record["answer"] in (None, "") else (_text(where, "answer", record["answer"]),)
 
 
 def _texts(where: str, field: str, value: Any) -> tuple[str, ...]:

@@ -1,0 +1,250 @@
+"""Teach: from documents to a module that answers from them, and leaves everything else as it was; one call."""
+
+# budget: the docstring of `teach` is the reference of the whole call
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from addenda.core.errors import AddendaError, TrainingError, known
+from addenda.core.files import check_place
+from addenda.core.registry import asked_for
+from addenda.measuring.looking.neutrality import calibrate
+from addenda.modulefile.storage import MEMBERS
+from addenda.objectives.objective import Objective
+from addenda.teaching.examination import examine
+from addenda.teaching.examined import split
+from addenda.teaching.replay import replay as answered
+from addenda.teaching.study import study
+from addenda.teaching.study_report import StudyReport
+from addenda.teaching.study_set import WORK, StudySet, load_study
+from addenda.teaching.study_settings import StudySettings
+from addenda.teaching.teach_page import write_page
+from addenda.teaching.teach_plan import TeachPlan
+from addenda.teaching.teach_report import TeachReport
+from addenda.teaching.teach_settings import TeachSettings
+from addenda.telling.interrupts import Stopped
+from addenda.text.texts import texts
+from addenda.writing.asked import check_seed, folder_of
+from addenda.writing.checkpoint import run_folder
+from addenda.writing.report import TrainReport
+from addenda.writing.signals import TrainingStopped
+from addenda.writing.train import train
+
+if TYPE_CHECKING:
+    from addenda.plug.base import Base
+
+#: one in so many of the base's own answers is not replayed: the gate is calibrated on those
+CALIBRATED = 4
+#: in the study's `work/`: what was chosen, so that a call that is gone on with takes the same
+CHOSEN = "teach.json"
+#: tokens of a general chat on which it is calibrated
+LENGTHS = (48,)
+
+
+def plan_teach(
+    base: Base, documents: Any, *, minutes: float | None = None, seed: int = 0, **settings: Any
+) -> TeachPlan:
+    """What `teach` would do and cost; nothing is asked, trained or written. Arguments are those of `teach`.
+
+    Raises:
+        AddendaError: as `teach`.
+    """
+    chosen, asked = _settings(settings)
+    return TeachPlan(base, documents, _minutes(minutes), chosen, {"seed": seed, **asked})
+
+
+def teach(
+    base: Base,
+    name: str,
+    documents: Any,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    finish: bool = False,
+    minutes: float | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> TeachReport:
+    """Teach a base documents: a module that answers from them, with nothing of them in the window.
+
+    A study set is made of the documents (`addenda.study`). A module is trained on it behind a gate, with the base's own answers
+    to general prompts as replay, and the gate is calibrated. Then it is asked what it learned, in words that it did not study,
+    and general questions, with the module off and on. Beside the module's folder `out`, `<out>.study` has the study set, which a
+    person may edit, and `<out>.html` shows what was learned and what else moved.
+
+    Args:
+        base: as `addenda.attach` gives it, with a tokenizer.
+        name: of the module; a new one.
+        documents: a file (.txt, .md, .html, .docx, .pdf), a folder of them, a list of both; or texts in Markdown by name.
+        out: folder of the module.
+        resume: go on where an interrupted call stopped, to the same bits; what is finished is told as it was.
+        finish: make the module from the last checkpoint of interrupted training, and go on from there to the questions.
+        minutes: that all of it may take; training gets what study and questions leave. Default: as long as is good.
+        seed: of all that is drawn.
+        settings: of `addenda.teaching.teach_settings.TeachSettings`, and those of `addenda.study`: `teacher`, the address of a
+            larger model that writes exercises; `questions`, a file of a team's own questions with answers, all studied;
+            `held_out`, a file of questions that are not studied but asked at the end; `ask`, `exercises` and so on.
+
+    Returns:
+        What was learned and what else moved; the module stays plugged under its name.
+
+    Raises:
+        DataError: a document or file cannot be read; says which and why.
+        FileError: `out` holds something else than a module.
+        AddendaError: a setting is out of range, the minutes are too few, or the name is taken. `Stopped` after a signal: what
+            was done is kept.
+    """
+    check_seed(seed)
+    chosen, asked = _settings(settings)
+    asked |= {"seed": seed}
+    place, began = _place(base, name, out, resume or finish), time.perf_counter()
+    plan = TeachPlan(base, documents, _minutes(minutes), chosen, asked)
+    plan.kept(study_folder(place) / WORK / CHOSEN, seed, resume or finish)
+    if chosen.log:
+        _say(str(plan))
+    try:
+        studied = _studied(base, documents, place, plan, asked, resume or finish)
+        report, alone = _trained(base, name, place, plan, studied, seed, resume=resume, finish=finish)
+        found = examine(base, name, studied.held, asked.get("held_out"))
+    except TrainingStopped:
+        raise
+    except Stopped as stopped:
+        again = f"what was done is kept beside {place}, and the same call with resume=True goes on"
+        raise Stopped(f"stopped by {stopped.signal}; {again}", stopped.signal) from None
+    module = base.modules[name]
+    module.save(place)
+    told = TeachReport(
+        name=name,
+        base=base.name,
+        out=place,
+        page=place.with_name(f"{place.name}.html"),
+        study=studied.report.as_dict(),
+        kind=type(module.kind).__name__,
+        parameters=module.size(),
+        bytes=sum(file.stat().st_size for file in place.iterdir()),
+        tokens=report.tokens,
+        passes=plan.choice.passes,
+        loss=report.loss,
+        alone=alone,
+        seconds=time.perf_counter() - began,
+        remarks=report.remarks,
+        **found,
+    )
+    write_page(base, told)
+    return told
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A study set, what is held out of it, and the base's answers to general prompts: `replayed`, or `left` to calibrate on."""
+
+    report: StudyReport
+    set: StudySet
+    learn: list[Mapping[str, Any]]
+    held: list[Mapping[str, Any]]
+    replayed: list[Mapping[str, Any]]
+    left: list[Mapping[str, Any]]
+
+
+def _studied(base: Base, documents: Any, place: Path, plan: TeachPlan, asked: dict[str, Any], again: bool) -> Studied:
+    """Make the study set, and let the base answer general prompts; what is done is read."""
+    folder = study_folder(place)
+    log = plan.settings.log
+    report = study(base, documents, out=folder, resume=again and folder.exists(), log=log, **asked)
+    found = load_study(folder)
+    learn, held = split(found.records, plan.settings.held)
+    answers: list[Mapping[str, Any]] = []
+    if plan.replayed:
+        answers = list(texts(answered(base, folder, count=plan.replayed, log=log)))
+    apart = [[one for at, one in enumerate(answers) if bool(at % CALIBRATED) == kept] for kept in (True, False)]
+    return Studied(report, found, learn, held, *apart)
+
+
+def study_folder(place: Path) -> Path:
+    """Where the study set of a module stands."""
+    return place.with_name(f"{place.name}.study")
+
+
+def _trained(
+    base: Base, name: str, place: Path, plan: TeachPlan, studied: Studied, seed: int, *, resume: bool, finish: bool,
+) -> tuple[TrainReport, float | None]:  # fmt: skip
+    """Train the module and calibrate its gate: the run, and the share of general tokens that is left exactly alone."""
+    chosen, taught = plan.settings, asked_for(Objective, plan.settings.objective).taught
+    if name not in base.modules:
+        base.new(name, plan.choice.kind, seed=seed, gate=chosen.gate)
+    report = train(
+        base, name, corpus=[_learned(one) | (_reads(studied.set, one) if taught else {}) for one in studied.learn],
+        replay=[_learned(one) for one in studied.replayed] or None,
+        tokens=plan.choice.tokens, lr=chosen.lr, seed=seed, out=place, resume=resume and run_folder(place).exists(),
+        finish=finish, isolate=True, length=chosen.length, batch_rows=chosen.batch_rows, objective=chosen.objective,
+        precision=chosen.precision, log=chosen.log, **({"replay_share": chosen.replay_share} if studied.replayed else {}),
+    )  # fmt: skip
+    if base.modules[name].gate is None or not studied.left:
+        return report, None
+    general = [{"text": _spoken(base, one)} for one in studied.left]
+    return report, float(calibrate(base, name, general, share=chosen.share, lengths=LENGTHS).measured)
+
+
+def _learned(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What training reads of a record."""
+    return {key: record[key] for key in ("messages", "prompt", "completion") if key in record}
+
+
+def _reads(found: StudySet, record: Mapping[str, Any]) -> dict[str, str]:
+    """What a teacher alone reads before a record: its chunks."""
+    reads = found.reads(record)
+    return {} if reads is None else {"reads": reads}
+
+
+def _spoken(base: Base, record: Mapping[str, Any]) -> str:
+    """A chat as the base reads it."""
+    if "messages" in record:
+        return base.tokenizer.apply_chat_template(record["messages"], tokenize=False)
+    return f"{record['prompt']}{record['completion']}"
+
+
+# --- before anything is done ------------------------------------------------------------------------------------------
+
+
+def _settings(given: Mapping[str, Any]) -> tuple[TeachSettings, dict[str, Any]]:
+    """Settings of teaching, checked, and those that go on to the study.
+
+    Raises:
+        AddendaError: there is none of a name, or one is out of range.
+    """
+    mine, study_s = TeachSettings.__dataclass_fields__, StudySettings.__dataclass_fields__
+    others = {"teacher", "questions", "held_out", *study_s} - {"log"}
+    for word in given:
+        if word not in mine and word not in others:
+            raise AddendaError(f"teach has no setting '{word}'; it has {known(word, [*mine, *sorted(others)])}")
+    chosen = TeachSettings(**{word: value for word, value in given.items() if word in mine})
+    return chosen, {word: value for word, value in given.items() if word in others}
+
+
+def _minutes(minutes: float | None) -> float | None:
+    if minutes is not None and (isinstance(minutes, bool) or not minutes > 0):
+        raise AddendaError(f"minutes must be a positive number; got {minutes!r}")
+    return minutes
+
+
+def _place(base: Base, name: str, out: Any, again: bool) -> Path:
+    """Where the module will be saved, looked at before anything is done."""
+    place = folder_of(out)
+    if place is None:
+        raise AddendaError("out is the folder of the module; it is needed, for the study set stands beside it")
+    check_place(place, MEMBERS)
+    if name in base.modules and not again:
+        raise TrainingError(f"a module is called '{name}' already; unplug it, or give another name")
+    if place.exists() and any(place.iterdir()) and not again:
+        raise AddendaError(f"'{place}' holds a module; give another out=, remove it, or go on with resume=True")
+    return place
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,104 @@
+"""The plan of `teach`: the study, what is trained on it, and what each part takes; told before anything is done."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from addenda.core.errors import AddendaError
+from addenda.core.files import kept_json, replace_text
+from addenda.core.registry import written
+from addenda.teaching.choice import Choice, choose
+from addenda.teaching.study import plan_study
+from addenda.teaching.study_plan import StudyPlan, tokens_of, writing_pace
+from addenda.teaching.teach_settings import TeachSettings
+from addenda.telling.progress import about
+from addenda.tiny.asked import chat_prompts, chats
+from addenda.writing.settings import compare
+
+if TYPE_CHECKING:
+    from addenda.plug.base import Base
+
+#: tokens of an answer to a general prompt, about; general prompts that a base answers at least
+SAID, LEAST = 64, 64
+
+
+class TeachPlan:
+    """What `teach` will do: the study, what is trained on it, and the seconds of each part."""
+
+    def __init__(
+        self, base: Base, documents: Any, minutes: float | None, settings: TeachSettings, asked: Mapping[str, Any]
+    ) -> None:
+        self.study: StudyPlan = plan_study(base, documents, **asked)
+        self.studied = sum(tokens_of(base, [*self.study.mined, *self.study.own]))
+        writes = writing_pace(base)
+        examined = 2 * settings.held + 4 * len(chats())
+        self.examining = examined * SAID / writes
+        around = self.study.seconds + self.examining + (LEAST * SAID / writes if settings.replay_share else 0.0)
+        if minutes is not None and 60 * minutes <= around:
+            raise AddendaError(
+                f"{minutes:g} minutes are too few: study, replay and questions alone take about {about(around)}; give more "
+                "time, or fewer documents"
+            )
+        left = None if minutes is None else 60 * minutes - around
+        self.choice: Choice = choose(base, settings, self.studied, left)
+        wanted = max(LEAST, math.ceil(self.choice.tokens * settings.replay_share / SAID))
+        self.replayed = min(len(chat_prompts()), wanted) if settings.replay_share else 0
+        self.replaying = self.replayed * SAID / writes
+        self.base, self.name, self.settings = base, base.name, settings
+
+    def kept(self, file: Path, seed: int, again: bool) -> None:
+        """Write down what was chosen; or, where a call is gone on with, take what was chosen then.
+
+        A probe of speed never tells twice the same.
+
+        Raises:
+            TrainingError: the call that is gone on with was asked for something else; says what.
+        """
+        mine = {"base": self.base.fingerprint, "seed": seed, **self.settings.plain()}
+        if again and file.exists():
+            before = kept_json(file)
+            compare(before["asked"], mine)
+            passes = before["tokens"] * self.choice.passes / self.choice.tokens
+            self.choice = replace(self.choice, tokens=before["tokens"], passes=passes)
+            self.replayed = before["replayed"]
+            return
+        chosen = {"asked": mine, "tokens": self.choice.tokens, "replayed": self.replayed}
+        replace_text(file, json.dumps(chosen, ensure_ascii=False, indent=1) + "\n")
+
+    @property
+    def seconds(self) -> float:
+        """Of all parts."""
+        return self.study.seconds + self.replaying + self.choice.seconds + self.examining
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        parts = {
+            "study": self.study.seconds,
+            "replay": self.replaying,
+            "train": self.choice.seconds,
+            "examine": self.examining,
+        }
+        chosen = {"kind": written(self.choice.kind), "gate": self.settings.gate, "tokens": self.choice.tokens}
+        return {
+            "study": self.study.as_dict(),
+            **chosen,
+            "passes": self.choice.passes,
+            "seconds": parts,
+            "all": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        behind = f" behind the gate '{self.settings.gate}'" if self.settings.gate else ""
+        return "\n".join([
+            str(self.study),
+            f"teach: {self.choice}{behind}",
+            f"  replay: {self.name} answers {self.replayed:,} general prompts, {about(self.replaying)}",
+            f"  training: {about(self.choice.seconds)} at {self.choice.pace:,.0f} tokens/s",
+            f"  questions at the end: {about(self.examining)}",
+            f"  in all about {about(self.seconds)}",
+        ])  # fmt: skip

@@ -1,0 +1,85 @@
+"""What a module was taught: what it answers of what it studied in other words, what else moved, and what that took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from addenda.telling.intervals import Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachReport:
+    """What `teach` did.
+
+    `right` has by what was asked ("held-out exercises", a team's file) the share answered rightly with the module on, `before`
+    with it off, `refused` the share of what the documents do not say. `shown` has some: question, answer, what was written with
+    the module off and on, whether it counts. `changed` is the share of answers to general chats that are not the bare base's word
+    for word, `after` the same as a second turn, `leaked` the share that speak the documents' `words`; `forgot` nats per token on
+    general text. `alone` is the share of tokens of general chats that the module leaves exactly alone.
+    """
+
+    name: str
+    base: str
+    out: Path
+    page: Path
+    study: dict[str, Any]
+    kind: str
+    parameters: int
+    bytes: int
+    tokens: int
+    passes: float
+    loss: float | None
+    right: dict[str, Interval]
+    before: dict[str, Interval]
+    refused: dict[str, Interval]
+    shown: tuple[tuple[str, str, str, str, bool], ...]
+    changed: Interval | None
+    after: Interval | None
+    leaked: Interval | None
+    words: tuple[str, ...]
+    forgot: Interval | None
+    alone: float | None
+    seconds: float
+    remarks: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {name: _plain(value) for name, value in vars(self).items()}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.name}: {self.base} was taught {self.study['exercises']:,} exercises in {self.tokens:,} tokens, "
+            f"{self.seconds / 60:,.0f} minutes in all; {self.kind}, {self.bytes / 1e6:.1f} MB"
+        ]
+        for on, share in self.right.items():
+            lines.append(f"  {on}: {told(share)} answered rightly, {told(self.before[on])} without the module")
+        for on, share in self.refused.items():
+            lines.append(f"  {on}: {told(share)} of what the documents do not say is refused")
+        if self.changed is not None and self.after is not None and self.leaked is not None:
+            spoken = f" ({', '.join(self.words[:5])})" if self.leaked.value else ""
+            lines += [
+                f"  general chats answered otherwise: {told(self.changed)}, as a second turn {told(self.after)}",
+                f"  general chats that speak the documents' words: {told(self.leaked)}{spoken}",
+            ]
+        if self.forgot is not None:
+            ends = f"[{self.forgot.low:+.4f}, {self.forgot.high:+.4f}]"
+            lines.append(f"  general text: {self.forgot.value:+.4f} {ends} nats per token")
+        return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks), f"page: {self.page}"])
+
+
+def told(share: Interval) -> str:
+    """A share with its interval, in percent."""
+    return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.as_dict() if hasattr(value, "as_dict") else value
