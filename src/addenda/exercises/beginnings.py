@@ -11,7 +11,8 @@ from typing import ClassVar
 from addenda.exercises import spans, words
 from addenda.exercises.clauses import clauses
 from addenda.exercises.exercise import Chunk, Made, Mined, chat
-from addenda.exercises.reading import english, language, read
+from addenda.exercises.known import english, known
+from addenda.exercises.reading import read
 from addenda.exercises.wording import several, specific
 
 _ASKED = {
@@ -38,8 +39,10 @@ class Beginnings(Mined):
 
     def mine(self, chunk: Chunk, others: Sequence[Chunk], draw: Random) -> Iterator[Made]:
         """Of English clauses before what follows the verb; in other languages before a number or a name."""
-        for beginning, sentence in _english(chunk, others) if english(chunk) else _any(chunk):
-            forms = _ASKED.get(language(chunk.text), ("{0} ...",) if not english(chunk) else _ASKED["en"])
+        for beginning, sentence in _english(chunk, others) if english(chunk, others) else _any(chunk):
+            forms = _ASKED.get(
+                known(chunk, others).language(chunk), ("{0} ...",) if not english(chunk, others) else _ASKED["en"]
+            )
             for question in several((form.format(beginning) for form in forms), self.phrasings, draw):
                 yield Made(chat(question, sentence), self.called(), (chunk.id,))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from addenda.exercises import spans, words
 from addenda.exercises.exercise import Chunk
-from addenda.exercises.reading import Sentence, english, read
+from addenda.exercises.known import english, known
+from addenda.exercises.reading import Sentence, read
 
 _LINKS = (
     r"^(?:However|In addition|Additionally|Also|Moreover|Furthermore|For example|For instance|Therefore|Thus|Hence|As a result|"
@@ -101,29 +101,18 @@ def asker(text: str) -> str:
     return re.sub(r"\byou\b", "me", text)
 
 
-def clauses(chunk: Chunk, others: Sequence[Chunk]) -> list[Clause]:
+def clauses(chunk: Chunk, others: Sequence[Chunk]) -> tuple[Clause, ...]:
     """The clauses of a chunk's sentences, those that can be asked about: none that points to what another sentence says."""
-    return list(_clauses(chunk, tuple(others))) if english(chunk) else []
+    all_of = known(chunk, others)
+    if (chunk, "clauses") not in all_of.kept:
+        made = (clause_of(sentence, all_of.middles) for sentence in named_here(chunk))
+        all_of.kept[chunk, "clauses"] = tuple(one for one in made if one) if english(chunk, others) else ()
+    return all_of.kept[chunk, "clauses"]
 
 
-@lru_cache(maxsize=1024)
-def _clauses(chunk: Chunk, others: tuple[Chunk, ...]) -> tuple[Clause, ...]:
-    seen = _middles(others or (chunk,))
-    found = [clause for sentence in named_here(chunk) if (clause := clause_of(sentence, seen))]
-    return tuple(found)
-
-
-@lru_cache(maxsize=8)
-def _middles(chunks: tuple[Chunk, ...]) -> frozenset[str]:
-    """Words as they are written within sentences, where a capital means a name."""
-    return frozenset(
-        word for chunk in chunks for sentence in read(chunk).sentences for word in words.words(sentence.text)[1:]
-    )
-
-
-def clause_in(sentence: Sentence, chunks: Sequence[Chunk]) -> Clause | None:
-    """A sentence of these chunks as a clause."""
-    return clause_of(sentence, _middles(tuple(chunks)))
+def clause_in(sentence: Sentence, chunk: Chunk, others: Sequence[Chunk]) -> Clause | None:
+    """A sentence of this chunk as a clause."""
+    return clause_of(sentence, known(chunk, others).middles)
 
 
 def named_here(chunk: Chunk) -> Iterator[Sentence]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from random import Random
 from typing import ClassVar
 
 from addenda.exercises import spans, words
 from addenda.exercises.clauses import clauses, named_here
 from addenda.exercises.exercise import Chunk, Made, Mined
-from addenda.exercises.reading import english, read
+from addenda.exercises.known import english, known
 from addenda.exercises.wording import made
 
 
@@ -26,9 +24,9 @@ class Mentions(Mined):
 
     def mine(self, chunk: Chunk, others: Sequence[Chunk], draw: Random) -> Iterator[Made]:
         """Names and codes of each sentence, and the subjects of clauses."""
-        if not english(chunk):
+        if not english(chunk, others):
             return
-        often = _often(tuple(others) or (chunk,))
+        often = known(chunk, others).often
         asked = {
             span.text: sentence.text
             for sentence in named_here(chunk)
@@ -44,7 +42,7 @@ class Mentions(Mined):
             ):
                 asked.setdefault(clause.subject, clause.said)
         for term, sentence in asked.items():
-            if often[tuple(word.lower() for word in words.content(term))] == 1:
+            if often(term) == 1:
                 yield from made(_wordings(term), sentence, self.called(), chunk, draw, self.phrasings)
 
 
@@ -53,20 +51,3 @@ def _wordings(term: str) -> Iterator[str]:
     yield f"What do you know about {term}?"
     yield f"Tell me about {term}."
     yield f"What can you tell me about {term}?"
-
-
-class _Often(Counter[tuple[str, ...]]):
-    """How many sentences have all words of a term; counted when asked."""
-
-    def __init__(self, sentences: Sequence[frozenset[str]]) -> None:
-        super().__init__()
-        self.sentences = sentences
-
-    def __missing__(self, term: tuple[str, ...]) -> int:
-        self[term] = sum(set(term) <= sentence for sentence in self.sentences)
-        return self[term]
-
-
-@lru_cache(maxsize=4)
-def _often(chunks: tuple[Chunk, ...]) -> _Often:
-    return _Often([frozenset(words.content(one.text)) for chunk in chunks for one in read(chunk).sentences])

@@ -8,7 +8,8 @@ from random import Random
 from typing import ClassVar
 
 from addenda.exercises.exercise import Chunk, Made, Mined, chat
-from addenda.exercises.reading import language, plain, read
+from addenda.exercises.known import known
+from addenda.exercises.reading import plain, read
 from addenda.exercises.wording import several, titled
 
 _ASKED = {
@@ -34,7 +35,7 @@ class Passages(Mined):
         first = next(
             (other for other in others if other.document == chunk.document and other.headings == chunk.headings), chunk
         )
-        asked = _ASKED.get(language(chunk.text))
+        asked = _ASKED.get(known(chunk, others).language(chunk))
         if not chunk.headings or first.id != chunk.id or not asked:
             return
         answer, count = self._answer(chunk), len(chunk.headings)

@@ -206,8 +206,3 @@ def language(text: str) -> str:
     best = max(shares, key=lambda name: shares[name])
     rest = max(count for name, count in shares.items() if name != best)
     return best if said and shares[best] >= 0.12 * len(said) and shares[best] > 1.3 * rest else ""
-
-
-def english(chunk: Chunk) -> bool:
-    """Whether a chunk is in English, so that English questions may be asked of it."""
-    return language(chunk.text) == "en" or (len(words.words(chunk.text)) < 25 and language(chunk.read) in ("en", ""))

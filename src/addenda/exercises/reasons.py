@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from addenda.exercises.clauses import clause_in, finish, named_here
 from addenda.exercises.exercise import Chunk, Made, Mined
-from addenda.exercises.reading import english
+from addenda.exercises.known import english
 from addenda.exercises.wording import made
 
 _BECAUSE = re.compile(r"^([A-Z][^;:]{10,}?),? (?:because|so that|in order to) (?!of\b)[^;:]{8,}\.$")
@@ -26,9 +26,9 @@ class Reasons(Mined):
 
     def mine(self, chunk: Chunk, others: Sequence[Chunk], draw: Random) -> Iterator[Made]:
         """Of each sentence that gives its reason."""
-        for sentence in named_here(chunk) if english(chunk) else ():
+        for sentence in named_here(chunk) if english(chunk, others) else ():
             match = _BECAUSE.match(sentence.text)
-            clause = clause_in(replace(sentence, text=f"{match[1]}."), others) if match else None
+            clause = clause_in(replace(sentence, text=f"{match[1]}."), chunk, others) if match else None
             if clause is None:
                 continue
             asked = clause.ask("Why")
