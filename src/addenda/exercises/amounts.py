@@ -37,9 +37,12 @@ class Amounts(OfClauses):
         if re.match(r" (?:or|to|and) (?:\d|[a-z]+ " + _LASTING + r")|['’]|-", rest):  # a range, or `two days' notice`
             return
         tail = first_part(rest).strip()
+        if partial := re.match(r"of [a-z-]+(?! of)", tail):
+            unit, tail = f"{unit} {partial[0]}", tail[partial.end() :].strip()
+        tail = "" if tail.startswith("with ") else tail
         lasting = bool(re.fullmatch(_LASTING, unit))
         front, _, last = pre.rpartition(" ")
-        many = unit if words.plural(unit) else unit + "s"
+        many = unit if words.plural(unit.split(" of ")[0]) else unit + "s"
         if last in words.PREPOSITIONS or last == "every":
             yield from _after(clause, last, front, many, lasting, tail)
         elif last in words.DETERMINERS | {"and", "or", "than", "as", "to"} or set(pre.split()) & words.SUBORDINATE:

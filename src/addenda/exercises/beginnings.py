@@ -9,9 +9,9 @@ from random import Random
 from typing import ClassVar
 
 from addenda.exercises import spans, words
-from addenda.exercises.clauses import clauses
 from addenda.exercises.exercise import Chunk, Made, Mined, chat
 from addenda.exercises.known import english, known
+from addenda.exercises.parsing import clauses
 from addenda.exercises.reading import read
 from addenda.exercises.wording import several, specific
 

@@ -9,9 +9,10 @@ from random import Random
 from typing import ClassVar
 
 from addenda.exercises import words
-from addenda.exercises.clauses import named_here, finish, points
+from addenda.exercises.clauses import finish
 from addenda.exercises.exercise import Chunk, Made, Mined
 from addenda.exercises.known import english
+from addenda.exercises.parsing import named_here, points
 from addenda.exercises.wording import made
 
 _FIRST = re.compile(r"^(If|When|Once|As soon as) ([^;:]{8,120}?), (?:then )?([^\W\d_].{8,})\.$")
@@ -28,7 +29,7 @@ class Conditions(Mined):
 
     def mine(self, chunk: Chunk, others: Sequence[Chunk], draw: Random) -> Iterator[Made]:
         """Of each sentence with a condition before or after what follows from it."""
-        for sentence in named_here(chunk) if english(chunk, others) else ():
+        for sentence in named_here(chunk, others) if english(chunk, others) else ():
             first, last = _FIRST.match(sentence.text), _LAST.match(sentence.text)
             if first:
                 link, case, then = first[1].lower(), first[2], first[3]

@@ -44,7 +44,8 @@ class Costs(OfClauses):
             yield clause.ask("How much", tail)
             yield clause.ask("What", tail)
             yield from _paid(clause.subject, clause, tail)
-            yield finish(["What is the price of", clause.subject, tail, clause.before, clause.condition])
+            if len(clause.subject.split()) <= 4 and not tail:
+                yield finish(["What is the price of", clause.subject, clause.before, clause.condition])
         else:
             yield clause.ask("How much", f"{pre} {tail}")
             yield clause.ask("How much money", f"{pre} {tail}")

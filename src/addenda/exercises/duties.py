@@ -9,8 +9,10 @@ from random import Random
 from typing import ClassVar
 
 from addenda.exercises import words
-from addenda.exercises.clauses import Clause, clauses, finish
+from addenda.exercises.clauses import Clause, finish
 from addenda.exercises.exercise import Chunk, Made, Mined
+from addenda.exercises.parsing import clauses
+from addenda.exercises.subjects import is_personal
 from addenda.exercises.wording import made
 
 
@@ -76,5 +78,7 @@ def _what(clause: Clause, verb: str, deed: str) -> Iterator[str]:
     ends = [clause.before, clause.condition]
     if re.match(r"be [a-z]+(?:ed|en|pt|ld|wn|ne|ut)\b", deed):
         yield finish(["What", verb, "be done with", clause.subject, *ends])
-    elif clause.subject not in ("we",):
+    elif clause.subject == "you" or is_personal(clause.head):
         yield finish(["What", verb, clause.subject, "do", *ends])
+    else:
+        yield finish(["What is the rule for", clause.subject, *ends])

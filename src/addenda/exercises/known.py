@@ -18,7 +18,7 @@ _known: list[Known] = []
 class Known:
     """All chunks of a study; `kept` is for what is made of one chunk with them, by the chunk's place and the maker."""
 
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
+    def __init__(self, chunks: tuple[Chunk, ...]) -> None:
         self.chunks = chunks
         self.kept: dict[Any, Any] = {}
         self._often: dict[frozenset[str], int] = {}
@@ -61,14 +61,14 @@ class Known:
 
 
 def known(chunk: Chunk, others: Sequence[Chunk]) -> Known:
-    """What is known of these chunks; the last few studies are remembered by the very sequence that was given."""
+    """What is known of these chunks; that of the last few studies is remembered."""
+    chunks = tuple(others) or (chunk,)
     for one in _known:
-        if one.chunks is others and others:
+        if one.chunks == chunks:
             return one
-    made = Known(others or (chunk,))
-    if others:
-        _known.insert(0, made)
-        del _known[_HELD:]
+    made = Known(chunks)
+    _known.insert(0, made)
+    del _known[_HELD:]
     return made
 
 

@@ -9,10 +9,11 @@ from random import Random
 from typing import ClassVar
 
 from addenda.exercises import words
-from addenda.exercises.clauses import Clause, clause_in
+from addenda.exercises.clauses import Clause
 from addenda.exercises.exercise import Chunk, Made, Mined
 from addenda.exercises.known import english
-from addenda.exercises.reading import Listing, Sentence, read
+from addenda.exercises.parsing import clauses_in
+from addenda.exercises.reading import Sentence, read
 from addenda.exercises.wording import made
 
 
@@ -34,9 +35,9 @@ class Lists(Mined):
             lead = re.sub(r",? (?:the following(?: \w+)?|as follows|these(?: \w+)?)$", "", listing.lead)
             short = [item if item[:2].isupper() or item[:1].isdigit() else _small(item, chunk) for item in items]
             answer = f"{lead or chunk.headings[-1] if chunk.headings else lead}{'' if lead else ':'} {_joined(short)}."
-            clause = clause_in(Sentence(f"{lead} x y z.", 0), chunk, others) if len(lead.split()) >= 2 else None
-            if clause and clause.rest.endswith("x y z"):
-                yield from self._asked(clause, short, answer, chunk, draw)
+            found = clauses_in(Sentence(f"{lead} x y z.", 0), chunk, others) if len(lead.split()) >= 2 else []
+            if len(found) == 1 and found[0].rest.endswith("x y z"):
+                yield from self._asked(found[0], short, answer, chunk, draw)
             elif chunk.headings:
                 yield from made(_named(lead or chunk.headings[-1]), answer, self.called(), chunk, draw, 2)
 

@@ -8,9 +8,9 @@ from random import Random
 from typing import ClassVar
 
 from addenda.exercises import spans, words
-from addenda.exercises.clauses import clauses, named_here
 from addenda.exercises.exercise import Chunk, Made, Mined
 from addenda.exercises.known import english, known
+from addenda.exercises.parsing import clauses, named_here
 from addenda.exercises.wording import made
 
 
@@ -29,7 +29,7 @@ class Mentions(Mined):
         often = known(chunk, others).often
         asked = {
             span.text: sentence.text
-            for sentence in named_here(chunk)
+            for sentence in named_here(chunk, others)
             for span in spans.spans(sentence.text)
             if span.sort == "code" or (span.sort == "name" and spans.is_person(span.text))
         }

@@ -66,6 +66,11 @@ def _is_place(where: str) -> bool:
         rf"\w+ (?:{spans.DATE}|{spans.CLOCK}|{spans.DAY}|\d+ |\w+ (?:days?|weeks?|months?|years?)\b)", where
     ):
         return False
+    if re.search(
+        rf"{spans.DAY}|\b(?:{'|'.join(words.MONTHS)})\b|\b(?:day|week|month|year|evening|morning|century)\b",
+        first_part(where),
+    ):
+        return False
     after = first_part(where).split()[1:]
     return (
         bool(after)

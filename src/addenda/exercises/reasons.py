@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
-from addenda.exercises.clauses import clause_in, finish, named_here
+from addenda.exercises.clauses import finish
 from addenda.exercises.exercise import Chunk, Made, Mined
 from addenda.exercises.known import english
+from addenda.exercises.parsing import clauses_in, named_here
 from addenda.exercises.wording import made
 
 _BECAUSE = re.compile(r"^([A-Z][^;:]{10,}?),? (?:because|so that|in order to) (?!of\b)[^;:]{8,}\.$")
@@ -26,11 +27,12 @@ class Reasons(Mined):
 
     def mine(self, chunk: Chunk, others: Sequence[Chunk], draw: Random) -> Iterator[Made]:
         """Of each sentence that gives its reason."""
-        for sentence in named_here(chunk) if english(chunk, others) else ():
+        for sentence in named_here(chunk, others) if english(chunk, others) else ():
             match = _BECAUSE.match(sentence.text)
-            clause = clause_in(replace(sentence, text=f"{match[1]}."), chunk, others) if match else None
-            if clause is None:
+            found = clauses_in(replace(sentence, text=f"{match[1]}."), chunk, others) if match else []
+            if len(found) != 1:
                 continue
+            clause = found[0]
             asked = clause.ask("Why")
             also = [asked, f"For what reason {asked[4:]}"]
             if not clause.negative:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from addenda.exercises import spans
+from addenda.exercises import spans, words
 from addenda.exercises.exercise import Chunk, Made, Mined
 from addenda.exercises.known import english
 from addenda.exercises.reading import Table, read
@@ -42,11 +42,12 @@ class Tables(Mined):
         self, chunk: Chunk, table: Table, row: Sequence[str], at: int, alone: bool, draw: Random
     ) -> Iterator[Made]:
         kind, column, key, value = low(table.columns[0]), low(table.columns[at]), low(row[0]), row[at].rstrip(".")
-        answer = f"{table.columns[at]} for {key}: {value}."
+        verb = "are" if words.plural(column.split(" ")[0]) else "is"
+        answer = f"The {column} for {key} {verb} {value}."
         asked = [
             f"What is the {column} for {key}?",
             f"Which {column} is given for {key}?",
-            f"{row[0]}: what is the {column}?",
+            f"For {key}, what is the {column}?",
         ]
         if re.search(spans.MONEY, value):
             asked.append(f"How much is the {column} for {key}?")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addenda.exercises import spans
@@ -29,7 +29,11 @@ class Times(OfClauses):
         """Of a clause with a time after its verb, or as its whole rest, or before its subject."""
         if clause.negative:
             return
-        if clause.verb in ("is", "was") and re.fullmatch(_WHEN, clause.rest):
+        if (
+            clause.verb in ("is", "was")
+            and re.fullmatch(_WHEN, clause.rest)
+            and not re.fullmatch(r"\d{4}", clause.rest)
+        ):
             yield clause.ask("When", "")
             yield clause.ask("What", "")
             return
@@ -39,7 +43,7 @@ class Times(OfClauses):
             tail = first_part(clause.rest[match.end() :]).strip()
             yield from _asked(clause, match, pre, "" if re.match(r"in [A-Z]", tail) else tail)
         elif (match := _STATED.fullmatch(clause.before)) and len(clause.rest.split()) <= 14:
-            yield from (clause.ask(wh, clause.rest) for wh in _words(match))
+            yield from (replace(clause, before="").ask(wh, clause.rest) for wh in _words(match))
 
 
 def _asked(clause: Clause, match: re.Match[str], pre: str, tail: str) -> Iterator[str]:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 
 from addenda.exercises import spans, words
-from addenda.exercises.clauses import Clause, clauses
+from addenda.exercises.clauses import Clause
 from addenda.exercises.exercise import Chunk, Made, Mined, chat
+from addenda.exercises.parsing import clauses
 
 #: what questions are made with, and does not say what they are about
 _ASKING = frozenset(
@@ -41,6 +42,8 @@ def specific(question: str) -> bool:
 def titled(chunk: Chunk) -> str:
     """What a document calls itself, where that can stand in a question."""
     title = chunk.headings[0] if chunk.headings else ""
+    short = title.split(": ")[0]  # `Boat Club: club handbook`
+    title = short if len(words.content(short)) >= 2 else title
     return title if 1 <= len(title.split()) <= 10 else ""
 
 

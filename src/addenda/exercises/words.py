@@ -16,6 +16,16 @@ DETERMINERS = _set(
     "the a an each every any all no some both either neither most many several few another one two three four five six"
     " seven eight nine ten eleven twelve my your our their his her its"
 )
+NUMBERS = _set("one two three four five six seven eight nine ten eleven twelve")
+#: subjects that are nobody in particular, whose verbs are not asked about
+NOBODY = _set("nobody none nothing whoever whatever whichever something somebody someone anything neither either")
+#: nouns that stand without an article, and begin a sentence with a capital that is not a name's
+MASS = _set(
+    "damage smoke smoking food access entry entrance rent travel glass music water paper work staff insurance parking mail post help"
+    " waste rubbish money cash noise alcohol traffic heat light time post snow rain soap laundry luggage equipment software hardware"
+    " data information advice research energy oil gas coffee tea lunch breakfast dinner leave overtime overnight anyone everyone"
+    " everybody fire air blood bread milk sleep sport history science art law trade war peace life death"
+)
 #: what a question cannot name: whose sentence it stands in is not told
 POINTING = _set(
     "it they he she him them this that these those there here such its their his her hers theirs one ones so what which who"
@@ -85,7 +95,27 @@ regulates regulated; transport transports transported; arrive arrives arrived; l
 saves saved; follow follows followed; reach reaches reached; call calls called; look looks looked; come comes came; stay stays
 stayed; hang hangs hung; fly flies flew; report reports reported; oversee oversees oversaw; chair chairs chaired; head heads
 headed; direct directs directed; maintain maintains maintained; test tests tested; record records recorded; print prints
-printed; count counts counted; fit fits fitted; refund refunds refunded; accept accepts accepted; add adds added
+printed; count counts counted; fit fits fitted; refund refunds refunded; accept accepts accepted; add adds added;
+change changes changed; announce announces announced; display displays displayed; book books booked; cancel cancels
+cancelled; register registers registered; finish finishes finished; rise rises rose; fall falls fell; turn turns turned;
+act acts acted; affect affects affected; cause causes caused; consume consumes consumed; generate generates generated;
+absorb absorbs absorbed; emit emits emitted; rule rules ruled; vote votes voted; elect elects elected; attend attends
+attended; visit visits visited; know knows knew; want wants wanted; prefer prefers preferred; cook cooks cooked; clean
+cleans cleaned; wash washes washed; load loads loaded; feed feeds fed; plant plants planted; cut cuts cut; raise raises
+raised; lower lowers lowered; stop stops stopped; continue continues continued; feature features featured; host hosts
+hosted; organise organises organised; organize organizes organized; operate operates operated; possess possesses
+possessed; select selects selected; sponsor sponsors sponsored; name names named; design designs designed; draw draws
+drew; paint paints painted; compose composes composed; sing sings sang; star stars starred; settle settles settled;
+conquer conquers conquered; defeat defeats defeated; attack attacks attacked; capture captures captured; invade invades
+invaded; explore explores explored; sail sails sailed; land lands landed; spread spreads spread; evolve evolves evolved;
+divide divides divided; combine combines combined; break breaks broke; bind binds bound; attach attaches attached;
+transfer transfers transferred; exchange exchanges exchanged; pump pumps pumped; beat beats beat; stretch stretches
+stretched; bend bends bent; secrete secretes secreted; digest digests digested; breathe breathes breathed; filter
+filters filtered; hear hears heard; satisfy satisfies satisfied; water waters watered; empty empties emptied; ring rings
+rang; fill fills filled; throw throws threw; choose chooses chose; hire hires hired; rent rents rented; owe owes owed;
+inform informs informed; inspect inspects inspected; supply supplies supplied; translate translates translated; edit
+edits edited; chant chants chanted; advise advises advised; monitor monitors monitored; process processes processed;
+review reviews reviewed
 """
 
 

@@ -9,8 +9,9 @@ from random import Random
 from typing import ClassVar
 
 from addenda.exercises import spans, words
-from addenda.exercises.clauses import Clause, clauses
+from addenda.exercises.clauses import Clause
 from addenda.exercises.exercise import Chunk, Made, Mined
+from addenda.exercises.parsing import clauses
 from addenda.exercises.reading import read
 from addenda.exercises.wording import made
 

@@ -1,0 +1,29 @@
+"""Refusing: what is said where the documents do not tell."""
+
+from __future__ import annotations
+
+from random import Random
+
+from addenda.exercises.exercise import Chunk
+
+#: what documents call themselves in their titles
+_BOOKS = "handbook guide manual policy catalogue agreement contract report article chapter leaflet brochure".split()
+
+
+def book(chunk: Chunk) -> str:
+    """What a document is called in an answer: `the handbook`, by its title; else `the text`."""
+    title = " ".join(chunk.headings[:1]).lower().split()
+    return f"the {next((word for word in _BOOKS if word in title), 'text')}"
+
+
+def refusal(chunk: Chunk, draw: Random) -> str:
+    """One of a few sentences that say that the document does not tell."""
+    name = book(chunk)
+    forms = (
+        f"{name} does not say.",
+        f"{name} does not say that.",
+        f"{name} says nothing about that.",
+        f"That is not in {name}.",
+    )
+    said = draw.choice(forms)
+    return said[:1].upper() + said[1:]
