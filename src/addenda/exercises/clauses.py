@@ -49,7 +49,7 @@ class Clause:
     def of_subject(self, wh: str) -> str:
         """A question for the subject: `Which fee` to `Which fee is 4 euros a day?`"""
         verb = self.verb
-        if wh in ("Who", "What") and self.plural:
+        if wh in ("Who", "What", "Who or what") and self.plural:
             verb = {"are": "is", "were": "was", "have": "has"}.get(verb) or words.third_of(verb)
         return finish([wh, verb, "not" if self.negative else "", self.rest, self.before, self.condition])
 
@@ -73,10 +73,13 @@ def asker(text: str) -> str:
     )
     text = re.sub(r"\byourself\b", "myself", re.sub(r"\byour\b", "my", text))
     text = re.sub(r"\byours\b", "mine", text)
-    text = re.sub(r"\byou are\b", "I am", re.sub(r"\bare you\b", "am I", text))
-    text = re.sub(r"\byou were\b", "I was", re.sub(r"\bwere you\b", "was I", text))
+    text = re.sub(r"\byou are\b", "I am", re.sub(r"\bare you\b", "am I", text, flags=re.IGNORECASE))
+    text = re.sub(r"\byou were\b", "I was", re.sub(r"\bwere you\b", "was I", text, flags=re.IGNORECASE))
     text = re.sub(
-        r"\b(do|did|must|may|can|should|shall|will|if|when|that|once|unless|before|after|while) you\b", r"\1 I", text
+        r"\b(do|did|must|may|can|should|shall|will|if|when|that|once|unless|before|after|while) you\b",
+        r"\1 I",
+        text,
+        flags=re.IGNORECASE,
     )
     text = re.sub(rf"\byou (?={follows}\b)", "I ", text)
     return re.sub(r"\byou\b", "me", text)

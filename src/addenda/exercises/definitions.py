@@ -50,7 +50,10 @@ class Definitions(OfClauses):
 
     def _is_kind(self, clause: Clause) -> bool:
         """Whether the rest says what sort of thing the subject is, and not how many or where."""
-        start = re.match(r"(?:an?|any|the|one of the) (?=[a-z])", clause.rest)
+        start = re.match(
+            r"(?:an?|any|one of the) (?=[a-z])" if clause.plural else r"(?:an?|any|the|one of the) (?=[a-z])",
+            clause.rest,
+        )
         many = clause.plural and re.match(r"[a-z]+s (?:that|which|who|of|for|in|with)\b", clause.rest)
         front = clause.subject.split()[0].lower()
         if (

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
-from addenda.exercises import words
+from addenda.exercises import spans, words
 from addenda.exercises.clauses import Clause, finish
 from addenda.exercises.exercise import Chunk, Made, Mined
+from addenda.exercises.known import known
 from addenda.exercises.parsing import clauses
 from addenda.exercises.subjects import is_personal
 from addenda.exercises.wording import made
@@ -33,9 +34,14 @@ class Duties(Mined):
                 continue
             verb, deed = rule
             answer = f"{'No' if clause.negative else 'Yes'}. {clause.said}"
-            asked = list(_whether(clause, verb, deed))
+            ruling = known(chunk, others).rules(chunk)
+            asked = (
+                list(_whether(clause, verb, deed))
+                if ruling
+                else [finish([verb, clause.subject, deed, clause.before, clause.condition])]
+            )
             yield from made(asked, answer, self.called(), chunk, draw, self.phrasings)
-            if verb in ("must", "shall", "should", "has to", "have to") and not clause.negative:
+            if verb in ("must", "shall", "should", "has to", "have to") and not clause.negative and ruling:
                 yield from made(_what(clause, verb, deed), clause.said, self.called(), chunk, draw, 1)
 
 
@@ -78,7 +84,7 @@ def _what(clause: Clause, verb: str, deed: str) -> Iterator[str]:
     ends = [clause.before, clause.condition]
     if re.match(r"be [a-z]+(?:ed|en|pt|ld|wn|ne|ut)\b", deed):
         yield finish(["What", verb, "be done with", clause.subject, *ends])
-    elif clause.subject == "you" or is_personal(clause.head):
+    elif clause.subject == "you" or is_personal(clause.head) or spans.is_person(clause.subject):
         yield finish(["What", verb, clause.subject, "do", *ends])
     else:
         yield finish(["What is the rule for", clause.subject, *ends])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,6 +12,10 @@ from addenda.exercises import words
 from addenda.exercises.exercise import Chunk
 from addenda.exercises.reading import language, read
 
+#: sentences of rules
+_RULES = re.compile(
+    r"\b(?:must|shall|may not|has to|have to|(?:is|are) (?:not )?(?:required|allowed|permitted)|fees?|deposit|members?|staff)\b"
+)
 _HELD = 4
 _known: list[Known] = []
 
@@ -48,9 +53,28 @@ class Known:
             for document, count in counts.items()
         }
 
+    @cached_property
+    def _ruling(self) -> frozenset[str]:
+        found: dict[str, list[int]] = {}
+        for chunk in self.chunks:
+            said = [one.text.lower() for one in read(chunk).sentences]
+            rules = sum(bool(_RULES.search(text)) for text in said)
+            found.setdefault(chunk.document, [0, 0])
+            found[chunk.document][0] += rules
+            found[chunk.document][1] += len(said)
+        return frozenset(document for document, (rules, said) in found.items() if rules >= 0.08 * said)
+
+    def rules(self, chunk: Chunk) -> bool:
+        """Whether a chunk's document gives rules, as a handbook, a contract or a statute, and does not only describe."""
+        return chunk.document in self._ruling
+
     def language(self, chunk: Chunk) -> str:
         """A chunk's language; where its words do not tell, as those of a table, its document's."""
         return language(chunk.text) or self._languages.get(chunk.document, "") or language(chunk.read)
+
+    def told(self, text: str) -> bool:
+        """Whether any word of a text stands anywhere in the documents."""
+        return any(words.stem(word) in self.stems for word in words.content(text))
 
     def often(self, term: str) -> int:
         """How many sentences have all words of a term."""

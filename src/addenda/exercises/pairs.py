@@ -29,13 +29,21 @@ class Pairs(Mined):
             if not words.content(key) or len(value.split()) > 30:
                 continue
             low = key if re.match(r"[A-Z][A-Z0-9]|.*\d|\w+ [A-Z]", key) else key[:1].lower() + key[1:]
-            answer = f"{key}: {value.rstrip('.')}."
+            answer = f"{key[:1].upper()}{key[1:]}: {value.rstrip('.')}."
             yield from made(_wordings(low, value), answer, self.called(), chunk, draw, self.phrasings)
 
 
 def _wordings(key: str, value: str) -> Iterator[str]:
     person = re.fullmatch(spans.NAME, value) and spans.is_person(value)
     the = key if key.split()[0] in words.DETERMINERS or key[:1].isupper() else f"the {key}"
+    if (
+        len(value.split()) >= 5 and re.match(r"(?:an? |the |any )?[a-z-]+ ", value) and not re.search(r"\d", value)
+    ):  # a glossary's
+        yield f'What does "{key}" mean?'
+        yield f'What is meant by "{key}"?'
+        yield f'How is "{key}" defined?'
+        yield f'Explain the term "{key}".'
+        return
     yield f"What does it say for {key}?"
     yield f'What is given under "{key}"?'
     if person:

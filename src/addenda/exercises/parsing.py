@@ -16,7 +16,7 @@ from addenda.exercises.subjects import is_name, is_subject, many, name_of, small
 _LINKS = (
     r"^(?:However|In addition|Additionally|Also|Moreover|Furthermore|For example|For instance|Therefore|Thus|Hence|As a result|"
     r"Consequently|In fact|Indeed|Of course|In general|Generally|Typically|Usually|Finally|Note that|Please note that|"
-    r"Nevertheless|Likewise|Similarly|In other words|That is|Instead|And|But),? "
+    r"Again|First|Second|Third|Next|Then|Overall|Still|Today|Now|Specifically|Actually|In contrast|By contrast|Nevertheless|Likewise|Similarly|In other words|That is|Instead|And|But),? "
 )
 _PREPOSED = "In|On|At|From|After|Before|During|By|For|Since|Until|Within|Outside|With|Without|Between|Under|Throughout"
 _OPENING = rf"^((?:{_PREPOSED}|Up to) [^,;:]{{2,60}}), "
@@ -26,12 +26,17 @@ _BARE_OPENING = (
 )
 _IF = r"^((?:If|When|Once|Unless|As soon as|Whenever|Before|After) [^;:]{5,120}?), (?:then )?(?=[^\W\d_])"
 _END_IF = r"^(.{10,}?),? ((?:if|unless|once|as soon as) [^,;]{8,})$"
-_TAIL = r",? (?:because|since(?! \d)|so that|although|though|while|whereas|which|where|as) .*$|,? who .*$"
+_TAIL = r",? (?:because|since(?! \d)|so that|although|though|while|whereas|which|where) .*$|, as .*$|,? who .*$"
 _ASIDE = r"^([A-Z][^,]{2,60}), (?:[^,]{3,60}), (?=[a-z])"
 #: a second statement that nothing is made of
+_PRONOUN = (
+    r"(?:it|they|he|she|its|their|his|her|each|the \w+ one) (?:\w+ ){0,3}?(?:is|are|was|were|has|have|must|may|can|\w+s)\b"
+    r"|[A-Z]\w+ \w+ly \w+ed\b"
+)
 _ANOTHER = (
     r"(?:it|they|he|she|its|their|his|her|each|the rest|neither|nobody|none|both|one|the \w+ one|\w+ \w+) "
     r"(?:\w+ ){0,3}?(?:is|are|was|were|does|do|has|have|must|may|can|cannot)\b"
+    r"|(?:[A-Z]\w+|(?:the|an?) (?:\w+ ){1,3}?)(?: ?\w+ly)? ?\w+ed\b"
 )
 _CONTRACTED = {
     "can't": "cannot",
@@ -185,7 +190,7 @@ def _joined(text: str, seen: frozenset[str]) -> Iterator[Clause]:
             yield _cut(whole)
             yield from _joined(_capital(last), seen)
             return
-        if re.match(_ANOTHER, last):
+        if re.match(_ANOTHER if "," in link[0] else _PRONOUN, last):
             yield _cut(whole)
             return
     made = _parsed(text, seen)
@@ -204,7 +209,9 @@ def _open(text: str) -> bool:
 def _of_same(first: Clause, rest: str, seen: frozenset[str]) -> list[Clause]:
     """Further verbs of a clause's subject; none where what follows `and` is not a verb of it."""
     start = rest.split()[0] if rest.split() else ""
-    finite = start in words.MODALS | {"has", "have"} or (start in words.BE)
+    finite = start in words.MODALS | {"has", "have"} or (
+        start in words.BE and (start in ("are", "were")) == first.plural
+    )
     own = (
         (words.third(start) and first.do == "does")
         or (words.is_base(start) and (first.do == "do" or first.verb in ("are", "have")))
@@ -229,9 +236,8 @@ def _of_same(first: Clause, rest: str, seen: frozenset[str]) -> list[Clause]:
 def _cut(clause: Clause) -> Clause:
     """A clause without what only explains it."""
     rest = re.sub(_TAIL, "", clause.rest) if not re.match(r"(?:as|so) ", clause.rest) else clause.rest
-    return (
-        replace(clause, rest=rest) if len(rest.split()) >= 1 and rest.split()[-1] not in words.PREPOSITIONS else clause
-    )
+    rest = re.sub(r" and \w+ (?:in|into|to|at|for|from) (?:the|an?) [\w ]+ ones?$", "", rest)
+    return replace(clause, rest=rest) if rest and rest.split()[-1] not in words.PREPOSITIONS else clause
 
 
 def _parsed(text: str, seen: frozenset[str]) -> Clause | None:
@@ -267,9 +273,9 @@ def _with_relative(parts: Sequence[str], at: int, seen: frozenset[str]) -> Claus
     front = list(parts[:at])
     if not is_subject(front) or front[-1].endswith(",") or not at + 3 < len(parts):
         return None
-    own = next(
-        (n for n in range(at + 1, min(at + 4, len(parts))) if _is_verb(parts[n], True) or words.third(parts[n])), 0
-    )
+    near = at + (4 if parts[at] == "whose" else 3 if parts[at + 1] in words.ADVERBS else 2)
+    finite = (n for n in range(at + 1, min(near, len(parts))) if _is_verb(parts[n], True) or words.third(parts[n]))
+    own = next(finite, 0)
     for n in range(own + 2, min(len(parts) - 1, own + 14)) if own else ():
         word, last = parts[n], parts[n - 1].lower()
         if last.endswith(",") or word in ("and", "or", "but"):

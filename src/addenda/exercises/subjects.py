@@ -29,9 +29,11 @@ def is_name(first: str, rest: str, seen: frozenset[str]) -> bool:
     low = first.lower()
     if low in words.COMMON or (low in words.ORDERS and low in seen):
         return first == "I"
+    if low in words.MASS and not rest[:1].isupper():
+        return False
     if first in seen:
         return low not in seen or first[1:] != first[1:].lower()
-    if low in seen or low in words.MASS or re.search(r"(?:ing|tion|sion|ment|ness|ship|ance|ence|ities)s?$", low):
+    if low in seen or re.search(r"(?:ing|tion|sion|ment|ness|ship|ance|ence|ities)s?$", low):
         return False
     if first[1:] != first[1:].lower() or any(mark.isdigit() for mark in first):
         return True

@@ -62,7 +62,13 @@ class Tables(Mined):
             (row, float(match[0].replace(",", ""))) for row in rows if (match := re.search(r"\d+(?:\.\d+)?", row[at]))
         ]
         units = {re.sub(r"[\d.,]+", "", row[at]).strip() for row in rows}
-        if len(sums) < 3 or len(sums) != len(rows) or len(units) != 1 or not units - {""}:
+        if (
+            any(re.fullmatch(spans.CODE, row[at]) for row in rows)
+            or len(sums) < 3
+            or len(sums) != len(rows)
+            or len(units) != 1
+            or not units - {""}
+        ):
             return
         for _ in range(min(3, len(rows) // 2)):
             (one, less), (two, more) = sorted(draw.sample(sums, 2), key=lambda pair: pair[1])

@@ -39,12 +39,15 @@ class Turned(OfClauses):
         elif not clause.proper and _has_more(clause, front):
             yield clause.of_subject(f"Which {clause.head}")
         if clause.verb not in words.BE or re.match(r"[a-z]+(?:ed|en|pt|ld|nd)\b", clause.rest):
-            yield clause.of_subject("What")
+            named = clause.proper and not clause.subject.startswith("the ")
+            yield clause.of_subject("Who or what" if named else "What")
 
 
 def _has_more(clause: Clause, front: list[str]) -> bool:
     """Whether the subject says which of its sort it is, so that `which key` asks for it."""
     if not re.fullmatch(r"[a-z-]{3,}", clause.head) or clause.head in _VAGUE or front[0].lower() in _ANY:
+        return False
+    if " and " in clause.subject or (clause.verb in words.BE and clause.rest.startswith("the ")):
         return False
     return len(front) > 1 + (front[0].lower() in words.DETERMINERS) or clause.subject != " ".join(front)
 

@@ -61,6 +61,7 @@ DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 NOT_PERSONS = _set(
     "street road lane square avenue hall house room building office library university college school institute museum"
     " centre center company team department council board club union group bank hospital church park river lake mountain"
+    " st downtown mount cape royal national international public grand old new upper lower great saint united world"
     " valley island city town county state states kingdom republic empire ocean sea north south east west bay fort port"
     " station bridge gate yard works workshop depot desk form card plan policy act law code handbook guide manual service"
     " services society association committee party army navy war press inc ltd llc gmbh corp co foundation award prize day"

@@ -77,9 +77,9 @@ def _changed(rest: str, chunks: Sequence[Chunk], draw: Random) -> str | None:
                 if span.sort == "day"
                 else _names(chunks)
             )
+            person = spans.is_person(span.text) and span.text in pool
             pool = sorted(set(pool) - {span.text, here})
-            person = spans.is_person(span.text)
-            pool = pool if span.sort == "day" else [name for name in pool if person and spans.is_person(name)]
+            pool = pool if span.sort == "day" or person else []
             if pool:
                 new = draw.choice(pool)
                 old = here if span.sort == "day" else span.text
@@ -88,10 +88,8 @@ def _changed(rest: str, chunks: Sequence[Chunk], draw: Random) -> str | None:
 
 
 def _names(chunks: Sequence[Chunk]) -> list[str]:
-    return [
-        span.text
-        for chunk in chunks[:200]
-        for sentence in read(chunk).sentences
-        for span in spans.spans(sentence.text)
-        if span.sort == "name"
-    ]
+    """The names of persons who do something in these documents, or to whom or by whom it is done."""
+    form = rf"\b(?:by|to|with|under|from|ask|Dr\.?|Mrs?|Ms) ({spans.NAME})"
+    said = [one.text for chunk in chunks[:200] for one in read(chunk).sentences]
+    named = [match[1] for text in said for match in re.finditer(form, text)]
+    return [name for name in named if spans.is_person(name)]
