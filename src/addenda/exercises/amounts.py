@@ -51,7 +51,7 @@ class Amounts(OfClauses):
             yield from _measured(clause, unit, lasting, tail)
         else:
             yield clause.ask(f"How many {many}", f"{pre} {tail}")
-            if lasting and clause.base in ("take", "last") or (lasting and last in ("take", "last")):
+            if (lasting and clause.base in ("take", "last")) or (lasting and last in ("take", "last")):
                 yield clause.ask("How long", f"{pre} {tail}")
             elif clause.base != "have" or not clause.do:
                 yield clause.ask(f"What number of {many}", f"{pre} {tail}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from random import Random
 from typing import cast
 
@@ -70,7 +71,7 @@ def _well_formed(question: str) -> bool:
         return False
     if re.search(r"[.!:;] [A-Z]|[{}<>|\\]|https?:", question):
         return False
-    pairs = list(zip(said, said[1:], strict=False))
+    pairs = list(pairwise(said))
     if len(set(pairs)) < len(pairs) - 1:
         return False
     return bool(_BEGINS.match(question)) or language(question) not in ("en", "")

@@ -41,13 +41,13 @@ class Clause:
         return front[-1] if front else ""
 
     def ask(self, wh: str, rest: str | None = None) -> str:
-        """A question that turns subject and verb round: `How much` to `How much is the fee for late return?`"""
+        """A question that turns subject and verb round: `How much` becomes `How much is the fee for late return`."""
         rest = self.rest if rest is None else rest
         turned = [self.do, self.subject, self.base] if self.do else [self.verb, self.subject]
         return finish([wh, *turned, "not" if self.negative else "", rest, self.before, self.condition])
 
     def of_subject(self, wh: str) -> str:
-        """A question for the subject: `Which fee` to `Which fee is 4 euros a day?`"""
+        """A question for the subject: `Which fee` becomes `Which fee is 4 euros a day`."""
         verb = self.verb
         if wh in ("Who", "What", "Who or what") and self.plural:
             verb = {"are": "is", "were": "was", "have": "has"}.get(verb) or words.third_of(verb)

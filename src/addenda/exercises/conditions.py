@@ -1,4 +1,4 @@
-"""Conditions: `If the seal is broken, ...` asked as `What happens if the seal is broken?`"""
+"""Conditions: `If the seal is broken, ...` asked as `What happens if the seal is broken`."""
 
 from __future__ import annotations
 

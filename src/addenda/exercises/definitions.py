@@ -23,7 +23,13 @@ class Definitions(OfClauses):
     def questions(self, clause: Clause) -> Iterator[str]:
         """Of a clause that says what its subject is."""
         term = clause.subject
-        if clause.negative or clause.condition or len(term.split()) > 6 or term in ("you", "we"):
+        if (
+            clause.negative
+            or clause.condition
+            or len(term.split()) > 6
+            or term in ("you", "we")
+            or re.match(r"(?:(?:an?|the|one) )?examples?\b", term)
+        ):
             return
         called = re.match(r"^(?:also )?(?:called|known as|referred to as|termed|named) (.+)$", clause.rest)
         if clause.verb in ("is", "are") and called:

@@ -11,8 +11,8 @@ from typing import ClassVar
 from addenda.exercises import words
 from addenda.exercises.clauses import Clause
 from addenda.exercises.exercise import Chunk, Made, Mined
-from addenda.exercises.known import english
-from addenda.exercises.parsing import clauses_in
+from addenda.exercises.known import english, known
+from addenda.exercises.parsing import clauses_in, points, topic_of
 from addenda.exercises.reading import Sentence, read
 from addenda.exercises.wording import made
 
@@ -33,6 +33,11 @@ class Lists(Mined):
             if not 2 <= len(items) <= self.items or any(len(item.split()) > 12 or ". " in item for item in items):
                 continue
             lead = re.sub(r",? (?:the following(?: \w+)?|as follows|these(?: \w+)?)$", "", listing.lead)
+            if (about := re.match(r"(?:It|They) ", lead)) and listing.before:
+                topic = topic_of(Sentence(listing.before, 0), known(chunk, others).middles)
+                lead = f"{topic} {lead[about.end() :]}" if topic else lead
+            if points(lead):
+                continue
             short = [item if item[:2].isupper() or item[:1].isdigit() else _small(item, chunk) for item in items]
             answer = f"{lead or chunk.headings[-1] if chunk.headings else lead}{'' if lead else ':'} {_joined(short)}."
             found = clauses_in(Sentence(f"{lead} x y z.", 0), chunk, others) if len(lead.split()) >= 2 else []

@@ -203,7 +203,9 @@ def _joined(text: str, seen: frozenset[str]) -> Iterator[Clause]:
 
 def _open(text: str) -> bool:
     """Whether a text breaks off where something must follow: `between nine`, `both plates`."""
-    return bool(re.search(r"\b(?:between|both|either|neither|not only)\b", text.lower()))
+    last = text.split()[-1].rstrip(",").lower() if text.split() else ""
+    verb = words.is_base(last) or last in words.ORDERS  # `may complete and may record any survey`
+    return verb or bool(re.search(r"\b(?:between|both|either|neither|not only)\b", text.lower()))
 
 
 def _of_same(first: Clause, rest: str, seen: frozenset[str]) -> list[Clause]:
@@ -256,7 +258,7 @@ def _parsed(text: str, seen: frozenset[str]) -> Clause | None:
         return None
     for at in range(1, min(len(parts), 16)):
         word, subject = parts[at].rstrip(","), " ".join(parts[:at]).split()
-        if parts[at - 1].endswith(",") and not listed or word != parts[at]:
+        if (parts[at - 1].endswith(",") and not listed) or word != parts[at]:
             return None
         if word.lower() in words.SUBORDINATE - {"than", "as"}:
             return _with_relative(parts, at, seen) if word in ("who", "that", "whose", "which") else None

@@ -11,12 +11,17 @@ from addenda.exercises import spans, words
 from addenda.exercises.clauses import Clause, finish
 from addenda.exercises.wording import OfClauses, first_part
 
-_KEPT = "kept stored located situated found parked hung displayed placed posted housed held left locked buried available".split()
+#: what is so can be found there
+_FOUND = "kept stored located situated parked hung displayed placed posted pinned locked".split()
 _HERE = (
-    _KEPT + "born based collected returned delivered picked served sold signed issued built founded established".split()
+    _FOUND
+    + (
+        "recorded written noted entered found housed held left buried available born collected returned delivered picked served sold"
+        " signed issued built founded established"
+    ).split()
 )
-_VERBS = "live work stand lie hang meet stay sleep sit".split()
-_BY = r"(?:in|at|on|near|behind|beside|under|above|inside|outside|opposite|next to|in front of|between|beneath)"
+_VERBS = "belong go live work stand lie hang meet stay sleep sit".split()
+_BY = r"(?:in|at|on|near|behind|beside|under|above|inside|outside|opposite|next to|in front of|along|into|between|beneath)"
 _IDIOM = (
     r"\w+ (?:the |a |an )?(?:charge|use|order|effect|force|danger|doubt|addition|case|general|line|particular|fact|contact|short"
     r"|turn|need|part|full|time|duty|request|loan|sale|hand|average|risk|least|most|once|process|form|interest|name|writing"
@@ -48,7 +53,7 @@ class Places(OfClauses):
         elif pre and pre[-1] in _HERE and (clause.verb in words.BE or pre[0] == "be"):
             yield clause.ask("Where", match["pre"])
             yield clause.ask("In which place", match["pre"])
-            if pre[-1] in _KEPT and clause.verb in ("is", "are"):
+            if pre[-1] in _FOUND and clause.verb in ("is", "are"):
                 yield finish(["Where can I find", clause.subject, clause.before, clause.condition])
                 yield finish(["Where do I look for", clause.subject, clause.before, clause.condition])
         elif clause.base in _VERBS and not pre:
@@ -71,6 +76,8 @@ def _is_place(where: str) -> bool:
         first_part(where),
     ):
         return False
+    if re.match(r"\w+ [a-z]+ \d", where):  # `on hook 11`
+        return True
     after = first_part(where).split()[1:]
     return (
         bool(after)

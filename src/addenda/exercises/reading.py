@@ -31,10 +31,11 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Listing:
-    """A list: what leads into it, which may be empty, and its items."""
+    """A list: what leads into it, which may be empty, its items, and the sentence before what leads into it."""
 
     lead: str
     items: tuple[str, ...]
+    before: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def read(chunk: Chunk) -> Reading:
     lists: list[Listing] = []
     tables: list[Table] = []
     pairs: list[tuple[str, str]] = []
-    lead = ""
+    lead = before = ""
     for number, block in enumerate(_blocks(chunk.text)):
         rows = _rows(block)
         if rows:
@@ -116,6 +117,7 @@ def read(chunk: Chunk) -> Reading:
             said = split(plain(" ".join(prose)))
             sentences += [Sentence(text, number) for text in said if _whole(text)]
             lead = said[-1] if said and said[-1].endswith((":", "：")) else ""
+            before = said[-2] if len(said) > 1 else ""
         if items:
             keyed = [_pair(item) for item in items]
             pairs += [pair for pair in keyed if pair]
@@ -123,7 +125,7 @@ def read(chunk: Chunk) -> Reading:
                 (pair[1] if pair else item for pair, item in zip(keyed, items, strict=True)), number, item=True
             )
             if not all(keyed) or lead:
-                lists.append(Listing(lead.rstrip(":： "), tuple(items)))
+                lists.append(Listing(lead.rstrip(":： "), tuple(items), before))
             lead = ""
     return Reading(tuple(sentences), tuple(lists), tuple(tables), tuple(pairs))
 

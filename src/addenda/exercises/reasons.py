@@ -1,4 +1,4 @@
-"""Reasons: `... because rust spreads quickly.` asked as `Why ...?`"""
+"""Reasons: `... because rust spreads quickly.` asked as a question with `Why`."""
 
 from __future__ import annotations
 

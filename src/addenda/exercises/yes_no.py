@@ -51,10 +51,8 @@ def _changed(rest: str, chunks: Sequence[Chunk], draw: Random) -> str | None:
     found = sorted(spans.spans(rest), key=lambda span: span.start)
     for span in found:
         before = rest[: span.start].split()[-1:]
-        if (
-            before
-            and before[0] in ("from", "between", "to", "until", "within", "than")
-            or re.match(r"(?:up to|at|less|more|about)\b", span.text)
+        if (before and before[0] in ("from", "between", "to", "until", "within", "than")) or re.match(
+            r"(?:up to|at|less|more|about)\b", span.text
         ):
             continue  # another number might be true too
         if span.sort in ("money", "percent", "amount", "clock"):
