@@ -2,9 +2,9 @@
 
     python -m recipes.handbooks --seed 0 --out FOLDER      writes handbook-0.md, people-0.md, and their .jsonl
 
-A handbook has twelve of fourteen sections, some 1,350 words. Questions are asked directly, turned round and in combination, each in
-words of its own, which no miner has; what it does not answer are those of sections that were left out, and some on what no section tells of.
-An answer is right where of each group of `needed` one form stands in it.
+A handbook has twelve of fourteen sections (handbook_sections.txt), some 1,400 words. Questions are asked directly, turned round
+and in combination, each in words of its own, which no miner has. What it does not answer are questions of the sections that were
+left out, and some on what no section tells of.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import argparse
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
-from recipes.handbook_sections import SECTIONS, UNTOLD, Draw, Section
-from recipes.handbook_worlds import WORLDS
+from recipes.handbook_worlds import WORLDS, Draw, Words
 
 SECTIONS_A_HANDBOOK = 12
+_SECTIONS = Path(__file__).with_name("handbook_sections.txt")
+_SLOT = re.compile(r"\{(\w+)(?:: ([^}]+))?\}")
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,10 @@ class Question:
     sort: str
 
     def right(self, said: str) -> bool:
-        """Whether an answer has of each needed group one form, as whole words."""
+        """Whether an answer has of each needed group one form, as whole words; unanswerable ones have no right answer here."""
         low = re.sub(r"\s+", " ", said.lower())
         return bool(self.needed) and all(
-            any(re.search(rf"(?<![\w.,]){re.escape(form.lower())}(?![\w]|[.,]\d)", low) for form in group)
+            any(re.search(rf"(?<![\w.,:]){re.escape(form.lower())}(?!\w|[.,:]\d)", low) for form in group)
             for group in self.needed
         )
 
@@ -52,103 +54,84 @@ class Handbook:
 
 
 def handbook(seed: int, sections: int = SECTIONS_A_HANDBOOK) -> Handbook:
-    """The handbook of a seed; the first `sections` of the shuffled ones are told, the others are asked in vain."""
-    world = WORLDS[seed % len(WORLDS)]
-    order = list(SECTIONS)
-    random.Random(f"sections {seed}").shuffle(order)
-    told = [section for section in SECTIONS if section in order[:sections]]
+    """The handbook of a seed: of the shuffled sections so many are told, the others are asked in vain."""
+    world, parts = WORLDS[seed % len(WORLDS)], _parts()
+    order = random.Random(f"sections {seed}").sample(list(parts), len(parts))
+    told = [heading for heading in parts if heading in order[:sections]]
     draw = Draw(random.Random(f"handbook {seed}"), world)
-    made = {section: section(draw) for section in SECTIONS}
+    made = {heading: _filled(text, asked, draw) for heading, (text, asked) in parts.items()}
     title = f"{world.org}: {world.book}"
-    text = "\n\n".join([f"# {title}", *(f"## {made[one].heading}\n\n{made[one].text}" for one in told)]) + "\n"
-    return Handbook(f"handbook-{seed}.md", title, text, tuple(_asked(made, told)))
+    body = [f"## {heading}\n\n{made[heading][0]}" for heading in told]
+    answered = [one for heading in told for one in made[heading][1]]
+    untold = [one for heading in parts if heading not in told for one in made[heading][1] if one.sort == "direct"]
+    vain = [Question(one.question, "", (), "unanswerable") for one in [*untold, *_nowhere()]]
+    both = list(_in_one([made[heading][1] for heading in told]))
+    return Handbook(f"handbook-{seed}.md", title, "\n\n".join([f"# {title}", *body]) + "\n", (*answered, *both, *vain))
 
 
-def _asked(made: dict[Callable[[Draw], Section], Section], told: list[Callable[[Draw], Section]]) -> Iterator[Question]:
-    for maker, section in made.items():
-        for sort, question, answer, needed in section.asked:
-            if maker in told:
-                yield Question(question, answer, needed, sort)
-            elif sort == "direct":
-                yield Question(question, "", (), "unanswerable")
-    yield from (Question(question, "", (), "unanswerable") for question in UNTOLD)
-    for one, two in zip(told[::2], told[1::2], strict=False):  # two sections in one question
-        first, second = (next(asked for asked in made[maker].asked if asked[0] == "direct") for maker in (one, two))
-        joined = f"{first[1]} And another thing: {second[1][:1].lower()}{second[1][1:]}"
-        yield Question(joined, f"{first[2]} {second[2]}", first[3] + second[3], "combined")
+@cache
+def _read() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Text and questions of each section, with their slots, by heading."""
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for part in re.split(r"^## ", _SECTIONS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        heading, _, rest = part.partition("\n")
+        text, _, asked = rest.partition("\n? ")
+        found[heading] = text.strip(), tuple(line.removeprefix("? ") for line in asked.strip().split("\n"))
+    return found
 
 
-GIVEN = (
-    "Aldo Berit Casimir Dagny Edda Florin Greta Hakon Ilse Jarmo Katrin Leif Mirela Nuno Oda Pavel Rasmus Signe Tomas Ulla Viggo Wanda"
-    " Ximena Yannis Zofia Amina Bruno Celeste Dmitri Elin"
-).split()
-FAMILY = (
-    "Aasland Brenner Cordova Dahlke Ekholm Farkas Grabowski Hollis Iversen Janssens Kowal Lindgren Maurer Novak Oduya Petrescu Quist"
-    " Rautio Sandoval Thorsen Ubeda Vesely Wexler Yilmaz Zander Albers Boateng Castell Durand Engel"
-).split()
-TOWNS = (
-    "Odenfurt Marlhaven Kestrelby Brookmere Tarnau Velmond Skarholt Ashquay Lindemar Corvale Petersby Wolmar Aldersea Haverby Monfell"
-).split()
-JOBS = [
-    "glazier", "beekeeper", "cartographer", "piano tuner", "bookbinder", "ferry pilot", "optician", "stonemason", "translator",
-    "locksmith", "midwife", "land surveyor", "pastry cook", "clockmaker", "radio engineer",
-]  # fmt: skip
-FIRMS = [
-    "Northgate Optics", "Brill & Sons", "the Wolmar Ferry Line", "Studio Halden", "the Tarnau Mint", "Quayside Press", "Ostrel Mills",
-    "the Corvale Observatory", "Dunmore Seeds", "Velmond Radio", "the Petersby Archive", "Hartig Clocks",
-]  # fmt: skip
-MONTHS = "January February March April May June July August September October November December".split()
+def _parts() -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {heading: part for heading, part in _read().items() if part[0]}
 
 
-def people(count: int = 25, seed: int = 0) -> Handbook:
-    """A document on so many people who do not exist, five facts each, told once; with questions directly and turned round."""
-    draw = random.Random(f"people {seed}")
-    names = draw.sample([f"{given} {family}" for given in GIVEN for family in FAMILY], count + max(5, count // 5))
-    parts: list[str] = ["# The people of the Lantern Society"]
-    asked: list[Question] = []
-    firms = Counted(draw, FIRMS)
-    for name in names[:count]:
-        town, home = draw.sample(TOWNS, 2)
-        job, firm = draw.choice(JOBS), firms.next()
-        day, month, year = draw.randint(1, 28), draw.choice(MONTHS), draw.randint(1948, 1999)
-        told = [
-            f"{name} was born on {day} {month} {year} in {town}.",
-            f"{name} is {'an' if job[0] in 'aeiou' else 'a'} {job} by trade, and works for {firm}.",
-            f"{name} has lived in {home} for {draw.randint(3, 30)} years.",
-        ]
-        parts.append(f"## {name}\n\n{' '.join([told[0], *draw.sample(told[1:], 2)])}")
-        bare = firm.removeprefix("the ")
-        asked += [
-            Question(f"In what town did {name} come into the world?", told[0], ((town,),), "direct"),
-            Question(
-                f"On which day should I congratulate {name}?",
-                told[0],
-                ((f"{day} {month}", f"{month} {day}"),),
-                "direct",
-            ),
-            Question(f"How does {name} make a living?", told[1], ((job,),), "direct"),
-            Question(f"Which employer does {name} have?", told[1], ((bare,),), "direct"),
-            Question(f"If I send {name} a postcard, to which town does it go?", told[2], ((home,),), "direct"),
-        ]
-    asked += [
-        Question(f"In what town did {name} come into the world?", "", (), "unanswerable") for name in names[count:]
-    ]
-    return Handbook(f"people-{seed}.md", "The people of the Lantern Society", "\n\n".join(parts) + "\n", tuple(asked))
+def _nowhere() -> list[Question]:
+    asked = (line.split(" | ")[1] for text, lines in _read().values() if not text for line in lines)
+    return [Question(question, "", (), "unanswerable") for question in asked]
 
 
-class Counted:
-    """Draws from a list so that each is drawn as often as the others."""
+def _filled(text: str, asked: tuple[str, ...], draw: Draw) -> tuple[str, list[Question]]:
+    """A section with its draws, and its questions."""
+    slots: dict[str, Words] = dict(draw.world_slots())
 
-    def __init__(self, draw: random.Random, of: list[str]) -> None:
-        self.draw, self.of, self.left = draw, of, list[str]()
+    def put(match: re.Match[str]) -> str:
+        name, how = match.groups()
+        if how:
+            slots[name] = draw.drawn(how)
+        return slots[name][0]
 
-    def next(self) -> str:
-        if not self.left:
-            self.left = self.draw.sample(self.of, len(self.of))
-        return self.left.pop()
+    told = _SLOT.sub(put, text)
+    questions: list[Question] = []
+    for line in asked:
+        sort, question, answer, needed = (part.strip() for part in line.split(" | "))
+        groups = tuple(
+            tuple(dict.fromkeys(form for one in group.split("/") for form in _forms(one.strip(), slots)))
+            for group in needed.split(" & ")
+        )
+        questions.append(Question(_SLOT.sub(put, question), _capital(_SLOT.sub(put, answer)), groups, sort))
+    return told, questions
+
+
+def _forms(one: str, slots: dict[str, Words]) -> Words:
+    """What stands for one form: all forms of a slot alone, or the text with its slots."""
+    alone = _SLOT.fullmatch(one)
+    return slots[alone[1]] if alone else (_SLOT.sub(lambda match: slots[match[1]][0], one),)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _in_one(sections: list[list[Question]]) -> Iterator[Question]:
+    """Two sections asked in one message."""
+    for one, two in zip(sections[::2], sections[1::2], strict=False):
+        first, second = (next(asked for asked in part if asked.sort == "direct") for part in (one, two))
+        question = f"{first.question} And another thing: {second.question[:1].lower()}{second.question[1:]}"
+        yield Question(question, f"{first.answer} {second.answer}", first.needed + second.needed, "combined")
 
 
 def main() -> None:
+    from recipes.invented_people import people
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sections", type=int, default=SECTIONS_A_HANDBOOK)

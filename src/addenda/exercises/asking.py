@@ -18,7 +18,8 @@ from addenda.exercises.wording import specific
 #: tokens of a question at most: what is longer is cut off, and dropped
 TOKENS = 48
 _LABEL = re.compile(
-    r"^(?:[-*•>#\d.)\s]+|(?:the )?(?:new |next |final |rephrased |rewritten )?(?:question|q|user|here[^:?]{0,60})\s*\d*\s*[:.]\s*)+",
+    r"^(?:[-*•>#\d.)\s]+|(?:the )?(?:new |next |final |rephrased |rewritten )?(?:question|q|user"
+    r"|here[^:?]{0,60})\s*\d*\s*[:.]\s*)+",
     re.IGNORECASE,
 )
 _BEGINS = re.compile(
@@ -28,7 +29,8 @@ _BEGINS = re.compile(
 )
 #: words of the task itself
 _TASK = re.compile(
-    r"\b(?:sentence|passage|paragraph|the text|this text|given text|excerpt|the answer|question|mentioned|provided|above|below|following"
+    r"\b(?:sentence|passage|paragraph|the text|this text|given text|excerpt|the answer|question|mentioned"
+    r"|provided|above|below|following"
     r"|the document|the author|as stated|described)\b",
     re.IGNORECASE,
 )
@@ -78,7 +80,7 @@ def _well_formed(question: str) -> bool:
 
 
 def asks_for(question: str, answer: str, chunk: str = "") -> bool:
-    """Whether a question may have this answer: it names its subject, shares a word with answer or headings, gives nothing away."""
+    """Whether a question may have this answer: it names its subject, shares a word with it, and gives nothing away."""
     asked, told = _stems(question), _stems(answer)
     if points(question) or re.search(r"\b(?:he|she|they)\b", question.lower()) or not specific(question):
         return False

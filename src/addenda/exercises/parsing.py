@@ -1,4 +1,4 @@
-"""Parsing: English sentences taken apart into clauses of subject, verb and rest, where that is safe; else nothing is made of them."""
+"""Parsing: English sentences taken apart into clauses of subject, verb and rest, and only where that is safe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from addenda.exercises.subjects import is_name, is_subject, many, name_of, small
 _LINKS = (
     r"^(?:However|In addition|Additionally|Also|Moreover|Furthermore|For example|For instance|Therefore|Thus|Hence|As a result|"
     r"Consequently|In fact|Indeed|Of course|In general|Generally|Typically|Usually|Finally|Note that|Please note that|"
-    r"Again|First|Second|Third|Next|Then|Overall|Still|Today|Now|Specifically|Actually|In contrast|By contrast|Nevertheless|Likewise|Similarly|In other words|That is|Instead|And|But),? "
+    r"Again|First|Second|Third|Next|Then|Overall|Still|Today|Now|Specifically|Actually|In contrast|By contrast"
+    r"|Nevertheless|Likewise|Similarly|In other words|That is|Instead|And|But),? "
 )
 _PREPOSED = "In|On|At|From|After|Before|During|By|For|Since|Until|Within|Outside|With|Without|Between|Under|Throughout"
 _OPENING = rf"^((?:{_PREPOSED}|Up to) [^,;:]{{2,60}}), "
@@ -155,7 +156,8 @@ def points(text: str, *, own: bool = False) -> bool:
     text = re.sub(r"\b(?:it|them|him|other|others|then|too|also)\b", "", text) if own else text
     return bool(
         re.search(
-            r"\b(?:this|these|those|such|here|there|following(?! (?:year|day|month|week|morning|season))|(?:above|below)(?! [\w€$])|latter|former|it|them|him|hers?|theirs|the same|as follows"
+            r"\b(?:this|these|those|such|here|there|following(?! (?:year|day|month|week|morning|season))"
+            r"|(?:above|below)(?! [\w€$])|latter|former|it|them|him|hers?|theirs|the same|as follows"
             r"|another|others|the other|too|also|instead|however|therefore|thus|then)\b",
             text.lower(),
         )

@@ -13,7 +13,10 @@ from addenda.exercises.reading import plain, read
 from addenda.exercises.wording import several, titled
 
 _ASKED = {
-    "en": ('What does it say under "{0}"?', 'What do you know about "{0}"?', 'What stands in the section "{0}"?', 'Tell me about "{0}".'),
+    "en": (
+        'What does it say under "{0}"?', 'What do you know about "{0}"?', 'What stands in the section "{0}"?',
+        'Tell me about "{0}".',
+    ),
     "fr": ("Que dit la section « {0} » ?", "Que sais-tu de « {0} » ?"),
     "de": ("Was steht unter „{0}“?", "Was weißt du über „{0}“?"),
     "es": ("¿Qué dice la sección «{0}»?", "¿Qué sabes de «{0}»?"),

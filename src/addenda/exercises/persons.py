@@ -44,7 +44,8 @@ def _does(clause: Clause) -> bool:
     """Whether what is said of a person is a person's: a deed, or a role."""
     if clause.verb in words.BE:
         role = re.match(
-            r"(?:the|an?|our) (?:[a-z-]+ ){0,4}?[a-z]+(?:er|or|ist|ian|ant|ent|man|woman|head|chair|lead|nurse|cook|clerk|guide|steward|warden|chef|guard)\b",
+            r"(?:the|an?|our) (?:[a-z-]+ ){0,4}?[a-z]+(?:er|or|ist|ian|ant|ent|man|woman|head|chair|lead|nurse"
+            r"|cook|clerk|guide|steward|warden|chef|guard)\b",
             clause.rest,
         )
         return bool(role) or bool(re.match(r"(?:responsible|in charge|head of|born|married|known)\b", clause.rest))

@@ -16,7 +16,8 @@ _FOUND = "kept stored located situated parked hung displayed placed posted pinne
 _HERE = (
     _FOUND
     + (
-        "recorded written noted entered found housed held left buried available born collected returned delivered picked served sold"
+        "recorded written noted entered found housed held left buried available born collected returned"
+        " delivered picked served sold"
         " signed issued built founded established"
     ).split()
 )

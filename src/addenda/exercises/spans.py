@@ -14,23 +14,35 @@ _NUMBER = (
     r"|seventeen|eighteen|nineteen|twenty(?:-\w+)?|thirty(?:-\w+)?|forty(?:-\w+)?|fifty(?:-\w+)?|sixty(?:-\w+)?|seventy"
     r"|eighty|ninety|a hundred|a thousand|a dozen)"
 )
-_ABOUT = r"(?:(?:about|around|roughly|approximately|exactly|only|just|nearly|almost|at most|at least|up to|more than|less than|fewer than|no more than|not more than) )?"
+_ABOUT = (
+    r"(?:(?:about|around|roughly|approximately|exactly|only|just|nearly|almost|at most|at least|up to|more"
+    r" than|less than|fewer than|no more than|not more than) )?"
+)
 _COIN = r"(?:euros?|dollars?|pounds?|cents?|francs?|crowns?|kroner|kronor|yen|rupees?|EUR|USD|GBP|CHF|€|\$|£)"
 _CLOCK = (
-    r"(?:\d{1,2}:\d{2}(?: ?[ap]\.?m\b\.?)?|\d{1,2}\.\d{2} ?[ap]\.?m\b\.?|\d{1,2}\.(?:00|15|30|45)(?!\d| ?(?:per\b|[a-z]*(?:euro|cent|metre|gram|litre)"
+    r"(?:\d{1,2}:\d{2}(?: ?[ap]\.?m\b\.?)?|\d{1,2}\.\d{2} ?[ap]\.?m\b\.?|\d{1,2}\.(?:00|15|30|45)(?!\d|"
+    r" ?(?:per\b|[a-z]*(?:euro|cent|metre|gram|litre)"
     rf"|%|k?[gm]\b|{_COIN}))|\d{{1,2}} ?[ap]\.?m\b\.?|\d{{1,2}} o['’]clock|noon|midnight)"
 )
-MONEY = rf"{_ABOUT}(?:[€$£¥] ?\d+(?:[.,]\d+)*(?: (?:million|billion))?|{_NUMBER}(?: (?:million|billion))? ?{_COIN}(?!\w))(?:,? (?:(?:a|an|per|each|every) (?!half|quarter)[a-z]+))?"
+MONEY = (
+    rf"{_ABOUT}(?:[€$£¥] ?\d+(?:[.,]\d+)*(?: (?:million|billion))?|{_NUMBER}(?: (?:million|billion))?"
+    rf" ?{_COIN}(?!\w))(?:,? (?:(?:a|an|per|each|every) (?!half|quarter)[a-z]+))?"
+)
 CLOCK = _CLOCK
 DATE = (
-    rf"(?:(?:the )?\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})(?:,? \d{{4}})?|(?:{_MONTH}) \d{{1,2}}(?:st|nd|rd|th)?(?:, \d{{4}})?"
+    rf"(?:(?:the )?\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})(?:,? \d{{4}})?|(?:{_MONTH}) \d{{1,2}}(?:st|nd"
+    rf"|rd|th)?(?:, \d{{4}})?"
     rf"|(?:{_MONTH})(?: \d{{4}})?|(?:1[0-9]|20)\d{{2}}(?!\d|[-/]\w|[.,]\d))"
 )
 DAY = rf"(?:{_DAY})s?(?: (?:mornings?|afternoons?|evenings?|nights?))?"
 CODE = r"(?<![\w/-])(?=[A-Z0-9/-]*\d)(?=[A-Z0-9/-]*[A-Z])[A-Z0-9]+(?:[-/][A-Z0-9]+)*(?![\w/-])"
 PERCENT = rf"{_ABOUT}{_NUMBER} ?(?:%|percent|per cent)"
 #: `up to five tools`, its noun in a group of its own
-AMOUNT = rf"(?P<about>{_ABOUT})(?P<number>{_NUMBER}) (?P<unit>(?!(?:and|or|of|to|has|is|was|does|as|this|its|times)\b)(?:[a-z]+-)?(?:(?!(?:and|or|of|to|in|for|on|by|has|is|with)\b)[a-z]+ ){{0,1}}?(?!(?:has|is|was|as|its|this|always|times)\b)[a-z]+s|metres|people|children|kg|km|cm|mm|m|g|ml|litres)(?![\w-])"
+AMOUNT = (
+    rf"(?P<about>{_ABOUT})(?P<number>{_NUMBER}) (?P<unit>(?!(?:and|or|of|to|has|is|was|does|as|this|its"
+    rf"|times)\b)(?:[a-z]+-)?(?:(?!(?:and|or|of|to|in|for|on|by|has|is|with)\b)[a-z]+ ){{0,1}}?(?!(?:has|is|was"
+    rf"|as|its|this|always|times)\b)[a-z]+s|metres|people|children|kg|km|cm|mm|m|g|ml|litres)(?![\w-])"
+)
 _PART = r"[A-ZÀ-Þ][a-zà-ÿ'’]+(?:-[A-ZÀ-Þ][a-zà-ÿ]+)?"
 NAME = rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.? )?{_PART}(?: [A-Z]\.)?(?: (?:van|von|de|der|da|di|del|la|le|al|bin))*(?: {_PART}){{1,2}}"
 

@@ -78,10 +78,12 @@ def is_subject(parts: Sequence[str]) -> bool:
 
 _PERSONS = frozenset(
     "member guest visitor student user reader customer employee volunteer driver owner parent child children adult patient doctor"
-    " nurse manager director teacher tenant applicant player worker citizen resident passenger participant gardener steward trainer"
+    " nurse manager director teacher tenant applicant player worker citizen resident passenger participant"
+    " gardener steward trainer"
     " trainee apprentice person people someone everyone everybody anyone staff man men woman women client candidate supervisor"
     " holder buyer seller subscriber speaker author scientist artist officer soldier leader president minister king queen mother"
-    " father caretaker treasurer librarian helper carer pupil researcher engineer analyst contractor supplier family families".split()
+    " father caretaker treasurer librarian helper carer pupil researcher engineer analyst contractor supplier"
+    " family families".split()
 )
 
 

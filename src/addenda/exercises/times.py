@@ -11,9 +11,13 @@ from addenda.exercises import spans
 from addenda.exercises.clauses import Clause
 from addenda.exercises.wording import OfClauses, first_part, simple
 
-_WHEN = rf"(?:{spans.CLOCK}|{spans.DATE}|{spans.DAY}|(?:nine|ten|eleven|noon|midnight)(?! \w)|weekdays|weekends|working days|(?:the )?(?:first|second|third|last|1st|15th) (?:{spans.DAY}|day)?(?: of (?:each|every|the) month)?)"
+_WHEN = (
+    rf"(?:{spans.CLOCK}|{spans.DATE}|{spans.DAY}|(?:nine|ten|eleven|noon|midnight)(?! \w)|weekdays|weekends"
+    rf"|working days|(?:the )?(?:first|second|third|last|1st|15th) (?:{spans.DAY}|day)?(?: of (?:each|every|the) month)?)"
+)
 _STATED = re.compile(
-    rf"(?P<by>from|between|at|on|in|by|until|before|after|since|every) (?P<when>{_WHEN})(?:(?:,? (?:and|or|to|until) |, )(?:(?:at|on|in|until) )?{_WHEN})*(?![\w-])"
+    rf"(?P<by>from|between|at|on|in|by|until|before|after|since|every) (?P<when>{_WHEN})(?:(?:,? (?:and|or|to"
+    rf"|until) |, )(?:(?:at|on|in|until) )?{_WHEN})*(?![\w-])"
 )
 
 

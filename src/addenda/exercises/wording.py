@@ -16,7 +16,8 @@ from addenda.exercises.parsing import clauses
 _ASKING = frozenset(
     "how much many what which who when where why long often high cost costs price pay paid mean means happen happens find say"
     " says said tell told know open opens close closes start starts time day days hours name true complete sentence must allowed"
-    " get take takes have come want need text document documents section rule rules handbook guide manual policy following".split()
+    " get take takes have come want need text document documents section rule rules handbook guide manual policy"
+    " following".split()
 )
 #: cuts a wording's end where a second statement begins
 _NEXT = re.compile(r"(?:,| (?:and|or|but|which|who|that|because|while|if|unless|when|so) ).*$")

@@ -21,8 +21,10 @@ NUMBERS = _set("one two three four five six seven eight nine ten eleven twelve")
 NOBODY = _set("nobody none nothing whoever whatever whichever something somebody someone anything neither either")
 #: nouns that stand without an article, and begin a sentence with a capital that is not a name's
 MASS = _set(
-    "damage smoke smoking food access entry entrance rent travel glass music water paper work staff insurance parking mail post help"
-    " waste rubbish money cash noise alcohol traffic heat light time post snow rain soap laundry luggage equipment software hardware"
+    "damage smoke smoking food access entry entrance rent travel glass music water paper work staff insurance"
+    " parking mail post help"
+    " waste rubbish money cash noise alcohol traffic heat light time post snow rain soap laundry luggage"
+    " equipment software hardware"
     " data information advice research energy oil gas coffee tea lunch breakfast dinner leave overtime overnight anyone everyone"
     " everybody fire air blood bread milk sleep sport history science art law trade war peace life death"
 )

@@ -23,7 +23,10 @@ class Written(Generated):
         """For so many sentences of a chunk."""
         there = sentences_of(chunk, others)
         for sentence in draw.sample(there, min(self.each, len(there))):
-            task = f'Write a question to which this sentence of the text is the answer: "{sentence}" Name in the question what it is about.'
+            task = (
+                f'Write a question to which this sentence of the text is the answer: "{sentence}" Name in the'
+                f" question what it is about."
+            )
             keep = {"answer": sentence, "about": " ".join(chunk.headings)}
             yield Ask(ask(chunk, task), (chunk.id,), TOKENS, keep)
 

@@ -29,7 +29,10 @@ class WrittenRound(Generated):
             if clause.subject not in ("you", "we") and (piece := next(iter(spans.spans(clause.rest)), None))
         ]
         for clause, piece in draw.sample(there, min(self.each, len(there))):
-            task = f'The text says: "{clause.said}" Write a question that has "{piece.text}" in it and is answered by "{clause.subject}".'
+            task = (
+                f'The text says: "{clause.said}" Write a question that has "{piece.text}" in it and is'
+                f' answered by "{clause.subject}".'
+            )
             keep = {"answer": clause.said, "piece": piece.text, "subject": clause.subject}
             yield Ask(ask(chunk, task), (chunk.id,), TOKENS, keep)
 

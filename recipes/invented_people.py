@@ -1,0 +1,80 @@
+"""People who do not exist, five facts each, told once: a document, and questions on it in words of their own."""
+
+from __future__ import annotations
+
+import random
+
+from recipes.handbooks import Handbook, Question
+
+GIVEN = (
+    "Aldo Berit Casimir Dagny Edda Florin Greta Hakon Ilse Jarmo Katrin Leif Mirela Nuno Oda Pavel Rasmus Signe Tomas"
+    " Ulla Viggo Wanda"
+    " Ximena Yannis Zofia Amina Bruno Celeste Dmitri Elin"
+).split()
+FAMILY = (
+    "Aasland Brenner Cordova Dahlke Ekholm Farkas Grabowski Hollis Iversen Janssens Kowal Lindgren Maurer Novak Oduya"
+    " Petrescu Quist"
+    " Rautio Sandoval Thorsen Ubeda Vesely Wexler Yilmaz Zander Albers Boateng Castell Durand Engel"
+).split()
+TOWNS = (
+    "Odenfurt Marlhaven Kestrelby Brookmere Tarnau Velmond Skarholt Ashquay Lindemar Corvale Petersby Wolmar Aldersea"
+    " Haverby Monfell"
+).split()
+JOBS = [
+    "glazier", "beekeeper", "cartographer", "piano tuner", "bookbinder", "ferry pilot", "optician", "stonemason", "translator",
+    "locksmith", "midwife", "land surveyor", "pastry cook", "clockmaker", "radio engineer",
+]  # fmt: skip
+FIRMS = [
+    "Northgate Optics", "Brill & Sons", "the Wolmar Ferry Line", "Studio Halden", "the Tarnau Mint",
+    "Quayside Press", "Ostrel Mills",
+    "the Corvale Observatory", "Dunmore Seeds", "Velmond Radio", "the Petersby Archive", "Hartig Clocks",
+]  # fmt: skip
+MONTHS = "January February March April May June July August September October November December".split()
+
+
+def people(count: int = 25, seed: int = 0) -> Handbook:
+    """A document on so many people who do not exist, five facts each, told once; with questions directly and turned round."""
+    draw = random.Random(f"people {seed}")
+    names = draw.sample([f"{given} {family}" for given in GIVEN for family in FAMILY], count + max(5, count // 5))
+    parts: list[str] = ["# The people of the Lantern Society"]
+    asked: list[Question] = []
+    firms = Counted(draw, FIRMS)
+    for name in names[:count]:
+        town, home = draw.sample(TOWNS, 2)
+        job, firm = draw.choice(JOBS), firms.next()
+        day, month, year = draw.randint(1, 28), draw.choice(MONTHS), draw.randint(1948, 1999)
+        told = [
+            f"{name} was born on {day} {month} {year} in {town}.",
+            f"{name} is {'an' if job[0] in 'aeiou' else 'a'} {job} by trade, and works for {firm}.",
+            f"{name} has lived in {home} for {draw.randint(3, 30)} years.",
+        ]
+        parts.append(f"## {name}\n\n{' '.join([told[0], *draw.sample(told[1:], 2)])}")
+        bare = firm.removeprefix("the ")
+        asked += [
+            Question(f"In what town did {name} come into the world?", told[0], ((town,),), "direct"),
+            Question(
+                f"On which day should I congratulate {name}?",
+                told[0],
+                ((f"{day} {month}", f"{month} {day}"),),
+                "direct",
+            ),
+            Question(f"How does {name} make a living?", told[1], ((job,),), "direct"),
+            Question(f"Which employer does {name} have?", told[1], ((bare,),), "direct"),
+            Question(f"If I send {name} a postcard, to which town does it go?", told[2], ((home,),), "direct"),
+        ]
+    asked += [
+        Question(f"In what town did {name} come into the world?", "", (), "unanswerable") for name in names[count:]
+    ]
+    return Handbook(f"people-{seed}.md", "The people of the Lantern Society", "\n\n".join(parts) + "\n", tuple(asked))
+
+
+class Counted:
+    """Draws from a list so that each is drawn as often as the others."""
+
+    def __init__(self, draw: random.Random, of: list[str]) -> None:
+        self.draw, self.of, self.left = draw, of, list[str]()
+
+    def next(self) -> str:
+        if not self.left:
+            self.left = self.draw.sample(self.of, len(self.of))
+        return self.left.pop()
