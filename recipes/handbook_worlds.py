@@ -74,7 +74,7 @@ Words = tuple[str, ...]
 
 
 class Draw:
-    """Draws of a handbook: no name twice, no sum, number or code where another is left; rooms, colours, days, months and streets by turns."""
+    """Draws of a handbook: no name twice, no sum or code where another is left; rooms, colours and days by turns."""
 
     def __init__(self, draw: random.Random, world: World) -> None:
         self.random, self.world = draw, world

@@ -37,7 +37,7 @@ class Known:
     @cached_property
     def stems(self) -> frozenset[str]:
         """Every word of all documents and headings, without its ending."""
-        return frozenset(words.stem(word) for chunk in self.chunks for word in words.words(chunk.read))
+        return frozenset(map(words.stem, {word for chunk in self.chunks for word in words.words(chunk.read)}))
 
     @cached_property
     def _sentences(self) -> list[frozenset[str]]:

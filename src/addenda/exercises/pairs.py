@@ -44,7 +44,7 @@ def _wordings(key: str, value: str) -> Iterator[str]:
         yield f'How is "{key}" defined?'
         yield f'Explain the term "{key}".'
         return
-    yield f"What does it say for {key}?"
+    yield f"What is given for {key}?"
     yield f'What is given under "{key}"?'
     if person:
         yield f"Who is named for {key}?"

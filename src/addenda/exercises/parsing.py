@@ -27,7 +27,7 @@ _BARE_OPENING = (
 )
 _IF = r"^((?:If|When|Once|Unless|As soon as|Whenever|Before|After) [^;:]{5,120}?), (?:then )?(?=[^\W\d_])"
 _END_IF = r"^(.{10,}?),? ((?:if|unless|once|as soon as) [^,;]{8,})$"
-_TAIL = r",? (?:because|since(?! \d)|so that|although|though|while|whereas|which|where) .*$|, as .*$|,? who .*$"
+_TAIL = r",? (?:because|since(?! \d)|so that) .*$|, (?:although|though|while|whereas|which|where|as|who) .*$"
 _ASIDE = r"^([A-Z][^,]{2,60}), (?:[^,]{3,60}), (?=[a-z])"
 #: a second statement that nothing is made of
 _PRONOUN = (

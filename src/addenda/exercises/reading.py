@@ -69,9 +69,9 @@ def split(text: str) -> list[str]:
     found: list[str] = []
     start = 0
     for end in _ENDS.finditer(text):
-        before = text[start : end.start()].split()
+        before = text[max(start, end.start() - 40) : end.start()].split()
         last = before[-1].strip("(\"'“‘«[").lower() if before else ""
-        after = text[end.end() :].lstrip()
+        after = text[end.end() : end.end() + 80].lstrip()
         if end[0] == "." and _goes_on(last, after):
             continue
         if end[0][0] in ".…" and after[:1].islower():
@@ -203,7 +203,7 @@ _LANGUAGES = {
 @lru_cache(maxsize=4096)
 def language(text: str) -> str:
     """`en`, `fr`, `de`, `es` or `it` by a text's small words; an empty string where none is likely."""
-    said = [word.lower() for word in words.words(text)]
+    said = [word.lower() for word in words.words(text[:20000])]
     shares = {name: sum(word in known for word in said) for name, known in _LANGUAGES.items()}
     best = max(shares, key=lambda name: shares[name])
     rest = max(count for name, count in shares.items() if name != best)
