@@ -165,12 +165,16 @@ def test_a_good_question_is_taken_out_of_what_stands_around_it(name: str) -> Non
     good = {one.question for one in everything if one.question.count("?") == 1 and one.question.endswith("?")}
     good = {question for question in good if not set(question) & set('":')}
     good |= {f"How much does the {topic} cost at the library?" for topic in untold.THINGS + untold.EVENTS}
-    by_answer = {one.answer: one.question for one in everything}
+    direct = "costs amounts times places persons numbered objects".split()
+    by_answer: dict[str, list[str]] = {}
+    for one in everything:
+        if one.kind in direct and one.question in good:
+            by_answer.setdefault(one.answer, []).append(one.question)
     taken = 0
     for ask in asks(method, there):
-        pair = [by_answer.get(str(ask.keep.get(part)), "?") for part in ("one", "two")]
-        both = f"{pair[0].rstrip('?')}, and {pair[1][:1].lower()}{pair[1][1:]}"
-        for question in sorted(good | {both}):
+        first, second = (by_answer.get(str(ask.keep.get(part)), []) for part in ("one", "two"))
+        both = {f"{one.rstrip('?')}, and {two[:1].lower()}{two[1:]}" for one in first for two in second}
+        for question in sorted(good | both):
             found = list(method.made(ask, question))
             taken += len(found)
             for one in found:

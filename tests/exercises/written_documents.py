@@ -52,8 +52,9 @@ Jon Sabel is the director of the archive. He was born in Tarnau in 1980.
 FRENCH = """
 ## Prêts et retards
 
-La bibliothèque prête des outils aux membres pour une durée de 14 jours. Le tarif pour un retard est de 2 euros par jour.
-Les outils doivent être nettoyés avant le retour. La clé de la cave est dans le bureau de Lena Vogt, qui est dans la maison le lundi.
+La bibliothèque prête des outils aux membres pour une durée de 14 jours.
+Le tarif pour un retard est de 2 euros par jour. Les outils doivent être nettoyés avant le retour.
+La clé de la cave est dans le bureau de Lena Vogt, qui est dans la maison le lundi.
 """
 GERMAN = """
 ## Ausleihe
