@@ -34,7 +34,7 @@ class Conditions(Mined):
             first, last = _FIRST.match(sentence.text), _LAST.match(sentence.text)
             if first:
                 link, case, then = first[1].lower(), first[2], first[3]
-            elif last:
+            elif last and last[1].split()[0].lower() not in words.PREPOSITIONS:
                 link, case, then = last[2], last[3], last[1]
             else:
                 continue

@@ -26,7 +26,7 @@ class Pairs(Mined):
     def mine(self, chunk: Chunk, others: Sequence[Chunk], draw: Random) -> Iterator[Made]:
         """Of each such line whose value is short."""
         for key, value in read(chunk).pairs if english(chunk, others) else ():
-            if not words.content(key) or len(value.split()) > 30:
+            if not words.content(key) or len(value.split()) > 30 or re.search(r"[=<>{}\[\]]|\w\(", value):
                 continue
             low = key if re.match(r"[A-Z][A-Z0-9]|.*\d|\w+ [A-Z]", key) else key[:1].lower() + key[1:]
             answer = f"{key[:1].upper()}{key[1:]}: {value.rstrip('.')}."
