@@ -24,11 +24,11 @@ from recipes.tables import joined, over, table
 
 #: what replay rows cost, and the weight of the local loss beside that
 WAYS: dict[str, dict[str, Any]] = {
-    "learned as language": {"local": 0.0},
-    "local loss": {"local": 1.0},
+    "language": {"local": 0.0},
+    "local": {"local": 1.0},
     "distilled": {"local": 0.0, "replay_objective": "distill"},
 }
-KINDS: dict[str, Any] = {"LoRA": addenda.LoRA(rank=16), "token gate": addenda.NeutralResidues(extra=0.1, gate="token")}
+KINDS: dict[str, Any] = {"LoRA": addenda.LoRA(rank=16), "token-gate": addenda.NeutralResidues(extra=0.1, gate="token")}
 LENGTH, ROWS, POINTS, HELD = 128, 4, 2, 2_000
 
 

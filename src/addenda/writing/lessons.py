@@ -19,7 +19,7 @@ from addenda.writing.batches import Batch
 from addenda.writing.distributed import Processes
 from addenda.writing.plan import Plan
 from addenda.writing.shards import Shards, unpacked
-from addenda.writing.teacher import Survey, Teacher
+from addenda.writing.teacher import BATCH, Survey, Teacher
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -74,7 +74,8 @@ class Lessons:
 
     def _teacher(self, source: Texts) -> Teacher:
         precision = self.plan.settings.precision
-        return Teacher(self.base, self.head, self.plan.objective, source, self.folder, precision)
+        batch = min(BATCH, self.plan.rows * self.plan.length)  # no more memory than a step of training takes
+        return Teacher(self.base, self.head, self.plan.objective, source, self.folder, precision, batch)
 
     def survey(self, name: str) -> Survey:
         """What there is to read in a module's own corpus."""

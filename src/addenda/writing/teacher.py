@@ -55,9 +55,17 @@ class Teacher:
     """The bare base, as the teacher of one text; `folder` is where shards of all texts are kept."""
 
     def __init__(
-        self, base: Base, head: Head, objective: Objective, source: Texts, folder: Path, precision: str = "fp32"
+        self,
+        base: Base,
+        head: Head,
+        objective: Objective,
+        source: Texts,
+        folder: Path,
+        precision: str = "fp32",
+        batch: int = BATCH,
     ) -> None:
         self.base, self.head, self.objective, self.source, self.precision = base, head, objective, source, precision
+        self.batch = batch
         self.layout = layout_of(objective, head.vocabulary)
         self._folder, self._survey, self._shards = folder, None, None
 
@@ -172,7 +180,7 @@ class Teacher:
             for members in alike.values():
                 shared = _shared([lessons[at] for at in members])
                 cache = self.head.cache(self._ids([lessons[members[0]].ids[:shared]])) if shared else None
-                for batch in batches(members, lengths, BATCH):
+                for batch in batches(members, lengths, self.batch):
                     self._batch(batch, lessons, shared, cache, rows, starts)
         return rows
 
