@@ -44,6 +44,12 @@ def test_a_question_names_its_subject_by_a_word_of_its_chunk(question: str, name
     assert names_subject(made(question), CHUNKS) == names
 
 
+def test_what_the_documents_do_not_tell_names_something_else() -> None:
+    for question, names in (("What does it say about the fax machine?", True), ("What does it say about that?", False)):
+        refused = Made(chat(question, "The handbook does not say."), "unanswered", (CHUNK.id,), answered=False)
+        assert names_subject(refused, CHUNKS) == names
+
+
 def test_the_subject_may_stand_in_an_earlier_turn_and_in_a_script_without_spaces() -> None:
     turns = (*chat("What does a year cost?", "87 euros."), *chat("And how is it paid?", "In June."))
     assert names_subject(Made(turns, "told", (CHUNK.id,)), CHUNKS)

@@ -24,8 +24,13 @@ def asked_in(messages: Sequence[Message]) -> str:
 
 
 def names_subject(made: Made, chunks: Mapping[str, Chunk]) -> bool:
-    """Whether what is asked has a word that names something in its chunk, its headings or its document's name."""
+    """Whether what is asked has a word that names something in its chunk, its headings or its document's name.
+
+    What the documents do not tell stands nowhere in them: there any word that names something will do.
+    """
     asked = content_words(asked_in(made.messages))
+    if not made.answered:
+        return bool(asked)
     told = {
         word
         for name in made.chunks
