@@ -49,7 +49,17 @@ FLAGS: dict[str, list[str]] = {
         *("--alongside", "--tracker", "--licence", "--plug", *BASE, *WHERE, "--json"),
     ],
     "teach": [
-        *("FILES", "--name", "--out", "--minutes", "--tokens", "--questions", "--held-out", "--teacher", "--teacher-model"),
+        *(
+            "FILES",
+            "--name",
+            "--out",
+            "--minutes",
+            "--tokens",
+            "--questions",
+            "--held-out",
+            "--teacher",
+            "--teacher-model",
+        ),
         *("--ask", "--mined-only", "--set", "--resume", "--finish", "--dry-run", "--seed", *BASE, *WHERE, "--json"),
     ],
     "study": [

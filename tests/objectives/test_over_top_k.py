@@ -57,15 +57,28 @@ def test_it_is_a_lower_bound_that_grows_with_the_tokens_kept(name: str) -> None:
     torch.testing.assert_close(before.double(), dense(teacher, student, 50, FORWARD[name]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("top_k", [1, 7, 50])
 @pytest.mark.parametrize("name", FORWARD)
-def test_its_gradient_is_that_of_whole_distributions(name: str) -> None:
+def test_its_gradient_is_that_of_whole_distributions(name: str, top_k: int) -> None:
     teacher, student = logits(0), logits(1)
-    objective = asked_for(Objective, f"{name}(top_k=7)")
-    leaf = student.double().requires_grad_()
-    dense(teacher, leaf, 7, FORWARD[name]).sum().backward()
-    _, gradient = objective.graded(student, TARGETS, torch.ones(6), objective.teach(teacher))
+    objective = asked_for(Objective, f"{name}(top_k={top_k})")
+    leaf, weights = student.double().requires_grad_(), torch.arange(6.0)
+    wanted = dense(teacher, leaf, top_k, FORWARD[name])
+    (wanted * weights).sum().backward()
+    costs, gradient = objective.graded(student, TARGETS, weights, objective.teach(teacher))
     assert leaf.grad is not None
+    torch.testing.assert_close(costs.double(), wanted, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient.double(), leaf.grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_where_nothing_is_left_to_others_the_gradient_is_finite(name: str) -> None:
+    teacher, student = torch.zeros(6, 50), torch.full((6, 50), -80.0)
+    teacher[:, 3], student[:, 3] = 60.0, 80.0
+    objective = asked_for(Objective, f"{name}(top_k=2)")
+    costs, gradient = objective.graded(student, TARGETS, torch.ones(6), objective.teach(teacher))
+    assert bool(costs.isfinite().all())
+    assert bool(gradient.isfinite().all())
 
 
 def test_the_two_ways_round_want_different_students() -> None:

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from addenda.objectives.objective import Taught
-from addenda.objectives.over_top_k import OverTopK, classes, divergence
+from addenda.objectives.over_top_k import OverTopK, divergence
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,6 @@ class Distill(OverTopK):
 
     name: ClassVar[str] = "distill"
 
-    def cost(self, logits: Tensor, targets: Tensor, taught: Taught) -> Tensor:
-        """Nats for each token [n]; `targets` are not read."""
-        return divergence(*classes(logits, taught))
+    def between(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """Nats for each token [n], of the classes' log-probabilities [n, k + 1]."""
+        return divergence(teacher, student)

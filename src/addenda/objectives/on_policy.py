@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from addenda.core.errors import AddendaError
-from addenda.objectives.objective import Answering, Taught
-from addenda.objectives.over_top_k import OverTopK, classes, divergence
+from addenda.objectives.objective import Answering
+from addenda.objectives.over_top_k import OverTopK, divergence
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,6 @@ class OnPolicy(OverTopK):
         """How the student answers between rounds."""
         return Answering(self.rounds, self.answer_tokens, self.temperature, self.first == "records")
 
-    def cost(self, logits: Tensor, targets: Tensor, taught: Taught) -> Tensor:
-        """Nats for each token [n]; `targets` are not read."""
-        teacher, student = classes(logits, taught)
+    def between(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """Nats for each token [n], of the classes' log-probabilities [n, k + 1]."""
         return divergence(student, teacher)
