@@ -110,3 +110,20 @@ def test_objectives_by_name() -> None:
         match="no objective is called 'distil'; there are distill, lm, on_policy, reverse_kl; did you mean 'distill'",
     ):
         build("objective", "distil", {})
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_weight_of_a_plain_model_has_the_gradient_of_the_models_own_loss(tied: bool) -> None:
+    """The output embedding too: a model that is trained whole learns it."""
+    model = pico("llama", num_hidden_layers=1, tie_word_embeddings=tied)
+    ids = random_ids(2, 12)
+    model(input_ids=ids, labels=ids).loss.backward()
+    wanted = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    head = Head(model, chunk=5)
+    hidden, targets = head.hidden(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    loss, _ = head.costs(LanguageModelling(), hidden, targets, torch.full((len(targets),), 1 / len(targets)))
+    loss.backward()
+    assert model.get_output_embeddings().weight.grad.abs().sum(1).count_nonzero() == VOCAB
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-4, atol=1e-6, msg=name)

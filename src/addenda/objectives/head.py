@@ -7,7 +7,7 @@ does not hold, the model's own logits are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -66,8 +66,8 @@ class Head:
     ) -> tuple[Tensor, Tensor]:
         """The weighted sum of the tokens' costs, and each token's cost.
 
-        Gradients reach `hidden` alone: they are taken chunk by chunk on the way forward, so that no chunk's logits
-        outlive it and none is computed twice.
+        Gradients reach `hidden`, and the output embedding where it learns: they are taken chunk by chunk on the way
+        forward, so that no chunk's logits outlive it and none is computed twice.
 
         Args:
             objective: what a token costs.
@@ -84,16 +84,17 @@ class Head:
             hidden, targets = hidden[chosen], targets[chosen]
             taught = tuple(part[chosen] for part in taught)
         picked = weights[chosen]
+        own = [] if self.whole else [p for p in self.output.parameters() if p.requires_grad]
 
-        def graded(states: Tensor, at: slice) -> tuple[Tensor, Tensor | None]:
+        def graded(states: Tensor, at: slice) -> tuple[Tensor, Sequence[Tensor] | None]:
             part = tuple(tensor[at] for tensor in taught)
             logits = self.logits(states)
             if not states.requires_grad:
                 return objective.cost(logits, targets[at], part), None
             costs, slope = objective.graded(logits.detach(), targets[at], picked[at], part)
-            return costs, torch.autograd.grad(logits, states, slope)[0]
+            return costs, torch.autograd.grad(logits, [states, *own], slope)
 
-        total, costs = _Chunked.apply(hidden, picked, graded, self.chunk)
+        total, costs = _Chunked.apply(hidden, picked, graded, self.chunk, *own)
         return total, torch.zeros_like(weights).index_copy(0, chosen, costs)
 
     @torch.no_grad()
@@ -104,32 +105,35 @@ class Head:
 
 
 class _Chunked(torch.autograd.Function):
-    """Sum of weighted costs over chunks, with the gradient for the states found on the way forward."""
+    """Sum of weighted costs over chunks, with the gradients for states and the head's own parameters found on the way forward."""
 
     @staticmethod
     def forward(
         ctx: Any,
         hidden: Tensor,
         weights: Tensor,
-        graded: Callable[[Tensor, slice], tuple[Tensor, Tensor | None]],
+        graded: Callable[[Tensor, slice], tuple[Tensor, Sequence[Tensor] | None]],
         chunk: int,
+        *own: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        wanted = ctx.needs_input_grad[0]
+        wanted = ctx.needs_input_grad[0] or bool(own)
         gradient = torch.empty_like(hidden) if wanted else None
+        of_own = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in own]
         costs = torch.empty_like(weights)
         for start in range(0, len(hidden), chunk):
             at = slice(start, start + chunk)
             with torch.set_grad_enabled(wanted):
-                costs[at], slope = graded(hidden[at].detach().requires_grad_(wanted), at)
-            if gradient is not None and slope is not None:
-                gradient[at] = slope
-        total = (costs * weights).sum()
-        ctx.gradient = gradient
+                costs[at], slopes = graded(hidden[at].detach().requires_grad_(wanted), at)
+            if gradient is not None and slopes is not None:
+                gradient[at] = slopes[0]
+                for total, slope in zip(of_own, slopes[1:], strict=True):
+                    total += slope
+        ctx.gradients = (gradient, of_own)
         ctx.mark_non_differentiable(costs)
-        return total, costs
+        return (costs * weights).sum(), costs
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, None, None, None]:
-        if ctx.gradient is None:
-            return None, None, None, None
-        return ctx.gradient * upstream[0].to(ctx.gradient.dtype), None, None, None
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, of_own = ctx.gradients
+        scaled = [None if part is None else part * upstream[0].to(part.dtype) for part in (gradient, *of_own)]
+        return scaled[0], None, None, None, *scaled[1:]
