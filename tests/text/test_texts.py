@@ -177,7 +177,8 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         r"(broken gzip|not JSON|not UTF-8)",
     ),
     "no parquet": ("a.parquet", lambda p: p.write_bytes(b"PAR1 no"), r"a\.parquet: broken parquet"),
-    "unknown kind": ("a.pdf", lambda p: p.write_bytes(b"%PDF"), r"a\.pdf: unknown kind of file; readable are \.txt"),
+    "unknown kind": ("a.mp3", lambda p: p.write_bytes(b"ID3"), r"a\.mp3: unknown kind of file; readable are \.txt"),
+    "a broken document": ("a.pdf", lambda p: p.write_bytes(b"%PDF"), r"a\.pdf: it is broken, or no PDF file"),
     "empty folder": ("a", lambda p: p.mkdir(), "holds no .txt"),
     "no role": ("a.jsonl", lambda p: p.write_bytes(b'{"messages": [{"content": "a"}]}'), "a message needs 'role'"),
     "a bare pair": (
