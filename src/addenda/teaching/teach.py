@@ -28,7 +28,7 @@ from addenda.teaching.teach_plan import TeachPlan
 from addenda.teaching.teach_report import TeachReport
 from addenda.teaching.teach_settings import TeachSettings
 from addenda.telling.interrupts import Stopped
-from addenda.text.texts import texts
+from addenda.text.files import json_lines
 from addenda.writing.asked import check_seed, folder_of
 from addenda.writing.checkpoint import run_folder
 from addenda.writing.report import TrainReport
@@ -160,9 +160,11 @@ def _studied(base: Base, documents: Any, place: Path, plan: TeachPlan, asked: di
     learn, held = split(found.records, plan.settings.held)
     answers: list[Mapping[str, Any]] = []
     if plan.replayed:
-        answers = list(texts(answered(base, folder, count=plan.replayed, log=log)))
-    apart = [[one for at, one in enumerate(answers) if bool(at % CALIBRATED) == kept] for kept in (True, False)]
-    return Studied(report, found, learn, held, *apart)
+        answers = [one for _, one in json_lines(answered(base, folder, count=plan.replayed, log=log))]
+    left = answers[::CALIBRATED]
+    # an answer that was cut off has no end to learn
+    replayed = [one for at, one in enumerate(answers) if at % CALIBRATED and not one.get("cut")]
+    return Studied(report, found, learn, held, replayed, left)
 
 
 def study_folder(place: Path) -> Path:
@@ -223,7 +225,9 @@ def _settings(given: Mapping[str, Any]) -> tuple[TeachSettings, dict[str, Any]]:
         if word not in mine and word not in others:
             raise AddendaError(f"teach has no setting '{word}'; it has {known(word, [*mine, *sorted(others)])}")
     chosen = TeachSettings(**{word: value for word, value in given.items() if word in mine})
-    return chosen, {word: value for word, value in given.items() if word in others}
+    # what is mined is the documents' own words: only what a teacher wrote has to be looked at by its gain
+    asked = {"gain": given.get("teacher") is not None, **{word: given[word] for word in given if word in others}}
+    return chosen, asked
 
 
 def _minutes(minutes: float | None) -> float | None:
