@@ -17,14 +17,14 @@ from addenda.teaching.study import plan_study
 from addenda.teaching.study_plan import StudyPlan, tokens_of, writing_pace
 from addenda.teaching.teach_settings import TeachSettings
 from addenda.telling.progress import about
-from addenda.tiny.asked import chat_prompts, chats
+from addenda.tiny.asked import chats
 from addenda.writing.settings import compare
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
 
-#: tokens of an answer to a general prompt, about; general prompts that a base answers at least
-SAID, LEAST = 64, 64
+#: tokens of an answer to a general prompt, about; general prompts that a base answers, at least and at most
+SAID, LEAST, MOST = 64, 64, 160
 
 
 class TeachPlan:
@@ -47,7 +47,7 @@ class TeachPlan:
         left = None if minutes is None else 60 * minutes - around
         self.choice: Choice = choose(base, settings, self.studied, left)
         wanted = max(LEAST, math.ceil(self.choice.tokens * settings.replay_share / SAID))
-        self.replayed = min(len(chat_prompts()), wanted) if settings.replay_share else 0
+        self.replayed = min(MOST, wanted) if settings.replay_share else 0
         self.replaying = self.replayed * SAID / writes
         self.base, self.name, self.settings = base, base.name, settings
 
