@@ -60,7 +60,7 @@ FLAGS: dict[str, list[str]] = {
             "--teacher",
             "--teacher-model",
         ),
-        *("--ask", "--mined-only", "--set", "--resume", "--finish", "--dry-run", "--seed", *BASE, *WHERE, "--json"),
+        *("--ask", "--set", "--resume", "--finish", "--dry-run", "--seed", *BASE, *WHERE, "--json"),
     ],
     "study": [
         *(

@@ -45,7 +45,8 @@ QUICK: dict[str, Any] = {
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few general prompts and chats."""
-    monkeypatch.setattr(teach_plan, "LEAST", 6)
+    monkeypatch.setattr(teach_plan, "LEAST", 8)
+    monkeypatch.setattr(teaching, "WHOLE", 1)
     monkeypatch.setattr(teach_plan, "SAID", 512)
     monkeypatch.setattr(examination, "evaluate", partial(evaluate, limit=2))
     monkeypatch.setattr(examination, "TOKENS", 256)
@@ -133,11 +134,53 @@ def test_a_plan_writes_nothing_and_follows_the_minutes(base: addenda.Base, docum
 
 
 def test_the_choice_reads_a_set_some_times_and_no_longer_than_it_may(base: addenda.Base) -> None:
-    settings = TeachSettings(replay_share=0.0, length=64, batch_rows=2)
+    settings = TeachSettings(replay_share=0.0, gate=None, length=64, batch_rows=2)
     small, large = choose(base, settings, 10_000, None), choose(base, settings, 1_000_000, None)
     assert (small.passes, large.passes) == (16.0, 4.0)
     assert choose(base, settings, 10_000, 0.001).tokens == 16 * 128, "a few steps at least"
     assert choose(base, TeachSettings(tokens=5_000), 10_000, 0.001).tokens == 5_000, "what is asked for is done"
+
+
+def test_a_general_answer_that_was_cut_off_is_learned_up_to_its_last_sentence() -> None:
+    def said(text: str, **more: Any) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": text}], **more}
+
+    assert teaching._ended(said("One. Two. Thr", cut=True)) == said("One. Two.", cut=True)
+    assert teaching._ended(said("Thr", cut=True)) is None
+    assert teaching._ended(said("Thr")) == said("Thr")
+    plain = {"prompt": "Question: a?\nAnswer:", "completion": " One. Tw", "cut": True}
+    assert teaching._ended(plain) == plain | {"completion": " One."}
+
+
+def test_a_teams_own_questions_are_all_studied_and_what_is_held_out_is_read_first(
+    base: addenda.Base, document: Path, tmp_path: Path
+) -> None:
+    own = [
+        {
+            "messages": [{"role": "user", "content": f"May I {n}?"}, {"role": "assistant", "content": "Yes."}],
+            "kind": "own",
+            "chunk": "c",
+        }
+        for n in range(30)
+    ]
+    assert split(own, 8) == (own, [])
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"question": "Who?"}\n')
+    with pytest.raises(DataError, match="no 'answers'"):
+        teach(base, "m", document, out=tmp_path / "m", held_out=file)
+    assert not (tmp_path / "m.study").exists()
+
+
+def test_nothing_to_finish_and_a_study_that_is_there_are_told_first(
+    base: addenda.Base, document: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(AddendaError, match="no checkpoint"):
+        teach(base, "m", document, out=tmp_path / "m", finish=True)
+    (tmp_path / "m.study").mkdir()
+    (tmp_path / "m.study" / "study.jsonl").write_text("{}")
+    with pytest.raises(AddendaError, match="holds a study"):
+        teach(base, "m", document, out=tmp_path / "m")
+    assert [entry.name for entry in (tmp_path / "m.study").iterdir()] == ["study.jsonl"]
 
 
 def test_one_wording_is_held_out_of_what_is_studied_in_others() -> None:
@@ -184,6 +227,10 @@ def test_what_an_answer_tells_is_what_counts(question: str, answer: str, told: l
         ({"kind": "LoRAA"}, "LoRAA"),
         ({"minutes": -1}, "minutes must be a positive"),
         ({"chunk_tokens": 3}, "chunk_tokens"),
+        ({"gate": "documnt"}, "documnt"),
+        ({"replay_share": 0.0}, "gate=None"),
+        ({"lr": -1.0}, "'lr' must be positive"),
+        ({"kind": "NeutralResidues(gate='token')"}, "gate"),
     ],
 )
 def test_a_setting_that_is_wrong_is_refused_before_anything_is_done(

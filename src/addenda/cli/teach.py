@@ -47,7 +47,10 @@ def teach(
     held_out: Held = None,
     teacher: s.TeacherAddress = None,
     teacher_model: s.TeacherModel = None,
-    ask: s.Ask = True,
+    ask: Annotated[
+        bool,
+        typer.Option("--ask", help="Ask the base itself for exercises too; with --teacher that is asked in any case."),
+    ] = False,
     set_: w.Pairs = None,
     resume: w.Resume = False,
     finish: Finish = False,
@@ -76,7 +79,7 @@ def teach(
         place = Path("runs") / called if out is None else out
         given: dict[str, Any] = {
             "tokens": tokens, "questions": questions, "held_out": held_out, "teacher": teacher,
-            "teacher_model": teacher_model, "ask": ask,
+            "teacher_model": teacher_model, "ask": ask or None,
         }  # fmt: skip
         asked = {word: value for word, value in given.items() if value is not None} | w.settings(set_)
         read = documents(files)  # what is wrong with them comes before the base is loaded
@@ -96,6 +99,7 @@ def teach(
 
 
 def module_name(file: Path) -> str:
-    """A module's name from a file's: small letters, digits, dots, dashes."""
-    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in file.stem.lower())
+    """A module's name from a file's or folder's: small letters, digits, dashes."""
+    stem = file.resolve().stem.lower()
+    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem)
     return kept.strip("-._") or "documents"

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from addenda.measuring.asking.answers import OnQuestions
+from addenda.measuring.asking.answers import OnQuestions, on_questions
+from addenda.measuring.asking.asked import opened_questions
 from addenda.measuring.conducting.evaluate import Evaluation, evaluate
-from addenda.measuring.conducting.recorded import record
+from addenda.measuring.conducting.recorded import put, record
+from addenda.measuring.measures.answers import Answers, AnswersAndLeakage
 from addenda.teaching.examined import asked_of
 from addenda.telling.intervals import Interval
 
@@ -23,28 +25,27 @@ SHOWN = 8
 
 def examine(base: Base, name: str, held: Sequence[Mapping[str, Any]], questions: str | Path | None) -> dict[str, Any]:
     """Ask a module what it did not study, with modules off and on, and write that into its card; as a `TeachReport` has it."""
-    found = [evaluate(base, {"general": GENERAL}, name, tokens=TOKENS, **_asking(held))]
+    found = evaluate(base, {"general": GENERAL}, name, tokens=TOKENS, **_asking(held))
+    record(base, found)
+    asked = [] if found.answers is None else [found.answers.answers]
     if questions is not None:
-        found.append(evaluate(base, modules=name, questions=questions))
-    for one in found:
-        record(base, one)
-    return _told(found)
+        asked.append(on_questions(base, *opened_questions(questions), name))
+        put(base.modules[name].card, list(Answers(questions).record(AnswersAndLeakage(asked[-1], None), {})))
+    return _told(found, asked)
 
 
 def _asking(held: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"questions": (HELD, [asked_of(record) for record in held])} if held else {}
 
 
-def _told(found: Sequence[Evaluation]) -> dict[str, Any]:
-    asked: dict[str, OnQuestions] = {one.answers.answers.on: one.answers.answers for one in found if one.answers}
-    leaked = next((one.answers.leakage for one in found if one.answers), None)
-    ways = {on: (answers.ways["modules"], answers.ways["base"]) for on, answers in asked.items()}
-    moved = found[0].texts[0].difference
+def _told(found: Evaluation, asked: Sequence[OnQuestions]) -> dict[str, Any]:
+    leaked, moved = None if found.answers is None else found.answers.leakage, found.texts[0].difference
+    ways = {answers.on: (answers.ways["modules"], answers.ways["base"]) for answers in asked}
     return {
         "right": {on: now.right for on, (now, _) in ways.items() if now.right is not None},
         "before": {on: then.right for on, (_, then) in ways.items() if then.right is not None},
         "refused": {on: now.refused for on, (now, _) in ways.items() if now.refused is not None},
-        "shown": tuple(one for answers in asked.values() for one in _shown(answers)),
+        "shown": tuple(one for answers in asked for one in _shown(answers)),
         "forgot": None if moved is None else Interval(moved.nats, moved.low, moved.high, moved.documents),
         "changed": None if leaked is None else leaked.first.changed,
         "after": None if leaked is None else leaked.after.changed,

@@ -9,25 +9,31 @@ from typing import Any
 
 from addenda.measuring.asking.asked import Asked
 from addenda.measuring.asking.options import normalised
+from addenda.teaching.study_set import OWN
 
 #: ways of asking for one answer, of which at least so many are left to study when one is held out
 LEFT = 2
-#: kinds of exercises that are no questions a person would ask; at most this share of all is held out
+#: at most this share of all is held out
 MOST = 0.1
 #: what an answer tells: a number, a code, a name
 _TELLING = re.compile(r"[\w.,:/-]*\d[\w.,:/-]*|(?<=\s)[A-Z][\w-]+")
-#: records that are kept for learning alone: sentences to complete are no questions
+#: sentences to complete are no questions
 _QUESTION = "?"
 
 
 def split(records: Sequence[Mapping[str, Any]], most: int) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """The records to study, and those that are held out: one wording of a fact that is studied in others.
 
-    So what is asked at the end was told, in words that were not. Which these are is told by a hash of the question.
+    So what is asked at the end was told, in words that were not. Which these are is told by a hash of the question. A team's own
+    questions are all studied.
     """
     by_answer: dict[tuple[Any, str], list[int]] = {}
     for at, record in enumerate(records):
-        if record.get("answered", True) and asked_of(record).question.strip().endswith(_QUESTION):
+        if (
+            record.get("answered", True)
+            and record.get("kind") != OWN
+            and asked_of(record).question.strip().endswith(_QUESTION)
+        ):
             by_answer.setdefault((record.get("chunk"), answer_of(record)), []).append(at)
     able = [min(places, key=lambda at: _hash(records[at])) for places in by_answer.values() if len(places) > LEFT]
     able.sort(key=lambda at: _hash(records[at]))

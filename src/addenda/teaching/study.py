@@ -143,7 +143,10 @@ def _place(out: Any, resume: bool) -> Path:
     if place.exists() and not place.is_dir():
         raise AddendaError(f"'{out}' is a file; give a new or empty folder")
     there = {entry.name for entry in place.iterdir()} if place.exists() else set[str]()
-    foreign = sorted(there - {SET, CHUNKS, REPORT, REPLAY, WORK})
+    others = there - {SET, CHUNKS, REPORT, REPLAY, WORK}
+    foreign = sorted(
+        name for name in others if not name.startswith(".") and not name.endswith("~")
+    )  # editors leave such
     if foreign:
         raise AddendaError(
             f"'{out}' holds what is not a study's ({', '.join(foreign[:5])}); give a new or empty folder"

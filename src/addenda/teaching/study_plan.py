@@ -165,7 +165,7 @@ def plan_identity(plan: StudyPlan, base: Base, teacher: Teacher | None) -> dict[
         "seed": plan.seed,
         "teacher": dict(teacher.identity) if teacher is not None and plan.asks else None,
         "questions": key_of([[list(made.messages), made.chunks] for made in plan.own]),
-        "held_out": key_of([list(messages) for messages in plan.held_out]),
+        "held_out": key_of([list(messages[:-1]) for messages in plan.held_out]),
         **plan.settings.plain(),
     }
 

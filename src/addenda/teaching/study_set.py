@@ -95,6 +95,9 @@ def answered_messages(where: str, value: Mapping[str, Any]) -> dict[str, Any]:
         if roles[-1:] != ["assistant"] or "user" not in roles or not messages[-1]["content"].strip():
             raise DataError(f"{where}: 'messages' end with what the assistant answers, after what the user asks")
         return {"messages": messages}
+    answers = value.get("answers")
+    if isinstance(answers, list) and answers and "answer" not in value:  # as `evaluate --questions` takes them
+        value = {**value, "answer": answers[0]}
     for asked, said in (("prompt", "completion"), ("question", "answer")):
         if asked in value and said in value:
             parts = (value[asked], value[said])

@@ -17,7 +17,7 @@ from addenda.measuring.looking.neutrality import calibrate
 from addenda.modulefile.storage import MEMBERS
 from addenda.objectives.objective import Objective
 from addenda.teaching.examination import examine
-from addenda.teaching.examined import split
+from addenda.teaching.examined import answer_of, split
 from addenda.teaching.replay import replay as answered
 from addenda.teaching.study import study
 from addenda.teaching.study_report import StudyReport
@@ -27,10 +27,10 @@ from addenda.teaching.teach_page import write_page
 from addenda.teaching.teach_plan import TeachPlan
 from addenda.teaching.teach_report import TeachReport
 from addenda.teaching.teach_settings import TeachSettings
-from addenda.telling.interrupts import Stopped
+from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.text.files import json_lines
 from addenda.writing.asked import check_seed, folder_of
-from addenda.writing.checkpoint import run_folder
+from addenda.writing.checkpoint import folders, run_folder
 from addenda.writing.report import TrainReport
 from addenda.writing.signals import TrainingStopped
 from addenda.writing.train import train
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 CALIBRATED = 4
 #: in the study's `work/`: what was chosen, so that a call that is gone on with takes the same
 CHOSEN = "teach.json"
+#: general answers to learn from, at least; what a whole sentence ends with
+WHOLE, ENDS = 8, (".", "!", "?", "\u3002", "\uff01", "\uff1f")
 #: tokens of a general chat on which it is calibrated
 LENGTHS = (48,)
 
@@ -82,13 +84,14 @@ def teach(
         name: of the module; a new one.
         documents: a file (.txt, .md, .html, .docx, .pdf), a folder of them, a list of both; or texts in Markdown by name.
         out: folder of the module.
-        resume: go on where an interrupted call stopped, to the same bits; what is finished is told as it was.
+        resume: go on where an interrupted call stopped, to the same bits. Where training is finished, questions are asked again.
         finish: make the module from the last checkpoint of interrupted training, and go on from there to the questions.
         minutes: that all of it may take; training gets what study and questions leave. Default: as long as is good.
         seed: of all that is drawn.
         settings: of `addenda.teaching.teach_settings.TeachSettings`, and those of `addenda.study`: `teacher`, the address of a
-            larger model that writes exercises; `questions`, a file of a team's own questions with answers, all studied;
-            `held_out`, a file of questions that are not studied but asked at the end; `ask`, `exercises` and so on.
+            larger model that writes exercises, or `ask=True` where the base itself reads well; `questions`, a file of a team's
+            own questions with answers, all studied; `held_out`, a file of questions that are not studied but asked at the
+            end; `exercises` and so on.
 
     Returns:
         What was learned and what else moved; the module stays plugged under its name.
@@ -102,15 +105,20 @@ def teach(
     check_seed(seed)
     chosen, asked = _settings(settings)
     asked |= {"seed": seed}
-    place, began = _place(base, name, out, resume or finish), time.perf_counter()
-    plan = TeachPlan(base, documents, _minutes(minutes), chosen, asked)
-    plan.kept(study_folder(place) / WORK / CHOSEN, seed, resume or finish)
+    place, began = _place(base, name, out, resume or finish, finish), time.perf_counter()
+    chosen_before = study_folder(place) / WORK / CHOSEN
+    begun = (resume or finish) and chosen_before.exists()
+    plan = TeachPlan(base, documents, None if begun else _minutes(minutes), chosen, asked)
+    plan.kept(chosen_before, seed, begun)
     if chosen.log:
         _say(str(plan))
     try:
         studied = _studied(base, documents, place, plan, asked, resume or finish)
         report, alone = _trained(base, name, place, plan, studied, seed, resume=resume, finish=finish)
-        found = examine(base, name, studied.held, asked.get("held_out"))
+        with Interrupts(
+            "stopping after this batch; the module is saved, and the same call with resume=True asks it again"
+        ):
+            found = examine(base, name, studied.held, asked.get("held_out"))
     except TrainingStopped:
         raise
     except Stopped as stopped:
@@ -128,7 +136,7 @@ def teach(
         parameters=module.size(),
         bytes=sum(file.stat().st_size for file in place.iterdir()),
         tokens=report.tokens,
-        passes=plan.choice.passes,
+        passes=plan.choice.passes * report.tokens / plan.choice.tokens,
         loss=report.loss,
         alone=alone,
         seconds=time.perf_counter() - began,
@@ -162,8 +170,12 @@ def _studied(base: Base, documents: Any, place: Path, plan: TeachPlan, asked: di
     if plan.replayed:
         answers = [one for _, one in json_lines(answered(base, folder, count=plan.replayed, log=log))]
     left = answers[::CALIBRATED]
-    # an answer that was cut off has no end to learn
-    replayed = [one for at, one in enumerate(answers) if at % CALIBRATED and not one.get("cut")]
+    replayed = [ended for at, one in enumerate(answers) if at % CALIBRATED and (ended := _ended(one)) is not None]
+    if plan.replayed and len(replayed) < WHOLE:
+        raise AddendaError(
+            f"only {len(replayed)} of {base.name}'s answers to general prompts have a whole sentence, too few to learn from "
+            "where to be silent; teach it without: gate=None, replay_share=0"
+        )
     return Studied(report, found, learn, held, replayed, left)
 
 
@@ -189,7 +201,8 @@ def _trained(
     if base.modules[name].gate is None or not studied.left:
         return report, None
     general = [{"text": _spoken(base, one)} for one in studied.left]
-    return report, float(calibrate(base, name, general, share=chosen.share, lengths=LENGTHS).measured)
+    with Interrupts("stopping; the module is saved, and the same call with resume=True calibrates it"):
+        return report, float(calibrate(base, name, general, share=chosen.share, lengths=LENGTHS).measured)
 
 
 def _learned(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,10 +210,22 @@ def _learned(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: record[key] for key in ("messages", "prompt", "completion") if key in record}
 
 
+def _ended(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """A general answer that has an end to learn: one that was cut off, up to its last whole sentence; None where it has none."""
+    if not record.get("cut"):
+        return record
+    said = answer_of(record)
+    whole = said[: max(said.rfind(mark) for mark in ENDS) + 1]
+    if not whole.strip():
+        return None
+    if "messages" in record:
+        return {**record, "messages": [*record["messages"][:-1], {**record["messages"][-1], "content": whole}]}
+    return {**record, "completion": f" {whole}"}
+
+
 def _reads(found: StudySet, record: Mapping[str, Any]) -> dict[str, str]:
     """What a teacher alone reads before a record: its chunks."""
-    reads = found.reads(record)
-    return {} if reads is None else {"reads": reads}
+    return {"reads": found.reads(record) or ""}
 
 
 def _spoken(base: Base, record: Mapping[str, Any]) -> str:
@@ -225,8 +250,9 @@ def _settings(given: Mapping[str, Any]) -> tuple[TeachSettings, dict[str, Any]]:
         if word not in mine and word not in others:
             raise AddendaError(f"teach has no setting '{word}'; it has {known(word, [*mine, *sorted(others)])}")
     chosen = TeachSettings(**{word: value for word, value in given.items() if word in mine})
-    # what is mined is the documents' own words: only what a teacher wrote has to be looked at by its gain
-    asked = {"gain": given.get("teacher") is not None, **{word: given[word] for word in given if word in others}}
+    # what is mined is the documents' own words: what a teacher writes is asked for by name, and looked at by its gain
+    asks = given.get("ask", given.get("teacher") is not None)
+    asked = {"gain": asks, **{word: given[word] for word in given if word in others}, "ask": asks}
     return chosen, asked
 
 
@@ -236,7 +262,7 @@ def _minutes(minutes: float | None) -> float | None:
     return minutes
 
 
-def _place(base: Base, name: str, out: Any, again: bool) -> Path:
+def _place(base: Base, name: str, out: Any, again: bool, finish: bool) -> Path:
     """Where the module will be saved, looked at before anything is done."""
     place = folder_of(out)
     if place is None:
@@ -246,6 +272,13 @@ def _place(base: Base, name: str, out: Any, again: bool) -> Path:
         raise TrainingError(f"a module is called '{name}' already; unplug it, or give another name")
     if place.exists() and any(place.iterdir()) and not again:
         raise AddendaError(f"'{place}' holds a module; give another out=, remove it, or go on with resume=True")
+    folder = study_folder(place)
+    if folder.exists() and any(folder.iterdir()) and not again:
+        raise AddendaError(
+            f"'{folder}' holds a study, of a call that resume=True goes on with; or remove it, or give another out="
+        )
+    if finish and not place.exists() and not folders(run_folder(place)):
+        raise TrainingError(f"there is no checkpoint beside {place} to finish from; go on with resume=True")
     return place
 
 

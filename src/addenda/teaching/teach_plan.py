@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from addenda.core.errors import AddendaError
 from addenda.core.files import kept_json, replace_text
 from addenda.core.registry import written
-from addenda.teaching.choice import Choice, choose
+from addenda.measuring.asking.asked import load_questions
+from addenda.teaching.choice import Choice, choose, kind_for
 from addenda.teaching.study import plan_study
 from addenda.teaching.study_plan import StudyPlan, tokens_of, writing_pace
 from addenda.teaching.teach_settings import TeachSettings
@@ -23,6 +24,8 @@ from addenda.writing.settings import compare
 if TYPE_CHECKING:
     from addenda.plug.base import Base
 
+#: fitting and calibrating a gate takes up to such a share of the training's time; a plan is late where it takes so much more
+FITTING, LATE = 0.25, 1.1
 #: tokens of an answer to a general prompt, about; general prompts that a base answers, at least and at most
 SAID, LEAST, MOST = 64, 64, 160
 
@@ -33,19 +36,21 @@ class TeachPlan:
     def __init__(
         self, base: Base, documents: Any, minutes: float | None, settings: TeachSettings, asked: Mapping[str, Any]
     ) -> None:
+        held = [] if asked.get("held_out") is None else load_questions(asked["held_out"])
+        _check_kind(base, settings)
         self.study: StudyPlan = plan_study(base, documents, **asked)
         self.studied = sum(tokens_of(base, [*self.study.mined, *self.study.own]))
         writes = writing_pace(base)
-        examined = 2 * settings.held + 4 * len(chats())
+        examined = 2 * (settings.held + len(held)) + 4 * len(chats())
         self.examining = examined * SAID / writes
-        around = self.study.seconds + self.examining + (LEAST * SAID / writes if settings.replay_share else 0.0)
-        if minutes is not None and 60 * minutes <= around:
-            raise AddendaError(
-                f"{minutes:g} minutes are too few: study, replay and questions alone take about {about(around)}; give more "
-                "time, or fewer documents"
-            )
-        left = None if minutes is None else 60 * minutes - around
+        around = self.study.seconds + self.examining + (MOST * SAID / writes if settings.replay_share else 0.0)
+        left = None if minutes is None else (60 * minutes - around) / (1 + FITTING * (settings.gate is not None))
         self.choice: Choice = choose(base, settings, self.studied, left)
+        if left is not None and self.choice.seconds > max(0.0, left) * LATE:
+            needed = about(around + self.choice.seconds * (1 + FITTING))
+            raise AddendaError(
+                f"{minutes:g} minutes are too few: at least {needed} are needed; give more, or fewer documents"
+            )
         wanted = max(LEAST, math.ceil(self.choice.tokens * settings.replay_share / SAID))
         self.replayed = min(MOST, wanted) if settings.replay_share else 0
         self.replaying = self.replayed * SAID / writes
@@ -102,3 +107,14 @@ class TeachPlan:
             f"  questions at the end: {about(self.examining)}",
             f"  in all about {about(self.seconds)}",
         ])  # fmt: skip
+
+
+def _check_kind(base: Base, settings: TeachSettings) -> None:
+    """See that the kind can stand beside this base, behind the gate that is asked for, before anything is done.
+
+    Raises:
+        AddendaError: it cannot; says why.
+    """
+    name = next(n for number in range(99) if (n := f"teach-{number}") not in base.modules)
+    base.new(name, kind_for(base, settings), gate=settings.gate)
+    base.unplug(name)

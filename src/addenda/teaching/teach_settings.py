@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
+from addenda.core.gate import GateMethod
 from addenda.core.registry import asked_for
 from addenda.objectives.objective import Objective
 
@@ -53,6 +55,14 @@ class TeachSettings:
         for name in ("replay_share", "share"):
             if not 0 <= getattr(self, name) < 1:
                 raise AddendaError(f"setting '{name}' must be a share from 0 up to 1; got {getattr(self, name)!r}")
+        if self.gate is not None:
+            asked_for(GateMethod, self.gate)
+            if not self.replay_share:
+                raise AddendaError(
+                    "a gate learns from replay where to be silent: give 'replay_share' a share, or gate=None"
+                )
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise AddendaError(f"setting 'lr' must be positive, and finite; got {self.lr!r}")
         if self.passes is not None and not self.passes > 0:
             raise AddendaError(f"setting 'passes' must be positive; got {self.passes!r}")
         if self.passes is not None and self.tokens is not None:

@@ -52,7 +52,7 @@ def load_questions(path: str | Path) -> list[Asked]:
         DataError: the file cannot be read, a line is not of the form (which one), or there is no question.
     """
     try:
-        found = [_asked(where, record) for where, record in json_lines(Path(path))]
+        found = [_asked(where, record) for where, record in json_lines(Path(path).expanduser())]
     except OSError as error:
         raise DataError(f"'{path}' cannot be read: {error.strerror or error}") from None
     if not found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from addenda.core import card
@@ -25,10 +25,15 @@ def record(base: Base, evaluation: Evaluation) -> list[card.Measure]:
         acted = ", ".join(f"{name}={weight:g}" for name, weight in evaluation.modules.items()) or "none"
         raise AddendaError(f"a card records what its module does alone at weight 1; acting were: {acted}")
     (name,) = evaluation.modules
-    kept, measures = base.modules[name].card, list(measured(evaluation))
-    new = {(measure.name, measure.on) for measure in measures}
-    kept.measures = [measure for measure in kept.measures if (measure.name, measure.on) not in new] + measures
+    measures = list(measured(evaluation))
+    put(base.modules[name].card, measures)
     return measures
+
+
+def put(kept: card.Card, measures: Sequence[card.Measure]) -> None:
+    """Put measures into a card; those of the same name on the same text are replaced."""
+    new = {(measure.name, measure.on) for measure in measures}
+    kept.measures = [measure for measure in kept.measures if (measure.name, measure.on) not in new] + list(measures)
 
 
 def measured(evaluation: Evaluation) -> Iterator[card.Measure]:

@@ -85,10 +85,11 @@ class Answers(Measure):
 
     def record(self, found: AnswersAndLeakage, sources: Mapping[str, str]) -> Iterator[card.Measure]:
         answers, leaked = found.answers, found.leakage
-        if "modules" in answers.ways and leaked is not None:
+        if "modules" in answers.ways:
             on, off = answers.ways["modules"], answers.ways["base"]
             for metric, name in _LINES.items():
                 yield from on_card(name, getattr(on, metric), answers.on, getattr(off, metric))
+        if leaked is not None:
             yield from on_card("general answers changed", leaked.first.changed, leaked.first.on)
             yield from on_card("general answers changed, second turn", leaked.after.changed, leaked.first.on)
             yield from on_card("general answers that speak the documents' words", leaked.words, leaked.first.on)
