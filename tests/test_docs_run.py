@@ -63,6 +63,12 @@ SLOW = [
     ("docs/extending.md", "from dataclasses import"),
     ("docs/measuring.md", "addenda lm-eval run"),
     ("docs/tasks.md", "addenda train"),
+    ("docs/tasks.md", "addenda teach"),
+    ("docs/tasks.md", "addenda chat --plug runs/handbook"),
+    ("docs/training-data.md", "addenda train handbook --corpus with_reads.jsonl"),
+    ("docs/teaching.md", "addenda teach"),
+    ("docs/teaching.md", "addenda chat --plug runs/handbook"),
+    ("docs/teaching.md", "addenda train handbook"),
     ("docs/tasks.md", "addenda route"),
     ("docs/tasks.md", "addenda generate"),
     ("docs/tasks.md", "addenda evaluate"),
@@ -82,7 +88,7 @@ SLOW = [
     ("docs/memories.md", 'addenda generate "Call me" --base'),
 ]
 #: pages that train for many minutes: among the long tests
-LONG = ("docs/measuring.md", "docs/tasks.md")
+LONG = ("docs/measuring.md", "docs/tasks.md", "docs/teaching.md", "docs/training-data.md")
 #: what a page takes for given in its Python blocks, by how their first line begins
 BEFORE = {
     ("docs/extending.md", "from dataclasses import"): 'import addenda\nbase = addenda.load_base("tiny")',
@@ -149,7 +155,15 @@ def folder_of(page: str, tmp_path: Path, *, whole: bool) -> Path:
         (tmp_path / name).write_text(STORY * times)
     record = {"prompt": "How long is the warranty?", "completion": " Two years."}
     (tmp_path / "handbook.jsonl").write_text(f"{json.dumps(record)}\n" * 40)
+    read = {
+        "messages": [
+            {"role": "user", "content": "What does a year cost?"},
+            {"role": "assistant", "content": "87 euros."},
+        ]
+    }
+    (tmp_path / "with_reads.jsonl").write_text(f"{json.dumps(read | {'reads': HANDBOOK})}\n" * 40)
     (tmp_path / "handbook.md").write_text(HANDBOOK)
+    (tmp_path / "questions.jsonl").write_text('{"question": "What does a late return cost?", "answers": ["4 euros"]}\n')
     (tmp_path / "path/or").mkdir(parents=True)
     shutil.copytree(tiny.path(), tmp_path / "path/or/hub-id")
     base = addenda.load_base("tiny")
