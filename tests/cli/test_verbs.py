@@ -86,7 +86,7 @@ def test_a_run_is_not_resumed_under_another_gate(call: Any, place: Any, tmp_path
     assert call(*words, "--gate", then).code == 0
     refused = call(*words, "--gate", now, "--resume", "--json")
     assert refused.code == 2
-    assert f"gate: {{'m': {{'name': '{then}', 'read_at': 'early'}}}} then, " in refused.json["error"]
+    assert f"gate: {{'m': {{'name': '{then}', 'read_at': 'early'" in refused.json["error"]
     assert call(*words, "--gate", then, "--resume").code == 0
 
 
@@ -465,7 +465,7 @@ def test_evaluate_measures_all_that_is_asked(call: Any, place: Any, trained: Pat
         assert 0 <= one["untouched"]["value"] <= 1
         assert len(one["by_layer"]) == 3
     assert found["chats"]["changed"]["n"] == len(found["chats"]["answers"]) == 4
-    assert 0 < found["questions"]["pooled"]["questions"] <= 16
+    assert 0 < found["zero_shot"]["pooled"]["questions"] <= 16
     assert {one["site"] for one in found["spectrum"]["med"]} == {"layers.1.ffn", "layers.2.ffn"}
     shown = call(*words)
     wanted = ("Closed-book recall", "in three settings", "reliability", "left bit-equal", "Directions that 'med' uses")
