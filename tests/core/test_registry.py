@@ -36,6 +36,7 @@ from addenda.core.contracts import AddingAdapter, Kind
 from addenda.core.gate import Gate, GateMethod
 from addenda.core.site import Seam
 from addenda.core import card
+from addenda.exercises.exercise import Made, Mined, chat
 from addenda.forgetters.forgetter import Forgetter, Rule, hinge, mean
 from addenda.measuring.conducting.measure import Measure, Opened, Reading, Table, option
 from addenda.objectives.objective import Objective
@@ -250,6 +251,21 @@ class Last(TextMemory):
 
 
 @dataclass(frozen=True)
+class Endings(Mined):
+    """The last words of a passage.
+
+    Source: nobody.
+    """
+
+    name: ClassVar[str] = "endings"
+
+    def mine(self, chunk, others, draw):
+        last = chunk.text.strip().rstrip(".").split(".")[-1].strip()
+        if chunk.headings and len(last.split()) > 2:
+            yield Made(chat(f"How does '{chunk.headings[-1]}' end?", f"{last}."), "endings", (chunk.id,))
+
+
+@dataclass(frozen=True)
 class Surprise(Measure):
     """The largest loss of one text, with the modules."""
 
@@ -313,6 +329,7 @@ NAMES = {
     "write": "leap",
     "text memory": "last",
     "measure": "surprise",
+    "exercise": "endings",
 }
 
 
@@ -408,6 +425,14 @@ def test_a_measure_of_another_package_is_asked_for_runs_shows_and_is_recorded(tm
 
 
 @pytest.mark.usefixtures("elsewhere")
+def test_an_exercise_of_another_package_is_studied(tmp_path: Path) -> None:
+    base = addenda.attach(pico("llama"), pico_tokenizer())
+    told = {"mill.md": "# The mill\n\nThe river ran past the mill. The children sang as they walked home.\n"}
+    report = addenda.study(base, told, out=tmp_path / "study", exercises=["endings"], ask=False, gain=False, log=False)
+    assert report.kinds == {"endings": 1}
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_a_compressor_of_another_package_compresses() -> None:
     base = addenda.attach(pico("llama"), pico_tokenizer())
     base.new("m", addenda.LoRA(rank=4))
@@ -441,6 +466,7 @@ WRONG = {
     "text memory": "chat --remember new --memory-kind nosuch",
     "forgetter": "forget M --forget pubmed_valid --retain general_valid --method nosuch --out new",
     "write": "memorize new --text general_train --set write=nosuch",
+    "exercise": "study text.md --exercises nosuch --out new",
 }
 
 
@@ -452,6 +478,7 @@ def test_each_verb_tells_them_where_a_name_is_not_known(tmp_path: Path, monkeypa
         base.new(name.lower(), addenda.LoRA(rank=1), seed=len(name)).save(tmp_path / name)
     base.detach()
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.md").write_text("# Mill\n\nThe river ran past the mill.\n")
     for stage, words in WRONG.items():
         answer = CliRunner().invoke(app(), words.split())
         told = f"no ({stage}|kind) is called 'nosuch'; there are .*{NAMES[stage]}"

@@ -12,6 +12,7 @@ import numpy as np
 from addenda.core.card import Measure, TrainingRecord
 from addenda.core.errors import TrainingError
 from addenda.core.files import check_place
+from addenda.core.standing import gate_told
 from addenda.modulefile.storage import MEMBERS, load_module
 from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.writing import checkpoint
@@ -175,7 +176,7 @@ def _read(base: Base, name: str, place: Path) -> None:
         TrainingError: another kind of module stands there.
     """
     module, kept = base.modules[name], load_module(place, base, name=name)
-    if (kept.kind, kept.card.gate) != (module.kind, module.card.gate):
+    if (kept.kind, gate_told(kept.card.gate)) != (module.kind, gate_told(module.card.gate)):
         raise TrainingError(
             f"the module in {place} is another by now ({type(kept.kind).__name__}) than the run made of '{name}': train it anew"
         )
