@@ -182,7 +182,7 @@ def _cost(
     scored = [*{answer_of(one): one for one in mined}.values(), *own] if settings.gain else []
     spoken = sum(tokens_of(base, scored))
     mean = 2 * spoken // max(1, len(scored))
-    reads = 2 * spoken + sum(size.values())  # a chunk is read once for many answers
+    reads = 2 * spoken + sum(size.values()) if scored else 0  # a chunk is read once for many answers
     reads += mean * (min(PAIRS, len(scored)) + (len(asks) if settings.gain else 0))
     prompts = _count(base, ["\n".join(said["content"] for said in one.messages) for _, one in asks])
     asked, said = sum(prompts) + AROUND * len(asks), sum(one.tokens for _, one in asks)
