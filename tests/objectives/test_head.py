@@ -127,3 +127,15 @@ def test_every_weight_of_a_plain_model_has_the_gradient_of_the_models_own_loss(t
     assert model.get_output_embeddings().weight.grad.abs().sum(1).count_nonzero() == VOCAB
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_scoring_takes_no_gradient_of_a_model_that_could_learn() -> None:
+    model = pico("llama", num_hidden_layers=1)
+    ids, head = random_ids(2, 12), Head(model)
+    with torch.no_grad():
+        hidden = head.hidden(ids).flatten(0, 1)
+        objective = LanguageModelling()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LanguageModelling, "graded", lambda *_: pytest.fail("a gradient was taken"))
+            total, _ = head.costs(objective, hidden, ids.flatten(), torch.ones(ids.numel()))
+    assert not total.requires_grad

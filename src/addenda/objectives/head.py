@@ -84,7 +84,8 @@ class Head:
             hidden, targets = hidden[chosen], targets[chosen]
             taught = tuple(part[chosen] for part in taught)
         picked = weights[chosen]
-        own = [] if self.whole else [p for p in self.output.parameters() if p.requires_grad]
+        learns = torch.is_grad_enabled() and not self.whole
+        own = [p for p in self.output.parameters() if p.requires_grad] if learns else []
 
         def graded(states: Tensor, at: slice) -> tuple[Tensor, Sequence[Tensor] | None]:
             part = tuple(tensor[at] for tensor in taught)
