@@ -10,7 +10,6 @@ from addenda.measuring.asking.answers import OnQuestions, on_questions
 from addenda.measuring.asking.asked import opened_questions
 from addenda.measuring.conducting.evaluate import Evaluation, evaluate
 from addenda.measuring.conducting.recorded import put, record
-from addenda.measuring.measures.answers import Answers, AnswersAndLeakage
 from addenda.teaching.examined import asked_of
 from addenda.telling.intervals import Interval
 
@@ -30,7 +29,7 @@ def examine(base: Base, name: str, held: Sequence[Mapping[str, Any]], questions:
     asked = [] if found.answers is None else [found.answers.answers]
     if questions is not None:
         asked.append(on_questions(base, *opened_questions(questions), name))
-        put(base.modules[name].card, list(Answers(questions).record(AnswersAndLeakage(asked[-1], None), {})))
+        put(base.modules[name].card, list(asked[-1].on_card()))
     return _told(found, asked)
 
 

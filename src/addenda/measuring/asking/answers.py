@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from addenda.core import card
 from addenda.core.errors import AddendaError
 from addenda.core.modes import evaluating
 from addenda.core.plain import Plain
@@ -18,6 +19,7 @@ from addenda.measuring.asking.asked import Asked, options_of
 from addenda.measuring.asking.chats import Messages, prompt_of
 from addenda.measuring.asking.options import all_likelihoods, f1, first_wins, normalised
 from addenda.measuring.asking.retrieval import Passages, unspaced
+from addenda.measuring.conducting.lines import on_card
 from addenda.plug.continuing import continued
 from addenda.plug.selection import Names, weights_of
 from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
 
 #: tokens of a written answer; prompts whose reading is timed; passages in the window
 TOKENS, TIMED, PASSAGES = 48, 5, 2
+#: lines of a card, by what they tell
+LINES = {
+    "right": "questions answered rightly", "chosen": "right answer the likeliest", "refused": "refused, not told",
+    "shy": "refused, told",
+}  # fmt: skip
 #: tokens that may be more where a text and a question are joined; what the way with whole documents is called
 JOINT, WHOLE = 8, "documents in the window"
 #: what a model says that does not know, in English
@@ -80,6 +87,13 @@ class OnQuestions(Plain):
     def right(self, way: str, at: int) -> bool:
         """Whether a way's answer to a question is right; a refusal is, where the documents do not say."""
         return is_right(self.asked[at], self.answers[way][at])
+
+    def on_card(self) -> Iterator[card.Measure]:
+        """Lines of the module's card, with the bare base's value beside each; none of the base alone."""
+        if "modules" in self.ways:
+            on, off = self.ways["modules"], self.ways["base"]
+            for metric, name in LINES.items():
+                yield from on_card(name, getattr(on, metric), self.on, getattr(off, metric))
 
 
 def on_questions(

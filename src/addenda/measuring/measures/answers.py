@@ -85,10 +85,7 @@ class Answers(Measure):
 
     def record(self, found: AnswersAndLeakage, sources: Mapping[str, str]) -> Iterator[card.Measure]:
         answers, leaked = found.answers, found.leakage
-        if "modules" in answers.ways:
-            on, off = answers.ways["modules"], answers.ways["base"]
-            for metric, name in _LINES.items():
-                yield from on_card(name, getattr(on, metric), answers.on, getattr(off, metric))
+        yield from answers.on_card()
         if leaked is not None:
             yield from on_card("general answers changed", leaked.first.changed, leaked.first.on)
             yield from on_card("general answers changed, second turn", leaked.after.changed, leaked.first.on)
@@ -132,13 +129,6 @@ class Answers(Measure):
                     (spoken, share(leaked.words), share(leaked.words_after)),
                 ],
             )
-
-
-#: lines of a card
-_LINES = {
-    "right": "questions answered rightly", "chosen": "right answer the likeliest", "refused": "refused, not told",
-    "shy": "refused, told",
-}  # fmt: skip
 
 
 def _yes(right: bool) -> str:
