@@ -265,3 +265,28 @@ def test_memorizing_is_timed_for_every_memory_and_shown(bench: Any, monkeypatch:
     shown = module.table({"times": times, "peaks": peaks, "device": "a CPU"})
     assert "| 1,600 | 210 | 1.050 |" in shown
     assert shown.count("| 320 |") == 3
+
+
+def test_joint_registers_in_small(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways are really taken, and each is recorded with its interval at every context."""
+    joint = bench("joint_registers")
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    attention = importlib.import_module("addenda.bases.attention")
+    taken: list[str] = []
+    for name in ("join", "_widened"):
+        original = getattr(attention, name)
+        monkeypatch.setattr(
+            attention, name, lambda *a, original=original, name=name: taken.append(name) or original(*a)
+        )
+    out = tmp_path / "joint.json"
+    joint.main(["--model", "pico", "--contexts", "8", "16", "--registers", "4", "--pairs", "2", "--out", str(out)])
+    records = json.loads(out.read_text())["records"]
+    assert [(r["context"], r["way"]) for r in records] == [
+        (8, "joined"),
+        (8, "concatenated"),
+        (16, "joined"),
+        (16, "concatenated"),
+    ]
+    assert all(0 < r["low"] <= r["median"] <= r["high"] for r in records)
+    each = 3 * joint.TOKENS * 2  # a round and two pairs, in two layers
+    assert taken == 2 * (["join"] * each + ["_widened"] * each)
