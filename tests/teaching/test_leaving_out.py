@@ -14,8 +14,8 @@ from addenda.teaching.gain import Scorer, gains
 from addenda.teaching.reading import gives, questions
 from addenda.teaching.repeats import HeldOut, Repeats, names_subject
 from addenda.teaching.store import Store
-from addenda.teaching.study_set import with_text
 from addenda.text.encoding import Encoder
+from addenda.text.prompting import after_text
 from teaching.studying import small
 
 CHUNK = Chunk(
@@ -95,7 +95,7 @@ def scored(base: addenda.Base, messages, text: str | None) -> float:
     """The mean log-probability of the last answer, by the plain model."""
     import torch
 
-    read = list(messages) if text is None else list(with_text(messages, text))
+    read = list(messages) if text is None else after_text(messages, text)
     whole = base.tokenizer.apply_chat_template(read, tokenize=False)
     ids = base.tokenizer(whole, add_special_tokens=False)["input_ids"]
     record = Encoder(base.tokenizer, base.vocabulary).one({"messages": read})

@@ -14,9 +14,10 @@ from addenda.exercises.exercise import Chunk, Made, Message
 from addenda.objectives.head import Head
 from addenda.plug.prefixed import score_alike
 from addenda.teaching.store import Store, key_of
-from addenda.teaching.study_set import form, with_text
+from addenda.teaching.study_set import form
 from addenda.telling.progress import tick
 from addenda.text.encoding import Encoded, Encoder
+from addenda.text.prompting import after_text
 from addenda.text.texts import texts
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Scorer:
 
     def _encoded(self, messages: Sequence[Message], text: str | None) -> Encoded:
         """A conversation of which the last answer counts."""
-        read = with_text(messages, text) if text is not None else tuple(messages)
+        read = tuple(after_text(messages, text)) if text is not None else tuple(messages)
         record: dict[str, Any] = form(self.base.tokenizer, read)
         if "messages" in record:
             record = {"prompt": record["messages"][:-1], "completion": record["messages"][-1:]}

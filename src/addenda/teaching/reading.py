@@ -10,8 +10,8 @@ from typing import Any
 from addenda.exercises.exercise import Ask, Chunk, Made
 from addenda.teaching.gain import read
 from addenda.teaching.store import Store
-from addenda.teaching.study_set import with_text
 from addenda.teaching.teacher import Teacher, answers
+from addenda.text.prompting import after_text
 from addenda.text.words import content_words
 
 #: questions that are asked to find out, one of a chunk as far as there are so many; tokens of an answer
@@ -58,7 +58,7 @@ def reading(
 ) -> Reading:  # fmt: skip
     """Ask a teacher some mined questions, each with its chunk before it, and count the answers that say what the chunk says."""
     chosen = questions(exercises, seed)
-    asks = [Ask(with_text(made.messages[:-1], read(made, chunks)), made.chunks, TOKENS) for made in chosen]
+    asks = [Ask(tuple(after_text(made.messages[:-1], read(made, chunks))), made.chunks, TOKENS) for made in chosen]
     said = [one.text for one in answers(teacher, asks, store, told)]
     right = [gives(made, text) for made, text in zip(chosen, said, strict=True)]
     samples = tuple((made.question, made.answer, text) for made, text in zip(chosen, said, strict=True))

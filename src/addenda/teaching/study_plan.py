@@ -15,6 +15,7 @@ import torch
 
 from addenda.core.errors import AddendaError
 from addenda.exercises.exercise import Ask, Chunk, Generated, Made, Message, Mined
+from addenda.measuring.conducting.foretold import two_digits
 from addenda.plug.continuing import continued
 from addenda.plug.scoring import pace_of
 from addenda.teaching.gain import PAIRS
@@ -76,11 +77,13 @@ class StudyPlan:
         if self.asks:
             where = "" if self.remote else ", if it reads well enough"
             lines.append(
-                f"  {self.teacher} is asked {len(self.asks):,} times{where}: about {_round(self.asked_tokens):,} tokens to read "
-                f"and {_round(self.said_tokens):,} to write at most; answers are stored, and never asked for again"
+                f"  {self.teacher} is asked {len(self.asks):,} times{where}: about {two_digits(self.asked_tokens):,} tokens to "
+                f"read and {two_digits(self.said_tokens):,} to write at most; answers are stored, and never asked for again"
             )
         if self.scored_tokens:
-            lines.append(f"  scoring answers with their chunk and without: about {_round(self.scored_tokens):,} tokens")
+            lines.append(
+                f"  scoring answers with their chunk and without: about {two_digits(self.scored_tokens):,} tokens"
+            )
         took = f"  time: {about(self.seconds)} on this machine, as timed just now"
         lines.append(took + (", and what the teacher takes" if self.remote and self.asks else ""))
         return "\n".join(lines)
@@ -222,9 +225,3 @@ def _count(base: Base, texts: Sequence[str]) -> list[int]:
     if not texts:
         return []
     return [len(ids) for ids in base.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
-
-
-def _round(value: int) -> int:
-    """To two digits."""
-    digits = max(0, len(str(value)) - 2)
-    return round(value / 10**digits) * 10**digits

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from addenda.core.plain import plain_of
+
 #: why exercises are left out, in the order in which they are looked at, and in words
 FILTERS = {
     "subject": "the question names nothing of its chunk",
@@ -57,7 +59,7 @@ class StudyReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        return {name: _plain(value) for name, value in vars(self).items()} | {"exercises": self.exercises}
+        return {name: plain_of(value) for name, value in vars(self).items()} | {"exercises": self.exercises}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any], out: Path) -> StudyReport:
@@ -92,13 +94,3 @@ def _sample(some: list[tuple[str, str]] | None) -> str:
         return ""
     told = " ".join(f"{some[0][0]} -> {some[0][1]}".split())
     return f": {told if len(told) <= SHOWN else told[: SHOWN - 1] + '…'}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple | list):
-        return [_plain(part) for part in value]
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    return value

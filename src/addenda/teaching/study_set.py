@@ -168,13 +168,6 @@ def form(tokenizer: Any, messages: Sequence[Message]) -> dict[str, Any]:
     return {"prompt": "\n".join([*lines, "Answer:"]), "completion": f" {messages[-1]['content']}"}
 
 
-def with_text(messages: Sequence[Message], text: str) -> tuple[Message, ...]:
-    """A conversation with a text in the window: it stands before the first thing that the user says."""
-    at = next(place for place, said in enumerate(messages) if said["role"] == "user")
-    first = {**messages[at], "content": f"{text}\n\n{messages[at]['content']}"}
-    return *messages[:at], first, *messages[at + 1 :]
-
-
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 

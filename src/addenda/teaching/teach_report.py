@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from addenda.core.plain import plain_of
 from addenda.telling.intervals import Interval
 
 
@@ -47,7 +47,7 @@ class TeachReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        return {name: _plain(value) for name, value in vars(self).items()}
+        return {name: plain_of(value) for name, value in vars(self).items()}
 
     def __str__(self) -> str:
         lines = [
@@ -73,13 +73,3 @@ class TeachReport:
 def told(share: Interval) -> str:
     """A share with its interval, in percent."""
     return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(part) for part in value]
-    if isinstance(value, Path):
-        return str(value)
-    return value.as_dict() if hasattr(value, "as_dict") else value

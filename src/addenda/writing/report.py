@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from addenda.core.plain import plain_of
 from addenda.telling.changes import change_in_words, learned_or_forgot
 from addenda.telling.progress import megabytes
 from addenda.writing.validation import label
@@ -35,7 +36,7 @@ class RunReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.repr}
+        return {f.name: plain_of(getattr(self, f.name)) for f in fields(self) if f.repr}
 
     def last_lines(self) -> list[str]:
         """Remarks, and where the log is."""
@@ -43,17 +44,6 @@ class RunReport:
         if self.freed:
             lines.append(f"  its log is in {self.run}; checkpoints of {megabytes(self.freed)} were removed from there")
         return lines
-
-
-def _plain(value: Any) -> Any:
-    """A field as JSON has it."""
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in cast("Mapping[str, Any]", value).items()}
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple | list):
-        return [_plain(part) for part in cast("Sequence[Any]", value)]
-    return value.as_dict() if hasattr(value, "as_dict") else value
 
 
 @dataclass(frozen=True, kw_only=True)

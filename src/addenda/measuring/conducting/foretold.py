@@ -25,7 +25,9 @@ COMPARED = 1.5
 def foretold(base: Base, readings: Iterable[Reading], weights: Mapping[str, float]) -> tuple[int, str]:
     """About how many tokens will be read, modules off and on counted, and the plan in words."""
     readings = list(readings)
-    words = ", ".join(one.what + (f" (about {_round(one.tokens):,} tokens)" if one.tokens else "") for one in readings)
+    words = ", ".join(
+        one.what + (f" (about {two_digits(one.tokens):,} tokens)" if one.tokens else "") for one in readings
+    )
     pace, cost = pace_of(base), sum(one.each * one.tokens for one in readings)
     both = "with modules off and on" if weights else "of the base alone"
     return sum(one.tokens for one in readings), (
@@ -45,7 +47,7 @@ def length_of(source: Texts, most: int | None) -> int:
     return max(1, characters // CHARACTERS * (1 if count is None else count // read))
 
 
-def _round(value: int) -> int:
-    """To two digits."""
+def two_digits(value: int) -> int:
+    """A number to two digits, for a plan."""
     digits = max(0, len(str(value)) - 2)
     return round(value / 10**digits) * 10**digits
