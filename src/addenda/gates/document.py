@@ -288,8 +288,7 @@ class Document(GateMethod):
 
     Measured: `tiny`, 3 seeds, 100,000 tokens: of general text 95% of the worst sort's tokens (French) and 86% (PubMed) stay
     bit-equal; it opens 5 and 44 tokens after the subject begins, however much stood before, and shuts after 9 and 15. Page:
-    gates. `hold`, `smollm2`, one fit to exercises of one handbook and general chats: 55% of 60 questions in other words find the
-    gate open at their last token, 35% without; 13% of 60 general chats open it anywhere, with or without.
+    gates.
     """
 
     hold: bool = False
