@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -54,15 +55,15 @@ def memorize(folder: Path, **more: Any) -> addenda.Base:
 
 def study(folder: Path, **more: Any) -> addenda.Base:
     """A run whose teacher writes several shards, and whose student answers twice."""
-    teacher.READ = 300
     base = addenda.attach(pico("llama", num_hidden_layers=2), pico_tokenizer())
     base.new("m", addenda.LoRA(rank=2))
     told = [f"Room {n} costs {n * 3} coins." for n in range(12)]
     corpus = [{"prompt": f"Room {n}?", "completion": f"It is {n * 3}.", "reads": told[n]} for n in range(12)]
-    addenda.train(
-        base, "m", corpus=corpus, tokens=8 * 2 * 32, length=32, batch_rows=2, lr=1e-2, log=False, checkpoint_every=2,
-        objective="on_policy(rounds=2, answer_tokens=6)", out=folder / "out", **more,
-    )  # fmt: skip
+    with patch.object(teacher, "READ", 300):  # the reference runs in the tests' own process
+        addenda.train(
+            base, "m", corpus=corpus, tokens=8 * 2 * 32, length=32, batch_rows=2, lr=1e-2, log=False, checkpoint_every=2,
+            objective="on_policy(rounds=2, answer_tokens=6)", out=folder / "out", **more,
+        )  # fmt: skip
     return base
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import resource
 import subprocess
 import sys
 from typing import Any
@@ -290,8 +289,7 @@ def test_help_says_where_methods_are_listed_and_names_no_list_of_them(call: Any)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
-def test_help_is_quick_and_imports_nothing_heavy(words: list[str]) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_help_imports_little(words: list[str]) -> None:
     code = f"""
 import json, sys
 from addenda.cli import main
@@ -301,14 +299,13 @@ try:
 except SystemExit as end:
     assert not end.code
 heavy = {{'torch', 'transformers', 'numpy', 'matplotlib'}} & set(sys.modules)
-print(json.dumps(sorted(heavy)))
+print(json.dumps([len(sys.modules), sorted(heavy)]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == []
-    # the processor's own time: the wall's depends on who else is working
-    assert after.ru_utime - before.ru_utime < (0.5 if words[0].startswith("-") else 1.0)
+    count, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert heavy == []
+    assert count < 600  # what importing costs, on any machine; torch alone brings over a thousand
 
 
 def test_without_a_verb_help_is_shown(call: Any) -> None:
