@@ -1,7 +1,8 @@
 """Every kind in small configurations, by name; one that is not named here stands here with its defaults. Every law runs over all.
 
-The first configurations, one or two of a kind, are those that the default tests run on every architecture; `EXTRA` ones run
-on one to four architectures by default, on more of them among the slow tests, and on all in `make long`.
+The first configurations, one or two of a kind, are those that the default tests run on the usual architectures and two more, the
+slow ones on every one; `EXTRA` ones run on one to four by default; those of kinds that are no main case on all among the slow
+tests, and all others on all in `make long`.
 """
 
 from __future__ import annotations
@@ -186,21 +187,19 @@ def home(case: str) -> str:
 
 
 def pairs(extra_each: int = 1) -> list[Any]:
-    """(arch, case) parameters: main cases everywhere, each extra one on a few architectures.
+    """(arch, case) parameters: main cases on the usual architectures and two others, each extra one on a few.
 
-    Of the others slow tests run a kind that is no main case everywhere, and configurations of main ones on the usual
-    architectures; `make long` runs the rest.
+    Slow tests run main cases, and one of each kind that is no main case, everywhere; `make long` runs the rest.
     """
     found = []
     for number, case in enumerate(CASES):
         hosts = [arch for arch in ARCHS if (arch, case) not in REFUSED]
-        each = max(extra_each, CASES[case].hosts)
+        main = case in MAIN or case == "locas-mlp"  # on plain FFNs it is one
+        each = max(extra_each, 2 if main else CASES[case].hosts)
         chosen = {hosts[(number * 5 + 4 * n) % len(hosts)] for n in range(each)}
         for arch in hosts:
-            # no main case, for what runs over main cases runs on a Llama too; on plain FFNs it is one
-            default = case in MAIN or case == "locas-mlp" or arch in chosen
-            slow = CASES[case].hosts > 1 or arch in USUAL
-            marks = () if default else (pytest.mark.slow,) if slow else (pytest.mark.long,)
+            default = arch in chosen or (main and arch in USUAL)
+            marks = () if default else (pytest.mark.slow,) if main or CASES[case].hosts > 1 else (pytest.mark.long,)
             found.append(pytest.param(arch, case, id=f"{arch}-{case}", marks=marks))
     return found
 

