@@ -88,7 +88,14 @@ SLOW = [
     ("docs/memories.md", 'addenda generate "Call me" --base'),
 ]
 #: pages that train for many minutes: among the long tests
-LONG = ("docs/extending.md", "docs/measuring.md", "docs/memories.md", "docs/tasks.md", "docs/teaching.md", "docs/training-data.md")
+LONG = (
+    "docs/extending.md",
+    "docs/measuring.md",
+    "docs/memories.md",
+    "docs/tasks.md",
+    "docs/teaching.md",
+    "docs/training-data.md",
+)
 #: what a page takes for given in its Python blocks, by how their first line begins
 BEFORE = {
     ("docs/extending.md", "from dataclasses import"): 'import addenda\nbase = addenda.load_base("tiny")',

@@ -15,14 +15,19 @@ MANY = {"phrasings": 50}
 
 
 def mine(
-    kind: str, text: str, *, headings: tuple[str, ...] = ("Harbour Library", "Loans of tools"), **options: object
+    kind: str,
+    text: str,
+    *,
+    headings: tuple[str, ...] = ("Harbour Library", "Loans of tools"),
+    seed: int = 1,
+    **options: object,
 ) -> list[Made]:
     chunk = Chunk("a#0", "a", headings, text)
     padding = Chunk(
         "a#1", "a", headings, "The house is in the town. It is for all of the members, and they must be there at ten."
     )
     method = cast("Mined", registry.build("exercise", kind, options))
-    return list(method.mine(chunk, [chunk, padding], Random(1)))
+    return list(method.mine(chunk, [chunk, padding], Random(seed)))
 
 
 def questions(kind: str, text: str) -> set[str]:
@@ -197,3 +202,29 @@ def test_a_second_turn_ends_in_a_document_question() -> None:
         "The fee for late return is 4 euros.",
         "The counter opens at 9:30 on weekdays.",
     }
+
+
+REWORDED = [
+    ("A night pass costs 40 euros.", "how expensive would a night pass be?"),
+    ("A night pass costs 40 euros.", "i would like to know the price of a night pass."),
+    ("Fire extinguishers are inspected every seven months.", "how frequently are fire extinguishers checked?"),
+    ("The counter opens at 9:30 on weekdays.", "how early does the counter open on weekdays?"),
+    ("The spare key is kept in the grey locker.", "i am looking for the spare key. where do i go?"),
+    ("Tomas Brandt manages the workshop.", "give me the name of whoever looks after the workshop."),
+    ("Members must not lend tools to other people.", "is it all right: may members loan tools to other people?"),
+]
+
+
+@pytest.mark.parametrize(("text", "asked"), REWORDED)
+def test_questions_are_put_in_other_everyday_words_too(text: str, asked: str) -> None:
+    found = {one.question.lower(): one for seed in range(40) for one in mine("reworded", text, seed=seed)}
+    said = [question for question in found if question.endswith(asked)]
+    assert said, sorted(found)
+    assert found[said[0]].answer.rstrip(".").endswith(text.rstrip("."))
+
+
+def test_names_codes_and_what_is_quoted_keep_their_words() -> None:
+    from addenda.exercises.everyday import others
+
+    assert [found for _, _, found in others('Which form has "fee"? Fee-Book and Room-form are names.')] == [("paper", "sheet")]
+    assert others("Where does Close Keep end?")[-1][2] == ("finish",)

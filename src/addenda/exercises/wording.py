@@ -13,7 +13,7 @@ from addenda.exercises.exercise import Chunk, Made, Mined, chat
 from addenda.exercises.parsing import clauses
 
 #: what questions are made with, and does not say what they are about
-_ASKING = frozenset(
+ASKING = frozenset(
     "how much many what which who when where why long often high cost costs price pay paid mean means happen happens find say"
     " says said tell told know open opens close closes start starts time day days hours name true complete sentence must allowed"
     " get take takes have come want need text document documents section rule rules handbook guide manual policy"
@@ -37,7 +37,7 @@ def specific(question: str) -> bool:
     """Whether a question says what it is about: a name, a code, or two words that are not those of asking."""
     if any(span.sort in ("name", "code") for span in spans.spans(question[:1].lower() + question[1:])):
         return True
-    return len({word for word in words.content(question) if word not in _ASKING}) >= 2
+    return len({word for word in words.content(question) if word not in ASKING}) >= 2
 
 
 def titled(chunk: Chunk) -> str:

@@ -17,7 +17,7 @@ from addenda.core.modes import evaluating
 from addenda.core.registry import build_kind
 from addenda.objectives.head import Head
 from addenda.objectives.objective import likelihood
-from addenda.plug.scoring import default_length
+from addenda.plug.scoring import cast, default_length
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
@@ -76,13 +76,14 @@ class BaseCost:
         )
 
 
-def cost_of(base: Base, kind: Kind | None = None, *, seconds: float = 3.0) -> BaseCost:
+def cost_of(base: Base, kind: Kind | None = None, *, seconds: float = 3.0, precision: str = "fp32") -> BaseCost:
     """Find out, by a probe of a few seconds, what a base costs on this machine. The base is left as it was, bit for bit.
 
     Args:
         base: on the device and in the dtype that are to be used; what is plugged and selected stays so.
         kind: the kind of module to train in the probe; default: `NeutralResidues`, or `LoRA` where the base cannot host it.
         seconds: about how long each of the two probes, reading and training, may take.
+        precision: that is computed in, "fp32" or "bf16" (autocast).
 
     Raises:
         AddendaError: `seconds` is not positive, or the kind's options do not fit this base.
@@ -92,7 +93,13 @@ def cost_of(base: Base, kind: Kind | None = None, *, seconds: float = 3.0) -> Ba
         raise AddendaError(f"seconds is a positive number; got {seconds!r}")
     began, name = time.perf_counter(), next(n for i in range(99) if (n := f"cost-probe-{i}") not in base.modules)
     kind = kind or _usual(base)
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(), evaluating(base.model):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.random.fork_rng(),
+        evaluating(base.model),
+        cast(base.device, precision),
+    ):
         with base.off():
             head = Head(base.model)
             probed, reading = _read(base, head, seconds)

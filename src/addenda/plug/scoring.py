@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -308,6 +308,16 @@ def _nats(base: Frozen, head: Head, batch: list[Any], precision: str) -> list[fl
         hidden = head.hidden(ids[:, :-1], attention_mask=mask)
         _, costs = head.costs(likelihood(), hidden.flatten(0, 1), ids[:, 1:].flatten(), weights.flatten())
     return costs.view(weights.shape).double().sum(1).tolist()
+
+
+def fast_precision(device: torch.device) -> Literal["fp32", "bf16"]:
+    """The precision that a device computes fast in: "bf16" where it has products of its own for it, else "fp32"."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        able = torch.cpu.get_capabilities()
+        fast = device.type == "cpu" and any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16" if fast else "fp32"
 
 
 def cast(device: torch.device, precision: str) -> Any:

@@ -21,6 +21,7 @@ from addenda.core.registry import build_kind
 from addenda.measuring.looking.activity import Activity, activity
 from addenda.modulefile import storage
 from addenda.plug.base import load_base
+from addenda.plug.scoring import fast_precision
 from addenda.showing.columns import Column, Measuring
 from addenda.showing.demo_report import Check, DemoReport
 from addenda.showing.foretelling import pace_of, stages
@@ -221,12 +222,7 @@ class _Work:
 
     def _precision(self) -> str:
         """`bf16` where the scene trains so and the device computes it fast."""
-        if self.base.device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            able = torch.cpu.get_capabilities()
-            fast = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-        return "bf16" if self.scene.half and fast else "fp32"
+        return fast_precision(self.base.device) if self.scene.half else "fp32"
 
     def _recipe(self) -> dict[str, Any]:
         """What must be the same for an interrupted demo to go on."""

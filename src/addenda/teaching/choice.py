@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from addenda.core.contracts import Kind
 from addenda.core.registry import asked_for, written
 from addenda.plug.cost import cost_of
+from addenda.plug.scoring import fast_precision
 from addenda.teaching.teach_settings import TeachSettings
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Choice:
     passes: float
     pace: float
     studied: int
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def seconds(self) -> float:
@@ -38,7 +40,7 @@ class Choice:
         return self.tokens / self.pace
 
     def __str__(self) -> str:
-        return f"{written(self.kind)}, {self.tokens:,} tokens, the set {self.passes:.1f} times"
+        return f"{written(self.kind)}, {self.tokens:,} tokens, the set {self.passes:.1f} times, in {self.precision}"
 
 
 def kind_for(base: Base, settings: TeachSettings) -> Kind:
@@ -64,7 +66,8 @@ def choose(base: Base, settings: TeachSettings, studied: int, seconds: float | N
         AddendaError: no such kind, or this base cannot host it.
     """
     kind = kind_for(base, settings)
-    pace = cost_of(base, kind, seconds=PROBE).training
+    precision = settings.precision or fast_precision(base.device)
+    pace = cost_of(base, kind, seconds=PROBE, precision=precision).training
     least = STEPS * settings.batch_rows * settings.length
     own = 1.0 - settings.replay_share
     if settings.tokens is not None:
@@ -77,4 +80,4 @@ def choose(base: Base, settings: TeachSettings, studied: int, seconds: float | N
             tokens = min(tokens, round(seconds * pace))
     if settings.tokens is None:
         tokens = max(tokens, least)
-    return Choice(kind, tokens, tokens * own / studied, pace, studied)
+    return Choice(kind, tokens, tokens * own / studied, pace, studied, precision)

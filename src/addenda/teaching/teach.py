@@ -196,7 +196,7 @@ def _trained(
         replay=[_learned(one) for one in studied.replayed] or None,
         tokens=plan.choice.tokens, lr=chosen.lr, seed=seed, out=place, resume=resume and run_folder(place).exists(),
         finish=finish, isolate=True, length=chosen.length, batch_rows=chosen.batch_rows, objective=chosen.objective,
-        precision=chosen.precision, log=chosen.log, **({"replay_share": chosen.replay_share} if studied.replayed else {}),
+        precision=plan.choice.precision, log=chosen.log, **({"replay_share": chosen.replay_share} if studied.replayed else {}),
     )  # fmt: skip
     if base.modules[name].gate is None or not studied.left:
         return report, None

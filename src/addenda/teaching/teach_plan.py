@@ -69,10 +69,15 @@ class TeachPlan:
             before = kept_json(file)
             compare(before["asked"], mine)
             passes = before["tokens"] * self.choice.passes / self.choice.tokens
-            self.choice = replace(self.choice, tokens=before["tokens"], passes=passes)
+            self.choice = replace(self.choice, tokens=before["tokens"], passes=passes, precision=before["precision"])
             self.replayed = before["replayed"]
             return
-        chosen = {"asked": mine, "tokens": self.choice.tokens, "replayed": self.replayed}
+        chosen = {
+            "asked": mine,
+            "tokens": self.choice.tokens,
+            "replayed": self.replayed,
+            "precision": self.choice.precision,
+        }
         replace_text(file, json.dumps(chosen, ensure_ascii=False, indent=1) + "\n")
 
     @property

@@ -39,8 +39,8 @@ class TeachSettings:
     """of the tokens of general chats, so many are left exactly alone: the gate is calibrated to it"""
     held: int = 40
     """exercises that are held out of training, to be asked at the end, in words that were not studied; 0: none"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast"""
+    precision: Literal["fp32", "bf16"] | None = None
+    """`bf16`: autocast; default: where the device computes it fast"""
     log: bool = True
     """say on standard error what is done and how it goes"""
 
