@@ -190,7 +190,7 @@ def _trained(
     """Train the module and calibrate its gate: the run, and the share of general tokens that is left exactly alone."""
     chosen, taught = plan.settings, asked_for(Objective, plan.settings.objective).taught
     if name not in base.modules:
-        base.new(name, plan.choice.kind, seed=seed, gate=chosen.gate)
+        base.new(name, plan.choice.kind, seed=seed, gate=chosen.gate, text=plan.text)
     report = train(
         base, name, corpus=[_learned(one) | (_reads(studied.set, one) if taught else {}) for one in studied.learn],
         replay=[_learned(one) for one in studied.replayed] or None,

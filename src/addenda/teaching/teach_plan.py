@@ -81,6 +81,13 @@ class TeachPlan:
         replace_text(file, json.dumps(chosen, ensure_ascii=False, indent=1) + "\n")
 
     @property
+    def text(self) -> str | None:
+        """The documents, for a kind that starts from text: chunk after chunk, each under its headings."""
+        if not self.choice.kind.starts_from_text:
+            return None
+        return "\n\n".join(chunk.read for chunk in self.study.chunks.values())
+
+    @property
     def seconds(self) -> float:
         """Of all parts."""
         return self.study.seconds + self.replaying + self.choice.seconds + self.examining
