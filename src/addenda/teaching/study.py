@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 ASKED = "study.json"
 
 
-@own_modes()
 def study(
     base: Base,
     documents: Any,
@@ -70,26 +69,40 @@ def study(
         Stopped: after a signal; what was done is kept.
     """
     began, place = time.perf_counter(), _place(out, resume)
-    chosen, asks = _asked(base, teacher, seed, settings)
-    plan = plan_of(
-        base,
-        documents,
-        chosen,
-        seed=seed,
-        teacher=asks,
-        remote=teacher is not None,
-        questions=questions,
-        held_out=held_out,
-    )
-    identity = plan_identity(plan, base, asks)
-    if _begun(place, identity, resume):
+    more: dict[str, Any] = {"teacher": teacher, "questions": questions, "held_out": held_out}
+    plan = plan_study(base, documents, seed=seed, **more, **settings)
+    return _made(base, plan, place, resume, began, earlier=earlier)
+
+
+def study_planned(base: Base, plan: StudyPlan, *, out: str | Path, resume: bool = False) -> StudyReport:
+    """Make the study set of a plan, which the caller has told.
+
+    Raises:
+        AddendaError: as `study`.
+    """
+    return _made(base, plan, _place(out, resume), resume, time.perf_counter(), told=True)
+
+
+@own_modes()
+def _made(
+    base: Base,
+    plan: StudyPlan,
+    place: Path,
+    resume: bool,
+    began: float,
+    *,
+    earlier: str | Path | None = None,
+    told: bool = False,
+) -> StudyReport:
+    if _begun(place, plan_identity(plan, base), resume):
         return StudyReport.of(kept_json(place / REPORT), place)
-    if chosen.log:
+    if plan.settings.log and not told:
         _say(str(plan))
     with _kept(place):
-        return StudyWork(base, plan, asks, place, earlier).run(began)
+        return StudyWork(base, plan, place, earlier).run(began)
 
 
+@own_modes()
 def plan_study(
     base: Base,
     documents: Any,

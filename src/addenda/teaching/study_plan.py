@@ -41,7 +41,7 @@ BELONGS = 0.5
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study will do. `asks` has what a teacher is asked, with the kind that asks; tokens are estimates."""
+    """What a study will do. `asks` has what `asked`, a teacher, is asked, with the kind that asks; tokens are estimates."""
 
     base: str
     documents: dict[str, int]
@@ -50,6 +50,7 @@ class StudyPlan:
     own: tuple[Made, ...]
     held_out: tuple[tuple[Message, ...], ...]
     asks: tuple[tuple[str, Ask], ...]
+    asked: Teacher | None
     teacher: str | None
     remote: bool
     settings: StudySettings
@@ -113,7 +114,8 @@ def plan_of(
     per_document = Counter(chunk.document for chunk in chunks.values())
     return StudyPlan(
         base=base.name, documents=dict(per_document), chunks=chunks, mined=tuple(mined), own=own, held_out=held, asks=tuple(asks),
-        teacher=teacher.name if teacher is not None and asks else None, remote=remote, settings=settings, seed=seed, **cost,
+        asked=teacher, teacher=teacher.name if teacher is not None and asks else None, remote=remote,
+        settings=settings, seed=seed, **cost,
     )  # fmt: skip
 
 
@@ -160,13 +162,13 @@ def _belongs(found: set[str], told: Mapping[str, set[str]], often: Mapping[str, 
     return best if best is not None and scores[best] >= BELONGS * whole > 0 else None
 
 
-def plan_identity(plan: StudyPlan, base: Base, teacher: Teacher | None) -> dict[str, Any]:
+def plan_identity(plan: StudyPlan, base: Base) -> dict[str, Any]:
     """What a resumption must agree with."""
     return {
         "base": base.fingerprint,
         "documents": key_of([identity(chunk.headings, chunk.text) for chunk in plan.chunks.values()]),
         "seed": plan.seed,
-        "teacher": dict(teacher.identity) if teacher is not None and plan.asks else None,
+        "teacher": dict(plan.asked.identity) if plan.asked is not None and plan.asks else None,
         "questions": key_of([[list(made.messages), made.chunks] for made in plan.own]),
         "held_out": key_of([list(messages[:-1]) for messages in plan.held_out]),
         **plan.settings.plain(),

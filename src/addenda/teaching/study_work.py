@@ -21,7 +21,7 @@ from addenda.teaching.store import Store
 from addenda.teaching.study_plan import StudyPlan, answer_of, tokens_of
 from addenda.teaching.study_report import FILTERS, SAMPLES, StudyReport
 from addenda.teaching.study_set import CHUNKS, REPORT, SET, WORK, chunk_record, record_of, write_lines
-from addenda.teaching.teacher import Teacher, answers
+from addenda.teaching.teacher import answers
 from addenda.telling.progress import Progress
 from addenda.text.sentences import sentences
 
@@ -37,10 +37,8 @@ SAID, SCORED = "teacher.jsonl", "scores.jsonl"
 class StudyWork:
     """One study: what is asked, left out, scored and written."""
 
-    def __init__(
-        self, base: Base, plan: StudyPlan, teacher: Teacher | None, place: Path, earlier: str | Path | None
-    ) -> None:
-        self.base, self.plan, self.teacher, self.place = base, plan, teacher, place
+    def __init__(self, base: Base, plan: StudyPlan, place: Path, earlier: str | Path | None) -> None:
+        self.base, self.plan, self.teacher, self.place = base, plan, plan.asked, place
         self.store = Store(place / WORK / SAID)
         if earlier is not None:
             self.store.take(Store(Path(earlier).expanduser() / WORK / SAID))

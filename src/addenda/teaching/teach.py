@@ -19,7 +19,7 @@ from addenda.objectives.objective import Objective
 from addenda.teaching.examination import examine
 from addenda.teaching.examined import answer_of, split
 from addenda.teaching.replay import replay as answered
-from addenda.teaching.study import study
+from addenda.teaching.study import study_planned
 from addenda.teaching.study_report import StudyReport
 from addenda.teaching.study_set import WORK, StudySet, load_study
 from addenda.teaching.study_settings import StudySettings
@@ -113,7 +113,7 @@ def teach(
     if chosen.log:
         _say(str(plan))
     try:
-        studied = _studied(base, documents, place, plan, asked, resume or finish)
+        studied = _studied(base, place, plan, resume or finish)
         report, alone = _trained(base, name, place, plan, studied, seed, resume=resume, finish=finish)
         with Interrupts(
             "stopping after this batch; the module is saved, and the same call with resume=True asks it again"
@@ -159,11 +159,11 @@ class Studied:
     left: list[Mapping[str, Any]]
 
 
-def _studied(base: Base, documents: Any, place: Path, plan: TeachPlan, asked: dict[str, Any], again: bool) -> Studied:
+def _studied(base: Base, place: Path, plan: TeachPlan, again: bool) -> Studied:
     """Make the study set, and let the base answer general prompts; what is done is read."""
     folder = study_folder(place)
     log = plan.settings.log
-    report = study(base, documents, out=folder, resume=again and folder.exists(), log=log, **asked)
+    report = study_planned(base, plan.study, out=folder, resume=again and folder.exists())
     found = load_study(folder)
     learn, held = split(found.records, plan.settings.held)
     answers: list[Mapping[str, Any]] = []

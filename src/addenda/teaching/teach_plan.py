@@ -38,7 +38,7 @@ class TeachPlan:
     ) -> None:
         held = [] if asked.get("held_out") is None else load_questions(asked["held_out"])
         _check_kind(base, settings)
-        self.study: StudyPlan = plan_study(base, documents, **asked)
+        self.study: StudyPlan = plan_study(base, documents, log=settings.log, **asked)
         self.studied = sum(tokens_of(base, [*self.study.mined, *self.study.own]))
         writes = writing_pace(base)
         examined = 2 * (settings.held + len(held)) + 4 * len(chats())
