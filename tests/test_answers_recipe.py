@@ -1,0 +1,58 @@
+"""The study of answers: what it asks, what a cell trains, and the table of its records."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("recipes")
+
+
+def module() -> Any:
+    return importlib.import_module("recipes.answers")
+
+
+def test_each_cell_has_a_name_of_its_own_and_the_quick_ones_come_first() -> None:
+    cells = list(module().cells(argparse.Namespace(seeds=[0, 1], base="smollm2"), []))
+    assert len({cell.id for cell in cells}) == len(cells)
+    assert not any(set(", ") & set(cell.id) for cell in cells)
+    first = [cell.minutes for cell in cells if cell.seed == 0]
+    assert first == sorted(first)
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+
+
+def test_the_table_has_a_row_for_each_way_and_number_of_tokens() -> None:
+    asked = {"direct": 10, "turned": 6, "combined": 4, "unanswerable": 5}
+    one = {"right": {"direct": 5, "turned": 3}, "refused": {"unanswerable": 1, "direct": 1}, "asked": asked}
+    one |= {"seconds": 120.0, "parameters": 1_000_000, "forgotten": 0.5}
+    runs = [{"way": "LoRA", "tokens": 80_000, "seed": seed} for seed in (0, 1)]
+    records = [one | {"run": run} for run in runs] + [
+        one | {"run": {"way": "bare", "tokens": 0, "seed": 0}, "right": {}, "parameters": 0}
+    ]
+    lines = module().report(records, Path()).splitlines()
+    assert [line.split(" | ")[:4] for line in lines[2:]] == [
+        ["| bare", "0", "1", "0.00"],
+        ["| LoRA", "80,000", "2", "0.40 (0.40 to 0.40)"],
+    ]
+    assert lines[3].split(" | ")[4:8] == [
+        "0.50 (0.50 to 0.50)",
+        "0.50 (0.50 to 0.50)",
+        "0.00 (0.00 to 0.00)",
+        "0.20 (0.20 to 0.20)",
+    ]
+
+
+@pytest.mark.slow
+def test_a_cell_trains_asks_and_leaves_its_record(tmp_path: Path) -> None:
+    recipe = module()
+    name = recipe.make(recipe.Cell("LoRA, none reworded", 4096, 0, "tiny"), tmp_path)
+    record = json.loads((tmp_path / f"{name}.json").read_text())
+    assert sum(record["asked"].values()) == len(record["said"]) > 100
+    assert record["parameters"] > 0
+    assert record["forgotten"] != 0.0
+    assert record["run"]["way"] == "LoRA, none reworded"
