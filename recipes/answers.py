@@ -24,10 +24,11 @@ import addenda
 from addenda.core.contracts import Kind
 from addenda.measuring.asking.answers import answers_to, refuses
 from addenda.plug.scoring import fast_precision
+from addenda.telling.intervals import SHARE, of_mean
 from recipes.handbooks import Handbook, handbook
 from recipes.records import Named, Records, grouped, recorded, stamp
 from recipes.study import conduct, parser_of
-from recipes.tables import joined, over, table
+from recipes.tables import joined, over, table, with_interval
 
 #: kinds of exercises that a way leaves out
 WAYS: dict[str, tuple[str, ...]] = {
@@ -128,7 +129,7 @@ def report(records: Records, folder: Path) -> str:
         "way",
         "tokens",
         "seeds",
-        "right of all",
+        "right [95%]",
         *SORTS,
         "refused of unanswerable",
         "forgotten, nats",
@@ -143,11 +144,19 @@ def report(records: Records, folder: Path) -> str:
         forgotten = [one["forgotten"] for one in mine if "forgotten" in one]
         size = over([one["parameters"] * 4 / 1e6 for one in mine], 0)
         rows.append((
-            order[at], f"{tokens:,}", len(mine), over([_share(one, SORTS) for one in mine], 2), *each,
+            order[at], f"{tokens:,}", len(mine), _pooled(mine), *each,
             over([_refused(one) for one in mine], 2), over(forgotten, 3) if forgotten else "", size,
             over([one["seconds"] / 60 for one in mine], 0),
         ))  # fmt: skip
     return joined([table(heads, rows)])
+
+
+def _pooled(records: Records) -> str:
+    """The share of all questions with an answer that was right, with its interval over questions."""
+    asked = sum(record["asked"][sort] for record in records for sort in SORTS)
+    right = sum(record["right"].get(sort, 0) for record in records for sort in SORTS)
+    found = of_mean([1.0] * right + [0.0] * (asked - right), within=SHARE)
+    return with_interval((found.value, found.low, found.high), 2)
 
 
 def _share(record: dict[str, Any], sorts: tuple[str, ...]) -> float:

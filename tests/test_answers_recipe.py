@@ -36,8 +36,8 @@ def test_the_table_has_a_row_for_each_way_and_number_of_tokens() -> None:
     ]
     lines = module().report(records, Path()).splitlines()
     assert [line.split(" | ")[:4] for line in lines[2:]] == [
-        ["| bare", "0", "1", "0.00"],
-        ["| LoRA", "80,000", "2", "0.40 (0.40 to 0.40)"],
+        ["| bare", "0", "1", "0.00 [0.00, 0.17]"],
+        ["| LoRA", "80,000", "2", "0.40 [0.24, 0.56]"],
     ]
     assert lines[3].split(" | ")[4:8] == [
         "0.50 (0.50 to 0.50)",

@@ -226,5 +226,7 @@ def test_questions_are_put_in_other_everyday_words_too(text: str, asked: str) ->
 def test_names_codes_and_what_is_quoted_keep_their_words() -> None:
     from addenda.exercises.everyday import others
 
-    assert [found for _, _, found in others('Which form has "fee"? Fee-Book and Room-form are names.')] == [("paper", "sheet")]
+    assert [found for _, _, found in others('Which form has "fee"? Fee-Book and Room-form are names.')] == [
+        ("paper", "sheet")
+    ]
     assert others("Where does Close Keep end?")[-1][2] == ("finish",)
