@@ -169,11 +169,19 @@ def _refused(record: dict[str, Any]) -> float:
 
 def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
     """Every cell, the quick ones first."""
-    every = [Cell(way, tokens, seed, given.base) for seed in given.seeds for way in WAYS for tokens in TOKENS[way][0]]
+    every = [
+        Cell(way, tokens, seed, given.base)
+        for seed in given.seeds
+        for way in given.ways
+        for tokens in TOKENS[way][0]
+        if tokens <= given.most
+    ]
     yield from sorted(every, key=lambda cell: (cell.seed, cell.minutes))
 
 
 if __name__ == "__main__":
     parser = parser_of(__doc__, seeds=(0,))
     parser.add_argument("--base", default="smollm2")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=", ".join(WAYS))
+    parser.add_argument("--most", type=int, default=10**9, help="tokens of a cell at most")
     conduct("answers", parser.parse_args(), [cells], make, report)

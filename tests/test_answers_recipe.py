@@ -18,9 +18,12 @@ def module() -> Any:
 
 
 def test_each_cell_has_a_name_of_its_own_and_the_quick_ones_come_first() -> None:
-    cells = list(module().cells(argparse.Namespace(seeds=[0, 1], base="smollm2"), []))
+    cells = list(
+        module().cells(argparse.Namespace(seeds=[0, 1], base="smollm2", ways=list(module().WAYS), most=100_000), [])
+    )
     assert len({cell.id for cell in cells}) == len(cells)
     assert not any(set(", ") & set(cell.id) for cell in cells)
+    assert {cell.tokens for cell in cells} == {0, 20_000, 80_000}
     first = [cell.minutes for cell in cells if cell.seed == 0]
     assert first == sorted(first)
     assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
