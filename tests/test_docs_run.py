@@ -89,13 +89,9 @@ SLOW = [
 ]
 #: pages that train for many minutes: among the long tests
 LONG = (
-    "docs/extending.md",
-    "docs/measuring.md",
-    "docs/memories.md",
-    "docs/tasks.md",
-    "docs/teaching.md",
+    "docs/extending.md", "docs/measuring.md", "docs/memories.md", "docs/quickstart.md", "docs/tasks.md", "docs/teaching.md",
     "docs/training-data.md",
-)
+)  # fmt: skip
 #: what a page takes for given in its Python blocks, by how their first line begins
 BEFORE = {
     ("docs/extending.md", "from dataclasses import"): 'import addenda\nbase = addenda.load_base("tiny")',
