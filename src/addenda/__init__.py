@@ -37,6 +37,7 @@ _WHERE = {
     "HEMA": "remembering.hema",
     "MLPMemory": "kinds.mlp_memory",
     "SoftTokens": "kinds.soft_tokens",
+    "OpenBook": "kinds.open_book",
     "teach": "teaching.teach",
     "TeachReport": "teaching.teach_report",
     "study": "teaching.study",
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter
     from addenda.kinds.registers import Registers as Registers
+    from addenda.kinds.open_book import OpenBook as OpenBook
     from addenda.kinds.soft_tokens import SoftTokens as SoftTokens
     from addenda.kinds.ternary_units import TernaryUnits as TernaryUnits
     from addenda.measuring.asking.accuracy import evaluate_tasks as evaluate_tasks

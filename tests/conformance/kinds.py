@@ -26,6 +26,7 @@ from addenda.kinds.lora import LoRA
 from addenda.kinds.low_rank_units import LowRankUnits
 from addenda.kinds.mlp_memory import MLPMemory
 from addenda.kinds.neutral_residues import NeutralResidues
+from addenda.kinds.open_book import OpenBook
 from addenda.kinds.parallel_adapter import ParallelAdapter
 from addenda.kinds.registers import Registers
 from addenda.kinds.soft_tokens import SoftTokens
@@ -115,6 +116,8 @@ EXTRA: dict[str, Case] = {
     ),
     "soft-tokens-document": _fixed(SoftTokens(count=3), joint=True, text=True, gate="document", behind="document"),
     "soft-tokens-random": _fixed(SoftTokens(count=3, init="random"), joint=True),
+    "open-book": _fixed(OpenBook(count=4, rank=2), joint=True, text=True, hosts=4),
+    "open-book-document": _fixed(OpenBook(count=4, rank=2), joint=True, text=True, gate="document", behind="document"),
     "delta-product": _fixed(DeltaProduct(width=8, heads=2), hosts=3),
     "delta-product-document": _fixed(DeltaProduct(width=8, heads=1, steps=1), gate="document", behind="document"),
     "mlp-memory": _fixed(MLPMemory(width=8), hosts=4),

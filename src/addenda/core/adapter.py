@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -90,16 +91,21 @@ class Adapter(nn.Module, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the adapter's parameters."""
-        return next(self.parameters()).dtype
+        """The dtype of the adapter's parameters; of its buffers, where it has none."""
+        return self._any().dtype
 
     @property
     def device(self) -> torch.device:
-        """The device of the adapter's parameters."""
-        for parameter in self._parameters.values():  # asked at every site of every token: parameters() is slow
-            if parameter is not None:
-                return parameter.device
-        return next(self.parameters()).device
+        """The device of the adapter's parameters; of its buffers, where it has none."""
+        return self._any().device
+
+    def _any(self) -> Tensor:
+        """One of its parameters, or buffers."""
+        for own in (self._parameters, self._buffers):  # asked at every site of every token: parameters() is slow
+            for tensor in own.values():
+                if tensor is not None:
+                    return tensor
+        return next(chain(self.parameters(), self.buffers()))
 
 
 class AddingAdapter(Adapter):
