@@ -26,6 +26,7 @@ HEAD = """\
 | `LoRA` | only the new subject counts, or PEFT's folders are to be read or written |
 | `LocasGLU`, `LocasMLP` | one text is written with `memorize`, and perhaps folded into the base |
 | `Registers`, `Cartridge` | the module shall act as a learned beginning of the text, through attention |
+| `OpenBook` | one text is to be answered from, which fits into the window: `teach` takes it for such documents |
 | `ParallelAdapter` | a baseline without a gate is wanted |
 
 A kind is built with its options and handed to `new`:

@@ -115,9 +115,9 @@ if TYPE_CHECKING:
     from addenda.kinds.low_rank_units import LowRankUnits as LowRankUnits
     from addenda.kinds.mlp_memory import MLPMemory as MLPMemory
     from addenda.kinds.neutral_residues import NeutralResidues as NeutralResidues
+    from addenda.kinds.open_book import OpenBook as OpenBook
     from addenda.kinds.parallel_adapter import ParallelAdapter as ParallelAdapter
     from addenda.kinds.registers import Registers as Registers
-    from addenda.kinds.open_book import OpenBook as OpenBook
     from addenda.kinds.soft_tokens import SoftTokens as SoftTokens
     from addenda.kinds.ternary_units import TernaryUnits as TernaryUnits
     from addenda.measuring.asking.accuracy import evaluate_tasks as evaluate_tasks

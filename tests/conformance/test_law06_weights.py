@@ -224,9 +224,14 @@ def test_a_joint_weight_against_the_formula(case: str, weight: float) -> None:
         subject.plug("m")
         layer = subject.model.model.layers[0].self_attn
         caught: dict[str, Any] = {}
+        projections = ("q_proj", "k_proj", "v_proj")
         handles = [
             layer.register_forward_pre_hook(lambda _, __, kwargs: caught.update(kwargs), with_kwargs=True),
             layer.o_proj.register_forward_pre_hook(lambda _, args: caught.update(out=args[0])),
+            *(  # of the projections, what a module may have added to them too
+                getattr(layer, name).register_forward_hook(lambda _, __, out, name=name: caught.update({name: out}))
+                for name in projections
+            ),
         ]
         with subject.base.using(m=weight):
             logits(subject.model, *batch())
@@ -235,10 +240,7 @@ def test_a_joint_weight_against_the_formula(case: str, weight: float) -> None:
         with torch.no_grad():
             slots = subject.base.reader.materialise(subject.base.modules["m"])["layers.0.attention"]
             x, (cos, sin) = caught["hidden_states"], caught["position_embeddings"]
-            q, k, v = (
-                getattr(layer, name)(x).view(*x.shape[:2], -1, 16).transpose(1, 2)
-                for name in ("q_proj", "k_proj", "v_proj")
-            )
+            q, k, v = (caught[name].view(*x.shape[:2], -1, 16).transpose(1, 2) for name in projections)
             q, k = apply_rotary_pos_emb(q, k, cos, sin)
             k, v = (
                 torch.cat([s.expand(4, -1, -1, -1), t], 2).repeat_interleave(2, 1)

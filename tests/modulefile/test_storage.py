@@ -36,6 +36,7 @@ from addenda.kinds.lora import LoRA
 from addenda.kinds.low_rank_units import LowRankUnits
 from addenda.kinds.mlp_memory import MLPMemory
 from addenda.kinds.neutral_residues import NeutralResidues
+from addenda.kinds.open_book import OpenBook
 from addenda.kinds.parallel_adapter import ParallelAdapter
 from addenda.kinds.registers import Registers
 from addenda.kinds.soft_tokens import SoftTokens
@@ -53,6 +54,7 @@ KINDS: list[Kind] = [
     Registers(count=4, gate="context", normalise=False),
     Cartridge(count=4),
     Cartridge(count=4, init="text"),
+    OpenBook(count=4, rank=2),
     NeutralResidues(width=4),
     NeutralResidues(extra=0.3, gate="context", read_at=1),
     NeutralResidues(width=4, gate="sigmoid", init="he"),

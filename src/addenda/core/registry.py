@@ -294,7 +294,11 @@ def recorded(method: Method) -> dict[str, Any]:
 
 
 def written(method: Method) -> str:
-    """A method as people write it: its name, with the options that are not their defaults."""
+    """A method as people write it: its name, with the options that are not their defaults, nor follow from others."""
     chosen = {field.name: field.default for field in fields(cast("Any", method))}
     given = {name: getattr(method, name) for name, default in chosen.items() if getattr(method, name) != default}
+    for name in [name for name, default in chosen.items() if name in given and default is None]:
+        others = {other: value for other, value in given.items() if other != name}
+        if type(method)(**others) == method:
+            given = others
     return method.called() + (f"({', '.join(f'{name}={value!r}' for name, value in given.items())})" if given else "")

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from addenda.core.beside_linear import ProductAdapter, ProductKind
-from addenda.core.contracts import Adapter, AttentionAdapter, Kind, Reader
+from addenda.core.beside_linear import ProductKind
+from addenda.core.contracts import Adapter, AttentionAdapter, Reader
 from addenda.core.site import Anatomy, Seam
 from addenda.core.state import KeyValues
 from addenda.core.text_slots import SharedSlots
@@ -35,11 +35,11 @@ class Page(AttentionAdapter):
 class OpenBook(ProductKind, SharedSlots):
     """The first `count` tokens of a text as frozen keys and values, and a LoRA of `rank` that is trained with them in view.
 
-    The model then answers with the text before its eyes, and nothing of the text in its window. `alpha`, `targets` and `rslora` are
-    the LoRA's. The size is that of the text: on SmolLM2 46 kB a token, and 20 MB for a LoRA of rank 16.
+    The model then answers with the text before its eyes, and nothing of the text in its window. `alpha`, `targets` and `rslora`
+    are the LoRA's. Its size grows with the text: on SmolLM2 46 kB a token, and 20 MB for a LoRA of rank 16.
 
-    Source: ours, of two: Eyuboglu et al. 2025, "Cartridges", arXiv:2506.06266, whose start this keeps as it is, and Hu et al. 2021,
-    "LoRA", arXiv:2106.09685. Training with the source in view is that of Zhang et al. 2024, "RAFT", arXiv:2403.10131.
+    Source: ours, of two: Eyuboglu et al. 2025, "Cartridges", arXiv:2506.06266, whose start this keeps as it is, and Hu et al.
+    2021, "LoRA", arXiv:2106.09685. Training with the source in view is that of Zhang et al. 2024, "RAFT", arXiv:2403.10131.
 
     Measured: SmolLM2, two handbooks of 1,400 words, 93 hard questions on each, 80,000 tokens of exercises: 0.24 [0.18, 0.31] are
     answered rightly, by a LoRA alone 0.09, with the handbook in the window 0.11. Page: answers.
