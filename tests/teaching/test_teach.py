@@ -15,7 +15,7 @@ from addenda.core.errors import AddendaError, DataError
 from addenda.measuring.conducting.evaluate import evaluate
 from addenda.teaching import choice, examination, teach_plan
 from addenda.teaching import teach as teaching
-from addenda.teaching.choice import choose
+from addenda.teaching.choice import choose, kind_for
 from addenda.teaching.examined import asked_of, split, telling
 from addenda.teaching.teach import plan_teach, teach
 from addenda.teaching.teach_settings import TeachSettings
@@ -126,7 +126,7 @@ def test_stopped_after_the_study_and_gone_on_with_gives_the_same_bits(
 def test_a_plan_writes_nothing_and_follows_the_minutes(base: addenda.Base, document: Path, tmp_path: Path) -> None:
     asked = {key: value for key, value in QUICK.items() if key != "tokens"}
     plan = plan_teach(base, document, minutes=600.0, **asked)
-    assert "teach: LoRA" in str(plan)
+    assert "teach: OpenBook" in str(plan)
     assert plan.as_dict()["gate"] == "document(hold=True)"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["handbook.md"]
     with pytest.raises(AddendaError, match="minutes are too few"):
@@ -135,10 +135,29 @@ def test_a_plan_writes_nothing_and_follows_the_minutes(base: addenda.Base, docum
 
 def test_the_choice_reads_a_set_some_times_and_no_longer_than_it_may(base: addenda.Base) -> None:
     settings = TeachSettings(replay_share=0.0, gate=None, length=64, batch_rows=2)
-    small, large = choose(base, settings, 10_000, None), choose(base, settings, 1_000_000, None)
+    lora = addenda.LoRA(rank=16)
+    small, large = choose(base, settings, lora, 10_000, None), choose(base, settings, lora, 1_000_000, None)
     assert (small.passes, large.passes) == (16.0, 4.0)
-    assert choose(base, settings, 10_000, 0.001).tokens == 16 * 128, "a few steps at least"
-    assert choose(base, TeachSettings(tokens=5_000), 10_000, 0.001).tokens == 5_000, "what is asked for is done"
+    assert choose(base, settings, lora, 10_000, 0.001).tokens == 16 * 128, "a few steps at least"
+    assert choose(base, TeachSettings(tokens=5_000), lora, 10_000, 0.001).tokens == 5_000, "what is asked for is done"
+    assert choose(base, settings, addenda.OpenBook(count=8), 10_000, None).tokens == choice.READING
+
+
+def test_documents_that_fit_are_read_and_longer_ones_are_learned(base: addenda.Base) -> None:
+    assert base.context == 2048
+    usual = TeachSettings()
+    assert kind_for(base, usual, 1024) == addenda.OpenBook(count=1024, rank=16)
+    assert kind_for(base, usual, 1025) == kind_for(base, usual, 1) == addenda.LoRA(rank=16)
+    assert kind_for(base, TeachSettings(kind="LoRA(rank=2)"), 1024) == addenda.LoRA(rank=2)
+
+
+def test_slots_for_more_text_than_there_is_are_refused_before_anything_is_done(
+    base: addenda.Base, document: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(AddendaError, match=r"needs at least 5000 tokens of text; got \d+"):
+        teach(base, "m", document, out=tmp_path / "m", kind="OpenBook(count=5000)", **QUICK)
+    assert not base.modules
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["handbook.md"]
 
 
 def test_a_general_answer_that_was_cut_off_is_learned_up_to_its_last_sentence() -> None:

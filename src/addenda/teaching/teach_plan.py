@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
 from addenda.core.files import kept_json, replace_text
 from addenda.core.registry import written
@@ -37,15 +38,19 @@ class TeachPlan:
         self, base: Base, documents: Any, minutes: float | None, settings: TeachSettings, asked: Mapping[str, Any]
     ) -> None:
         held = [] if asked.get("held_out") is None else load_questions(asked["held_out"])
-        _check_kind(base, settings)
         self.study: StudyPlan = plan_study(base, documents, log=settings.log, **asked)
+        whole = "\n\n".join(chunk.read for chunk in self.study.chunks.values())
+        kind = kind_for(base, settings, len(base.tokenize(whole)))
+        #: the documents, for a kind that starts from text: chunk after chunk, each under its headings
+        self.text = whole if kind.starts_from_text else None
+        _check(base, kind, settings.gate, self.text)
         self.studied = sum(tokens_of(base, [*self.study.mined, *self.study.own]))
         writes = writing_pace(base)
         examined = 2 * (settings.held + len(held)) + 4 * len(chats())
         self.examining = examined * SAID / writes
         around = self.study.seconds + self.examining + (MOST * SAID / writes if settings.replay_share else 0.0)
         left = None if minutes is None else (60 * minutes - around) / (1 + FITTING * (settings.gate is not None))
-        self.choice: Choice = choose(base, settings, self.studied, left)
+        self.choice: Choice = choose(base, settings, kind, self.studied, left)
         if left is not None and self.choice.seconds > max(0.0, left) * LATE:
             needed = about(around + self.choice.seconds * (1 + FITTING))
             raise AddendaError(
@@ -81,13 +86,6 @@ class TeachPlan:
         replace_text(file, json.dumps(chosen, ensure_ascii=False, indent=1) + "\n")
 
     @property
-    def text(self) -> str | None:
-        """The documents, for a kind that starts from text: chunk after chunk, each under its headings."""
-        if not self.choice.kind.starts_from_text:
-            return None
-        return "\n\n".join(chunk.read for chunk in self.study.chunks.values())
-
-    @property
     def seconds(self) -> float:
         """Of all parts."""
         return self.study.seconds + self.replaying + self.choice.seconds + self.examining
@@ -121,12 +119,12 @@ class TeachPlan:
         ])  # fmt: skip
 
 
-def _check_kind(base: Base, settings: TeachSettings) -> None:
-    """See that the kind can stand beside this base, behind the gate that is asked for, before anything is done.
+def _check(base: Base, kind: Kind, gate: Any, text: str | None) -> None:
+    """See that the kind can stand beside this base, behind the gate that is asked for, and start, before anything is done.
 
     Raises:
         AddendaError: it cannot; says why.
     """
     name = next(n for number in range(99) if (n := f"teach-{number}") not in base.modules)
-    base.new(name, kind_for(base, settings), gate=settings.gate)
+    base.new(name, kind, gate=gate, text=text)
     base.unplug(name)
