@@ -38,6 +38,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "LoRA, none reworded": ("reworded",),
     "cartridge": (),
     "LoRA beside the text": (),
+    "teach": (),
 }
 #: tokens of training of each way, and about how many it trains a second on two cores
 TOKENS: dict[str, tuple[tuple[int, ...], int]] = {
@@ -47,6 +48,7 @@ TOKENS: dict[str, tuple[tuple[int, ...], int]] = {
     "LoRA, none reworded": ((320_000,), 500),
     "cartridge": ((20_000, 80_000, 160_000), 300),
     "LoRA beside the text": ((80_000,), 300),
+    "teach": ((80_000,), 150),
 }
 ANSWER, GENERAL, SORTS = 48, 4_000, ("direct", "turned", "combined")
 
@@ -77,7 +79,11 @@ def make(cell: Cell, folder: Path) -> str:
     """Study, train, ask, write the record."""
     base, book = addenda.load_base(cell.base), handbook(cell.seed)
     record, began = stamp(cell, base), time.perf_counter()
-    modules = _learned(base, book, cell) if cell.tokens else []
+    if cell.way == "teach":
+        modules = ["m"]
+        record |= _taught(base, book, cell)
+    else:
+        modules = _learned(base, book, cell) if cell.tokens else []
     trained = time.perf_counter() - began
     before = f"Answer from this handbook.\n\n{book.text}" if cell.way == "in the window" else ""
     chats = [[*_system(before), {"role": "user", "content": one.question}] for one in book.questions]
@@ -89,7 +95,7 @@ def make(cell: Cell, folder: Path) -> str:
         "refused": dict(Counter(one.sort for one, answer in zip(book.questions, said, strict=True) if refuses(answer))),
         "asked": dict(Counter(one.sort for one in book.questions)),
         "seconds": trained,
-        "parameters": sum(base.modules[name].size() for name in modules),
+        "parameters": sum(t.numel() for name in modules for t in base.modules[name].tensors().values()),
         "said": [[one.question, answer] for one, answer in zip(book.questions, said, strict=True)],
     }
     if modules:
@@ -111,16 +117,23 @@ def _learned(base: addenda.Base, book: Handbook, cell: Cell) -> list[str]:
         studied = addenda.load_study(out).records
     corpus = [{"messages": one["messages"]} for one in studied if one["kind"] not in WAYS[cell.way]]
     whole = addenda.Cartridge(count=len(base.tokenize(book.text)), init="text")
-    kind: Kind = whole if cell.way == "cartridge" else addenda.LoRA(rank=16)
-    base.new("m", kind, seed=cell.seed, text=book.text if kind is whole else None)
-    beside = ["text"] if cell.way == "LoRA beside the text" else []
-    for name in beside:
-        base.new(name, whole, text=book.text)
+    reads = {"cartridge": whole, "LoRA beside the text": addenda.OpenBook(count=whole.count)}
+    kind: Kind = reads.get(cell.way, addenda.LoRA(rank=16))
+    base.new("m", kind, seed=cell.seed, text=book.text if kind.starts_from_text else None)
     addenda.train(
         base, "m", corpus=corpus, tokens=cell.tokens, seed=cell.seed, isolate=True, length=256, batch_rows=4, log=False,
-        precision=fast_precision(base.device), alongside=beside,
+        precision=fast_precision(base.device),
     )  # fmt: skip
-    return ["m", *beside]
+    return ["m"]
+
+
+def _taught(base: addenda.Base, book: Handbook, cell: Cell) -> dict[str, Any]:
+    """Let `teach` do all of it, as one command without options does, and tell what else moved."""
+    with tempfile.TemporaryDirectory() as place:
+        found = addenda.teach(base, "m", {book.name: book.text}, out=Path(place) / "m", seed=cell.seed, log=False)
+    told = found.as_dict()
+    kept = ("changed", "after", "leaked", "alone", "forgot", "kind", "bytes", "right", "before")
+    return {"taught": {name: told[name] for name in kept}}
 
 
 def report(records: Records, folder: Path) -> str:

@@ -70,3 +70,23 @@ def test_it_is_written_with_the_options_that_were_given() -> None:
 
     assert written(OpenBook(count=40, rank=4)) == "OpenBook(rank=4, count=40)"
     assert written(OpenBook(alpha=3.0)) == "OpenBook(alpha=3.0)"
+
+
+def test_it_learns_as_a_lora_does_beside_a_frozen_cartridge(tmp_path: Path) -> None:
+    losses = []
+    for apart in (True, False):
+        base = addenda.attach(pico("llama"), pico_tokenizer())
+        if apart:
+            base.new("text", Cartridge(count=6, init="text"), text=TEXT)
+            base.new("m", addenda.LoRA(rank=2), seed=3)
+        else:
+            base.new("m", OpenBook(count=6, rank=2), text=TEXT, seed=3)
+            lora = addenda.attach(pico("llama"), pico_tokenizer()).new("m", addenda.LoRA(rank=2), seed=3)
+            kept = lora.tensors()
+            base.modules["m"].load_tensors({**base.modules["m"].tensors(), **kept})
+        report = addenda.train(
+            base, "m", corpus=[TEXT] * 20, tokens=512, length=32, batch_rows=2, lr=1e-2, out=tmp_path / str(apart),
+            alongside=["text"] if apart else [], log=False,
+        )  # fmt: skip
+        losses.append(report.loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
