@@ -93,8 +93,8 @@ class BaseReader:
             yield
 
     @torch.no_grad()
-    def entries(self, sites: Sequence[Site], ids: Tensor) -> dict[str, Tensor]:
-        """What enters each of some sites [R, T, D], by key, for rows of token ids [R, T].
+    def entries(self, sites: Sequence[Site], ids: Tensor, **extra: Tensor) -> dict[str, Tensor]:
+        """What enters each of some sites [R, T, D], by key, for rows of token ids [R, T], and what else the base is given.
 
         The layers above the last site are not run.
         """
@@ -115,7 +115,7 @@ class BaseReader:
                 entry = self.host.submodule(site.entry)
                 stack.callback(entry.register_forward_pre_hook(of_this_thread(note(site.key)), with_kwargs=True).remove)
             stack.enter_context(suppress(_Enough))
-            self.host.inner(input_ids=ids.to(self._device()), use_cache=False)
+            self.host.inner(input_ids=ids.to(self._device()), use_cache=False, **extra)
         return seen
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from addenda.core.site import Anatomy, Seam, Site
 #: the layer of a deep base where a gate reads "early": those below do without the module
 EARLY = 3
 #: where a gate reads
-ReadAt = int | Literal["early"] | None
+ReadAt = int | Literal["early", "fifth"] | None
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class GateMethod(Method):
     """Options of one gate; a subclass is a frozen dataclass in a file of its own under `gates/`.
 
     `read_at` is the layer whose input it reads: a number, `"early"` (layer 3, or a third of the way up where that is lower),
-    or None, a third of the way up.
+    `"fifth"` (a fifth of the way up, or `"early"` where that is higher), or None, a third of the way up.
     """
 
     read_at: ReadAt = "early"
@@ -117,7 +117,9 @@ class GateMethod(Method):
             AddendaError: there is no such layer.
         """
         third = anatomy.layers // 3
-        layer = third if self.read_at is None else min(EARLY, third) if self.read_at == "early" else self.read_at
+        early = min(EARLY, third)
+        named = {None: third, "early": early, "fifth": max(early, anatomy.layers // 5)}
+        layer = named[self.read_at] if isinstance(self.read_at, str | None) else self.read_at
         if not 0 <= layer < anatomy.layers:
             raise AddendaError(f"read_at is a layer from 0 to {anatomy.layers - 1}; got {layer}")
         entry = Seam.ATTENTION if seam is Seam.ATTENTION or not anatomy.at(Seam.FFN) else Seam.FFN

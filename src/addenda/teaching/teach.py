@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from addenda.teaching.teach_report import TeachReport
 from addenda.teaching.teach_settings import TeachSettings
 from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.text.files import json_lines
+from addenda.text.texts import texts
 from addenda.writing.asked import check_seed, folder_of
 from addenda.writing.checkpoint import folders, run_folder
 from addenda.writing.report import TrainReport
@@ -44,6 +46,8 @@ CALIBRATED = 4
 CHOSEN = "teach.json"
 #: general answers to learn from, at least; what a whole sentence ends with
 WHOLE, ENDS = 8, (".", "!", "?", "\u3002", "\uff01", "\uff1f")
+#: general text that is replayed too, a document for two answers, up to so many letters: a gate that met chats alone opens on it
+PLAIN, CUT = "general_train", 800
 #: tokens of a general chat on which it is calibrated
 LENGTHS = (48,)
 
@@ -176,7 +180,8 @@ def _studied(base: Base, place: Path, plan: TeachPlan, again: bool) -> Studied:
             f"only {len(replayed)} of {base.name}'s answers to general prompts have a whole sentence, too few to learn from "
             "where to be silent; teach it without: gate=None, replay_share=0"
         )
-    return Studied(report, found, learn, held, replayed, left)
+    plain = [{"text": one["text"][:CUT]} for one in islice(texts(PLAIN), len(replayed) // 2)]
+    return Studied(report, found, learn, held, [*replayed, *plain], left)
 
 
 def study_folder(place: Path) -> Path:
@@ -207,7 +212,7 @@ def _trained(
 
 def _learned(record: Mapping[str, Any]) -> dict[str, Any]:
     """What training reads of a record."""
-    return {key: record[key] for key in ("messages", "prompt", "completion") if key in record}
+    return {key: record[key] for key in ("messages", "prompt", "completion", "text") if key in record}
 
 
 def _ended(record: Mapping[str, Any]) -> Mapping[str, Any] | None:

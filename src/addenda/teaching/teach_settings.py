@@ -19,14 +19,14 @@ class TeachSettings:
 
     kind: Any = None
     """what stands beside the base, by name with options, `LoRA(rank=32)`; default: by the base's size, see docs/teaching.md"""
-    gate: Any = "document(hold=True)"
+    gate: Any = "document(hold=True, read_at='fifth')"
     """what the module stands behind, so that it is silent off the documents; None: nothing"""
     passes: float | None = None
     """how often the study set is read; default: by its size, or as `minutes` allow"""
     tokens: int | None = None
     """to train on, replay counted, in the place of `passes`"""
     replay_share: float = 0.15
-    """share of the tokens that are replay: the base's own answers to general prompts"""
+    """share of the tokens that are replay: the base's own answers to general prompts, and general text"""
     lr: float | None = None
     """peak learning rate; default: the kind's own"""
     length: int = 256
@@ -35,7 +35,7 @@ class TeachSettings:
     """rows of a step"""
     objective: Any = "lm"
     """what a token costs: `lm`, or `distill`, by which the module learns what the base says with the chunk in its window"""
-    share: float = 0.98
+    share: float = 0.9
     """of the tokens of general chats, so many are left exactly alone: the gate is calibrated to it"""
     held: int = 40
     """exercises that are held out of training, to be asked at the end, in words that were not studied; 0: none"""

@@ -14,6 +14,7 @@ from torch import Tensor
 from addenda.core.gate import GateRows, starts_of
 from addenda.plug.scoring import cast, opener_of
 from addenda.telling.progress import tick
+from addenda.writing.isolation import Way, inputs, way_of
 from addenda.writing.packing import Row
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def fit_from_plan(base: Base, plan: Plan, name: str) -> None:
     feeds = mixture.corpora[name], mixture.replay
     subject, others = (islice(feed.stream.rows(0), wanted) for feed in feeds)  # each token once: folds must differ
     fit_gate(
-        base, name, subject, others, rows=plan.rows, context=plan.context, seed=plan.seed, precision=plan.settings.precision
+        base, name, subject, others, rows=plan.rows, context=plan.context, seed=plan.seed, precision=plan.settings.precision,
+        isolate=plan.settings.isolate,
     )  # fmt: skip
 
 
@@ -78,6 +80,7 @@ def fit_gate(
     context: int = 0,
     seed: int = 0,
     precision: str = "fp32",
+    isolate: bool = False,
 ) -> None:
     """Fit a module's gate to rows of its subject and rows of other text, on the bare base's activations.
 
@@ -95,20 +98,24 @@ def fit_gate(
         context: tokens at the beginning of each row that are for a teacher alone.
         seed: of the fit.
         precision: that is read in, `fp32` or `bf16`.
+        isolate: documents of a row do not see one another, as questions of different people do not: none then follows another
+            in one text, so that there are no turns.
     """
     gate = base.modules[name].gate
     assert gate is not None
-    reader = _Reader(base, base.host.site(gate.site), precision, torch.Generator().manual_seed(seed))
+    way = way_of(base) if isolate else None
+    reader = _Reader(base, base.host.site(gate.site), precision, torch.Generator().manual_seed(seed), way)
+    turns = gate.turns and not isolate
     gate.begin()
-    gate.fit(reader.rows(_parts(subject, rows, context), _parts(others, rows, context), turns=gate.turns), seed)
+    gate.fit(reader.rows(_parts(subject, rows, context), _parts(others, rows, context), turns=turns), seed)
 
 
 class _Reader:
     """Reads rows of both sides with the bare base, up to the site of a gate."""
 
-    def __init__(self, base: Base, site: Site, precision: str, random: torch.Generator) -> None:
-        self.base, self.site, self.precision, self.random = base, site, precision, random
-        self.opener = opener_of(base.tokenizer)
+    def __init__(self, base: Base, site: Site, precision: str, random: torch.Generator, isolate: Way | None) -> None:
+        self.base, self.site, self.precision, self.random, self.isolate = base, site, precision, random, isolate
+        self.opener = None if isolate else opener_of(base.tokenizer)
         #: rows read of both sides, and of each side alone
         self.read, self.opened = 0, {True: 0, False: 0}
 
@@ -130,7 +137,7 @@ class _Reader:
             self.opened[subject] += len(ids)
             ids[opened] = torch.cat([torch.full_like(ids[:, :1], self.opener), ids[:, :-1]], 1)[opened]
             documents[opened] = torch.cat([documents[:, :1], documents[:, :-1]], 1)[opened]
-        return GateRows(self.inputs(ids), documents, subject, starts_of(documents))
+        return GateRows(self.inputs(ids, documents), documents, subject, starts_of(documents))
 
     def by_turns(self, mine: Part, theirs: Part) -> Iterator[GateRows]:
         """Both sides in one text: what follows a change of subject still has the other side in its context."""
@@ -143,11 +150,14 @@ class _Reader:
         yield GateRows(torch.where(here, first, second), mine.documents, True, changed | starts_of(mine.documents))
         yield GateRows(torch.where(here, second, first), theirs.documents, False, changed | starts_of(theirs.documents))
 
-    def inputs(self, ids: Tensor) -> Tensor:
-        """What enters the gate's site [R, T, D] for token ids [R, T]."""
+    def inputs(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
+        """What enters the gate's site [R, T, D] for token ids [R, T]; apart for `documents` [R, T], where they are isolated."""
         tick(ids.numel())
-        with cast(self.base.device, self.precision):
-            return self.base.reader.entries([self.site], ids.to(self.base.device))[self.site.key]
+        device, extra = self.base.device, {}
+        if self.isolate is not None and documents is not None:
+            extra = inputs(self.isolate, documents.to(device), self.base.host.dtype())
+        with cast(device, self.precision):
+            return self.base.reader.entries([self.site], ids.to(device), **extra)[self.site.key]
 
 
 def _parts(stream: Iterator[Row], rows: int, context: int) -> Iterator[Part]:

@@ -198,3 +198,13 @@ def test_pieces_come_from_all_documents_and_all_over_them() -> None:
     chosen = [(int(d), int(piece)) for _, (d, piece) in pieces.evenly(documents, 9)]
     assert chosen == [(0, 0), (1, 0), (1, 2), (1, 5), (1, 7), (2, 0), (2, 25), (2, 50), (2, 75)]
     assert len(pieces.evenly(documents, 1000)) == 111
+
+
+@pytest.mark.parametrize("kind", ["token", "registers"])
+def test_no_graph_is_kept_while_it_is_measured(kind: str) -> None:
+    """A module of many slots would hold them anew for each row: a whole machine's memory."""
+    base, seen = made(kind), set[bool]()
+    base.model.model.layers[0].register_forward_pre_hook(lambda *_: seen.add(torch.is_grad_enabled()))
+    addenda.neutral_share(base, "a", GENERAL, lengths=(12,))
+    addenda.calibrate(base, "a", GENERAL, share=0.5, lengths=(12,))
+    assert seen == {False}

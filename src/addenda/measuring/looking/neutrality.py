@@ -90,6 +90,7 @@ class Calibration:
         return f"{len(now)} gates, {before[0]:.4g} to {before[-1]:.4g} -> {now[0]:.4g} to {now[-1]:.4g}"
 
 
+@torch.no_grad()
 def neutral_share(
     base: Base, name: str, texts: Any, *, lengths: Sequence[int] | None = None, tokens: int = TOKENS
 ) -> NeutralShare:
