@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +233,14 @@ def test_a_gated_lora_is_no_plain_weight_and_no_peft_adapter(tmp_path: Path) -> 
     with pytest.raises(AddendaError, match="PEFT's format holds no gate"):
         addenda.save_peft(base.modules["m"], tmp_path / "peft", base)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("layers", "early", "fifth", "third"), [(3, 1, 1, 1), (12, 3, 3, 4), (30, 3, 6, 10), (80, 3, 16, 26)]
+)
+def test_where_a_gate_reads_by_a_word(layers: int, early: int, fifth: int, third: int) -> None:
+    anatomy = addenda.attach(pico("llama"), pico_tokenizer()).anatomy
+    site = anatomy.at(Seam.ATTENTION)[0]
+    deep = replace(anatomy, layers=layers, sites=tuple(replace(site, layer=layer) for layer in range(layers)))
+    found = [Document(read_at=word).site(deep, Seam.ATTENTION).layer for word in ("early", "fifth", None)]
+    assert found == [early, fifth, third]

@@ -14,6 +14,7 @@ from addenda.core.gate import starts_of
 from addenda.core.site import Seam, Site
 from addenda.gates.context import PRIOR, ContextGate
 from addenda.writing.gate_fit import TURN, Part, _Reader, fit_from_plan, turns_of
+from addenda.writing.isolation import way_of
 from addenda.writing.plan import make_plan
 from addenda.writing.settings import settings_from
 from pico import ARCHS, pico, pico_tokenizer
@@ -135,7 +136,7 @@ def test_every_other_row_goes_by_turns_however_many_are_read_at_once(size: int) 
     reader = _Reader(base, base.host.site("layers.1.ffn"), "fp32", torch.Generator().manual_seed(0))
     read: list[torch.Tensor] = []
 
-    def inputs(ids: torch.Tensor) -> torch.Tensor:
+    def inputs(ids: torch.Tensor, _: torch.Tensor | None = None) -> torch.Tensor:
         read.append(ids)
         return ids[..., None].float()
 
@@ -154,3 +155,29 @@ def test_every_other_row_goes_by_turns_however_many_are_read_at_once(size: int) 
         assert torch.equal(told, ids[side].flatten().float().sort().values)  # every token once, on its own side
         turned = [batch for batch in mine if int(batch.starts.sum()) > len(batch.starts)]
         assert sum(len(batch.starts) for batch in turned) == 4
+
+
+@pytest.mark.parametrize("arch", ["llama", "gemma2", "opt"])
+def test_documents_that_are_isolated_are_read_as_if_alone(arch: str) -> None:
+    base = addenda.attach(pico(arch), pico_tokenizer())
+    site = base.host.site("layers.1.attention")
+    reader = _Reader(base, site, "fp32", torch.Generator().manual_seed(0), way_of(base))
+    ids = torch.arange(5, 35).view(2, 15)
+    documents = torch.tensor([[0] * 6 + [1] * 9, [2] * 11 + [3] * 4])
+    (rows,) = reader.rows(iter([Part(ids, documents)]), iter([]), turns=False)
+    for row in range(2):
+        for number in documents[row].unique():
+            mine = documents[row] == number
+            alone = base.reader.entries([site], ids[row, mine][None])[site.key][0]
+            torch.testing.assert_close(rows.x[row, mine], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_run_whose_documents_are_isolated_fits_its_gate_to_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(_Reader, "by_turns", lambda *_: asked.append("turns") or iter(()))
+    kind = addenda.NeutralResidues(width=8, gate="document", read_at=1)
+    _, gate = fitted(kind=kind, isolate=True)
+    assert not asked
+    assert not gate.fresh
+    fitted(kind=kind)
+    assert asked

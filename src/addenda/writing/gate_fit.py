@@ -113,7 +113,9 @@ def fit_gate(
 class _Reader:
     """Reads rows of both sides with the bare base, up to the site of a gate."""
 
-    def __init__(self, base: Base, site: Site, precision: str, random: torch.Generator, isolate: Way | None) -> None:
+    def __init__(
+        self, base: Base, site: Site, precision: str, random: torch.Generator, isolate: Way | None = None
+    ) -> None:
         self.base, self.site, self.precision, self.random, self.isolate = base, site, precision, random, isolate
         self.opener = None if isolate else opener_of(base.tokenizer)
         #: rows read of both sides, and of each side alone
