@@ -15,12 +15,12 @@ import httpx2
 import pytest
 
 from addenda.exercises.exercise import Ask
-from addenda.teaching import endpoint
-from addenda.teaching.endpoint import Endpoint, TeacherError
-from addenda.teaching.store import Store
+from addenda.remote import endpoint
+from addenda.remote.answerer import Said, answers
+from addenda.remote.endpoint import Endpoint, EndpointError
+from addenda.remote.store import Store
 from addenda.teaching.study import study
 from addenda.teaching.study_set import load_study
-from addenda.teaching.teacher import Said, answers
 from addenda.telling.interrupts import Interrupts, Stopped
 from teaching.studying import HANDBOOK, Answered, Told, Wanted, small
 
@@ -74,7 +74,7 @@ def test_the_first_model_that_it_offers_is_asked() -> None:
 
     made = Endpoint(f"{ADDRESS}/chat/completions/", transport=httpx2.MockTransport(answer))
     assert (made.model, made.name) == ("first", "first at teacher.invalid")
-    with pytest.raises(TeacherError, match="does not tell its models; name one"):
+    with pytest.raises(EndpointError, match="does not tell its models; name one"):
         Endpoint(ADDRESS, transport=httpx2.MockTransport(lambda _: httpx2.Response(200, json={"object": "list"})))
 
 
@@ -129,7 +129,7 @@ def test_a_failing_teacher_is_told_in_a_sentence_and_what_it_said_is_kept(tmp_pa
         return echo(request) if sent.acquire(blocking=False) else failing(request)
 
     store = Store(tmp_path / "said.jsonl")
-    with pytest.raises(TeacherError, match=message) as caught:
+    with pytest.raises(EndpointError, match=message) as caught:
         answers(teacher(answer, patience=0.1), ASKS, store)
     assert "\n" not in str(caught.value)
     assert len(Store(store.file).found) == 2
@@ -154,10 +154,10 @@ def test_nothing_at_the_address_is_told() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(TeacherError, match=rf"the teacher at http://127.0.0.1:{port}/v1 cannot be reached"):
+    with pytest.raises(EndpointError, match=rf"the teacher at http://127.0.0.1:{port}/v1 cannot be reached"):
         Endpoint(f"http://127.0.0.1:{port}/v1", patience=0.1)
     for wrong in ("teacher", "ftp://x/v1", "http://", 7):
-        with pytest.raises(TeacherError, match="a teacher is the address of a chat endpoint"):
+        with pytest.raises(EndpointError, match="a teacher is the address of a chat endpoint"):
             Endpoint(wrong)  # type: ignore[arg-type]
 
 
