@@ -192,6 +192,7 @@ FLAGS: dict[str, list[str]] = {
         ),
         *("--spectrum", "--drift"),
         *("--length", "--stride", "--tokens", "--batch-tokens", "--limit", "--documents"),
+        *("--judge", "--judge-model", "--verdicts"),
         "--save",
         *(*CHOOSING, *BASE),
         *(*WHERE, "--json"),

@@ -21,6 +21,8 @@ from addenda.telling.progress import tick
 KEY = "ADDENDA_{}_KEY"
 #: asks under way at a time; seconds before the second try, each further one waits twice as long, and at most so long
 AT_A_TIME, FIRST_WAIT, LONGEST_WAIT = 4, 1.0, 30.0
+#: seconds for which an address is tried where nobody has answered yet at all
+GREETING = 5.0
 #: answers that mean: come back later
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 #: seconds that what is under way has when something else failed
@@ -82,7 +84,7 @@ class Endpoint(Answerer):
         self.role, self.key_in = role, KEY.format(role.upper())
         self.address = address.rstrip("/").removesuffix(f"/{CHAT}").rstrip("/")
         self.patience = patience
-        self._http, self._over = httpx2, threading.Event()
+        self._http, self._over, self._reached = httpx2, threading.Event(), False
         key = os.environ.get(self.key_in, "").strip()
         self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -182,6 +184,7 @@ class Endpoint(Answerer):
     def _tried(self, method: str, path: str, over: threading.Event, body: Any = None) -> Any:
         """The JSON of an answer, tried again as long as patience lasts while the endpoint is away or busy."""
         began, wait, tries = time.monotonic(), FIRST_WAIT, 0
+        most = 2 * self.patience
         while True:
             tries += 1
             try:
@@ -190,6 +193,7 @@ class Endpoint(Answerer):
                 trouble, later = f"gave no answer within {self.patience:g} seconds", None
             except self._http.TransportError as error:
                 trouble, later = f"cannot be reached ({error or type(error).__name__})", None
+                most = most if self._reached else min(most, GREETING)
             except (self._http.HTTPError, self._http.InvalidURL) as error:
                 raise EndpointError(f"the {self.role} at {self.address} cannot be asked: {error}") from None
             else:
@@ -198,7 +202,7 @@ class Endpoint(Answerer):
                 trouble = f"answers {reply.status}{_words(reply)}"
                 later = _seconds(reply.after)
             pause = min(LONGEST_WAIT, max(wait, later or 0.0))
-            if time.monotonic() - began + pause > self.patience * 2:
+            if time.monotonic() - began + pause > most:
                 raise EndpointError(f"the {self.role} at {self.address} {trouble}, {tries} times in a row")
             if over.wait(pause):
                 raise EndpointError("no longer wanted")
@@ -208,6 +212,7 @@ class Endpoint(Answerer):
         """One request, and all that came back; what drips for longer than patience lasts has timed out."""
         began, came = time.monotonic(), bytearray()
         with self._client.stream(method, f"{self.address}/{path}", json=body) as response:
+            self._reached = True
             for part in response.iter_bytes():
                 came += part
                 if len(came) > MOST:
@@ -231,8 +236,8 @@ class Endpoint(Answerer):
 
     def _nonsense(self, text: str) -> EndpointError:
         return EndpointError(
-            f"the {self.role} at {self.address} answers what is no chat completion: {_short(text)!r}; is it the address of a chat "
-            "endpoint as OpenAI's, mostly one that ends in /v1?"
+            f"the {self.role} at {self.address} answers what is no chat completion: {_short(text)!r}; is it the address of a "
+            "chat endpoint as OpenAI's, mostly one that ends in /v1?"
         )
 
 
