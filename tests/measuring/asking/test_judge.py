@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import addenda
-from addenda.cli import app
 from addenda.core.errors import AddendaError, FileError
 from addenda.measuring.asking import answers as answering
 from addenda.measuring.asking.answers import on_questions
@@ -76,7 +74,7 @@ def test_what_a_judge_says_is_counted_and_asked_for_once(tmp_path: Path) -> None
         share = found.share("base")
         assert share is not None
         assert (share.value, share.n) == (pytest.approx(1 / 3), 3)
-        assert str(found) == "judged right: local at 127.0.0.1 says so"
+        assert str(found) == "judged right by local at 127.0.0.1"
     # who judged is away now: what it said is there
     assert (
         Judge(there.address, "local", file).judged(QUESTIONS, {"base": SAID}).verdicts["base"] == found.verdicts["base"]
@@ -155,8 +153,9 @@ ODD: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("what", ODD)
 def test_one_that_fails_is_told_and_verdicts_that_came_are_kept(tmp_path: Path, what: str) -> None:
     odd, message = ODD[what]
+    patience = 0.3 if what == "busy" else 60.0
     with served(lambda prompt: odd if "Mira" in prompt else knowing(prompt)) as there:
-        judge = Judge(there.address, file=tmp_path / "v.jsonl", patience=0.3)
+        judge = Judge(there.address, file=tmp_path / "v.jsonl", patience=patience)
         judge.judged(QUESTIONS[:1], {"base": SAID})
         found = judge.judged(QUESTIONS, {"base": SAID})
         assert (found.verdicts, found.share("base"), found.asked) == ({}, None, 2)
@@ -166,7 +165,7 @@ def test_one_that_fails_is_told_and_verdicts_that_came_are_kept(tmp_path: Path, 
             raise AddendaError(str(found))
         there.answer = lambda _: odd
         with pytest.raises(EndpointError, match=message):  # before anything is measured
-            Judge(there.address, file=tmp_path / "w.jsonl", patience=0.3)
+            Judge(there.address, file=tmp_path / "w.jsonl", patience=patience)
         there.answer, count = knowing, len(there.asked)
         assert Judge(there.address, file=tmp_path / "v.jsonl").judged(QUESTIONS, {"base": SAID}).failed is None
         assert len(there.asked) - count == 1
@@ -274,36 +273,3 @@ def test_what_else_was_measured_stands_where_a_judge_went_away(
 def test_a_judge_goes_with_questions(tiny: addenda.Base, tmp_path: Path) -> None:
     with pytest.raises(AddendaError, match="judge goes with questions, which is not asked for"):
         evaluate(tiny, {"a": ["The vault is under the hall."]}, judge="http://127.0.0.1:9/v1")
-
-
-def test_the_command_line_tells_what_is_asked_and_what_was_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ADDENDA_JUDGE_KEY", "k-7")
-    monkeypatch.setattr(endpoint, "GREETING", 0.1)
-
-    def call(*words: str | Path) -> Any:
-        return CliRunner().invoke(app, ["evaluate", "--questions", str(questions(Path("q.jsonl"))), *map(str, words)])
-
-    with served(lambda prompt: "Hm." if "vault" in prompt else knowing(prompt)) as there:
-        shown = call("--judge", there.address)
-        assert shown.exit_code == 0, shown.stderr
-        assert "local at 127.0.0.1 asked about up to 3 answers" in shown.stderr
-        flat = " ".join(shown.stdout.split())
-        assert "it said neither yes nor no to 1 of 3" in flat
-        assert "judged" in flat
-        assert set(there.keys) == {"Bearer k-7"}
-        assert Path("runs/verdicts.jsonl").exists()
-        count = len(there.asked)
-        plain = call("--judge", there.address, "--judge-model", "local", "--verdicts", "runs/verdicts.jsonl", "--json")
-        assert len(there.asked) - count == 1, "what was no verdict is asked for again"
-        found = json.loads(plain.stdout)["answers"]["answers"]
-        assert found["ways"]["base"]["judged"]["n"] == 2
-        assert found["judged"]["verdicts"]["base"] == [False, False, None, None]
-    assert "judged" not in call().stdout
-    away = call("--judge", there.address, "--judge-model", "another")
-    assert (away.exit_code, away.stderr.splitlines()[-1].startswith("error: the judge at http://127.0.0.1:")) == (
-        2,
-        True,
-    )

@@ -66,7 +66,7 @@ class Judged(Plain):
     def __str__(self) -> str:
         if self.failed is not None:
             return f"not judged: {self.failed}"
-        by = f"judged right: {self.judge} at {self.at} says so"
+        by = f"judged right by {self.judge} at {self.at}"
         return by + f"; it said neither yes nor no to {self.neither:,} of {self.asked:,}" * bool(self.neither)
 
 
@@ -117,7 +117,8 @@ class Judge:
         asks = [ask_of(asked[at], said[way][at]) for way, at in places]
         model, at_host = self.endpoint.model, self.name.removeprefix(f"{self.endpoint.model} at ")
         try:
-            found = dict(zip(places, self._verdicts(asks), strict=True))
+            with part(f"asking {self.name}", len(asks), "answers"):
+                found = dict(zip(places, self._verdicts(asks), strict=True))
         except Stopped:
             raise
         except AddendaError as error:
@@ -132,8 +133,7 @@ class Judge:
 
     def _verdicts(self, asks: Sequence[Ask]) -> list[bool | None]:
         """A verdict on each; None where there is none."""
-        with part(f"asking {self.name}", len(asks), "answers"):
-            said = answers(self.endpoint, asks, self.store, _counted(), lambda one: verdict_of(one) is not None)
+        said = answers(self.endpoint, asks, self.store, _counted(), lambda one: verdict_of(one) is not None)
         return [verdict_of(one) for one in said]
 
 

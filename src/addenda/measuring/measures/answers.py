@@ -51,7 +51,7 @@ class Answers(Measure):
         "A file of questions about documents, with answers: right, refused, leaked into general chats.", "file"
     )
     documents: Any = option("What the questions are about: compared with these in the window.", "texts")
-    judge: str | None = option(
+    judge: Any = option(
         "URL of a chat endpoint as OpenAI's that is asked whether the written answers are right; its key, if need be, in "
         "ADDENDA_JUDGE_KEY."
     )
@@ -71,7 +71,9 @@ class Answers(Measure):
         if given and find_spec("bm25s") is None:
             raise AddendaError("passages of the documents are found with bm25s: pip install bm25s")
         read = [record["text"] for source in given for record in texts(source) if "text" in record]
-        judge = None if self.judge is None else Judge(self.judge, self.judge_model, self.verdicts or VERDICTS)
+        judge = self.judge
+        if judge is not None and not isinstance(judge, Judge):
+            judge = Judge(judge, self.judge_model, self.verdicts or VERDICTS)
         return Opened((name, asked[: self.limit], read, judge))
 
     def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
