@@ -155,12 +155,7 @@ def on_questions(
         asked=tuple(asked),
         chance=sum(1 / size for size in sizes) / len(sizes) if sizes else None,
         ways={
-            way: _way(
-                asked,
-                found,
-                results["base"] if way != "base" else None,
-                None if judged is None else judged.share(way),
-            )
+            way: _way(asked, found, None if way == "base" else results["base"], judged and judged.share(way))
             for way, found in results.items()
         },
         answers=answers,
