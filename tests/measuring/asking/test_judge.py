@@ -260,7 +260,7 @@ def test_what_else_was_measured_stands_where_a_judge_went_away(
     tiny: addenda.Base, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     written(monkeypatch, tiny, SAID)
-    monkeypatch.setattr("addenda.measuring.asking.judge.Endpoint", lambda *a, **k: endpoint.Endpoint(*a[:2], 0.2, **k))
+    monkeypatch.setattr(Judge.__init__, "__kwdefaults__", {"patience": 0.2, "transport": None})
     with served(lambda prompt: 503 if "crowns" in prompt else knowing(prompt)) as there:
         given: dict[str, Any] = {"judge": there.address, "verdicts": tmp_path / "v.jsonl"}
         found = evaluate(tiny, questions=questions(tmp_path / "q.jsonl"), **given)

@@ -154,7 +154,7 @@ class Answers(Measure):
 
 def _verdicts(found: OnQuestions, way: str, at: int) -> list[str]:
     """Whether an answer is right by its words, and as a judge says, where one was asked."""
-    said = [found.right(way, at)]
+    said: list[bool | None] = [found.right(way, at)]
     if found.judged is not None:
         said += found.judged.verdicts.get(way, (None,) * len(found.asked))[at : at + 1]
     return ["-" if one is None else "yes" if one else "no" for one in said]
