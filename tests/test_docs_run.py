@@ -46,6 +46,10 @@ NOT_RUN: dict[tuple[str, str], str] = {
         "docs/measuring.md",
         "addenda lm-eval run --model addenda --model_args base=tiny,plug=runs/pubmed,modules=pubmed@0.5 --tasks lambada_openai",
     ): "fetches lm-eval's own data set from the hub",
+    (
+        "docs/measuring.md",
+        "addenda evaluate --plug runs/handbook --questions questions.jsonl --judge",
+    ): "asks an endpoint; tests/cli/test_judge.py asks one of its own",
     ("docs/results", ""): "takes hours and days; the tests of the recipes and benchmarks run them in small",
     ("docs/memories.md", 'with base.fused("book"):'): "shows the form alone",
 }

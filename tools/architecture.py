@@ -35,6 +35,7 @@ FLOORS: dict[str, int] = {
     "exercises": 1,
     "telling": 1,
     "modulefile": 2,
+    "remote": 2,
     "text": 2,
     "plug": 3,
     "writing": 4,

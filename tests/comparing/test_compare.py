@@ -20,13 +20,16 @@ import torch
 import addenda
 from addenda.comparing import making, page
 from addenda.comparing import work as working
+from addenda.comparing.judging import share_of
 from addenda.comparing.making import Maker, Sources, Task
 from addenda.comparing.methods import DEFAULT, METHODS, methods_named
 from addenda.comparing.settings import CompareSettings
 from addenda.comparing.work import halves
 from addenda.core.errors import AddendaError, DataError
+from addenda.measuring.asking.judge import Judged
 from addenda.plug.scoring import score
 from addenda.text.texts import texts
+from chat_stand_in import served
 from pico import pico
 
 
@@ -287,6 +290,49 @@ def test_methods_answer_questions_about_the_corpus_and_each_file_is_one_of_its_o
     file.write_text('{"question": "the cat", "answers": ["zzz"]}\n')
     again = ways.compare(tmp_path / "a", **options, tell=said.append)
     assert [row.answered.n for row in again.rows] == [1] * 4, "other questions are asked anew"
+
+
+@pytest.mark.slow
+def test_a_judge_may_be_asked_later_and_nothing_is_trained_again(ways: Any, tmp_path: Path) -> None:
+    file, said = tmp_path / "q.jsonl", list[str]()
+    file.write_text('{"question": "the cat", "answers": ["zzz"]}\n{"question": "the dog", "answers": []}\n')
+    options = {"methods": ("lora",), "seeds": (0, 1), "rates": 1, "questions": str(file), "tell": said.append}
+    plain = ways.compare(tmp_path / "a", **options)
+    assert (plain.judged, [row.judged for row in plain.rows]) == (None, [None, None])
+    assert not any("judged" in head for head in page.head_of(plain))
+    with served(lambda _: "yes") as there:
+        options |= {"judge": there.address}
+        said.clear()
+        found = ways.compare(tmp_path / "a", **options)
+        assert not said, "no run is made again, and the page stays this comparison's"
+        assert [(row.judged.value, row.judged.n) for row in found.rows] == [(1.0, 1)] * 2
+        assert "judged right by local" in page.head_of(found)
+        assert all(len(cells) == len(page.head_of(found)) for cells in page.cells_of(found))
+        kept = json.loads((tmp_path / "a" / "comparison.json").read_text())
+        assert kept["judged"]["verdicts"] == {"base 0": [True, None], "lora 0": [True, None], "lora 1": [True, None]}
+        assert "Judged right by local at 127.0.0.1." in found.page.read_text()
+        count = len(there.asked)
+        ways.compare(tmp_path / "a", **options)
+        assert len(there.asked) == count, "verdicts are kept in the comparison's folder"
+        for path in (tmp_path / "a" / "records").glob("lora-*"):  # of a version that kept no answers
+            record = json.loads(path.read_text())
+            del record["said"]
+            path.write_text(json.dumps(record))
+        old = ways.compare(tmp_path / "a", **options)
+        assert [row.judged is None for row in old.rows] == [False, True]
+        assert any(remark.startswith("lora was asked by an earlier version") for remark in old.remarks)
+    with pytest.raises(AddendaError, match="the judge at .* cannot be reached"):
+        ways.compare(tmp_path / "b", **options)
+    with pytest.raises(AddendaError, match="'judge' must be given with 'questions'"):
+        ways.compare(tmp_path / "b", judge="http://127.0.0.1:9/v1")
+
+
+def test_a_share_is_of_questions_with_a_verdict_in_some_run() -> None:
+    verdicts = {"lora 0": (True, None, None, False), "lora 1": (False, True, None, None), "lora-b 0": (True,) * 4}
+    share = share_of(Judged("m", "here", 8, 3, verdicts), "lora")
+    assert share is not None
+    assert (share.value, share.n) == (0.5, 3)
+    assert share_of(Judged("m", "here", 8, 0, {}, "away"), "lora") is None
 
 
 def test_one_long_text_is_halved_too() -> None:

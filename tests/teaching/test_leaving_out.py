@@ -9,11 +9,11 @@ import pytest
 
 import addenda
 from addenda.exercises.exercise import Chunk, Made, chat
+from addenda.remote.store import Store
 from addenda.teaching import gain as gaining
 from addenda.teaching.gain import Scorer, gains
 from addenda.teaching.reading import gives, questions
 from addenda.teaching.repeats import HeldOut, Repeats, names_subject
-from addenda.teaching.store import Store
 from addenda.text.encoding import Encoder
 from addenda.text.prompting import after_text
 from teaching.studying import small

@@ -9,8 +9,8 @@ import pytest
 
 import addenda
 from addenda.core.errors import AddendaError
+from addenda.remote.store import Store
 from addenda.teaching.replay import replay
-from addenda.teaching.store import Store
 from addenda.tiny.asked import chat_prompts, chats
 from teaching.studying import small
 
@@ -29,7 +29,7 @@ def test_the_prompts_are_of_many_kinds_and_none_measures_what_they_teach() -> No
 
 def test_the_base_answers_bare_and_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = small()
-    monkeypatch.setattr("addenda.teaching.teacher.ROWS", 4)
+    monkeypatch.setattr("addenda.teaching.base_teacher.ROWS", 4)
     whole = replay(base, tmp_path / "whole", count=10, tokens=5, log=False)
     records = [json.loads(line) for line in whole.read_text().splitlines()]
     assert [record["messages"][:-1] for record in records] == [list(prompt.messages) for prompt in chat_prompts(10)]

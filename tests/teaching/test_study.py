@@ -11,11 +11,12 @@ import torch
 
 import addenda
 from addenda.core.errors import AddendaError, DataError, FileError
+from addenda.remote.answerer import Said
+from addenda.remote.store import Store
 from addenda.teaching import study_work
-from addenda.teaching.store import Store
+from addenda.teaching.base_teacher import BaseTeacher
 from addenda.teaching.study import plan_study, study
 from addenda.teaching.study_set import load_study
-from addenda.teaching.teacher import BaseTeacher, Said
 from teaching.studying import HANDBOOK, Answered, Told, Wanted, files, small
 
 KINDS: dict[str, Any] = {"exercises": [Told(), Wanted(), Answered()], "chunk_tokens": 128, "log": False}
@@ -97,7 +98,7 @@ def test_a_study_that_is_killed_goes_on_to_the_same_bits(
     base: addenda.Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     """Killed in an answer or a score, half of which is written."""
-    monkeypatch.setattr("addenda.teaching.teacher.ROWS", 4)
+    monkeypatch.setattr("addenda.teaching.base_teacher.ROWS", 4)
     monkeypatch.setattr("addenda.teaching.gain.GROUP", 4)
     monkeypatch.setattr("addenda.teaching.gain.BY_CHANCE", 1.0)  # random weights gain nothing
     whole = study(base, DOCUMENT, out=tmp_path / "whole", **KINDS)
@@ -224,7 +225,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_loses_nothing(
             raise OSError(28, "No space left on device")
         sync(handle)
 
-    monkeypatch.setattr("addenda.teaching.teacher.ROWS", 4)
+    monkeypatch.setattr("addenda.teaching.base_teacher.ROWS", 4)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FileError, match="No space left on device"):
         study(base, DOCUMENT, out=tmp_path / "s", gain=False, **KINDS)

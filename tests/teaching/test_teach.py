@@ -20,6 +20,7 @@ from addenda.teaching.examined import asked_of, split, telling
 from addenda.teaching.teach import plan_teach, teach
 from addenda.teaching.teach_settings import TeachSettings
 from addenda.telling.interrupts import Stopped
+from chat_stand_in import served
 
 TEXT = """# Quillmont Museum: handbook
 
@@ -272,3 +273,24 @@ def test_a_name_that_is_taken_and_a_document_that_is_not_there(
     (tmp_path / "full" / "letter.txt").write_text("mine")
     with pytest.raises(AddendaError, match="full"):
         teach(base, "n", document, out=tmp_path / "full")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_judge_says_at_the_end_which_answers_are_right(base: addenda.Base, document: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"question": "Who keeps the spare keys?", "answers": ["Mira Olsen"]}\n')
+    with served(lambda prompt: "No." if "spare keys?" in prompt else "yes") as there:
+        asked = {**QUICK, "held_out": own, "judge": there.address}
+        assert f"{there.address} is asked about up to 10 answers" in str(plan_teach(base, document, **asked))
+        assert not there.asked, "a plan asks nobody"
+        report = teach(base, "museum", document, out=tmp_path / "museum", **asked)
+    assert (report.judged["own"].value, report.judged_before["own"].value) == (0.0, 0.0)
+    assert report.judged["held-out exercises"].value == 1.0
+    assert "judged right by local at 127.0.0.1" in str(report)
+    assert "judged right by local at 127.0.0.1" in report.page.read_text()
+    assert (tmp_path / "museum.study" / "work" / "verdicts.jsonl").exists()
+    lines = {(line.name, line.on): line.value for line in base.modules["museum"].card.measures}
+    assert lines["questions answered rightly, as judged by local", "held-out exercises"] == 1.0
+    with pytest.raises(AddendaError, match="a judge is the address"):
+        teach(base, "other", document, out=tmp_path / "other", **{**asked, "judge": "local"})
+    assert not (tmp_path / "other.study").exists(), "before anything is done"

@@ -55,6 +55,8 @@ def compare(
         str | None,
         typer.Option("--questions", help="A file of questions about the corpus, with answers, asked in chat."),
     ] = None,
+    judge: o.JudgeAddress = None,
+    judge_model: o.JudgeModel = None,
     zero_shot: Annotated[
         int, typer.Option("--zero-shot", min=0, help="Zero-shot questions of each of four sets; 0: none.")
     ] = 25,
@@ -109,7 +111,8 @@ def compare(
                 methods=DEFAULT if methods is None
                 else [method.strip() for method in methods.split(",") if method.strip()],
                 tokens=given["tokens"], seeds=tuple(range(given["seeds"])), rates=rates, held_tokens=given["held_tokens"],
-                extra=extra, length=length, chats=chats, questions=questions, zero_shot=zero_shot,
+                extra=extra, length=length, chats=chats, questions=questions, judge=judge, judge_model=judge_model,
+                zero_shot=zero_shot,
                 batch_rows=batch_rows, allow_overlap=allow_overlap, compose=compose,
                 tell=shown.say, advance=lambda done, planned: shown.update(done, total=planned),
             )  # fmt: skip
@@ -127,7 +130,7 @@ def show(out: Console, comparison: Comparison) -> None:
     from rich.text import Text
 
     from addenda.cli.evaluated import table_of
-    from addenda.comparing.page import LEGEND, at_edge, cells_of, head_of, kept_of, title_of
+    from addenda.comparing.page import LEGEND, at_edge, cells_of, head_of, kept_of, sentence, title_of
 
     heads, rows = head_of(comparison), cells_of(comparison)
     cut = heads.index("parameters")  # two tables: all columns side by side are too wide for a terminal
@@ -143,6 +146,8 @@ def show(out: Console, comparison: Comparison) -> None:
             table.add_row(*(cell if isinstance(cell, str) else f"{cell[0]}\n{cell[1]}".strip() for cell in told))
         out.print(table)
     out.print(Text(LEGEND, style="dim"))
+    if comparison.judged is not None:
+        out.print(Text(sentence(comparison.judged)))
     for remark in comparison.remarks:
         out.print(Text(remark))
     for method, edge in comparison.edges.items():

@@ -59,7 +59,8 @@ def evaluate(
         asked = values(context.obj, offered(known_measures()))
         loaded = o.load(base, dtype, device, plug, modules)
         folder = folder_of(plug or [], loaded.selected) if save else None
-        with working("evaluating", "nothing was saved"):
+        kept = "nothing was saved" + ", but verdicts that came are kept" * ("judge" in asked)
+        with working("evaluating", kept):
             evaluation = score(loaded.base, modules=loaded.selected, **asked)
         answer.give(evaluation.as_dict(), lambda out: show(out, evaluation))
     if folder is not None:  # what was found has been told by now: a save that fails loses nothing

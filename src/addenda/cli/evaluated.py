@@ -84,5 +84,5 @@ def drawn(told: measure.Table) -> Table:
         column.justify, column.overflow = "left", "fold"
     for row in told.rows:
         table.add_row(*map(escape, row))
-    table.caption = told.caption
+    table.caption = None if told.caption is None else escape(told.caption)
     return table

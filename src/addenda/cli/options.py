@@ -82,6 +82,18 @@ System = Annotated[str | None, typer.Option("--system", help="What the base is t
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one line of JSON on standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal to ask on.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", callback=_seed)]
+JudgeAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        help="A chat endpoint as OpenAI's that is asked which written answers are right; its key, if need be, in "
+        "ADDENDA_JUDGE_KEY.",
+        metavar="URL",
+    ),
+]
+JudgeModel = Annotated[
+    str | None, typer.Option("--judge-model", help="Its model; default: the first that it offers.", metavar="NAME")
+]
 Licence = Annotated[str | None, typer.Option("--licence", help="Licence of the module, for its card, e.g. cc-by-4.0.")]
 MaxTokens = Annotated[int, tokens_option("--max-tokens", "Tokens to write at most.")]
 Temperature = Annotated[

@@ -47,6 +47,8 @@ def teach(
     held_out: Held = None,
     teacher: s.TeacherAddress = None,
     teacher_model: s.TeacherModel = None,
+    judge: o.JudgeAddress = None,
+    judge_model: o.JudgeModel = None,
     ask: Annotated[
         bool,
         typer.Option("--ask", help="Ask the base itself for exercises too; with --teacher that is asked in any case."),
@@ -79,7 +81,7 @@ def teach(
         place = Path("runs") / called if out is None else out
         given: dict[str, Any] = {
             "tokens": tokens, "questions": questions, "held_out": held_out, "teacher": teacher,
-            "teacher_model": teacher_model, "ask": ask or None,
+            "teacher_model": teacher_model, "judge": judge, "judge_model": judge_model, "ask": ask or None,
         }  # fmt: skip
         asked = {word: value for word, value in given.items() if value is not None} | w.settings(set_)
         read = documents(files)  # what is wrong with them comes before the base is loaded

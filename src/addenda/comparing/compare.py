@@ -12,6 +12,7 @@ import torch
 from addenda.bases.devices import usable_device
 from addenda.comparing.comparison import Comparison
 from addenda.comparing.composition import Composed, attends, compose, parts_of
+from addenda.comparing.judging import judged_runs, share_of, unwritten
 from addenda.comparing.making import Sources
 from addenda.comparing.methods import DEFAULT, METHODS, Method, check_installed, methods_named
 from addenda.comparing.overlap import Overlap, check_held_out, overlap_of
@@ -130,9 +131,12 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
         watched.begin(total=work.plan.tokens)
     bare = work.record(methods[0], None, 0, 0, final=True)
     runs, failed, sweeps = _all(work, methods)
+    judged = None if work.judge is None else judged_runs(work.judge, work.questions, runs)
     equal = equal_gain(runs)
     rows = tuple(
-        row_of(METHODS[name], sweeps[name].rate, made, bare, None if equal is None else equal[1])
+        row_of(
+            METHODS[name], sweeps[name].rate, made, bare, None if equal is None else equal[1], share_of(judged, name)
+        )
         for name, made in runs.items()
     )
     composed, apart = _composed(work, rows) if work.settings.compose else ((), ())
@@ -147,8 +151,12 @@ def _compared(work: Work, methods: Sequence[Method], overlaps: Sequence[Overlap]
         edges={name: sweep.edge for name, sweep in sweeps.items() if sweep.edge is not None},
         failed=(*failed, *apart),
         apart=work.sources.apart,
-        remarks=remarks_on(rows, work.settings, bare["learning"]["counts"], work.sources.replay is not None, overlaps),
+        remarks=(
+            *remarks_on(rows, work.settings, bare["learning"]["counts"], work.sources.replay is not None, overlaps),
+            *([] if judged is None else unwritten(runs)),
+        ),
         data=work.data | where(work.base),
+        judged=judged,
     )
 
 
@@ -157,13 +165,16 @@ def _foretold(work: Work, methods: Sequence[Method]) -> str:
     chosen = work.settings
     trained = [method for method in methods if method.rates]
     tried = (count for method in trained for _, count in rungs(chosen, len(method.sweep(chosen.rates))))
-    runs = len(chosen.seeds) * len(trained) + sum(tried)
+    final = len(chosen.seeds) * len(trained)
+    runs = final + sum(tried)
     pace = pace_of(work.base)
+    written = sum(bool(one.accepted) for one in work.questions) * (final + len(methods) - len(trained))
+    judging = "" if work.judge is None else f". {work.judge.name} is asked about up to {written:,} answers"
     return (
         f"comparing {len(methods)} methods on {work.base.name}, of which {len(trained)} train: {runs} runs of up to "
         f"{chosen.tokens:,} tokens, each scored on {chosen.held_tokens:,} of each held-out text; about "
         f"{about(work.plan.tokens / pace)} at {pace:,.0f} tokens read a second, as timed on this machine just now. Runs that "
-        f"have a record in {work.out} are not made again"
+        f"have a record in {work.out} are not made again{judging}"
     )
 
 

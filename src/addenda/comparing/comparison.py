@@ -9,6 +9,7 @@ from typing import Any
 from addenda.comparing.composition import Composed
 from addenda.comparing.rows import Failed, Row
 from addenda.comparing.work import plain
+from addenda.measuring.asking.judge import Judged
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Comparison:
     `sweeps` has, by method, the loss of each rate at its last rung, infinite (in JSON null) where it failed; `edges` says of
     which method the chosen rate is the "lowest" or "highest" tried, so that one beyond it may do better. `failed` has what could
     not be measured. `apart` says whether unrelated text was given: where not, it is that of forgetting. `remarks` say what makes
-    a figure mean less than it seems to; `data` what texts, precision and device are known by.
+    a figure mean less than it seems to; `data` what texts, precision and device are known by. `judged` has what a judge said of
+    the answers of each method's runs ("lora 0"), where one was asked.
     """
 
     base: str
@@ -33,6 +35,7 @@ class Comparison:
     apart: bool = True
     remarks: tuple[str, ...] = ()
     data: dict[str, str] = field(default_factory=dict)
+    judged: Judged | None = None
 
     @property
     def page(self) -> Path:

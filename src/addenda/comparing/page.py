@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from addenda.comparing.comparison import Comparison
     from addenda.comparing.composition import Composed
     from addenda.comparing.rows import Row
+    from addenda.measuring.asking.judge import Judged
     from addenda.telling.intervals import Interval
 
 FORGETTING, LEARNING = (
@@ -42,6 +43,7 @@ def head_of(comparison: Comparison) -> list[str]:
     """Names of the table's columns; without unrelated text what is added there is what is forgotten, and has none."""
     unrelated = ["unrelated text"] if comparison.apart else []
     answered = ["answered"] if _asked(comparison) else []
+    answered += [] if comparison.judged is None else [f"judged right by {comparison.judged.judge}"]
     moved = ["KL", "bit-equal", "answers changed", "tasks"]
     return [
         "method", "learned", *answered, "forgotten", "forgotten at equal gain", *unrelated, *moved, "parameters", "training",
@@ -52,6 +54,12 @@ def head_of(comparison: Comparison) -> list[str]:
 def _asked(comparison: Comparison) -> bool:
     """Whether methods were asked questions about the corpus."""
     return any(row.answered is not None for row in comparison.rows)
+
+
+def sentence(judged: Judged) -> str:
+    """Who judged the answers, and of how many nothing was said; or why none is judged."""
+    told = str(judged)
+    return f"{told[0].upper()}{told[1:]}."
 
 
 def role_of(method: str) -> str:
@@ -86,6 +94,8 @@ def write_page(comparison: Comparison) -> None:
         [role_of(row.method) for row in comparison.rows],
     )
     page.note(LEGEND)
+    if comparison.judged is not None:
+        page.note(sentence(comparison.judged))
     page.bullets([str(failure) for failure in comparison.failed])
     if comparison.composed:
         _composition(page, comparison)
@@ -228,12 +238,13 @@ def _cost(rows: list[Row], size: tuple[float, float], palette: dict[str, str] | 
 def cells_of(comparison: Comparison) -> list[list[tuple[str, str] | str]]:
     """The rows of the table, under `head_of`; the reason why one failed is too long for a cell."""
     dashes = ["-"] * (len(head_of(comparison)) - 1)
-    return [row_cells(row, comparison.apart, _asked(comparison)) for row in comparison.rows] + [
+    asked, judged = _asked(comparison), comparison.judged is not None
+    return [row_cells(row, comparison.apart, asked, judged) for row in comparison.rows] + [
         [(failure.method, "failed"), *dashes] for failure in comparison.failed
     ]
 
 
-def row_cells(row: Row, apart: bool, asked: bool = False) -> list[tuple[str, str] | str]:
+def row_cells(row: Row, apart: bool, asked: bool = False, judged: bool = False) -> list[tuple[str, str] | str]:
     """A method's cells: texts, or a text with small print."""
     nothing = row.method == "base"
     costs = (row.prefill, row.decode)
@@ -242,6 +253,7 @@ def row_cells(row: Row, apart: bool, asked: bool = False) -> list[tuple[str, str
         (row.method, "" if row.rate is None else f"rate {row.rate:.2g}"),
         _number(row.learned, nothing),
         *([_number(row.answered, False, ".0%")] if asked else []),
+        *([_number(row.judged, False, ".0%")] if judged else []),
         _number(row.forgotten, nothing),
         _number(row.at_gain, nothing),
         *([_number(row.moved, nothing)] if apart else []),

@@ -23,7 +23,8 @@ class Row:
     with the base; `kl` (from the base, nats) and `untouched` (share of tokens left bit-equal) the means of their seeds' intervals
     over documents. `changed` is the share of answers to general chats that are not the base's, `tasks` the share of zero-shot
     questions answered rightly above the base's, with intervals over chats and questions. These four of what changes the base,
-    not of text in the window. `answered` is the share of questions about the corpus that are answered rightly in chat.
+    not of text in the window. `answered` is the share of questions about the corpus that are answered rightly in chat, `judged`
+    of those that the documents answer the share that a judge calls right, where one was asked.
     `prefill` and `decode` are times over the bare base's, medians with intervals over
     timed repeats; what `rag` takes to find passages is part of its prefill. `by_seed` has each seed's learning and forgetting;
     `seconds` are of training, without validations, or of building the index; `peak_megabytes` is the most that training took
@@ -53,6 +54,7 @@ class Row:
     tasks: Interval | None = None
     answered: Interval | None = None
     at_gain: Interval | None = None
+    judged: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,11 @@ def row_of(
     runs: Sequence[dict[str, Any]],
     bare: dict[str, Any],
     gain: float | None = None,
+    judged: Interval | None = None,
 ) -> Row:
     """The row of a method's runs, one for each seed, none of which failed, against the bare base's record.
 
-    `gain` is that at which forgetting is told; None: at none.
+    `gain` is that at which forgetting is told; None: at none. `judged` is as a row has it.
     """
     learned = [_against(bare["learning"], run["learning"]) for run in runs]
     forgotten = [_against(run["forgetting"], bare["forgetting"]) for run in runs]
@@ -112,6 +115,7 @@ def row_of(
         at_gain=None
         if gain is None or reached(runs) < gain
         else forgetting_at_gain([_points(run) for run in runs], gain),
+        judged=judged,
     )
 
 

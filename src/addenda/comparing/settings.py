@@ -43,6 +43,11 @@ class CompareSettings(Checked):
     """zero-shot questions of each of four sets that every method is asked; 0: none"""
     questions: str | None = None
     """a file of questions about the corpus, with answers, that every method is asked in chat"""
+    judge: str | None = None
+    """address of a chat endpoint as OpenAI's that is asked which of these answers are right; its key, if need be, in
+    ADDENDA_JUDGE_KEY"""
+    judge_model: str | None = None
+    """its model; default: the first that it offers"""
     passages: int = 1
     """passages in the window, for rag"""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -54,6 +59,7 @@ class CompareSettings(Checked):
     pairs: int = 5
     """timed pairs behind each ratio of cost"""
 
+    free: ClassVar[frozenset[str]] = frozenset({"judge", "judge_model"})
     least: ClassVar[Mapping[str, int]] = {
         "count": 1, "rank": 1, "rates": 1, "batch_rows": 1, "passages": 1, "pairs": 1, "length": 8, "held_tokens": 8,
         "chats": 0, "zero_shot": 0,
@@ -73,6 +79,9 @@ class CompareSettings(Checked):
         self.check(0 < self.rung <= 1, "rung", "a share above 0, up to 1")
         self.check(self.compose == 0 or 2 <= self.compose <= 8, "compose", "0, or from 2 to 8")
         self.check(self.extra > 0, "extra", "positive")
+        self.check(
+            self.judge is None or self.questions is not None, "judge", "given with 'questions', whose answers it judges"
+        )
 
     @property
     def steps(self) -> int:

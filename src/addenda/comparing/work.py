@@ -27,6 +27,7 @@ from addenda.core.registry import plain_options
 from addenda.measuring.asking.answers import answers_to, is_right, with_documents, with_passages
 from addenda.measuring.asking.asked import opened_questions
 from addenda.measuring.asking.chats import GENERAL, answers, asked_of, parts_at
+from addenda.measuring.asking.judge import VERDICTS, Judge
 from addenda.measuring.asking.zero_shot import fitting, right, usual
 from addenda.measuring.looking.disturbance import divergence
 from addenda.measuring.looking.pieces import documents_of
@@ -98,6 +99,9 @@ class Work:
         self.questions = opened_questions(settings.questions)[1] if settings.questions is not None else []
         if settings.questions is not None:
             self.data["questions"] = sha256_of(Path(settings.questions))
+        self.judge = (
+            None if settings.judge is None else Judge(settings.judge, settings.judge_model, out / VERDICTS.name)
+        )
         self.prompt = torch.from_numpy(first_ids(base, sources.learning, settings.length // 2).astype(np.int64))
 
     # -- records -----------------------------------------------------------------------------------------------------
@@ -212,7 +216,7 @@ class Work:
         return record
 
     def _answered(self, trained: Trained, method: Method) -> Record:
-        """Which questions about the corpus are answered rightly, in chat; where text is read in the window, with that."""
+        """What is said to questions about the corpus in chat, and which rightly; where text is read in the window, with that."""
         if not self.questions:
             return {}
         chats = [list(one.messages) for one in self.questions]
@@ -221,7 +225,7 @@ class Work:
             chats = READ[method.how](trained.base, self.questions, corpus)
         with trained.on():
             said = answers_to(trained.base, chats)
-        return {"answered": [is_right(*both) for both in zip(self.questions, said, strict=True)]}
+        return {"answered": [is_right(*both) for both in zip(self.questions, said, strict=True)], "said": list(said)}
 
     @cached_property
     def _bare_answers(self) -> list[list[int]]:

@@ -54,10 +54,10 @@ class Made:
 
 @dataclass(frozen=True)
 class Ask:
-    """What a teacher is asked, of at most so many tokens; `keep` is plain data that is read with its answer."""
+    """What a model is asked, answered in at most so many tokens; `keep` is plain data that is read with its answer."""
 
     messages: tuple[Message, ...]
-    chunks: tuple[str, ...]
+    chunks: tuple[str, ...] = ()
     tokens: int = 64
     keep: Mapping[str, Any] = field(default_factory=dict[str, Any])
 

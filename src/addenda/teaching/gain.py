@@ -13,7 +13,7 @@ import numpy as np
 from addenda.exercises.exercise import Chunk, Made, Message
 from addenda.objectives.head import Head
 from addenda.plug.prefixed import score_alike
-from addenda.teaching.store import Store, key_of
+from addenda.remote.store import Store, key_of
 from addenda.teaching.study_set import form
 from addenda.telling.progress import tick
 from addenda.text.encoding import Encoded, Encoder

@@ -8,9 +8,9 @@ from random import Random
 from typing import Any
 
 from addenda.exercises.exercise import Ask, Chunk, Made
+from addenda.remote.answerer import Answerer, answers
+from addenda.remote.store import Store
 from addenda.teaching.gain import read
-from addenda.teaching.store import Store
-from addenda.teaching.teacher import Teacher, answers
 from addenda.text.prompting import after_text
 from addenda.text.words import content_words
 
@@ -53,7 +53,7 @@ class Reading:
 
 
 def reading(
-    teacher: Teacher, exercises: Sequence[Made], chunks: Mapping[str, Chunk], store: Store, seed: int,
+    teacher: Answerer, exercises: Sequence[Made], chunks: Mapping[str, Chunk], store: Store, seed: int,
     told: Callable[[int], None] = lambda _: None,
 ) -> Reading:  # fmt: skip
     """Ask a teacher some mined questions, each with its chunk before it, and count the answers that say what the chunk says."""

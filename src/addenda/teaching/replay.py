@@ -10,9 +10,10 @@ from addenda.core.errors import AddendaError, DataError
 from addenda.core.modes import own_modes
 from addenda.exercises.exercise import Ask, Message
 from addenda.measuring.asking.chats import asked_of
-from addenda.teaching.store import Store
+from addenda.remote.answerer import answers
+from addenda.remote.store import Store
+from addenda.teaching.base_teacher import BaseTeacher
 from addenda.teaching.study_set import REPLAY, WORK, form, write_lines
-from addenda.teaching.teacher import BaseTeacher, answers
 from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.telling.progress import Progress
 from addenda.tiny.asked import chat_prompts

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from addenda.core.errors import AddendaError, known
 from addenda.core.files import kept_json, replace_text
 from addenda.core.modes import own_modes
-from addenda.teaching.endpoint import Endpoint
+from addenda.remote.answerer import Answerer
+from addenda.remote.endpoint import Endpoint
+from addenda.teaching.base_teacher import BaseTeacher
 from addenda.teaching.study_plan import StudyPlan, plan_identity, plan_of
 from addenda.teaching.study_report import StudyReport
 from addenda.teaching.study_set import CHUNKS, REPLAY, REPORT, SET, WORK
 from addenda.teaching.study_settings import StudySettings
 from addenda.teaching.study_work import StudyWork
-from addenda.teaching.teacher import BaseTeacher, Teacher
 from addenda.telling.interrupts import Interrupts, Stopped
 from addenda.writing.asked import check_seed, folder_of
 
@@ -128,7 +129,7 @@ def plan_study(
 
 def _asked(
     base: Base, teacher: str | None, seed: int, given: Mapping[str, Any]
-) -> tuple[StudySettings, Teacher | None]:
+) -> tuple[StudySettings, Answerer | None]:
     """Settings, checked, and who is asked."""
     check_seed(seed)
     for name in given:

@@ -18,12 +18,12 @@ from addenda.exercises.exercise import Ask, Chunk, Generated, Made, Message, Min
 from addenda.measuring.conducting.foretold import two_digits
 from addenda.plug.continuing import continued
 from addenda.plug.scoring import pace_of
+from addenda.remote.answerer import Answerer
+from addenda.remote.store import key_of
 from addenda.teaching.gain import PAIRS
 from addenda.teaching.reading import QUESTIONS, TOKENS
-from addenda.teaching.store import key_of
 from addenda.teaching.study_set import OWN, held_out_questions, own_questions
 from addenda.teaching.study_settings import StudySettings
-from addenda.teaching.teacher import Teacher
 from addenda.telling.progress import about
 from addenda.text.chunks import LEAST, identity
 from addenda.text.chunks import chunks as cut
@@ -50,7 +50,7 @@ class StudyPlan:
     own: tuple[Made, ...]
     held_out: tuple[tuple[Message, ...], ...]
     asks: tuple[tuple[str, Ask], ...]
-    asked: Teacher | None
+    asked: Answerer | None
     teacher: str | None
     remote: bool
     settings: StudySettings
@@ -91,7 +91,7 @@ class StudyPlan:
 
 
 def plan_of(
-    base: Base, documents: Any, settings: StudySettings, *, seed: int, teacher: Teacher | None, remote: bool,
+    base: Base, documents: Any, settings: StudySettings, *, seed: int, teacher: Answerer | None, remote: bool,
     questions: str | Path | None, held_out: str | Path | None,
 ) -> StudyPlan:  # fmt: skip
     """Read, cut and mine the documents, and count what is to be asked and scored.

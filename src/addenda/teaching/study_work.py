@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from addenda.core.errors import AddendaError
 from addenda.core.files import replace_text
 from addenda.exercises.exercise import Generated, Made
+from addenda.remote.answerer import answers
+from addenda.remote.store import Store
 from addenda.teaching.gain import PAIRS, Scorer, gains
 from addenda.teaching.reading import QUESTIONS, Reading, reading
 from addenda.teaching.repeats import HeldOut, Repeats, names_subject
-from addenda.teaching.store import Store
 from addenda.teaching.study_plan import StudyPlan, answer_of, tokens_of
 from addenda.teaching.study_report import FILTERS, SAMPLES, StudyReport
 from addenda.teaching.study_set import CHUNKS, REPORT, SET, WORK, chunk_record, record_of, write_lines
-from addenda.teaching.teacher import answers
 from addenda.telling.progress import Progress
 from addenda.text.sentences import sentences
 

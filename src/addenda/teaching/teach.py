@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from addenda.core.errors import AddendaError, TrainingError, known
 from addenda.core.files import check_place
 from addenda.core.registry import asked_for
+from addenda.measuring.asking.judge import VERDICTS, Judge
 from addenda.measuring.looking.neutrality import calibrate
 from addenda.modulefile.storage import MEMBERS
 from addenda.objectives.objective import Objective
@@ -113,6 +114,7 @@ def teach(
     chosen_before = study_folder(place) / WORK / CHOSEN
     begun = (resume or finish) and chosen_before.exists()
     plan = TeachPlan(base, documents, None if begun else _minutes(minutes), chosen, asked)
+    judge = _judge(chosen, study_folder(place) / WORK / VERDICTS.name)
     plan.kept(chosen_before, seed, begun)
     if chosen.log:
         _say(str(plan))
@@ -122,7 +124,7 @@ def teach(
         with Interrupts(
             "stopping after this batch; the module is saved, and the same call with resume=True asks it again"
         ):
-            found = examine(base, name, studied.held, asked.get("held_out"))
+            found = examine(base, name, studied.held, asked.get("held_out"), judge)
     except TrainingStopped:
         raise
     except Stopped as stopped:
@@ -259,6 +261,11 @@ def _settings(given: Mapping[str, Any]) -> tuple[TeachSettings, dict[str, Any]]:
     asks = given.get("ask", given.get("teacher") is not None)
     asked = {"gain": asks, **{word: given[word] for word in given if word in others}, "ask": asks}
     return chosen, asked
+
+
+def _judge(chosen: TeachSettings, file: Path) -> Judge | None:
+    """Who is asked at the end which answers are right, tried before anything is done."""
+    return None if chosen.judge is None else Judge(chosen.judge, chosen.judge_model, file)
 
 
 def _minutes(minutes: float | None) -> float | None:

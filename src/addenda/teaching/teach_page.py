@@ -29,7 +29,9 @@ def write_page(base: Base, report: TeachReport) -> None:
     page.keys(_keys(report))
     page.heading("What it answers")
     page.table(["asked", "with the module", "without it"],
-               [[on, told(share), told(report.before[on])] for on, share in report.right.items()])  # fmt: skip
+               [[on, told(share), told(report.before[on])] for on, share in report.right.items()]
+               + [[f"{on}, {who}", *(told(by[on]) if on in by else "-" for by in (report.judged, report.judged_before))]
+                  for on, who in report.judges.items()])  # fmt: skip
     page.note(
         "Held-out exercises are asked in words that were not studied; answered in chat, greedily, without the documents."
     )

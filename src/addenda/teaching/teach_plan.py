@@ -46,6 +46,7 @@ class TeachPlan:
         _check(base, kind, settings.gate, self.text)
         self.studied = sum(tokens_of(base, [*self.study.mined, *self.study.own]))
         writes = writing_pace(base)
+        self.judged = 2 * (settings.held + sum(bool(one.accepted) for one in held)) if settings.judge else 0
         examined = 2 * (settings.held + len(held)) + 4 * len(chats())
         self.examining = examined * SAID / writes
         around = self.study.seconds + self.examining + (MOST * SAID / writes if settings.replay_share else 0.0)
@@ -103,6 +104,7 @@ class TeachPlan:
             "study": self.study.as_dict(),
             **chosen,
             "passes": self.choice.passes,
+            "judged": self.judged,
             "seconds": parts,
             "all": self.seconds,
         }
@@ -115,6 +117,7 @@ class TeachPlan:
             f"  replay: {self.name} answers {self.replayed:,} general prompts, {about(self.replaying)}",
             f"  training: {about(self.choice.seconds)} at {self.choice.pace:,.0f} tokens/s",
             f"  questions at the end: {about(self.examining)}",
+            *([f"  {self.settings.judge} is asked about up to {self.judged:,} answers"] if self.judged else []),
             f"  in all about {about(self.seconds)}",
         ])  # fmt: skip
 

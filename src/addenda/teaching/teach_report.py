@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ class TeachReport:
     """What `teach` did.
 
     `right` has by what was asked ("held-out exercises", a team's file) the share answered rightly with the module on, `before`
-    with it off, `refused` the share of what the documents do not say. `shown` has some: question, answer, what was written with
-    the module off and on, whether it counts. `changed` is the share of answers to general chats that are not the bare base's word
-    for word, `after` the same as a second turn, `leaked` the share that speak the documents' `words`; `forgot` nats per token on
-    general text. `alone` is the share of tokens of general chats that the module leaves exactly alone.
+    with it off, `refused` the share of what the documents do not say. Where a judge was asked, `judged` and `judged_before` have
+    what it calls right, and `judges` who it is. `shown` has some: question, answer, what was written with the module off and on,
+    whether it counts. `changed` is the share of answers to general chats that are not the bare base's word for word, `after` the
+    same as a second turn, `leaked` the share that speak the documents' `words`; `forgot` nats per token on general text. `alone`
+    is the share of tokens of general chats that the module leaves exactly alone.
     """
 
     name: str
@@ -44,6 +45,9 @@ class TeachReport:
     alone: float | None
     seconds: float
     remarks: tuple[str, ...] = ()
+    judged: dict[str, Interval] = field(default_factory=dict[str, Interval])
+    judged_before: dict[str, Interval] = field(default_factory=dict[str, Interval])
+    judges: dict[str, str] = field(default_factory=dict[str, str])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -56,6 +60,11 @@ class TeachReport:
         ]
         for on, share in self.right.items():
             lines.append(f"  {on}: {told(share)} answered rightly, {told(self.before[on])} without the module")
+        for on, who in self.judges.items():
+            shares = [told(by[on]) for by in (self.judged, self.judged_before) if on in by]
+            lines.append(
+                f"  {on}: {', '.join([*shares[:1], *(f'{one} without the module' for one in shares[1:]), who])}"
+            )
         for on, share in self.refused.items():
             lines.append(f"  {on}: {told(share)} of what the documents do not say is refused")
         if self.changed is not None and self.after is not None and self.leaked is not None:

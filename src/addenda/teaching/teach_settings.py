@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
@@ -41,8 +41,16 @@ class TeachSettings:
     """exercises that are held out of training, to be asked at the end, in words that were not studied; 0: none"""
     precision: Literal["fp32", "bf16"] | None = None
     """`bf16`: autocast; default: where the device computes it fast"""
+    judge: str | None = None
+    """address of a chat endpoint as OpenAI's that is asked at the end which answers are right; its key, if need be, in
+    ADDENDA_JUDGE_KEY"""
+    judge_model: str | None = None
+    """its model; default: the first that it offers"""
     log: bool = True
     """say on standard error what is done and how it goes"""
+
+    #: what may differ between a call and its resumption
+    free: ClassVar[frozenset[str]] = frozenset({"judge", "judge_model", "log"})
 
     def __post_init__(self) -> None:
         if self.kind is not None:
@@ -70,7 +78,7 @@ class TeachSettings:
 
     def plain(self) -> dict[str, Any]:
         """As plain data."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name != "log"}
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name not in self.free}
 
 
 def _plain(value: Any) -> Any:

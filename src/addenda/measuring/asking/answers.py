@@ -17,6 +17,7 @@ from addenda.core.modes import evaluating
 from addenda.core.plain import Plain
 from addenda.measuring.asking.asked import Asked, options_of
 from addenda.measuring.asking.chats import Messages, prompt_of
+from addenda.measuring.asking.judge import Judge, Judged
 from addenda.measuring.asking.options import all_likelihoods, f1, first_wins, normalised
 from addenda.measuring.asking.retrieval import Passages, unspaced
 from addenda.measuring.conducting.lines import on_card
@@ -37,6 +38,8 @@ LINES = {
     "right": "questions answered rightly", "chosen": "right answer the likeliest", "refused": "refused, not told",
     "shy": "refused, told",
 }  # fmt: skip
+#: what a card says of what a judge called right, before the judge's model
+JUDGED = "questions answered rightly, as judged by"
 #: tokens that may be more where a text and a question are joined; what the way with whole documents is called
 JOINT, WHOLE = 8, "documents in the window"
 #: what a model says that does not know, in English
@@ -57,7 +60,8 @@ class Way(Plain):
     `f1` is SQuAD's overlap of words; `chosen` the share whose right answer is the likeliest of ten, by likelihood per token.
     `refused` is of the questions that the documents do not answer, `shy` of those that they do; None where there is none of the
     sort. `prompt` is the mean length of a question in tokens, `prefill` seconds to read one (median of five).
-    `added` is what `right` is above the bare base's, paired.
+    `added` is what `right` is above the bare base's, paired. `judged` is the share that a judge says is right, where one was
+    asked, of the answers on which it gave a verdict.
     """
 
     right: Interval | None
@@ -69,13 +73,14 @@ class Way(Plain):
     prompt: float
     prefill: float
     added: Interval | None = None
+    judged: Interval | None = None
 
 
 @dataclass(frozen=True)
 class OnQuestions(Plain):
     """Answers to the questions of one file, by way: `base`, `modules`, and where there are documents, with these in the window.
 
-    `answers` has what each way wrote to each question, in order.
+    `answers` has what each way wrote to each question, in order; `judged` what a judge said of it, where one was asked.
     """
 
     on: str
@@ -83,6 +88,7 @@ class OnQuestions(Plain):
     chance: float | None
     ways: dict[str, Way]
     answers: dict[str, tuple[str, ...]]
+    judged: Judged | None = None
 
     def right(self, way: str, at: int) -> bool:
         """Whether a way's answer to a question is right; a refusal is, where the documents do not say."""
@@ -94,6 +100,8 @@ class OnQuestions(Plain):
             on, off = self.ways["modules"], self.ways["base"]
             for metric, name in LINES.items():
                 yield from on_card(name, getattr(on, metric), self.on, getattr(off, metric))
+            if self.judged is not None:  # another judge's is another measure
+                yield from on_card(f"{JUDGED} {self.judged.judge}", on.judged, self.on, off.judged)
 
 
 def on_questions(
@@ -105,6 +113,7 @@ def on_questions(
     documents: Sequence[str] = (),
     passages: int = PASSAGES,
     tokens: int = TOKENS,
+    judge: Judge | None = None,
 ) -> OnQuestions:
     """Let a base answer questions in chat, greedily: bare, with modules, and with documents or passages of them in the window.
 
@@ -117,6 +126,7 @@ def on_questions(
             the modules on.
         passages: how many are found for each question.
         tokens: written at most in each answer.
+        judge: is asked which answers are right, after all are written; where it fails then, that is told in what is found.
 
     Raises:
         AddendaError: bm25s is not installed, or the base's chat template refuses a question.
@@ -138,13 +148,18 @@ def on_questions(
         with base.using(weights) if on else base.off():
             results[way] = _answered(base, asked, chats, options, tokens)
         answers[way] = results[way].said
+    judged = None if judge is None else judge.judged(asked, answers)
     sizes = [len(given) for given in options.values()]
     return OnQuestions(
         on=name,
         asked=tuple(asked),
         chance=sum(1 / size for size in sizes) / len(sizes) if sizes else None,
-        ways={way: _way(asked, found, results["base"] if way != "base" else None) for way, found in results.items()},
+        ways={
+            way: _way(asked, found, None if way == "base" else results["base"], judged and judged.share(way))
+            for way, found in results.items()
+        },
         answers=answers,
+        judged=judged,
     )
 
 
@@ -183,12 +198,12 @@ def _prefill(base: Base, prompts: Sequence[Tensor]) -> float:
     return float(np.median(seconds[1:]))
 
 
-def _way(asked: Sequence[Asked], found: _Found, bare: _Found | None) -> Way:
+def _way(asked: Sequence[Asked], found: _Found, bare: _Found | None, judged: Interval | None) -> Way:
     told = [at for at, one in enumerate(asked) if one.accepted]
     others = [at for at, one in enumerate(asked) if not one.accepted]
 
-    def best(at: int, of: _Found, judge: object) -> float:
-        return max(float(judge(of.said[at], answer)) for answer in asked[at].accepted)  # type: ignore[operator]
+    def best(at: int, of: _Found, alike: object) -> float:
+        return max(float(alike(of.said[at], answer)) for answer in asked[at].accepted)  # type: ignore[operator]
 
     def mean(values: Sequence[float], within: tuple[float, float] = SHARE) -> Interval | None:
         return of_mean(values, within=within) if values else None
@@ -203,6 +218,7 @@ def _way(asked: Sequence[Asked], found: _Found, bare: _Found | None) -> Way:
         prompt=found.prompt,
         prefill=found.prefill,
         added=None if bare is None else mean(_gained(asked, found.said, bare.said), CHANGE),
+        judged=judged,
     )
 
 

@@ -139,6 +139,11 @@ def _chosen(asked: Mapping[str, Any]) -> dict[str, Measure]:
             there = {one.name for measure in known_measures().values() for one in fields(cast("Any", measure))}
             raise AddendaError(f"no measure has an option '{name}'; there are {known(name, there)}")
     made = {name: measure(**{one: asked[one] for one in options[name]}) for name, measure in known_measures().items()}
+    for name, value in asked.items():
+        having = [measure for one, measure in made.items() if name in options[one]]
+        stray = len(having) == 1 and not having[0].asked and name != leading(having[0])
+        if stray and value != getattr(type(having[0])(), name):
+            raise AddendaError(f"{name} goes with {leading(having[0])}, which is not asked for")
     return {name: measure for name, measure in made.items() if measure.asked}
 
 

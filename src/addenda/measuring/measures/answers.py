@@ -16,6 +16,7 @@ from addenda.measuring.asking.asked import OPTIONS, opened_questions
 from addenda.measuring.asking.chats import GENERAL
 from addenda.measuring.asking.chats import TOKENS as CHAT_TOKENS
 from addenda.measuring.asking.chats import asked_of as chats_of
+from addenda.measuring.asking.judge import VERDICTS, Judge
 from addenda.measuring.asking.leakage import Leakage, leakage
 from addenda.measuring.conducting.foretold import CHARACTERS, COMPARED
 from addenda.measuring.conducting.lines import on_card, share, times
@@ -38,7 +39,8 @@ class AnswersAndLeakage(Plain):
 class Answers(Measure):
     """Answers to questions about documents: right ones, written in chat and chosen, refusals, and leakage into general chats.
 
-    With `documents`, also how the base answers with these in its window, whole and as passages found by BM25.
+    With `documents`, also how the base answers with these in its window, whole and as passages found by BM25. With `judge`, also
+    which answers a chat model calls right.
     """
 
     name: ClassVar[str] = "answers"
@@ -49,6 +51,14 @@ class Answers(Measure):
         "A file of questions about documents, with answers: right, refused, leaked into general chats.", "file"
     )
     documents: Any = option("What the questions are about: compared with these in the window.", "texts")
+    judge: Any = option(
+        "URL of a chat endpoint as OpenAI's that is asked whether the written answers are right; its key, if need be, in "
+        "ADDENDA_JUDGE_KEY."
+    )
+    judge_model: str | None = option("The judge's model; default: the first that it offers.")
+    verdicts: Any = option(
+        f"Where the judge's verdicts are kept, never to be asked for again; default: {VERDICTS}.", "file"
+    )
     limit: int | None = limit()
 
     def open(self, acting: Acting) -> Opened:
@@ -61,10 +71,13 @@ class Answers(Measure):
         if given and find_spec("bm25s") is None:
             raise AddendaError("passages of the documents are found with bm25s: pip install bm25s")
         read = [record["text"] for source in given for record in texts(source) if "text" in record]
-        return Opened((name, asked[: self.limit], read))
+        judge = self.judge
+        if judge is not None and not isinstance(judge, Judge):
+            judge = Judge(judge, self.judge_model, self.verdicts or VERDICTS)
+        return Opened((name, asked[: self.limit], read, judge))
 
     def reads(self, acting: Acting, opened: Opened) -> Iterator[Reading]:
-        name, asked, read = opened.inputs
+        name, asked, read, judge = opened.inputs
         said = sum(len(one.question) for one in asked) // CHARACTERS + (TURN + TOKENS) * len(asked)
         chosen = sum(
             OPTIONS * (len(one.question) + len(one.accepted[0])) // CHARACTERS for one in asked if one.accepted
@@ -73,13 +86,17 @@ class Answers(Measure):
         if read:
             whole = min(acting.base.context or 2**62, sum(map(len, read)) // CHARACTERS)
             yield Reading("the same with documents in the window", (1 + OPTIONS) * whole * len(asked))
+        if judge is not None:
+            ways = times(acting.weights) + (1 + times(acting.weights)) * bool(read)
+            most = ways * sum(bool(one.accepted) for one in asked)
+            yield Reading(f"{judge.name} asked about up to {most:,} answers", 0)
         if acting.weights:
             chats = chats_of(GENERAL, self.limit)[1]
             yield Reading("leakage into general chats", 4 * (CHAT_TOKENS + 3 * TURN) * len(chats), COMPARED)
 
     def run(self, acting: Acting, opened: Opened) -> AnswersAndLeakage:
-        name, asked, read = opened.inputs
-        answers = on_questions(acting.base, name, asked, acting.weights, documents=read)
+        name, asked, read, judge = opened.inputs
+        answers = on_questions(acting.base, name, asked, acting.weights, documents=read, judge=judge)
         leaked = leakage(acting.base, asked, acting.weights, limit=self.limit) if acting.weights else None
         return AnswersAndLeakage(answers, leaked)
 
@@ -97,9 +114,11 @@ class Answers(Measure):
             {"base": base, "modules": label, "modules and passages": f"{label} and passages"},
         )
         choice = "chosen" if answers.chance is None else f"chosen (chance {answers.chance:.0%})"
+        judged = answers.judged is not None
         columns = [
             "",
             "right",
+            *(["judged right"] if judged else []),
             "word for word",
             "F1",
             choice,
@@ -108,16 +127,18 @@ class Answers(Measure):
             "prompt tokens",
             "prefill",
         ]
-        rows = [[called.get(way, way), *_cells(one)] for way, one in answers.ways.items()]
+        rows = [[called.get(way, way), *_cells(one, judged)] for way, one in answers.ways.items()]
         told = sum(bool(one.accepted) for one in answers.asked)
         title = f"{told:,} questions about documents, and {len(answers.asked) - told:,} that they do not answer"
-        yield Table(f"{title} [95% interval]", columns, rows, "right: the written answer says one that counts")
+        told_of = ["right: the written answer says one that counts", *([str(answers.judged)] if judged else [])]
+        yield Table(f"{title} [95% interval]", columns, rows, "\n".join(told_of))
         last = "modules" if "modules" in answers.ways else "base"
         shown = [
-            (one.question, "".join(one.accepted[:1]) or "(not told)", answers.answers[last][at], _yes(answers.right(last, at)))
+            (one.question, "".join(one.accepted[:1]) or "(not told)", answers.answers[last][at], *_verdicts(answers, last, at))
             for at, one in enumerate(answers.asked[:SHOWN])
         ]  # fmt: skip
-        yield Table("Some of them", ["asked", "counts", called[last], "right"], shown, prose=True)
+        heads = ["asked", "counts", called[last], "right", *(["judged"] if judged else [])]
+        yield Table("Some of them", heads, shown, prose=True)
         if found.leakage is not None:
             leaked = found.leakage
             spoken = "speak the documents' words" + (f" ({', '.join(leaked.leaked[:5])})" if leaked.leaked else "")
@@ -131,11 +152,16 @@ class Answers(Measure):
             )
 
 
-def _yes(right: bool) -> str:
-    return "yes" if right else "no"
+def _verdicts(found: OnQuestions, way: str, at: int) -> list[str]:
+    """Whether an answer is right by its words, and as a judge says, where one was asked."""
+    said: list[bool | None] = [found.right(way, at)]
+    if found.judged is not None:
+        said += found.judged.verdicts.get(way, (None,) * len(found.asked))[at : at + 1]
+    return ["-" if one is None else "yes" if one else "no" for one in said]
 
 
-def _cells(way: Way) -> list[str]:
+def _cells(way: Way, judged: bool) -> list[str]:
     f1 = "-" if way.f1 is None else f"{way.f1.value:.2f}"
-    shares = [share(part) for part in (way.right, way.same, way.chosen, way.refused, way.shy)]
-    return [*shares[:2], f1, *shares[2:], f"{way.prompt:,.0f}", f"{1000 * way.prefill:,.0f} ms"]
+    first = [way.right, *([way.judged] if judged else []), way.same]
+    shares = [[share(one) for one in part] for part in (first, (way.chosen, way.refused, way.shy))]
+    return [*shares[0], f1, *shares[1], f"{way.prompt:,.0f}", f"{1000 * way.prefill:,.0f} ms"]

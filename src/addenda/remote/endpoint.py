@@ -1,4 +1,4 @@
-"""A teacher at an address: any chat endpoint as OpenAI's; asked several things at a time, tried again when it is busy or away."""
+"""A model at an address: any chat endpoint as OpenAI's; asked several things at a time, tried again when it is busy or away."""
 
 from __future__ import annotations
 
@@ -7,35 +7,51 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from addenda.core.errors import AddendaError
 from addenda.exercises.exercise import Ask
-from addenda.teaching.teacher import Keep, Said, Teacher
+from addenda.remote.answerer import Answerer, Keep, Said
 from addenda.telling.progress import tick
 
-#: the variable of the environment with the key of an endpoint that wants one
-KEY = "ADDENDA_TEACHER_KEY"
+#: the variable of the environment with the key of an endpoint that wants one, by what it is asked as
+KEY = "ADDENDA_{}_KEY"
 #: asks under way at a time; seconds before the second try, each further one waits twice as long, and at most so long
 AT_A_TIME, FIRST_WAIT, LONGEST_WAIT = 4, 1.0, 30.0
+#: seconds for which an address is tried where nobody has answered yet at all
+GREETING = 5.0
 #: answers that mean: come back later
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 #: seconds that what is under way has when something else failed
 LAST_WAIT = 5.0
 #: seconds between two looks at whether a signal came
 LOOK = 0.1
-#: characters of an endpoint's own words in an error
-SHOWN = 160
+#: characters of an endpoint's own words in an error; bytes of an answer, of which more are no answer
+SHOWN, MOST = 160, 4 * 2**20
 MODELS, CHAT = "models", "chat/completions"
 
 
-class TeacherError(AddendaError):
-    """A teacher cannot be asked: it is away, busy, refuses, or answers what is no answer."""
+class EndpointError(AddendaError):
+    """An endpoint cannot be asked: it is away, busy, refuses, or answers what is no answer."""
 
 
-class Endpoint(Teacher):
+@dataclass(frozen=True)
+class _Reply:
+    """What came back, whole: `after` is what the endpoint says of when to come again."""
+
+    status: int
+    after: str | None
+    text: str
+
+    def json(self) -> Any:
+        """As JSON; a ValueError where it is none."""
+        return json.loads(self.text)
+
+
+class Endpoint(Answerer):
     """A chat endpoint as OpenAI's. Answers are asked for without chance (temperature 0) and with a fixed seed.
 
     Args:
@@ -43,23 +59,33 @@ class Endpoint(Teacher):
         model: that is asked; None: the first that it offers, found out at once.
         patience: seconds that an answer may take, and about those that a failing ask is tried again.
         transport: of `httpx2`, in place of the network.
+        role: what it is asked as, `teacher` or `judge`: errors call it so, and its key stands in ADDENDA_TEACHER_KEY or
+            ADDENDA_JUDGE_KEY.
 
     Raises:
-        TeacherError: the address is none, or nothing there tells its models.
+        EndpointError: the address is none, or nothing there tells its models.
     """
 
-    def __init__(self, address: str, model: str | None = None, patience: float = 60.0, transport: Any = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        model: str | None = None,
+        patience: float = 60.0,
+        transport: Any = None,
+        role: str = "teacher",
+    ) -> None:
         import httpx2
 
         parts = urlsplit(address if isinstance(address, str) else "")
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise TeacherError(
-                f"a teacher is the address of a chat endpoint, such as http://localhost:8000/v1; got {address!r}"
+            raise EndpointError(
+                f"a {role} is the address of a chat endpoint, such as http://localhost:8000/v1; got {address!r}"
             )
+        self.role, self.key_in = role, KEY.format(role.upper())
         self.address = address.rstrip("/").removesuffix(f"/{CHAT}").rstrip("/")
         self.patience = patience
-        self._http, self._over = httpx2, threading.Event()
-        key = os.environ.get(KEY, "").strip()
+        self._http, self._over, self._reached = httpx2, threading.Event(), False
+        key = os.environ.get(self.key_in, "").strip()
         self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx2.Timeout(patience, connect=min(10.0, patience)),
@@ -74,7 +100,7 @@ class Endpoint(Teacher):
         """Several at a time; each answer is kept as it comes.
 
         Raises:
-            TeacherError: it is away, busy for too long, refuses, or answers what is no answer.
+            EndpointError: it is away, busy for too long, refuses, or answers what is no answer.
             Stopped: after a signal, at once: what is under way is not waited for.
         """
         waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -92,7 +118,7 @@ class Endpoint(Teacher):
         for at in [*wanted, *[None] * AT_A_TIME]:
             waiting.put(at)
         threads = [
-            threading.Thread(target=work, name="addenda-teacher", daemon=True)
+            threading.Thread(target=work, name=f"addenda-{self.role}", daemon=True)
             for _ in range(min(AT_A_TIME, len(wanted)))
         ]
         for thread in threads:  # no pool: its threads would be waited for at the end
@@ -103,7 +129,7 @@ class Endpoint(Teacher):
                 if isinstance(said, BaseException):
                     raise said
                 keep({at: said})
-        except TeacherError:
+        except EndpointError:
             over.set()
             for thread in threads:  # what is under way was paid for
                 thread.join(LAST_WAIT)
@@ -131,7 +157,7 @@ class Endpoint(Teacher):
         body = {
             "model": self.model, "messages": list(ask.messages), "max_tokens": ask.tokens, "temperature": 0.0, "seed": 0,
         }  # fmt: skip
-        answer = self._tried(lambda: self._client.post(f"{self.address}/{CHAT}", json=body), over)
+        answer = self._tried("POST", CHAT, over, body)
         try:
             choice = answer["choices"][0]
             content = choice["message"].get("content")
@@ -145,67 +171,82 @@ class Endpoint(Teacher):
         return Said(text.strip(), cut=choice.get("finish_reason") == "length")
 
     def _first_model(self) -> str:
-        answer = self._tried(lambda: self._client.get(f"{self.address}/{MODELS}"), self._over)
+        answer = self._tried("GET", MODELS, self._over)
         try:
             return str(answer["data"][0]["id"])
         except (KeyError, IndexError, TypeError):
-            raise TeacherError(
-                f"the teacher at {self.address} does not tell its models; name one: teacher_model="
+            raise EndpointError(
+                f"the {self.role} at {self.address} does not tell its models; name one, {self.role}_model"
             ) from None
 
     # -- one request -----------------------------------------------------------------------------------------------
 
-    def _tried(self, request: Callable[[], Any], over: threading.Event) -> Any:
+    def _tried(self, method: str, path: str, over: threading.Event, body: Any = None) -> Any:
         """The JSON of an answer, tried again as long as patience lasts while the endpoint is away or busy."""
         began, wait, tries = time.monotonic(), FIRST_WAIT, 0
+        most = 2 * self.patience
         while True:
             tries += 1
             try:
-                response = request()
+                reply = self._reply(method, path, body)
             except self._http.TimeoutException:
                 trouble, later = f"gave no answer within {self.patience:g} seconds", None
             except self._http.TransportError as error:
                 trouble, later = f"cannot be reached ({error or type(error).__name__})", None
+                most = most if self._reached else min(most, GREETING)
             except (self._http.HTTPError, self._http.InvalidURL) as error:
-                raise TeacherError(f"the teacher at {self.address} cannot be asked: {error}") from None
+                raise EndpointError(f"the {self.role} at {self.address} cannot be asked: {error}") from None
             else:
-                if response.status_code not in BUSY:
-                    return self._read(response)
-                trouble = f"answers {response.status_code}{_words(response)}"
-                later = _seconds(response.headers.get("retry-after"))
+                if reply.status not in BUSY:
+                    return self._read(reply)
+                trouble = f"answers {reply.status}{_words(reply)}"
+                later = _seconds(reply.after)
             pause = min(LONGEST_WAIT, max(wait, later or 0.0))
-            if time.monotonic() - began + pause > self.patience * 2:
-                raise TeacherError(f"the teacher at {self.address} {trouble}, {tries} times in a row")
+            if time.monotonic() - began + pause > most:
+                raise EndpointError(f"the {self.role} at {self.address} {trouble}, {tries} times in a row")
             if over.wait(pause):
-                raise TeacherError("no longer wanted")
+                raise EndpointError("no longer wanted")
             wait *= 2
 
-    def _read(self, response: Any) -> Any:
-        if response.status_code in (401, 403):
-            raise TeacherError(
-                f"the teacher at {self.address} refuses ({response.status_code}{_words(response)}): put its key into the "
-                f"environment, {KEY}"
-            )
-        if response.status_code >= 400:
-            raise TeacherError(f"the teacher at {self.address} answers {response.status_code}{_words(response)}")
-        try:
-            return response.json()
-        except ValueError:
-            raise self._nonsense(response.text) from None
+    def _reply(self, method: str, path: str, body: Any) -> _Reply:
+        """One request, and all that came back; what drips for longer than patience lasts has timed out."""
+        began, came = time.monotonic(), bytearray()
+        with self._client.stream(method, f"{self.address}/{path}", json=body) as response:
+            self._reached = True
+            for part in response.iter_bytes():
+                came += part
+                if len(came) > MOST:
+                    raise self._nonsense(came.decode("utf-8", "replace"))
+                if time.monotonic() - began > self.patience:
+                    raise self._http.ReadTimeout("not at its end in time")
+        return _Reply(response.status_code, response.headers.get("retry-after"), came.decode("utf-8", "replace"))
 
-    def _nonsense(self, text: str) -> TeacherError:
-        return TeacherError(
-            f"the teacher at {self.address} answers what is no chat completion: {_short(text)!r}; is it the address of a chat "
-            "endpoint as OpenAI's, mostly one that ends in /v1?"
+    def _read(self, reply: _Reply) -> Any:
+        if reply.status in (401, 403):
+            raise EndpointError(
+                f"the {self.role} at {self.address} refuses ({reply.status}{_words(reply)}): put its key into the "
+                f"environment, {self.key_in}"
+            )
+        if reply.status >= 400:
+            raise EndpointError(f"the {self.role} at {self.address} answers {reply.status}{_words(reply)}")
+        try:
+            return reply.json()
+        except (ValueError, RecursionError):
+            raise self._nonsense(reply.text) from None
+
+    def _nonsense(self, text: str) -> EndpointError:
+        return EndpointError(
+            f"the {self.role} at {self.address} answers what is no chat completion: {_short(text)!r}; is it the address of a "
+            "chat endpoint as OpenAI's, mostly one that ends in /v1?"
         )
 
 
-def _words(response: Any) -> str:
+def _words(reply: _Reply) -> str:
     """What an endpoint says of an error, in its own words, if any."""
     try:
-        told = response.json()
-    except ValueError:
-        return f" ({_short(response.text)})" if response.text.strip() else ""
+        told = reply.json()
+    except (ValueError, RecursionError):
+        return f" ({_short(reply.text)})" if reply.text.strip() else ""
     error = told.get("error", told) if isinstance(told, dict) else told
     message = error.get("message", error) if isinstance(error, dict) else error
     return f" ({_short(str(message))})" if message else ""

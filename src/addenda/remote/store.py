@@ -26,8 +26,8 @@ class Store:
         FileError: the file cannot be read, or a line that is not its last is damaged; says which.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, again: str = "the same call with resume=True goes on") -> None:
+        self.file, self.again = file, again
         self.found: dict[str, dict[str, Any]] = {}
         if file.exists():
             self._read()
@@ -80,7 +80,6 @@ class Store:
                 raise
         except OSError as error:
             raise FileError(
-                f"'{self.file}' cannot be written ({error.strerror or error}); what was kept before is there, and the same call "
-                "with resume=True goes on"
+                f"'{self.file}' cannot be written ({error.strerror or error}); what was kept before is there, and {self.again}"
             ) from None
         self.found.update({key: dict(value) for key, value in results.items()})

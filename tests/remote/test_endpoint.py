@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,18 @@ import httpx2
 import pytest
 
 from addenda.exercises.exercise import Ask
-from addenda.teaching import endpoint
-from addenda.teaching.endpoint import Endpoint, TeacherError
-from addenda.teaching.store import Store
+from addenda.remote import endpoint
+from addenda.remote.answerer import Said, answers
+from addenda.remote.endpoint import MOST, Endpoint, EndpointError
+from addenda.remote.store import Store
 from addenda.teaching.study import study
 from addenda.teaching.study_set import load_study
-from addenda.teaching.teacher import Said, answers
 from addenda.telling.interrupts import Interrupts, Stopped
+from chat_stand_in import completion, served
 from teaching.studying import HANDBOOK, Answered, Told, Wanted, small
 
 ADDRESS = "http://teacher.invalid/v1"
 ASKS = [Ask(({"role": "user", "content": f"Question {number}?"},), (), 16) for number in range(6)]
-
-
-def completion(text: Any, finish: str = "stop") -> dict[str, Any]:
-    return {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": finish}]}
 
 
 def teacher(answer: Callable[[httpx2.Request], httpx2.Response], patience: float = 60.0) -> Endpoint:
@@ -74,7 +70,7 @@ def test_the_first_model_that_it_offers_is_asked() -> None:
 
     made = Endpoint(f"{ADDRESS}/chat/completions/", transport=httpx2.MockTransport(answer))
     assert (made.model, made.name) == ("first", "first at teacher.invalid")
-    with pytest.raises(TeacherError, match="does not tell its models; name one"):
+    with pytest.raises(EndpointError, match="does not tell its models; name one"):
         Endpoint(ADDRESS, transport=httpx2.MockTransport(lambda _: httpx2.Response(200, json={"object": "list"})))
 
 
@@ -116,6 +112,9 @@ FAILURES: dict[str, tuple[Callable[[httpx2.Request], httpx2.Response], str]] = {
     ),
     "other JSON": (lambda _: httpx2.Response(200, json={"answer": 42}), "answers what is no chat completion"),
     "a list": (lambda _: httpx2.Response(200, json=[1]), "answers what is no chat completion"),
+    "no choices": (lambda _: httpx2.Response(200, json={"choices": []}), "answers what is no chat completion"),
+    "huge": (lambda _: httpx2.Response(200, content=b"x" * (MOST + 1)), "answers what is no chat completion: 'xxx"),
+    "nested": (lambda _: httpx2.Response(200, content=b"[" * 100_000), "answers what is no chat completion"),
     "a number": (lambda _: httpx2.Response(200, json=completion(42)), "answers what is no chat completion"),
 }
 
@@ -129,11 +128,47 @@ def test_a_failing_teacher_is_told_in_a_sentence_and_what_it_said_is_kept(tmp_pa
         return echo(request) if sent.acquire(blocking=False) else failing(request)
 
     store = Store(tmp_path / "said.jsonl")
-    with pytest.raises(TeacherError, match=message) as caught:
+    with pytest.raises(EndpointError, match=message) as caught:
         answers(teacher(answer, patience=0.1), ASKS, store)
     assert "\n" not in str(caught.value)
     assert len(Store(store.file).found) == 2
     assert len(answers(teacher(echo), ASKS, Store(store.file))) == 6
+
+
+def test_what_drips_for_longer_than_patience_lasts_has_timed_out(tmp_path: Path) -> None:
+    def dripping() -> Iterator[bytes]:
+        for _ in range(100):
+            time.sleep(0.02)
+            yield b" "
+
+    answer = teacher(lambda _: httpx2.Response(200, content=dripping()), patience=0.1)
+    began = time.monotonic()
+    with pytest.raises(EndpointError, match=r"gave no answer within 0.1 seconds, \d+ times in a row"):
+        answers(answer, ASKS[:1], Store(tmp_path / "said.jsonl"))
+    assert time.monotonic() - began < 2
+
+
+def test_what_is_not_worth_keeping_is_returned_and_asked_for_again(tmp_path: Path) -> None:
+    store, worth = Store(tmp_path / "said.jsonl"), lambda said: said.text.endswith("3?")
+    said = answers(teacher(echo), ASKS, store, worth=worth)
+    assert [one.text for one in said] == [f"To Question {number}?" for number in range(6)]
+    assert [kept["said"] for kept in Store(store.file).found.values()] == ["To Question 3?"]
+    assert answers(teacher(echo), ASKS, Store(store.file), worth=worth) == said
+
+
+def test_a_judge_is_called_a_judge_and_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ADDENDA_TEACHER_KEY", "k-1")
+    monkeypatch.setenv("ADDENDA_JUDGE_KEY", "k-2")
+    seen: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.headers["authorization"])
+        return httpx2.Response(401)
+
+    judge = Endpoint(ADDRESS, "m", 0.1, transport=httpx2.MockTransport(answer), role="judge")
+    with pytest.raises(EndpointError, match=r"the judge at .* refuses \(401\).*ADDENDA_JUDGE_KEY"):
+        answers(judge, ASKS[:1], Store(tmp_path / "said.jsonl"))
+    assert seen == ["Bearer k-2"]
 
 
 def test_odd_answers_are_stored_as_they_are(tmp_path: Path) -> None:
@@ -154,53 +189,22 @@ def test_nothing_at_the_address_is_told() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(TeacherError, match=rf"the teacher at http://127.0.0.1:{port}/v1 cannot be reached"):
+    with pytest.raises(EndpointError, match=rf"the teacher at http://127.0.0.1:{port}/v1 cannot be reached"):
         Endpoint(f"http://127.0.0.1:{port}/v1", patience=0.1)
     for wrong in ("teacher", "ftp://x/v1", "http://", 7):
-        with pytest.raises(TeacherError, match="a teacher is the address of a chat endpoint"):
+        with pytest.raises(EndpointError, match="a teacher is the address of a chat endpoint"):
             Endpoint(wrong)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def served() -> Iterator[tuple[str, threading.Event]]:
-    """A real endpoint on this machine, which answers nothing any more once it is told so."""
+def test_a_study_asks_an_address_and_a_signal_stops_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent, over = threading.Event(), threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._send({"data": [{"id": "local"}]})
+    def answer(asked: str) -> str:
+        if silent.is_set():
+            over.wait(30)
+        words = asked.split()
+        return f"Which boat has {words[-1]} and {words[0]}?"
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            if silent.is_set():
-                over.wait(30)
-            words = body["messages"][-1]["content"].split()
-            self._send(completion(f"Which boat has {words[-1]} and {words[0]}?"))
-
-        def _send(self, value: Any) -> None:
-            data = json.dumps(value).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", silent
-    over.set()
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_study_asks_an_address_and_a_signal_stops_it_at_once(
-    tmp_path: Path, served: tuple[str, threading.Event], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address, silent = served
     base = small()
     kinds: dict[str, Any] = {
         "exercises": [Told(), Wanted(), Answered()],
@@ -211,14 +215,16 @@ def test_a_study_asks_an_address_and_a_signal_stops_it_at_once(
     monkeypatch.setattr(
         "addenda.teaching.study_work.reading", lambda *_: __import__("addenda").teaching.reading.Reading(9, 10)
     )
-    report = study(base, {"club.md": HANDBOOK}, out=tmp_path / "s", teacher=address, **kinds)
-    assert report.teacher == "local at 127.0.0.1"
-    assert {record["kind"] for record in load_study(tmp_path / "s").records} >= {"told", "wanted"}
-    silent.set()
-    began = time.monotonic()
-    with Interrupts() as signals:
-        threading.Timer(0.5, lambda: setattr(signals, "seen", "SIGINT")).start()
-        with pytest.raises(Stopped):
-            answers(Endpoint(address, "local"), ASKS, Store(tmp_path / "said.jsonl"))
-        signals.seen = None
-    assert time.monotonic() - began < 10  # it does not wait for what is under way
+    with served(answer) as there:
+        report = study(base, {"club.md": HANDBOOK}, out=tmp_path / "s", teacher=there.address, **kinds)
+        assert report.teacher == "local at 127.0.0.1"
+        assert {record["kind"] for record in load_study(tmp_path / "s").records} >= {"told", "wanted"}
+        silent.set()
+        began = time.monotonic()
+        with Interrupts() as signals:
+            threading.Timer(0.5, lambda: setattr(signals, "seen", "SIGINT")).start()
+            with pytest.raises(Stopped):
+                answers(Endpoint(there.address, "local"), ASKS, Store(tmp_path / "said.jsonl"))
+            signals.seen = None
+        assert time.monotonic() - began < 10  # it does not wait for what is under way
+        over.set()
