@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from addenda.text.words import content_words
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
+    from addenda.teaching.update import Update
 
 #: tokens that a chat template puts around a question and its answer
 AROUND = 24
@@ -41,7 +42,10 @@ BELONGS = 0.5
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study will do. `asks` has what `asked`, a teacher, is asked, with the kind that asks; tokens are estimates."""
+    """What a study will do. `asks` has what `asked`, a teacher, is asked, with the kind that asks; tokens are estimates.
+
+    `update` has the exercises that an earlier version's set gives for chunks that are not studied anew.
+    """
 
     base: str
     documents: dict[str, int]
@@ -59,6 +63,7 @@ class StudyPlan:
     said_tokens: int
     scored_tokens: int
     seconds: float
+    update: Update | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -117,6 +122,15 @@ def plan_of(
         asked=teacher, teacher=teacher.name if teacher is not None and asks else None, remote=remote,
         settings=settings, seed=seed, **cost,
     )  # fmt: skip
+
+
+def studied_anew(base: Base, plan: StudyPlan, update: Update) -> StudyPlan:
+    """The plan with exercises of those chunks alone that an earlier version did not have; `update` gives the others."""
+    new = {name: chunk for name, chunk in plan.chunks.items() if name in update.changes.new}
+    mined = tuple(one for one in plan.mined if not new.keys().isdisjoint(one.chunks))
+    asks = tuple(one for one in plan.asks if not new.keys().isdisjoint(one[1].chunks))
+    cost = _cost(base, new, mined, plan.own, asks, plan.settings, plan.remote)
+    return replace(plan, mined=mined, asks=asks, teacher=plan.teacher if asks else None, update=update, **cost)
 
 
 def draw_for(seed: int, name: str, chunk: Chunk) -> Random:
@@ -219,7 +233,12 @@ def writing_pace(base: Base) -> float:
 
 def tokens_of(base: Base, exercises: Sequence[Made]) -> list[int]:
     """About how many tokens each exercise has, as the base reads it."""
-    spoken = _count(base, ["\n".join(said["content"] for said in made.messages) for made in exercises])
+    return tokens_said(base, [made.messages for made in exercises])
+
+
+def tokens_said(base: Base, conversations: Sequence[Sequence[Message]]) -> list[int]:
+    """About how many tokens each conversation has, as the base reads it."""
+    spoken = _count(base, ["\n".join(said["content"] for said in messages) for messages in conversations])
     return [count + AROUND for count in spoken]
 
 
