@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import addenda
 from addenda.cli import app
+from addenda.core.card import TrainingRecord
 from addenda.core.errors import AddendaError, DataError, FileError
 from addenda.exercises.exercise import Chunk
 from addenda.measuring.conducting.evaluate import evaluate
@@ -23,6 +24,7 @@ from addenda.teaching import teach as teaching
 from addenda.teaching.examined import split
 from addenda.teaching.study_set import load_study
 from addenda.teaching.teach import plan_teach, teach
+from addenda.teaching.teacher import BaseTeacher
 from addenda.teaching.update import GONE, OFTEN, TAKEN, Update
 from addenda.teaching.versions import Changes, Fate, Versions
 from addenda.telling.interrupts import Stopped
@@ -87,10 +89,12 @@ def base() -> addenda.Base:
 
 @pytest.fixture(scope="module")
 def made(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A module that was taught the first version, with its study beside it."""
-    folder = tmp_path_factory.mktemp("taught") / "museum"
-    teach(addenda.load_base("tiny", dtype=torch.float32), "museum", {"handbook.md": TEXT}, out=folder, **QUICK)
-    return folder
+    """A module as if taught the first version, with its study beside it."""
+    folder, base = tmp_path_factory.mktemp("taught") / "museum", addenda.load_base("tiny", dtype=torch.float32)
+    addenda.study(base, {"handbook.md": TEXT}, out=folder.with_name("museum.study"), ask=False, gain=False, log=False)
+    module = base.new("museum", addenda.LoRA(rank=4), gate="document(hold=True)", seed=7)
+    module.card.training.append(TrainingRecord(tokens=5))
+    return module.save(folder)
 
 
 @pytest.fixture
@@ -147,7 +151,8 @@ def test_what_became_of_an_answer(question: str, answer: str, fate: Fate, now: s
         "Ada Falk feeds the owls.\n| Boat | 5 crowns |"
     )
     new = chunks(
-        "Members pay 40 crowns a year. A ticket costs 14 crowns. Down in a deep cellar there hangs one big old brass lamp. Ines Rey feeds the owls.\n"
+        "Members pay 40 crowns a year. A ticket costs 14 crowns. Down in a deep cellar there hangs one big old brass lamp. "
+        "Ines Rey feeds the owls.\n"
         "| Boat | 6 crowns |"
     )
     found = Versions(old, new).now(question, [], answer, list(old), "costs")
@@ -306,25 +311,30 @@ def test_the_next_version_is_taught_and_examined(base: addenda.Base, old: Path, 
 
 @pytest.mark.slow
 def test_what_was_stopped_goes_on_to_the_same_bits(
-    base: addenda.Base, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: addenda.Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    document = {"next.md": NEXT}
-    teach(base, "a", document, out=tmp_path / "a", update=old, **QUICK)
+    document, old = {"next.md": NEXT}, tmp_path / "museum"
+    teach(base, "museum", {"handbook.md": TEXT}, out=old, **QUICK)
+    base.unplug("museum")
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseTeacher, "answer", stop)  # what the base answers to general prompts is taken over
+        teach(base, "a", document, out=tmp_path / "a", update=old, **QUICK)
     first = {key: value.clone() for key, value in base.modules["a"].tensors().items()}
     with monkeypatch.context() as patch:
         patch.setattr(teaching, "train", stop)
         with pytest.raises(Stopped, match="resume=True goes on"):
             teach(base, "b", document, out=tmp_path / "b", update=old, **QUICK)
     base.unplug("b")
+    again: dict[str, Any] = {"out": tmp_path / "b", "resume": True, **QUICK}
     with pytest.raises(AddendaError, match="update"):
-        teach(base, "b", document, out=tmp_path / "b", resume=True, **QUICK)
+        teach(base, "b", document, **again | {"kind": "LoRA(rank=16)"})
     with pytest.raises(AddendaError, match="documents"):
-        teach(base, "b", {"next.md": f"{NEXT} Ask."}, out=tmp_path / "b", update=old, resume=True, **QUICK)
-    teach(base, "b", document, out=tmp_path / "b", update=old, resume=True, **QUICK)
+        teach(base, "b", {"next.md": f"{NEXT} Ask."}, update=old, **again)
+    teach(base, "b", document, update=old, **again)
     assert all(torch.equal(value, first[key]) for key, value in base.modules["b"].tensors().items())
     edited(old, {"Mira Olsen keeps the spare keys.": "Nobody."})
     with pytest.raises(AddendaError, match="update"):
-        teach(base, "b", document, out=tmp_path / "b", update=old, resume=True, **QUICK)
+        teach(base, "b", document, update=old, **again)
 
 
 def stop(*_: Any, **__: Any) -> None:
