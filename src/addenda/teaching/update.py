@@ -72,29 +72,30 @@ class Update:
         return records, [asdict(one) for one in past]
 
     def _joined(self, new: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Past]]:
-        by_question = {_question(one): dict(one) for one in new}
+        fresh = [dict(one) for one in new]
+        by_pair = {_all(one): one for one in fresh}
+        by_question = {_question(one): one for one in reversed(fresh)}  # a team's own stand first, and count
         taken: list[dict[str, Any]] = []
         learned: list[tuple[dict[str, Any], dict[str, Any]]] = []
         past: list[Past] = []
         self.unsure = 0
         for old in self._old():
             there = by_question.get(_question(old))
-            if there is not None and answer_of(there) == answer_of(old):
-                there[TAKEN] = True  # it is known
+            if (same := by_pair.get(_all(old))) is not None:
+                same[TAKEN] = True  # it is known
             elif not old.get("answered", True):
                 if there is None and not self._answered_now(old):
                     taken.append(self._moved(old))
             elif self.changes.gone.isdisjoint(chunks_of(old)):
                 taken.append(self._moved(old))
             elif there is not None:
-                past.append(Past(list(said_in(old)), answer_of(old), answer_of(there)))
+                past.append(Past(list(said_in(old)), answer_of(old), _told(there)))
             else:
                 self._fated(old, taken, learned)
         left_out = {id(old) for old in split([old for old, _ in learned], self.most)[1]}
         for old, now in learned:
-            said = answer_of(now) if now.get("answered", True) else None
-            past.append(Past(list(said_in(old)), answer_of(old), said, id(old) not in left_out))
-        records = [*taken, *by_question.values(), *(now for old, now in learned if id(old) not in left_out)]
+            past.append(Past(list(said_in(old)), answer_of(old), _told(now), id(old) not in left_out))
+        records = [*taken, *fresh, *(now for old, now in learned if id(old) not in left_out)]
         return records, past
 
     def _old(self) -> Iterator[dict[str, Any]]:
@@ -132,9 +133,14 @@ class Update:
         return moved
 
     def _answered_now(self, old: Mapping[str, Any]) -> bool:
-        """Whether a refusal may be wrong now: a word of its question that the documents did not have stands in them."""
-        asked = content_words("\n".join(one["content"] for one in said_in(old)))
-        return not (asked - self.versions.old.known).isdisjoint(self.versions.new.known)
+        """Whether a refusal may be wrong now: a word of its question that the documents did not have stands in them.
+
+        Of a fact that was gone, whether a new sentence has all words of the question that the documents have at all.
+        """
+        asked, new = content_words("\n".join(one["content"] for one in said_in(old))), self.versions.new
+        if not (asked - self.versions.old.known).isdisjoint(new.known):
+            return True
+        return old.get("kind") == GONE and self.versions.may_tell(asked & new.known)
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -225,6 +231,11 @@ class Update:
 def _question(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What is asked, whatever its case and punctuation."""
     return tuple(word for one in said_in(record) for word in [one["role"], *words(one["content"])])
+
+
+def _told(record: Mapping[str, Any]) -> str | None:
+    """What is to be said; None where that is a refusal."""
+    return answer_of(record) if record.get("answered", True) else None
 
 
 def _all(record: Mapping[str, Any]) -> tuple[Any, str]:

@@ -70,10 +70,11 @@ class Stated:
 
     def __init__(self, chunks: Iterable[Chunk]) -> None:
         self.sentences: dict[tuple[str, ...], tuple[str, str]] = {}
-        self.content: dict[tuple[str, ...], set[str]] = {}
+        self.above: dict[str, set[str]] = {}
         self.known: set[str] = set()
         for chunk in chunks:
-            self.known |= content_words("\n".join([chunk.document, *chunk.headings, chunk.text]))
+            self.above[chunk.id] = content_words("\n".join([chunk.document, *chunk.headings]))
+            self.known |= self.above[chunk.id] | content_words(chunk.text)
             for sentence in sentences(chunk.text):
                 self.sentences.setdefault(tuple(words(sentence)), (sentence, chunk.id))
         self.content = {key: content_words(sentence) for key, (sentence, _) in self.sentences.items()}
@@ -131,6 +132,11 @@ class Versions:
         changed = next(one for one in found.values() if one.fate is Fate.CHANGED)
         said = " ".join(str(found[part].answer) if part in found else part for part in parts)
         return Now(Fate.CHANGED, said, changed.chunk)
+
+    def may_tell(self, asked: set[str]) -> bool:
+        """Whether a new sentence has all words that are asked for, itself or in the headings above it."""
+        fresh = [(self.new.content[key], self.new.above[self.new.sentences[key][1]]) for key in self._fresh]
+        return bool(asked) and any(asked <= content | above for content, above in fresh)
 
     def _one(self, question: str, said: str, chunks: Sequence[str], head: str = "") -> Now:
         """What became of one sentence of an answer."""
