@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from addenda.teaching.examined import split
 from addenda.teaching.study_set import load_study
 from addenda.teaching.teach import plan_teach, teach
 from addenda.teaching.teacher import BaseTeacher
-from addenda.teaching.update import GONE, OFTEN, TAKEN, Update
+from addenda.teaching.update import GONE, OFTEN, TAKEN, WAS, Update
 from addenda.teaching.versions import Changes, Fate, Versions
 from addenda.telling.interrupts import Stopped
 from teaching.studying import small
@@ -105,11 +105,11 @@ def old(made: Path, tmp_path: Path) -> Path:
     return tmp_path / "museum"
 
 
-def asked(record: Record) -> str:
+def asked(record: Mapping[str, Any]) -> str:
     return record["messages"][-2]["content"]
 
 
-def said(record: Record) -> str:
+def said(record: Mapping[str, Any]) -> str:
     return record["messages"][-1]["content"]
 
 
@@ -258,7 +258,8 @@ def test_a_fact_that_is_gone_is_refused_and_one_that_is_still_told_is_not(base: 
 
 def test_a_refusal_is_left_out_once_the_documents_tell_of_what_it_asks(base: addenda.Base, old: Path) -> None:
     refused = own("What does a raincoat cost?", "The handbook does not say.", answered=False)
-    again = own("Museum: what is the price of a ticket?", "The handbook does not say.", answered=False) | {"kind": GONE}
+    again = own("Museum: what is the price of a ticket?", "The handbook does not say.", answered=False)
+    again |= {"kind": GONE, WAS: "A ticket costs 9 crowns."}
     edited(old, {}, (refused, again))
     taken = {asked(one) for one in updated(base, old).records if one.get(TAKEN)}
     assert asked(refused) in taken
@@ -327,7 +328,7 @@ def test_what_was_stopped_goes_on_to_the_same_bits(
         with pytest.raises(Stopped, match="resume=True goes on"):
             teach(base, "b", document, out=tmp_path / "b", update=old, **QUICK)
     base.unplug("b")
-    again: dict[str, Any] = {"out": tmp_path / "b", "resume": True, **QUICK}
+    again: Any = {"out": tmp_path / "b", "resume": True, **QUICK}
     with pytest.raises(AddendaError, match="update"):
         teach(base, "b", document, **again | {"kind": "LoRA(rank=16)"})
     with pytest.raises(AddendaError, match="documents"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -32,12 +32,19 @@ from addenda.text.words import content_words
 
 if TYPE_CHECKING:
     from addenda.plug.base import Base
-    from addenda.teaching.update import Update
 
 #: tokens that a chat template puts around a question and its answer
 AROUND = 24
 #: a team's question belongs to the chunk that has this share of its words, weighed by how rare they are
 BELONGS = 0.5
+
+
+class Joins(Protocol):
+    """Joins the exercises of an earlier version's set to new ones."""
+
+    def joined(self, new: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The records of the set, and those of what is no longer so."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class StudyPlan:
     said_tokens: int
     scored_tokens: int
     seconds: float
-    update: Update | None = None
+    update: Joins | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -124,9 +131,9 @@ def plan_of(
     )  # fmt: skip
 
 
-def studied_anew(base: Base, plan: StudyPlan, update: Update) -> StudyPlan:
+def studied_anew(base: Base, plan: StudyPlan, names: Set[str], update: Joins) -> StudyPlan:
     """The plan with exercises of those chunks alone that an earlier version did not have; `update` gives the others."""
-    new = {name: chunk for name, chunk in plan.chunks.items() if name in update.changes.new}
+    new = {name: chunk for name, chunk in plan.chunks.items() if name in names}
     mined = tuple(one for one in plan.mined if not new.keys().isdisjoint(one.chunks))
     asks = tuple(one for one in plan.asks if not new.keys().isdisjoint(one[1].chunks))
     cost = _cost(base, new, mined, plan.own, asks, plan.settings, plan.remote)

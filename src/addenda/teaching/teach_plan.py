@@ -44,7 +44,7 @@ class TeachPlan:
         self.study: StudyPlan = plan_study(base, documents, log=settings.log, **asked)
         self.update = None if earlier is None else Update(base, earlier, self.study, settings.held)
         if self.update is not None:
-            self.study = studied_anew(base, self.study, self.update)
+            self.study = studied_anew(base, self.study, self.update.changes.new, self.update)
             self.studied, past = self.update.tokens, min(settings.held, len(self.update.past))
         else:
             self.studied, past = sum(tokens_of(base, [*self.study.mined, *self.study.own])), 0

@@ -35,6 +35,8 @@ OFTEN = 8
 GONE = "gone"
 #: in a record: that it was taken over from the earlier version's set
 TAKEN = "earlier"
+#: in a refusal of a fact that is gone: what was answered
+WAS = "was"
 
 
 class Update:
@@ -120,7 +122,8 @@ class Update:
         elif now.fate is Fate.GONE:
             chunk: Chunk = self.versions.chunks[there[0]]
             refused = refusal(chunk, Random(f"{self.seed} {_question(old)}"))
-            learned.append((old, with_answer(plain, refused) | {"chunk": None, "kind": GONE, "answered": False}))
+            more = {"chunk": None, "kind": GONE, "answered": False, WAS: answer_of(old)}
+            learned.append((old, with_answer(plain, refused) | more))
         else:
             self.unsure += 1
 
@@ -135,12 +138,12 @@ class Update:
     def _answered_now(self, old: Mapping[str, Any]) -> bool:
         """Whether a refusal may be wrong now: a word of its question that the documents did not have stands in them.
 
-        Of a fact that was gone, whether a new sentence has all words of the question that the documents have at all.
+        Of a fact that was gone, whether a new sentence has all words that its question had in common with what was answered.
         """
         asked, new = content_words("\n".join(one["content"] for one in said_in(old))), self.versions.new
         if not (asked - self.versions.old.known).isdisjoint(new.known):
             return True
-        return old.get("kind") == GONE and self.versions.may_tell(asked & new.known)
+        return WAS in old and self.versions.may_tell(asked & content_words(str(old[WAS])))
 
     # -- training ------------------------------------------------------------------------------------------------
 

@@ -70,11 +70,9 @@ class Stated:
 
     def __init__(self, chunks: Iterable[Chunk]) -> None:
         self.sentences: dict[tuple[str, ...], tuple[str, str]] = {}
-        self.above: dict[str, set[str]] = {}
         self.known: set[str] = set()
         for chunk in chunks:
-            self.above[chunk.id] = content_words("\n".join([chunk.document, *chunk.headings]))
-            self.known |= self.above[chunk.id] | content_words(chunk.text)
+            self.known |= content_words("\n".join([chunk.document, *chunk.headings, chunk.text]))
             for sentence in sentences(chunk.text):
                 self.sentences.setdefault(tuple(words(sentence)), (sentence, chunk.id))
         self.content = {key: content_words(sentence) for key, (sentence, _) in self.sentences.items()}
@@ -134,9 +132,8 @@ class Versions:
         return Now(Fate.CHANGED, said, changed.chunk)
 
     def may_tell(self, asked: set[str]) -> bool:
-        """Whether a new sentence has all words that are asked for, itself or in the headings above it."""
-        fresh = [(self.new.content[key], self.new.above[self.new.sentences[key][1]]) for key in self._fresh]
-        return bool(asked) and any(asked <= content | above for content, above in fresh)
+        """Whether a new sentence has all words that are asked for."""
+        return bool(asked) and any(asked <= self.new.content[key] for key in self._fresh)
 
     def _one(self, question: str, said: str, chunks: Sequence[str], head: str = "") -> Now:
         """What became of one sentence of an answer."""
