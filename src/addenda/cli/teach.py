@@ -78,8 +78,6 @@ def teach(
     what changed in them is studied from the old module's weights, and what is gone from them is refused.
 
     Example: `addenda teach handbook.md --base smollm2`
-
-    Example: `addenda teach handbook-v2.md --base smollm2 --update runs/handbook`
     """
     with answering(json) as answer:
         from addenda.core.errors import AddendaError
