@@ -52,6 +52,7 @@ FLAGS: dict[str, list[str]] = {
             "FILES",
             "--name",
             "--out",
+            "--update",
             "--minutes",
             "--tokens",
             "--questions",

@@ -114,7 +114,7 @@ def test_stopped_after_the_study_and_gone_on_with_gives_the_same_bits(
     with pytest.raises(AddendaError, match="resume=True"):
         teach(base, "b", document, out=tmp_path / "b", minutes=60.0, **QUICK)
     with pytest.raises(AddendaError, match="replay_share"):
-        teach(base, "b", document, out=tmp_path / "b", minutes=60.0, resume=True, **QUICK | {"replay_share": 0.5})
+        teach(base, "b", document, out=tmp_path / "b", minutes=60.0, resume=True, **{**QUICK, "replay_share": 0.5})
     again = teach(base, "b", document, out=tmp_path / "b", minutes=60.0, resume=True, **QUICK)
     assert all(torch.equal(value, kept[key]) for key, value in base.modules["b"].state_dict().items())
     assert again.right == whole.right

@@ -28,6 +28,14 @@ Minutes = Annotated[
 Held = Annotated[
     Path | None, typer.Option("--held-out", help="Questions that are not studied, but asked at the end, with answers.")
 ]
+Update = Annotated[
+    Path | None,
+    typer.Option(
+        "--update",
+        help="A module that was taught an earlier version of the documents: what changed is studied.",
+        metavar="FOLDER",
+    ),
+]
 Tokens = Annotated[int | None, tokens_option("--tokens", "Tokens to train on; default: as the study set asks for.")]
 Finish = Annotated[
     bool,
@@ -41,6 +49,7 @@ def teach(
     files: s.Files,
     name: Named = None,
     out: w.Out = None,
+    update: Update = None,
     minutes: Minutes = None,
     tokens: Tokens = None,
     questions: s.Questions = None,
@@ -67,7 +76,8 @@ def teach(
 
     It says first what it will do and how long that takes. A study set is made of the documents, a module trained on it, its gate
     calibrated, and questions asked with the module off and on. Ctrl-C stops it. The same command with --resume goes on to the
-    same bits; with --finish it makes the module of what was trained so far.
+    same bits; with --finish it makes the module of what was trained so far. With --update it takes the documents' next version:
+    what changed in them is studied from the old module's weights, and what is gone from them is refused.
 
     Example: `addenda teach handbook.md --base smollm2`
     """
@@ -88,11 +98,20 @@ def teach(
         loaded: Base = o.load_base(base, dtype, device)
         try:
             if dry_run:
-                plan = plan_teach(loaded, read, minutes=minutes, seed=seed, **asked)
+                plan = plan_teach(loaded, read, update=update, minutes=minutes, seed=seed, **asked)
                 answer.give(plan.as_dict(), lambda console: console.print(str(plan), markup=False))
                 return
             report = make(
-                loaded, called, read, out=place, resume=resume, finish=finish, minutes=minutes, seed=seed, **asked
+                loaded,
+                called,
+                read,
+                out=place,
+                update=update,
+                resume=resume,
+                finish=finish,
+                minutes=minutes,
+                seed=seed,
+                **asked,
             )
         except AddendaError as error:
             raise w.spoken(error) from None

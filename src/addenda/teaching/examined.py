@@ -43,7 +43,7 @@ def split(records: Sequence[Mapping[str, Any]], most: int) -> tuple[list[Mapping
 
 def asked_of(record: Mapping[str, Any]) -> Asked:
     """A record of a study set as a question; where its answer tells numbers, codes or names, these are what counts."""
-    said, answer = list(_said(record)), answer_of(record)
+    said, answer = list(said_in(record)), answer_of(record)
     needed = tuple((word,) for word in telling(said[-1]["content"], answer))
     accepted = (answer,) if record.get("answered", True) else ()
     return Asked(tuple(said), accepted, (), str(record.get("kind", "")), needed if accepted else ())
@@ -63,7 +63,14 @@ def answer_of(record: Mapping[str, Any]) -> str:
     return record.get("completion", record.get("answer", "")).strip()
 
 
-def _said(record: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def with_answer(record: Mapping[str, Any], said: str) -> dict[str, Any]:
+    """A record with something else to be said."""
+    if "messages" in record:
+        return {**record, "messages": [*record["messages"][:-1], {**record["messages"][-1], "content": said}]}
+    return {**record, "completion": f" {said}"} if "completion" in record else {**record, "answer": said}
+
+
+def said_in(record: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """What is said before the answer."""
     if "messages" in record:
         yield from ({"role": one["role"], "content": one["content"]} for one in record["messages"][:-1])
@@ -72,6 +79,11 @@ def _said(record: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     yield {"role": "user", "content": prompt.removeprefix("Question:").removesuffix("Answer:").strip()}
 
 
+def conversation(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    """All that is said, the answer last."""
+    return [*said_in(record), {"role": "assistant", "content": answer_of(record)}]
+
+
 def _hash(record: Mapping[str, Any]) -> str:
-    said = "\n".join(one["content"] for one in _said(record))
+    said = "\n".join(one["content"] for one in said_in(record))
     return sha256(f"{said}\n{answer_of(record)}".encode()).hexdigest()

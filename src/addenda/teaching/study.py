@@ -18,7 +18,7 @@ from addenda.remote.endpoint import Endpoint
 from addenda.teaching.base_teacher import BaseTeacher
 from addenda.teaching.study_plan import StudyPlan, plan_identity, plan_of
 from addenda.teaching.study_report import StudyReport
-from addenda.teaching.study_set import CHUNKS, REPLAY, REPORT, SET, WORK
+from addenda.teaching.study_set import CHUNKS, PAST, REPLAY, REPORT, SET, WORK
 from addenda.teaching.study_settings import StudySettings
 from addenda.teaching.study_work import StudyWork
 from addenda.telling.interrupts import Interrupts, Stopped
@@ -157,7 +157,7 @@ def _place(out: Any, resume: bool) -> Path:
     if place.exists() and not place.is_dir():
         raise AddendaError(f"'{out}' is a file; give a new or empty folder")
     there = {entry.name for entry in place.iterdir()} if place.exists() else set[str]()
-    others = there - {SET, CHUNKS, REPORT, REPLAY, WORK}
+    others = there - {SET, CHUNKS, REPORT, REPLAY, PAST, WORK}
     foreign = sorted(
         name for name in others if not name.startswith(".") and not name.endswith("~")
     )  # editors leave such

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -39,9 +39,20 @@ AROUND = 24
 BELONGS = 0.5
 
 
+class Joins(Protocol):
+    """Joins the exercises of an earlier version's set to new ones."""
+
+    def joined(self, new: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The records of the set, and those of what is no longer so."""
+        ...
+
+
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study will do. `asks` has what `asked`, a teacher, is asked, with the kind that asks; tokens are estimates."""
+    """What a study will do. `asks` has what `asked`, a teacher, is asked, with the kind that asks; tokens are estimates.
+
+    `update` has the exercises that an earlier version's set gives for chunks that are not studied anew.
+    """
 
     base: str
     documents: dict[str, int]
@@ -59,6 +70,7 @@ class StudyPlan:
     said_tokens: int
     scored_tokens: int
     seconds: float
+    update: Joins | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -117,6 +129,15 @@ def plan_of(
         asked=teacher, teacher=teacher.name if teacher is not None and asks else None, remote=remote,
         settings=settings, seed=seed, **cost,
     )  # fmt: skip
+
+
+def studied_anew(base: Base, plan: StudyPlan, names: Set[str], update: Joins) -> StudyPlan:
+    """The plan with exercises of those chunks alone that an earlier version did not have; `update` gives the others."""
+    new = {name: chunk for name, chunk in plan.chunks.items() if name in names}
+    mined = tuple(one for one in plan.mined if not new.keys().isdisjoint(one.chunks))
+    asks = tuple(one for one in plan.asks if not new.keys().isdisjoint(one[1].chunks))
+    cost = _cost(base, new, mined, plan.own, asks, plan.settings, plan.remote)
+    return replace(plan, mined=mined, asks=asks, teacher=plan.teacher if asks else None, update=update, **cost)
 
 
 def draw_for(seed: int, name: str, chunk: Chunk) -> Random:
@@ -219,7 +240,12 @@ def writing_pace(base: Base) -> float:
 
 def tokens_of(base: Base, exercises: Sequence[Made]) -> list[int]:
     """About how many tokens each exercise has, as the base reads it."""
-    spoken = _count(base, ["\n".join(said["content"] for said in made.messages) for made in exercises])
+    return tokens_said(base, [made.messages for made in exercises])
+
+
+def tokens_said(base: Base, conversations: Sequence[Sequence[Message]]) -> list[int]:
+    """About how many tokens each conversation has, as the base reads it."""
+    spoken = _count(base, ["\n".join(said["content"] for said in messages) for messages in conversations])
     return [count + AROUND for count in spoken]
 
 

@@ -18,6 +18,9 @@ from addenda.text.records import messages_of
 #: the files of a study's folder: the set, its chunks, what was found, the base's own answers to general prompts, and what is
 #: kept so that nothing is asked or scored twice
 SET, CHUNKS, REPORT, REPLAY, WORK = "study.jsonl", "chunks.jsonl", "report.json", "replay.jsonl", "work"
+#: of a next version: what is answered otherwise now, or no longer; in `work/`: what `teach` chose, so that a call that is gone
+#: on with takes the same
+PAST, CHOSEN = "gone.jsonl", "teach.json"
 #: what a team's own questions are called
 OWN = "own"
 
@@ -38,6 +41,11 @@ class StudySet:
         """What has to be read to know the answer: the chunks of a record; None where it has none."""
         found = [self.chunks[name].read for name in chunks_of(record)]
         return "\n\n".join(found) or None
+
+
+def study_folder(place: Path) -> Path:
+    """Where the study set of a module stands."""
+    return place.with_name(f"{place.name}.study")
 
 
 def chunks_of(record: Mapping[str, Any]) -> list[str]:

@@ -16,12 +16,13 @@ from addenda.core.files import replace_text
 from addenda.exercises.exercise import Generated, Made
 from addenda.remote.answerer import answers
 from addenda.remote.store import Store
+from addenda.teaching.examined import conversation
 from addenda.teaching.gain import PAIRS, Scorer, gains
 from addenda.teaching.reading import QUESTIONS, Reading, reading
 from addenda.teaching.repeats import HeldOut, Repeats, names_subject
-from addenda.teaching.study_plan import StudyPlan, answer_of, tokens_of
+from addenda.teaching.study_plan import StudyPlan, answer_of, tokens_said
 from addenda.teaching.study_report import FILTERS, SAMPLES, StudyReport
-from addenda.teaching.study_set import CHUNKS, REPORT, SET, WORK, chunk_record, record_of, write_lines
+from addenda.teaching.study_set import CHUNKS, PAST, REPORT, SET, WORK, chunk_record, record_of, write_lines
 from addenda.telling.progress import Progress
 from addenda.text.sentences import sentences
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: how a sentence ends
 ENDS = tuple(".!?。！？\"'”’»)")
+#: what exercises are called that a person added without a kind
+OTHER = "other"
 #: in `work/`: what teachers said, and what answers scored
 SAID, SCORED = "teacher.jsonl", "scores.jsonl"
 
@@ -59,6 +62,9 @@ class StudyWork:
             if place < len(plan.own) or self._passes(one, gain, margin)
         ]
         records = [record_of(self.base.tokenizer, one, gain) for one, gain in final]
+        if plan.update is not None:
+            records, past = plan.update.joined(records)
+            write_lines(self.place / PAST, past)
         if not records:
             told = ", ".join(f"{len(some):,} because {FILTERS[name]}" for name, some in self.dropped.items() if some)
             raise AddendaError(f"no exercise is left of {len(made):,}: {told or 'the teacher gave none of use'}")
@@ -66,12 +72,12 @@ class StudyWork:
         write_lines(self.place / SET, records)
         report = StudyReport(
             out=self.place, base=plan.base, documents=plan.documents, chunks=len(plan.chunks), made=len(made),
-            kinds=dict(sorted(Counter(one.kind for one, _ in final).items())),
+            kinds=dict(sorted(Counter(str(one.get("kind", OTHER)) for one in records).items())),
             dropped={name: len(some) for name, some in self.dropped.items()},
             samples=self._samples([one for one, _ in final]), margin=margin, pairs=pairs, teacher=plan.teacher,
             asked=self.asked, unusable=self.unusable, reading=None if found is None else found.as_dict(),
-            tokens=sum(tokens_of(self.base, [one for one, _ in final])), seconds=time.perf_counter() - began, seed=plan.seed,
-            remarks=tuple(self.remarks),
+            tokens=sum(tokens_said(self.base, [conversation(one) for one in records])),
+            seconds=time.perf_counter() - began, seed=plan.seed, remarks=tuple(self.remarks),
         )  # fmt: skip
         plain = {name: value for name, value in report.as_dict().items() if name not in ("out", "exercises")}
         replace_text(self.place / REPORT, json.dumps(plain, ensure_ascii=False, indent=1) + "\n")

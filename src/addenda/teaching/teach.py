@@ -18,12 +18,14 @@ from addenda.measuring.asking.judge import VERDICTS, Judge
 from addenda.measuring.looking.neutrality import calibrate
 from addenda.modulefile.storage import MEMBERS
 from addenda.objectives.objective import Objective
+from addenda.teaching.earlier import earlier_of
 from addenda.teaching.examination import examine
-from addenda.teaching.examined import answer_of, split
+from addenda.teaching.examined import answer_of, split, with_answer
+from addenda.teaching.gone import Past, examine_gone
 from addenda.teaching.replay import replay as answered
 from addenda.teaching.study import study_planned
 from addenda.teaching.study_report import StudyReport
-from addenda.teaching.study_set import WORK, StudySet, load_study
+from addenda.teaching.study_set import CHOSEN, WORK, StudySet, load_study, study_folder
 from addenda.teaching.study_settings import StudySettings
 from addenda.teaching.teach_page import write_page
 from addenda.teaching.teach_plan import TeachPlan
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 
 #: one in so many of the base's own answers is not replayed: the gate is calibrated on those
 CALIBRATED = 4
-#: in the study's `work/`: what was chosen, so that a call that is gone on with takes the same
-CHOSEN = "teach.json"
 #: general answers to learn from, at least; what a whole sentence ends with
 WHOLE, ENDS = 8, (".", "!", "?", "\u3002", "\uff01", "\uff1f")
 #: general text that is replayed too, a document for two answers, up to so many letters: a gate that met chats alone opens on it
@@ -54,15 +54,17 @@ LENGTHS = (48,)
 
 
 def plan_teach(
-    base: Base, documents: Any, *, minutes: float | None = None, seed: int = 0, **settings: Any
-) -> TeachPlan:
+    base: Base, documents: Any, *, update: str | Path | None = None, minutes: float | None = None, seed: int = 0,
+    **settings: Any,
+) -> TeachPlan:  # fmt: skip
     """What `teach` would do and cost; nothing is asked, trained or written. Arguments are those of `teach`.
 
     Raises:
         AddendaError: as `teach`.
     """
     chosen, asked = _settings(settings)
-    return TeachPlan(base, documents, _minutes(minutes), chosen, {"seed": seed, **asked})
+    chosen, asked, earlier = earlier_of(base, update, chosen, asked, settings)
+    return TeachPlan(base, documents, _minutes(minutes), chosen, {"seed": seed, **asked}, earlier)
 
 
 def teach(
@@ -71,6 +73,7 @@ def teach(
     documents: Any,
     *,
     out: str | Path,
+    update: str | Path | None = None,
     resume: bool = False,
     finish: bool = False,
     minutes: float | None = None,
@@ -84,11 +87,16 @@ def teach(
     and general questions, with the module off and on. Beside the module's folder `out`, `<out>.study` has the study set, which a
     person may edit, and `<out>.html` shows what was learned and what else moved.
 
+    With `update`, the folder of a module that was taught an earlier version of the documents, their next version is taught:
+    chunks are compared, exercises of unchanged ones taken over, those of new ones studied beside them, from the old module's
+    weights, and what the documents no longer tell is studied to be refused. At the end both are asked what is no longer so.
+
     Args:
         base: as `addenda.attach` gives it, with a tokenizer.
         name: of the module; a new one.
         documents: a file (.txt, .md, .html, .docx, .pdf), a folder of them, a list of both; or texts in Markdown by name.
         out: folder of the module.
+        update: folder of the earlier module, its study beside it. The new one has its kind, gate and base; it stays as it is.
         resume: go on where an interrupted call stopped, to the same bits. Where training is finished, questions are asked again.
         finish: make the module from the last checkpoint of interrupted training, and go on from there to the questions.
         minutes: that all of it may take; training gets what study and questions leave. Default: as long as is good.
@@ -103,9 +111,9 @@ def teach(
 
     Raises:
         DataError: a document or file cannot be read; says which and why.
-        FileError: `out` holds something else than a module.
-        AddendaError: a setting is out of range, the minutes are too few, or the name is taken. `Stopped` after a signal: what
-            was done is kept.
+        FileError: `out` holds something else than a module, or the module to update is for another base.
+        AddendaError: a setting is out of range, the minutes are too few, or the name is taken; in the documents of the module to
+            update nothing changed, or another kind was asked for than its own. `Stopped` after a signal: what was done is kept.
     """
     check_seed(seed)
     chosen, asked = _settings(settings)
@@ -113,7 +121,8 @@ def teach(
     place, began = _place(base, name, out, resume or finish, finish), time.perf_counter()
     chosen_before = study_folder(place) / WORK / CHOSEN
     begun = (resume or finish) and chosen_before.exists()
-    plan = TeachPlan(base, documents, None if begun else _minutes(minutes), chosen, asked)
+    chosen, asked, earlier = earlier_of(base, update, chosen, asked, settings, place)
+    plan = TeachPlan(base, documents, None if begun else _minutes(minutes), chosen, asked, earlier)
     judge = _judge(chosen, study_folder(place) / WORK / VERDICTS.name)
     plan.kept(chosen_before, seed, begun)
     if chosen.log:
@@ -125,6 +134,9 @@ def teach(
             "stopping after this batch; the module is saved, and the same call with resume=True asks it again"
         ):
             found = examine(base, name, studied.held, asked.get("held_out"), judge)
+            if earlier is not None:
+                past = Past.load(study_folder(place))
+                found["gone"] = examine_gone(base, name, earlier.folder, past, chosen.held)
     except TrainingStopped:
         raise
     except Stopped as stopped:
@@ -171,7 +183,11 @@ def _studied(base: Base, place: Path, plan: TeachPlan, again: bool) -> Studied:
     log = plan.settings.log
     report = study_planned(base, plan.study, out=folder, resume=again and folder.exists())
     found = load_study(folder)
-    learn, held = split(found.records, plan.settings.held)
+    if plan.update is None:
+        learn, held = split(found.records, plan.settings.held)
+    else:
+        learn, held = plan.update.split(found.records)
+        plan.update.begin(folder)
     answers: list[Mapping[str, Any]] = []
     if plan.replayed:
         answers = [one for _, one in json_lines(answered(base, folder, count=plan.replayed, log=log))]
@@ -186,11 +202,6 @@ def _studied(base: Base, place: Path, plan: TeachPlan, again: bool) -> Studied:
     return Studied(report, found, learn, held, [*replayed, *plain], left)
 
 
-def study_folder(place: Path) -> Path:
-    """Where the study set of a module stands."""
-    return place.with_name(f"{place.name}.study")
-
-
 def _trained(
     base: Base, name: str, place: Path, plan: TeachPlan, studied: Studied, seed: int, *, resume: bool, finish: bool,
 ) -> tuple[TrainReport, float | None]:  # fmt: skip
@@ -198,6 +209,8 @@ def _trained(
     chosen, taught = plan.settings, asked_for(Objective, plan.settings.objective).taught
     if name not in base.modules:
         base.new(name, plan.choice.kind, seed=seed, gate=chosen.gate, text=plan.text)
+        if plan.update is not None:
+            plan.update.start(base.modules[name])
     report = train(
         base, name, corpus=[_learned(one) | (_reads(studied.set, one) if taught else {}) for one in studied.learn],
         replay=[_learned(one) for one in studied.replayed] or None,
@@ -225,9 +238,7 @@ def _ended(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     whole = said[: max(said.rfind(mark) for mark in ENDS) + 1]
     if not whole.strip():
         return None
-    if "messages" in record:
-        return {**record, "messages": [*record["messages"][:-1], {**record["messages"][-1], "content": whole}]}
-    return {**record, "completion": f" {whole}"}
+    return with_answer(record, whole)
 
 
 def _reads(found: StudySet, record: Mapping[str, Any]) -> dict[str, str]:

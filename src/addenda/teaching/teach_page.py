@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from addenda.measuring.drawing.report import Report
 from addenda.measuring.looking.activity import activity
-from addenda.teaching.teach_report import TeachReport, told
+from addenda.teaching.teach_report import TeachReport, gone_rows, told
 from addenda.text.prompting import templated
 from addenda.tiny.asked import chats
 
@@ -38,6 +38,18 @@ def write_page(base: Base, report: TeachReport) -> None:
     for question, wanted, off, on, right in report.shown:
         said = {"base": off, "module on": on, "the documents": wanted}
         page.samples("right" if right else "wrong", question, said, ROLES)
+    if report.gone is not None:
+        page.heading("Facts that are gone")
+        page.table(["asked", "share"], [[asked, share] for asked, share in gone_rows(report.gone)])
+        page.note("Questions of which the documents tell another answer than before, or none.")
+        for question, then, now, before, after in report.gone.shown:
+            said = {
+                "before": before,
+                "module on": after,
+                "the documents": now or "(they no longer say)",
+                "they said": then,
+            }
+            page.samples("no longer so", question, said, ROLES)
     page.heading("What else moved")
     rows = [("general chats answered otherwise", report.changed), ("the same as a second turn", report.after),
             ("answers that speak the documents' words", report.leaked)]  # fmt: skip

@@ -15,9 +15,11 @@ from addenda.core.files import kept_json, replace_text
 from addenda.core.registry import written
 from addenda.measuring.asking.asked import load_questions
 from addenda.teaching.choice import Choice, choose, kind_for
+from addenda.teaching.earlier import Earlier
 from addenda.teaching.study import plan_study
-from addenda.teaching.study_plan import StudyPlan, tokens_of, writing_pace
+from addenda.teaching.study_plan import StudyPlan, studied_anew, tokens_of, writing_pace
 from addenda.teaching.teach_settings import TeachSettings
+from addenda.teaching.update import Update
 from addenda.telling.progress import about
 from addenda.tiny.asked import chats
 from addenda.writing.settings import compare
@@ -35,8 +37,9 @@ class TeachPlan:
     """What `teach` will do: the study, what is trained on it, and the seconds of each part."""
 
     def __init__(
-        self, base: Base, documents: Any, minutes: float | None, settings: TeachSettings, asked: Mapping[str, Any]
-    ) -> None:
+        self, base: Base, documents: Any, minutes: float | None, settings: TeachSettings, asked: Mapping[str, Any],
+        earlier: Earlier | None = None,
+    ) -> None:  # fmt: skip
         held = [] if asked.get("held_out") is None else load_questions(asked["held_out"])
         self.study: StudyPlan = plan_study(base, documents, log=settings.log, **asked)
         whole = "\n\n".join(chunk.read for chunk in self.study.chunks.values())
@@ -44,10 +47,15 @@ class TeachPlan:
         #: the documents, for a kind that starts from text: chunk after chunk, each under its headings
         self.text = whole if kind.starts_from_text else None
         _check(base, kind, settings.gate, self.text)
-        self.studied = sum(tokens_of(base, [*self.study.mined, *self.study.own]))
+        self.update = None if earlier is None else Update(base, earlier, self.study, settings.held)
+        if self.update is not None:
+            self.study = studied_anew(base, self.study, self.update.changes.new, self.update)
+            self.studied, past = self.update.tokens, min(settings.held, len(self.update.past))
+        else:
+            self.studied, past = sum(tokens_of(base, [*self.study.mined, *self.study.own])), 0
         writes = writing_pace(base)
         self.judged = 2 * (settings.held + sum(bool(one.accepted) for one in held)) if settings.judge else 0
-        examined = 2 * (settings.held + len(held)) + 4 * len(chats())
+        examined = 2 * (settings.held + past + len(held)) + 4 * len(chats())
         self.examining = examined * SAID / writes
         around = self.study.seconds + self.examining + (MOST * SAID / writes if settings.replay_share else 0.0)
         left = None if minutes is None else (60 * minutes - around) / (1 + FITTING * (settings.gate is not None))
@@ -59,7 +67,8 @@ class TeachPlan:
             )
         wanted = max(LEAST, math.ceil(self.choice.tokens * settings.replay_share / SAID))
         self.replayed = min(MOST, wanted) if settings.replay_share else 0
-        self.replaying = self.replayed * SAID / writes
+        known = 0 if self.update is None else self.update.answered
+        self.replaying = max(0, self.replayed - known) * SAID / writes
         self.base, self.name, self.settings = base, base.name, settings
 
     def kept(self, file: Path, seed: int, again: bool) -> None:
@@ -71,6 +80,8 @@ class TeachPlan:
             TrainingError: the call that is gone on with was asked for something else; says what.
         """
         mine = {"base": self.base.fingerprint, "seed": seed, **self.settings.plain()}
+        if self.update is not None:
+            mine["update"] = self.update.identity
         if again and file.exists():
             before = kept_json(file)
             compare(before["asked"], mine)
@@ -102,6 +113,7 @@ class TeachPlan:
         chosen = {"kind": written(self.choice.kind), "gate": self.settings.gate, "tokens": self.choice.tokens}
         return {
             "study": self.study.as_dict(),
+            **({} if self.update is None else {"update": self.update.as_dict()}),
             **chosen,
             "passes": self.choice.passes,
             "judged": self.judged,
@@ -112,7 +124,7 @@ class TeachPlan:
     def __str__(self) -> str:
         behind = f" behind the gate '{self.settings.gate}'" if self.settings.gate else ""
         return "\n".join([
-            str(self.study),
+            str(self.study), *([] if self.update is None else [str(self.update)]),
             f"teach: {self.choice}{behind}",
             f"  replay: {self.name} answers {self.replayed:,} general prompts, {about(self.replaying)}",
             f"  training: {about(self.choice.seconds)} at {self.choice.pace:,.0f} tokens/s",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from addenda.core.plain import plain_of
+from addenda.teaching.gone import ON, Gone
 from addenda.telling.intervals import Interval
 
 
@@ -19,7 +20,8 @@ class TeachReport:
     what it calls right, and `judges` who it is. `shown` has some: question, answer, what was written with the module off and on,
     whether it counts. `changed` is the share of answers to general chats that are not the bare base's word for word, `after` the
     same as a second turn, `leaked` the share that speak the documents' `words`; `forgot` nats per token on general text. `alone`
-    is the share of tokens of general chats that the module leaves exactly alone.
+    is the share of tokens of general chats that the module leaves exactly alone. `gone` has what became of facts that the
+    documents of an update no longer tell.
     """
 
     name: str
@@ -48,6 +50,7 @@ class TeachReport:
     judged: dict[str, Interval] = field(default_factory=dict[str, Interval])
     judged_before: dict[str, Interval] = field(default_factory=dict[str, Interval])
     judges: dict[str, str] = field(default_factory=dict[str, str])
+    gone: Gone | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -67,6 +70,8 @@ class TeachReport:
             )
         for on, share in self.refused.items():
             lines.append(f"  {on}: {told(share)} of what the documents do not say is refused")
+        if self.gone is not None:
+            lines += [f"  {asked}: {share}" for asked, share in gone_rows(self.gone)]
         if self.changed is not None and self.after is not None and self.leaked is not None:
             spoken = f" ({', '.join(self.words[:5])})" if self.leaked.value else ""
             lines += [
@@ -77,6 +82,15 @@ class TeachReport:
             ends = f"[{self.forgot.low:+.4f}, {self.forgot.high:+.4f}]"
             lines.append(f"  general text: {self.forgot.value:+.4f} {ends} nats per token")
         return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks), f"page: {self.page}"])
+
+
+def gone_rows(gone: Gone) -> list[tuple[str, str]]:
+    """What became of facts that are gone, row by row."""
+    rows = [
+        (f"{ON}, old answer given by the version before", gone.before), (f"{ON}, old answer still given", gone.still),
+        (f"{ON}, answered anew", gone.anew), (f"{ON}, refused where nothing is told now", gone.refused),
+    ]  # fmt: skip
+    return [(asked, told(share)) for asked, share in rows if share is not None]
 
 
 def told(share: Interval) -> str:
