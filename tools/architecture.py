@@ -58,7 +58,7 @@ BESIDE = {
     "tests": "by the parts of src; conformance/ holds the laws",
     "benchmarks": "speed and memory, with intervals, against the bare base and PEFT",
     "engines": "a merged model in other engines, tokens compared",
-    "docs": "these pages; `make generated` writes api.md, architecture.md, cli.md and kinds.md",
+    "docs": "these pages; `make generated` writes those that say so",
     "examples": "short scripts to begin from, each run by the tests",
     "recipes": "one file per study; each writes the tables of its page in docs/results",
     "tools": "what generates the generated pages",

@@ -216,6 +216,15 @@ def test_gates_of_different_fits_make_way_for_a_fresh_one(base: addenda.Base, mo
         assert float(addenda.neutral_share(base, "ab", text, lengths=[64], tokens=1000)) < 0.5
 
 
+def test_units_of_a_share_of_the_base_stand_side_by_side_behind_a_gate() -> None:
+    base = addenda.attach(
+        pico("llama", num_hidden_layers=6), pico_tokenizer()
+    )  # the gate leaves the first two layers out
+    a, _ = two(base, addenda.NeutralResidues(extra=0.2))
+    assert list(a.sites()) == [f"layers.{layer}.ffn" for layer in range(2, 6)]
+    assert addenda.combine(base, ["a", "b"], name="ab").size() == 2 * a.size()
+
+
 def test_one_gate_is_kept(base: addenda.Base) -> None:
     gated(base, "a", "c", seeds=(3, 3))
     together = logits(base, {"a": 0.5, "c": 0.5})

@@ -17,7 +17,7 @@ from addenda.core.errors import AddendaError, DataError, UnsupportedError
 from addenda.core.module import KnowledgeModule, plugged
 from addenda.core.moments import OWNER
 from addenda.core.registry import asked_for, recorded
-from addenda.core.standing import gate_told
+from addenda.core.standing import gate_told, left_to
 from addenda.modulefile.storage import digest_of
 from addenda.plug.scoring import Score, default_length, encoded_documents, pace_of, score_documents
 from addenda.plug.selection import weights_of
@@ -77,7 +77,7 @@ def combine(
     check_shared(list(modules), began)
     gate = CommonGate(list(modules), subject, replay)
     first = next(iter(modules))
-    kind = first.kind if began is not None else _room_for(base, first.kind, len(modules), chosen)
+    kind = first.kind if began is not None else _room_for(base, first, len(modules), chosen)
     sources = _texts(base, text, tokens)
     _foretell(base, modules, chosen, name, sources)
     made = base.new(name, kind, gate=gate_told(first.card.gate))
@@ -114,15 +114,15 @@ def _checked(base: Base, names: Any, method: Combiner) -> dict[KnowledgeModule, 
     return modules
 
 
-def _room_for(base: Base, kind: Kind, count: int, method: Combiner) -> Kind:
+def _room_for(base: Base, first: KnowledgeModule, count: int, method: Combiner) -> Kind:
     """The kind of the result, checked against what the method does.
 
     Raises:
         UnsupportedError: no module of the kind adds what several add, or the method wants results of one size.
     """
-    called = type(kind).__name__
+    kind, called = first.kind, type(first.kind).__name__
     try:
-        joined = kind.joined(count, base.anatomy)
+        joined = kind.joined(count, left_to(base.anatomy, first.gate))
     except UnsupportedError as error:
         raise UnsupportedError(
             f"{called} modules cannot be combined: {error}. Give start= (--start), the module that all of them were trained "

@@ -11,11 +11,10 @@ from addenda.compressors.compressor import Compressor, Whole
 from addenda.core.card import Measure
 from addenda.core.contracts import Adapter, Kind
 from addenda.core.errors import AddendaError, UnsupportedError
-from addenda.core.gate import behind
 from addenda.core.modes import own_modes
 from addenda.core.module import KnowledgeModule, check_name, plugged
 from addenda.core.registry import asked_for, options_of, recorded, written
-from addenda.core.standing import gate_for, gate_told
+from addenda.core.standing import gate_for, gate_told, left_to
 from addenda.plug.scoring import Score, pace_of, score_documents
 from addenda.telling.progress import about, megabytes, shown, tick
 
@@ -123,8 +122,7 @@ def _foretell(base: Base, module: KnowledgeModule, method: Compressor, reading: 
 
 def _made(base: Base, module: KnowledgeModule, method: Compressor, seen: Inputs) -> KnowledgeModule:
     """The compressed module, its gate a copy, not plugged."""
-    gate = None if module.gate is None else base.host.site(module.gate.site)
-    anatomy = base.anatomy if gate is None else behind(base.anatomy, gate)
+    anatomy = left_to(base.anatomy, module.gate)
     adapters = {key: module.adapter(key) for key in module.sites()}
     with own_modes():
         try:  # texts are read once the method asks for what enters a site: it refuses kinds before

@@ -58,6 +58,13 @@ def gate_for(kind: Kind, asked: str | GateMethod | None = None) -> GateMethod | 
     return own or given
 
 
+def left_to(anatomy: Anatomy, gate: Gate | None) -> Anatomy:
+    """An anatomy with the sites alone that a module may touch: those that run once its gate is known, without a gate all."""
+    if gate is None:
+        return anatomy
+    return behind(anatomy, next(site for site in anatomy.sites if site.key == gate.site))
+
+
 def adapters_of(kind: Kind, anatomy: Anatomy, gate: GateMethod | None) -> tuple[Mapping[str, Adapter], Gate | None]:
     """Fresh adapters by site key, and the module's gate: behind one, at the sites alone that run once it is known.
 

@@ -138,7 +138,12 @@ def default_kind(base: Base, published: bool = False) -> Kind:
     return next(kind for kind in fitting if kind is not None)
 
 
-def _window(base: Base, settings: MemorySettings) -> int:
+def window_of(base: Base, settings: MemorySettings) -> int:
+    """Tokens that the base reads at a time: those asked for, else `WINDOW`, or its context where that is shorter.
+
+    Raises:
+        TrainingError: they do not fit its context, or a chunk leaves no room for any.
+    """
     most = base.context or WINDOW
     window = min(WINDOW, most) if settings.window is None else settings.window
     if window > most:
@@ -152,7 +157,7 @@ def _window(base: Base, settings: MemorySettings) -> int:
 
 def _readings(base: Base, sources: dict[str, Texts], settings: MemorySettings) -> dict[str, Reading]:
     """The texts, their tokens counted: what a run will do is told before anything else."""
-    window, encoder = _window(base, settings), Encoder(base.tokenizer, base.vocabulary)
+    window, encoder = window_of(base, settings), Encoder(base.tokenizer, base.vocabulary)
     readings = {n: Reading(s, encoder, chunk=settings.chunk, window=window) for n, s in sources.items()}
     for reading in readings.values():
         if not reading.tokens:
