@@ -172,8 +172,8 @@ def page() -> str:
     verbs = {
         "teach": (
             teach,
-            "The kind goes by the documents: those of up to 4,096 tokens, and half the context, are read as a whole by an `OpenBook` "
-            "of as many slots (here: the most), longer ones learned by a LoRA. [Teach it a handbook](teaching.md).",
+            "The kind goes by the documents: those of up to 4,096 tokens, and half the context, are read as a whole by an "
+            "`OpenBook` of as many slots (here: the most), longer ones learned by a LoRA. [Teach it a handbook](teaching.md).",
         ),
         "train": (train, "The size goes with the base: `--set extra=0.05` makes a smaller one. [Add a language](language.md)."),
         "memorize": (memorize, "The kind goes by the sort of the base's FFNs. [Remember a book](book.md)."),
