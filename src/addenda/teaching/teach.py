@@ -32,6 +32,7 @@ from addenda.teaching.teach_plan import TeachPlan
 from addenda.teaching.teach_report import TeachReport
 from addenda.teaching.teach_settings import TeachSettings
 from addenda.telling.interrupts import Interrupts, Stopped
+from addenda.telling.progress import Progress
 from addenda.text.files import json_lines
 from addenda.text.texts import texts
 from addenda.writing.asked import check_seed, folder_of
@@ -130,9 +131,8 @@ def teach(
     try:
         studied = _studied(base, place, plan, resume or finish)
         report, alone = _trained(base, name, place, plan, studied, seed, resume=resume, finish=finish)
-        with Interrupts(
-            "stopping after this batch; the module is saved, and the same call with resume=True asks it again"
-        ):
+        kept = "stopping after this batch; the module is saved, and the same call with resume=True asks it again"
+        with Interrupts(kept), Progress(f"asking {name}", by_ticks=True, show=chosen.log):
             found = examine(base, name, studied.held, asked.get("held_out"), judge)
             if earlier is not None:
                 past = Past.load(study_folder(place))
@@ -221,7 +221,8 @@ def _trained(
     if base.modules[name].gate is None or not studied.left:
         return report, None
     general = [{"text": _spoken(base, one)} for one in studied.left]
-    with Interrupts("stopping; the module is saved, and the same call with resume=True calibrates it"):
+    kept = "stopping; the module is saved, and the same call with resume=True calibrates it"
+    with Interrupts(kept), Progress(f"calibrating {name}", by_ticks=True, show=chosen.log):
         return report, float(calibrate(base, name, general, share=chosen.share, lengths=LENGTHS).measured)
 
 

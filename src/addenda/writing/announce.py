@@ -215,7 +215,7 @@ def _remarks(base: Base, plan: Plan) -> list[str]:
     for name, corpus in plan.corpora.items():
         kind = type(base.modules[name].kind).__name__
         there = tokens_in(corpus, encoder, SMALL)
-        if there < SMALL and kind not in ("LoRA", "Cartridge"):
+        if there < SMALL and kind not in ("LoRA", "Cartridge", "OpenBook"):
             lines.append(
                 f"  remark: {corpus.name} has {there:,} tokens: to answer questions on so small a text, LoRA and Cartridge "
                 f"(init='text') did better than {kind}, which leaves other text alone"
