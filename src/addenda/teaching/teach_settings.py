@@ -35,7 +35,7 @@ class TeachSettings:
     """rows of a step"""
     objective: Any = "lm"
     """what a token costs: `lm`, or `distill`, by which the module learns what the base says with the chunk in its window"""
-    share: float = 0.9
+    share: float = 0.95
     """of the tokens of general chats, so many are left exactly alone: the gate is calibrated to it"""
     held: int = 40
     """exercises that are held out of training, to be asked at the end, in words that were not studied; 0: none"""
