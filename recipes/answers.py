@@ -137,7 +137,7 @@ def _taught(base: addenda.Base, book: Handbook, cell: Cell) -> dict[str, Any]:
 
 
 def report(records: Records, folder: Path) -> str:
-    """One table: what was answered, by way and tokens."""
+    """What was answered, by way and tokens; and of each whole `teach` what else moved."""
     heads = [
         "way",
         "tokens",
@@ -161,7 +161,30 @@ def report(records: Records, folder: Path) -> str:
             over([_refused(one) for one in mine], 2), over(forgotten, 3) if forgotten else "", size,
             over([one["seconds"] / 60 for one in mine], 0),
         ))  # fmt: skip
-    return joined([table(heads, rows)])
+    return joined([table(heads, rows), *_what_moved([record for record in records if "taught" in record])])
+
+
+def _what_moved(records: Records) -> list[str]:
+    """A table of what `teach` itself told at its end."""
+    if not records:
+        return []
+    heads = [
+        "handbook",
+        "held-out exercises",
+        "general chats changed",
+        "after a question",
+        "speak its words",
+        "general text, nats",
+    ]
+    rows: list[Any] = []
+    for record in records:
+        told = record["taught"]
+        shares = [*told["right"].values()][:1] + [told[name] for name in ("changed", "after", "leaked")]
+        rows.append((
+            record["run"]["seed"], *(with_interval((one["value"], one["low"], one["high"]), 2) for one in shares),
+            f"{told['forgot']['value']:+.4f}",
+        ))  # fmt: skip
+    return [table(heads, rows)]
 
 
 def _pooled(records: Records) -> str:

@@ -50,6 +50,27 @@ def test_the_table_has_a_row_for_each_way_and_number_of_tokens() -> None:
     ]
 
 
+def test_a_whole_teach_tells_what_else_moved() -> None:
+    def share(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+    told = {"right": {"held-out exercises": share(0.5)}, "forgot": share(0.0)}
+    told |= {name: share(value) for name, value in (("changed", 0.2), ("after", 0.8), ("leaked", 0.1))}
+    record = {
+        "run": {"way": "teach", "tokens": 80_000, "seed": 3},
+        "right": {"direct": 1},
+        "refused": {},
+        "seconds": 60.0,
+    }
+    record |= {
+        "asked": dict.fromkeys(("direct", "turned", "combined", "unanswerable"), 2),
+        "parameters": 1,
+        "taught": told,
+    }
+    last = module().report([record], Path()).splitlines()[-1]
+    assert last == "| 3 | 0.50 [0.40, 0.60] | 0.20 [0.10, 0.30] | 0.80 [0.70, 0.90] | 0.10 [0.00, 0.20] | +0.0000 |"
+
+
 @pytest.mark.slow
 def test_a_cell_trains_asks_and_leaves_its_record(tmp_path: Path) -> None:
     recipe = module()

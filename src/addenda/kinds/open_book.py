@@ -69,5 +69,5 @@ class OpenBook(ProductKind, SharedSlots):
         with torch.no_grad():
             of_layers = reader.key_values(ids[: self.count])
             for key, adapter in adapters.items():
-                if adapter.seam is Seam.ATTENTION:
+                if isinstance(adapter, Page):
                     adapter.text.copy_(torch.stack(of_layers[int(key.split(".")[1])]))

@@ -116,7 +116,8 @@ class _Reader:
     def __init__(
         self, base: Base, site: Site, precision: str, random: torch.Generator, isolate: Way | None = None
     ) -> None:
-        self.base, self.site, self.precision, self.random, self.isolate = base, site, precision, random, isolate
+        self.base, self.site, self.precision, self.random = base, site, precision, random
+        self.isolate: Way | None = isolate
         self.opener = None if isolate else opener_of(base.tokenizer)
         #: rows read of both sides, and of each side alone
         self.read, self.opened = 0, {True: 0, False: 0}
