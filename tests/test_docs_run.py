@@ -106,8 +106,8 @@ SLOW = [
 ]
 #: pages that train for many minutes: among the long tests
 LONG = (
-    "docs/extending.md", "docs/language.md", "docs/many.md", "docs/measuring.md", "docs/memories.md", "docs/quickstart.md",
-    "docs/tasks.md", "docs/teaching.md", "docs/training-data.md",
+    "docs/book.md", "docs/extending.md", "docs/language.md", "docs/many.md", "docs/measuring.md", "docs/memories.md",
+    "docs/quickstart.md", "docs/study.md", "docs/tasks.md", "docs/teaching.md", "docs/training-data.md",
 )  # fmt: skip
 #: pages of one task each, of six commands at most
 TASKS = ("docs/book.md", "docs/language.md", "docs/many.md", "docs/teaching.md")
