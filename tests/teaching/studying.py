@@ -1,17 +1,34 @@
-"""What tests of studies share: a small base, two small exercises, a handbook, and PDF files made by hand."""
+"""What tests of studies and of teaching share: a small base, two small exercises, a handbook, and PDF files made by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
+import pytest
+
 import addenda
 from addenda.exercises.exercise import Ask, Chunk, Generated, Made, Mined, chat
+from addenda.measuring.conducting.evaluate import evaluate
+from addenda.teaching import examination, teach_plan
+from addenda.teaching import teach as teaching
 from addenda.text.sentences import sentences
 from pico import pico, pico_tokenizer
+
+#: settings of a `teach` of a few seconds
+QUICK: dict[str, Any] = {
+    "tokens": 1024,
+    "length": 64,
+    "batch_rows": 2,
+    "held": 4,
+    "ask": False,
+    "gain": False,
+    "log": False,
+}
 
 HANDBOOK = """# Saltmarsh Boat Club
 
@@ -120,3 +137,12 @@ def word(path: Path, build: Any) -> Path:
     build(document)
     document.save(str(path))
     return path
+
+
+def quicken(patch: pytest.MonkeyPatch) -> None:
+    """Let `teach` ask few general prompts and chats."""
+    patch.setattr(teach_plan, "LEAST", 8)
+    patch.setattr(teaching, "WHOLE", 1)
+    patch.setattr(teach_plan, "SAID", 512)
+    patch.setattr(examination, "evaluate", partial(evaluate, limit=2))
+    patch.setattr(examination, "TOKENS", 256)

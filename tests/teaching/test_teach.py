@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import torch
 
 import addenda
 from addenda.core.errors import AddendaError, DataError
-from addenda.measuring.conducting.evaluate import evaluate
-from addenda.teaching import choice, examination, teach_plan
+from addenda.teaching import choice
 from addenda.teaching import teach as teaching
 from addenda.teaching.choice import choose, kind_for
 from addenda.teaching.examined import asked_of, split, telling
@@ -21,6 +19,7 @@ from addenda.teaching.teach import plan_teach, teach
 from addenda.teaching.teach_settings import TeachSettings
 from addenda.telling.interrupts import Stopped
 from chat_stand_in import served
+from teaching.studying import QUICK, quicken
 
 TEXT = """# Quillmont Museum: handbook
 
@@ -32,25 +31,12 @@ A ticket costs 12 crowns. The fee for late return is 3 crowns. Members pay 40 cr
 
 The code of the side door is 7719. Mira Olsen keeps the spare keys. The vault is under the north hall. The gate opens at 9:30.
 """
-QUICK: dict[str, Any] = {
-    "tokens": 1024,
-    "length": 64,
-    "batch_rows": 2,
-    "held": 4,
-    "ask": False,
-    "gain": False,
-    "log": False,
-}
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few general prompts and chats."""
-    monkeypatch.setattr(teach_plan, "LEAST", 8)
-    monkeypatch.setattr(teaching, "WHOLE", 1)
-    monkeypatch.setattr(teach_plan, "SAID", 512)
-    monkeypatch.setattr(examination, "evaluate", partial(evaluate, limit=2))
-    monkeypatch.setattr(examination, "TOKENS", 256)
+    quicken(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from addenda.cli import app
 from addenda.core.card import TrainingRecord
 from addenda.core.errors import AddendaError, DataError, FileError
 from addenda.exercises.exercise import Chunk
-from addenda.measuring.conducting.evaluate import evaluate
-from addenda.teaching import choice, examination, teach_plan
+from addenda.teaching import choice
 from addenda.teaching import teach as teaching
 from addenda.teaching.base_teacher import BaseTeacher
 from addenda.teaching.examined import split
@@ -28,7 +26,7 @@ from addenda.teaching.teach import plan_teach, teach
 from addenda.teaching.update import GONE, OFTEN, TAKEN, WAS, Update
 from addenda.teaching.versions import Changes, Fate, Versions
 from addenda.telling.interrupts import Stopped
-from teaching.studying import small
+from teaching.studying import QUICK, quicken, small
 
 TEXT = """# Quillmont Museum: handbook
 
@@ -57,15 +55,6 @@ NEXT = (
     .replace(" The vault is under the north hall.", "")
     .replace("5 crowns", "6 crowns")
 )
-QUICK: dict[str, Any] = {
-    "tokens": 1024,
-    "length": 64,
-    "batch_rows": 2,
-    "held": 4,
-    "ask": False,
-    "gain": False,
-    "log": False,
-}
 Record = dict[str, Any]
 
 
@@ -74,11 +63,7 @@ def quick() -> Iterator[None]:
     """Few general prompts and chats, a short probe."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choice, "PROBE", 0.05)
-        patch.setattr(teach_plan, "LEAST", 8)
-        patch.setattr(teaching, "WHOLE", 1)
-        patch.setattr(teach_plan, "SAID", 512)
-        patch.setattr(examination, "evaluate", partial(evaluate, limit=2))
-        patch.setattr(examination, "TOKENS", 256)
+        quicken(patch)
         yield
 
 

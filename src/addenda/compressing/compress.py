@@ -12,7 +12,7 @@ from addenda.core.card import Measure
 from addenda.core.contracts import Adapter, Kind
 from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.modes import own_modes
-from addenda.core.module import KnowledgeModule, check_name, plugged
+from addenda.core.module import KnowledgeModule, check_name, plugged, unused
 from addenda.core.registry import asked_for, options_of, recorded, written
 from addenda.core.standing import gate_for, gate_told, left_to
 from addenda.plug.scoring import Score, pace_of, score_documents
@@ -178,7 +178,7 @@ def _measured(
         with base.using({} if name is None else {name: 1.0}):
             return score_documents(base, reading.measured, reading.on)
 
-    hidden = next(f"compressed-{n}" for n in range(len(base.modules) + 1) if f"compressed-{n}" not in base.modules)
+    hidden = unused("compressed", base.modules)
     made.name = hidden
     base._machinery.place(made)
     base._insert(made)

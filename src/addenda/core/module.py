@@ -6,6 +6,7 @@ import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ def check_name(name: str) -> str:
 def _public(key: str) -> str:
     """The name in a file of a key of `state_dict`."""
     return key.removeprefix("adapters.").replace("/", ".")
+
+
+def unused(stem: str, modules: Mapping[str, KnowledgeModule]) -> str:
+    """`stem-0`, or with the next number that no module is called by."""
+    return next(name for number in count() if (name := f"{stem}-{number}") not in modules)
 
 
 def plugged(modules: Mapping[str, KnowledgeModule], name: Any) -> KnowledgeModule:

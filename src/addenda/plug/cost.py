@@ -14,6 +14,7 @@ from torch import Tensor
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
 from addenda.core.modes import evaluating
+from addenda.core.module import unused
 from addenda.core.registry import build_kind
 from addenda.objectives.head import Head
 from addenda.objectives.objective import likelihood
@@ -91,7 +92,7 @@ def cost_of(base: Base, kind: Kind | None = None, *, seconds: float = 3.0, preci
     """
     if not seconds > 0:
         raise AddendaError(f"seconds is a positive number; got {seconds!r}")
-    began, name = time.perf_counter(), next(n for i in range(99) if (n := f"cost-probe-{i}") not in base.modules)
+    began, name = time.perf_counter(), unused("cost-probe", base.modules)
     kind = kind or _usual(base)
     with (
         torch.inference_mode(False),

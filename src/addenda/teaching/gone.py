@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from addenda.core.card import Measure
 from addenda.core.errors import DataError
+from addenda.core.module import unused
 from addenda.core.plain import plain_of
 from addenda.measuring.asking.answers import answers_to, is_right, refuses
 from addenda.measuring.asking.asked import Asked
@@ -96,7 +97,7 @@ def examine_gone(base: Base, name: str, folder: Path, past: Sequence[Past], most
     if not told:
         return None
     chats = [list(then.messages) for _, then, _ in told]
-    old = next(n for number in range(99) if (n := f"before-{number}") not in base.modules)
+    old = unused("before", base.modules)
     base.plug(folder, old)
     try:
         with base.using({old: 1.0}):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError
 from addenda.core.files import kept_json, replace_text
+from addenda.core.module import unused
 from addenda.core.registry import written
 from addenda.measuring.asking.asked import load_questions
 from addenda.teaching.choice import Choice, choose, kind_for
@@ -140,6 +141,6 @@ def _check(base: Base, kind: Kind, gate: Any, text: str | None) -> None:
     Raises:
         AddendaError: it cannot; says why.
     """
-    name = next(n for number in range(99) if (n := f"teach-{number}") not in base.modules)
+    name = unused("teach", base.modules)
     base.new(name, kind, gate=gate, text=text)
     base.unplug(name)

@@ -18,7 +18,7 @@ class TeachSettings:
     """How a module is taught documents; every field may be given to `addenda.teach` by name."""
 
     kind: Any = None
-    """what stands beside the base, by name with options, `LoRA(rank=32)`; default: by the base's size, see docs/teaching.md"""
+    """what stands beside the base, by name with options, `LoRA(rank=32)`; default: by the documents' length and the base"""
     gate: Any = "document(hold=True, read_at='fifth')"
     """what the module stands behind, so that it is silent off the documents; None: nothing"""
     passes: float | None = None

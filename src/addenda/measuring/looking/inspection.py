@@ -11,6 +11,7 @@ from torch import Tensor
 
 from addenda.core.card import Card
 from addenda.core.errors import AddendaError, UnsupportedError
+from addenda.core.module import unused
 from addenda.core.registry import build_kind
 from addenda.core.site import Anatomy, Seam
 from addenda.measuring.looking.activity import Activity, activity
@@ -109,7 +110,7 @@ def inspect(
         return _of_module(storage.load_folder(folder))
     if base is None:
         raise AddendaError(f"'{target}' can only be looked at with its base: inspect(..., base=...)")
-    name = next(f"inspected-{n}" for n in range(len(base.modules) + 1) if f"inspected-{n}" not in base.modules)
+    name = unused("inspected", base.modules)
     module = base.plug(folder, name=name)
     try:
         if module.memory is not None:
