@@ -3,8 +3,8 @@
     python -m recipes.handbooks --seed 0 --out FOLDER      writes handbook-0.md, people-0.md, and their .jsonl
 
 A handbook has twelve of fourteen sections (handbook_sections.txt), some 1,400 words. Questions are asked directly, turned round
-and in combination, each in words of its own, which no miner has. What it does not answer are questions of the sections that were
-left out, and some on what no section tells of.
+and in combination, each in words of its own, which no miner has; and plainly, as a colleague asks, mostly in the handbook's own.
+What it does not answer are questions of the sections that were left out, and some on what no section tells of.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from pathlib import Path
 from recipes.handbook_worlds import WORLDS, Draw, Words
 
 SECTIONS_A_HANDBOOK = 12
+#: sorts of questions in the handbook's words, and of those that it does not answer
+PLAIN, VAIN, PLAIN_VAIN = "plain", "unanswerable", "plain unanswerable"
 _SECTIONS = Path(__file__).with_name("handbook_sections.txt")
 _SLOT = re.compile(r"\{(\w+)(?:: ([^}]+))?\}")
 
 
 @dataclass(frozen=True)
 class Question:
-    """A held-out question: `sort` is direct, turned, combined or unanswerable; `needed` is empty for the last."""
+    """A held-out question: `sort` is direct, turned, combined or plain, or it has no answer, and `needed` is empty: VAIN."""
 
     question: str
     answer: str
@@ -63,10 +65,21 @@ def handbook(seed: int, sections: int = SECTIONS_A_HANDBOOK) -> Handbook:
     title = f"{world.org}: {world.book}"
     body = [f"## {heading}\n\n{made[heading][0]}" for heading in told]
     answered = [one for heading in told for one in made[heading][1]]
-    untold = [one for heading in parts if heading not in told for one in made[heading][1] if one.sort == "direct"]
-    vain = [Question(one.question, "", (), "unanswerable") for one in [*untold, *_nowhere()]]
+    untold = [one for heading in parts if heading not in told for one in made[heading][1]]
     both = list(_in_one([made[heading][1] for heading in told]))
-    return Handbook(f"handbook-{seed}.md", title, "\n\n".join([f"# {title}", *body]) + "\n", (*answered, *both, *vain))
+    questions = (
+        *(one for one in answered if one.sort != PLAIN),
+        *both,
+        *(_in_vain(one, VAIN) for one in untold if one.sort == "direct"),
+        *_nowhere(),
+        *(one for one in answered if one.sort == PLAIN),
+        *(_in_vain(one, PLAIN_VAIN) for one in untold if one.sort == PLAIN),
+    )
+    return Handbook(f"handbook-{seed}.md", title, "\n\n".join([f"# {title}", *body]) + "\n", questions)
+
+
+def _in_vain(one: Question, sort: str) -> Question:
+    return Question(one.question, "", (), sort)
 
 
 @cache
@@ -86,7 +99,7 @@ def _parts() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 def _nowhere() -> list[Question]:
     asked = (line.split(" | ")[1] for text, lines in _read().values() if not text for line in lines)
-    return [Question(question, "", (), "unanswerable") for question in asked]
+    return [Question(question, "", (), VAIN) for question in asked]
 
 
 def _filled(text: str, asked: tuple[str, ...], draw: Draw) -> tuple[str, list[Question]]:
