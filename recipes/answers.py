@@ -3,10 +3,12 @@
     python -m recipes.answers --dry-run     # the cells that have no record yet, with their minutes on two cores
     python -m recipes.answers               # makes them, then the tables of docs/results/answers.md
     python -m recipes.answers --report      # the tables of the records there are
+    python -m recipes.answers --about people-25
 
 An invented handbook of 1,400 words (`recipes.handbooks`), of which the model has never read. Exercises are mined from it, a
-module is trained on them, and it is asked questions that go round the handbook's words. Each cell is one way, one number of
-tokens, one seed, which is the handbook's too.
+module is trained on them, and it is asked questions that go round the handbook's words, and plain ones. Each cell is one way, one
+number of tokens, one seed, which is the handbook's too. Of invented people (`recipes.invented_people`), the second subject, the
+right one of ten answers is chosen as well.
 """
 
 from __future__ import annotations
@@ -15,18 +17,22 @@ import argparse
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import addenda
 from addenda.core.contracts import Kind
 from addenda.measuring.asking.answers import answers_to, refuses
+from addenda.measuring.asking.asked import Asked, options_of
+from addenda.measuring.asking.chats import prompt_of
+from addenda.measuring.asking.options import all_likelihoods, first_wins
 from addenda.plug.scoring import fast_precision
 from addenda.telling.intervals import SHARE, of_mean
-from recipes.handbooks import Handbook, handbook
-from recipes.records import Named, Records, grouped, recorded, stamp
+from recipes.handbooks import PLAIN, PLAIN_VAIN, VAIN, Handbook, Question, handbook
+from recipes.invented_people import FACTS, people
+from recipes.records import LATER, Named, Records, grouped, recorded, stamp
 from recipes.study import conduct, parser_of
 from recipes.tables import joined, over, table, with_interval
 
@@ -50,12 +56,14 @@ TOKENS: dict[str, tuple[tuple[int, ...], int]] = {
     "LoRA beside the text": ((80_000,), 300),
     "teach": ((80_000,), 150),
 }
+#: what is learned; so many of the people are asked for
+HANDBOOK, PEOPLE, ASKED = "handbook", ("people-25", "people-100"), 25
 ANSWER, GENERAL, SORTS = 48, 4_000, ("direct", "turned", "combined")
 
 
 @dataclass(frozen=True)
 class Cell(Named):
-    """One way to learn the handbook of a seed, with so many tokens."""
+    """One way to learn the handbook of a seed, or its people, with so many tokens."""
 
     FRONT = ("way", "tokens", "seed")
 
@@ -63,21 +71,38 @@ class Cell(Named):
     tokens: int
     seed: int
     base: str = "smollm2"
+    about: str = field(default=HANDBOOK, metadata=LATER)
 
     @property
     def id(self) -> str:
         """The name of its record, without blanks."""
-        return super().id.replace(", ", "-").replace(" ", "-")
+        about = "" if self.about == HANDBOOK else f"{self.about}-"
+        return about + super().id.replace(", ", "-").replace(" ", "-")
+
+    @property
+    def people(self) -> int:
+        """How many people it is about."""
+        return 0 if self.about == HANDBOOK else int(self.about.rpartition("-")[2])
 
     @property
     def minutes(self) -> float:
-        """That it takes, with the questions."""
-        return 2 + self.tokens / TOKENS[self.way][1] / 60
+        """That it takes, with the questions; ten answers are read after the whole window."""
+        choosing = self.people / 2 if self.way == "in the window" else self.people / 25
+        return 3 + choosing + self.tokens / TOKENS[self.way][1] / 60
+
+    def document(self) -> tuple[Handbook, Sequence[Question]]:
+        """What is learned, and what is asked: of many people each fact of so many, from all over the document."""
+        if not self.people:
+            book = handbook(self.seed)
+            return book, book.questions
+        book, step = people(self.people, self.seed), max(1, self.people // ASKED)
+        told = [one for at, one in enumerate(book.questions[: self.people * FACTS]) if at // FACTS % step == 0]
+        return book, [*told, *book.questions[self.people * FACTS :: step]]
 
 
 def make(cell: Cell, folder: Path) -> str:
     """Study, train, ask, write the record."""
-    base, book = addenda.load_base(cell.base), handbook(cell.seed)
+    base, (book, asked) = addenda.load_base(cell.base), cell.document()
     record, began = stamp(cell, base), time.perf_counter()
     if cell.way == "teach":
         modules = ["m"]
@@ -85,24 +110,38 @@ def make(cell: Cell, folder: Path) -> str:
     else:
         modules = _learned(base, book, cell) if cell.tokens else []
     trained = time.perf_counter() - began
-    before = f"Answer from this handbook.\n\n{book.text}" if cell.way == "in the window" else ""
-    chats = [[*_system(before), {"role": "user", "content": one.question}] for one in book.questions]
+    kind = "handbook" if cell.about == HANDBOOK else "document"
+    before = f"Answer from this {kind}.\n\n{book.text}" if cell.way == "in the window" else ""
+    chats = [[*_system(before), {"role": "user", "content": one.question}] for one in asked]
     with base.using(modules) if modules else base.off():
         said = answers_to(base, chats, ANSWER)
-    right = Counter(one.sort for one, answer in zip(book.questions, said, strict=True) if one.right(answer))
+        chosen = _chosen(base, asked, chats)
+    right = Counter(one.sort for one, answer in zip(asked, said, strict=True) if one.right(answer))
     record |= {
         "right": dict(right),
-        "refused": dict(Counter(one.sort for one, answer in zip(book.questions, said, strict=True) if refuses(answer))),
-        "asked": dict(Counter(one.sort for one in book.questions)),
+        "refused": dict(Counter(one.sort for one, answer in zip(asked, said, strict=True) if refuses(answer))),
+        "asked": dict(Counter(one.sort for one in asked)),
         "seconds": trained,
         "parameters": sum(t.numel() for name in modules for t in base.modules[name].tensors().values()),
-        "said": [[one.question, answer] for one, answer in zip(book.questions, said, strict=True)],
+        "said": [[one.question, answer] for one, answer in zip(asked, said, strict=True)],
     }
+    if chosen:
+        record["chosen"] = chosen
     if modules:
         found = addenda.evaluate(base, {"general": "general_valid"}, modules, tokens=GENERAL)
         assert found.texts[0].difference is not None
         record["forgotten"] = found.texts[0].difference.nats
     return recorded(cell, folder, record)
+
+
+def _chosen(base: addenda.Base, asked: Sequence[Question], chats: Sequence[list[dict[str, str]]]) -> list[float]:
+    """Of each question with options whether the right one is the likeliest, by likelihood per token."""
+    having = [at for at, one in enumerate(asked) if one.options]
+    if not having:
+        return []
+    given = options_of([Asked(tuple(chats[at]), asked[at].options[:1], others=asked[at].options[1:]) for at in having])
+    likely = all_likelihoods(base, [(prompt_of(base, chats[having[n]]), options) for n, options in given.items()])
+    return [first_wins([option.mean for option in each]) for each in likely]
 
 
 def _system(text: str) -> list[dict[str, str]]:
@@ -137,37 +176,59 @@ def _taught(base: addenda.Base, book: Handbook, cell: Cell) -> dict[str, Any]:
 
 
 def report(records: Records, folder: Path) -> str:
-    """What was answered, by way and tokens; and of each whole `teach` what else moved."""
-    heads = [
-        "way",
-        "tokens",
-        "seeds",
-        "right [95%]",
-        *SORTS,
-        "refused of unanswerable",
-        "forgotten, nats",
-        "MB",
-        "minutes",
-    ]
+    """What was answered, by way and tokens, of handbooks and of people; and of each whole `teach` what else moved."""
+    taught = [record for record in records if "taught" in record]
+    return joined([_of_handbooks(records), _of_people(records), _what_moved(taught)])
+
+
+def _about(record: dict[str, Any]) -> str:
+    return record["run"].get("about", HANDBOOK)
+
+
+def _of_handbooks(records: Records) -> list[str]:
+    """What was answered of handbooks."""
+    heads = ["way", "tokens", "seeds", "right [95%]", *SORTS, f"refused of {VAIN}", f"{PLAIN} [95%]"]
+    heads += [f"refused of {PLAIN_VAIN}", "forgotten, nats", "MB", "minutes"]
     rows: list[Any] = []
+    for (at, tokens), mine in _by_way([record for record in records if _about(record) == HANDBOOK]):
+        each = [over([_share(one, (sort,)) for one in mine], 2) for sort in SORTS]
+        rows.append((at, tokens, len(mine), _pooled(mine, *SORTS), *each, _refused(mine, VAIN), _pooled(mine, PLAIN),
+                     _refused(mine, PLAIN_VAIN), *_cost(mine)))  # fmt: skip
+    return table(heads, rows)
+
+
+def _of_people(records: Records) -> list[str]:
+    """What was answered of invented people, in words and by choosing."""
+    heads = ["people", "way", "tokens", "seeds", "written right [95%]", "chosen of ten [95%]", f"refused of {VAIN}"]
+    heads += ["forgotten, nats", "MB", "minutes"]
+    rows: list[Any] = []
+    for about in PEOPLE:
+        for (at, tokens), mine in _by_way([record for record in records if _about(record) == about]):
+            chosen = _mean([value for record in mine for value in record["chosen"]])
+            count = about.rpartition("-")[2]
+            rows.append(
+                (count, at, tokens, len(mine), _pooled(mine, "direct"), chosen, _refused(mine, VAIN), *_cost(mine))
+            )
+    return table(heads, rows)
+
+
+def _by_way(records: Records) -> Iterator[tuple[tuple[str, str], Records]]:
+    """Records of each way and number of tokens, in the order of ways."""
     order = list(WAYS)
     groups = grouped(records, lambda run: (order.index(run["way"]), run["tokens"]))
     for (at, tokens), mine in sorted(groups.items()):
-        each = [over([_share(one, (sort,)) for one in mine], 2) for sort in SORTS]
-        forgotten = [one["forgotten"] for one in mine if "forgotten" in one]
-        size = over([one["parameters"] * 4 / 1e6 for one in mine], 0)
-        rows.append((
-            order[at], f"{tokens:,}", len(mine), _pooled(mine), *each,
-            over([_refused(one) for one in mine], 2), over(forgotten, 3) if forgotten else "", size,
-            over([one["seconds"] / 60 for one in mine], 0),
-        ))  # fmt: skip
-    return joined([table(heads, rows), *_what_moved([record for record in records if "taught" in record])])
+        yield (order[at], f"{tokens:,}"), mine
+
+
+def _cost(records: Records) -> tuple[str, str, str]:
+    """Forgetting, size and time of training."""
+    forgotten = [one["forgotten"] for one in records if "forgotten" in one]
+    size = over([one["parameters"] * 4 / 1e6 for one in records], 0)
+    return over(forgotten, 3) if forgotten else "", size, over([one["seconds"] / 60 for one in records], 0)
 
 
 def _what_moved(records: Records) -> list[str]:
     """A table of what `teach` itself told at its end."""
-    if not records:
-        return []
     heads = [
         "handbook",
         "held-out exercises",
@@ -181,17 +242,29 @@ def _what_moved(records: Records) -> list[str]:
         told = record["taught"]
         shares = [*told["right"].values()][:1] + [told[name] for name in ("changed", "after", "leaked")]
         rows.append((
-            record["run"]["seed"], *(with_interval((one["value"], one["low"], one["high"]), 2) for one in shares),
+            _named(record), *(with_interval((one["value"], one["low"], one["high"]), 2) for one in shares),
             f"{told['forgot']['value']:+.4f}",
         ))  # fmt: skip
-    return [table(heads, rows)]
+    return table(heads, rows)
 
 
-def _pooled(records: Records) -> str:
-    """The share of all questions with an answer that was right, with its interval over questions."""
-    asked = sum(record["asked"][sort] for record in records for sort in SORTS)
-    right = sum(record["right"].get(sort, 0) for record in records for sort in SORTS)
-    found = of_mean([1.0] * right + [0.0] * (asked - right), within=SHARE)
+def _named(record: dict[str, Any]) -> str:
+    seed = record["run"]["seed"]
+    return f"{seed}" if _about(record) == HANDBOOK else f"{_about(record)}, {seed}"
+
+
+def _pooled(records: Records, *sorts: str) -> str:
+    """The share of all questions of some sorts with an answer that was right; nothing where none was asked."""
+    asked = sum(record["asked"].get(sort, 0) for record in records for sort in sorts)
+    right = sum(record["right"].get(sort, 0) for record in records for sort in sorts)
+    return _mean([1.0] * right + [0.0] * (asked - right))
+
+
+def _mean(values: Sequence[float]) -> str:
+    """A share with its interval over questions."""
+    if not values:
+        return ""
+    found = of_mean(values, within=SHARE)
     return with_interval((found.value, found.low, found.high), 2)
 
 
@@ -199,14 +272,16 @@ def _share(record: dict[str, Any], sorts: tuple[str, ...]) -> float:
     return sum(record["right"].get(sort, 0) for sort in sorts) / sum(record["asked"][sort] for sort in sorts)
 
 
-def _refused(record: dict[str, Any]) -> float:
-    return record["refused"].get("unanswerable", 0) / record["asked"]["unanswerable"]
+def _refused(records: Records, sort: str) -> str:
+    """The share of questions of a sort that were refused, over seeds; nothing where none was asked."""
+    shares = [one["refused"].get(sort, 0) / one["asked"][sort] for one in records if one["asked"].get(sort)]
+    return over(shares, 2) if shares else ""
 
 
 def cells(given: argparse.Namespace, records: Records) -> Iterator[Cell]:
     """Every cell, the quick ones first."""
     every = [
-        Cell(way, tokens, seed, given.base)
+        Cell(way, tokens, seed, given.base, given.about)
         for seed in given.seeds
         for way in given.ways
         for tokens in TOKENS[way][0]
@@ -219,5 +294,6 @@ if __name__ == "__main__":
     parser = parser_of(__doc__, seeds=(0,))
     parser.add_argument("--base", default="smollm2")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=", ".join(WAYS))
+    parser.add_argument("--about", choices=(HANDBOOK, *PEOPLE), default=HANDBOOK, help="what is learned")
     parser.add_argument("--most", type=int, default=10**9, help="tokens of a cell at most")
     conduct("answers", parser.parse_args(), [cells], make, report)

@@ -29,12 +29,16 @@ _SLOT = re.compile(r"\{(\w+)(?:: ([^}]+))?\}")
 
 @dataclass(frozen=True)
 class Question:
-    """A held-out question: `sort` is direct, turned, combined or plain, or it has no answer, and `needed` is empty: VAIN."""
+    """A held-out question: `sort` is direct, turned, combined or plain, or it has no answer, and `needed` is empty: VAIN.
+
+    `options` are short answers to choose among, the right one first, where there are any.
+    """
 
     question: str
     answer: str
     needed: tuple[tuple[str, ...], ...]
     sort: str
+    options: tuple[str, ...] = ()
 
     def right(self, said: str) -> bool:
         """Whether an answer has of each needed group one form, as whole words; unanswerable ones have no right answer here."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 
 from recipes.handbooks import Handbook, Question
 
@@ -30,14 +32,24 @@ FIRMS = [
     "the Corvale Observatory", "Dunmore Seeds", "Velmond Radio", "the Petersby Archive", "Hartig Clocks",
 ]  # fmt: skip
 MONTHS = "January February March April May June July August September October November December".split()
+#: every answer of a sort
+EVERY = {
+    "town": TOWNS,
+    "date": [f"{day} {month}" for month in MONTHS for day in range(1, 29)],
+    "trade": JOBS,
+    "firm": [firm.removeprefix("the ") for firm in FIRMS],
+}
+#: answers to choose among, the right one included; questions of each person
+OPTIONS, FACTS = 10, 5
 
 
 def people(count: int = 25, seed: int = 0) -> Handbook:
-    """A document on so many people who do not exist, five facts each, told once; with questions directly and turned round."""
+    """A document on so many people who do not exist, five facts each, told once; with questions, and ten answers to each."""
     draw = random.Random(f"people {seed}")
     names = draw.sample([f"{given} {family}" for given in GIVEN for family in FAMILY], count + max(5, count // 5))
     parts: list[str] = ["# The people of the Lantern Society"]
     asked: list[Question] = []
+    facts: list[tuple[str, str]] = []
     firms = Counted(draw, FIRMS)
     for name in names[:count]:
         town, home = draw.sample(TOWNS, 2)
@@ -50,6 +62,7 @@ def people(count: int = 25, seed: int = 0) -> Handbook:
         ]
         parts.append(f"## {name}\n\n{' '.join([told[0], *draw.sample(told[1:], 2)])}")
         bare = firm.removeprefix("the ")
+        facts += [("town", town), ("date", f"{day} {month}"), ("trade", job), ("firm", bare), ("town", home)]
         asked += [
             Question(f"In what town did {name} come into the world?", told[0], ((town,),), "direct"),
             Question(
@@ -62,10 +75,27 @@ def people(count: int = 25, seed: int = 0) -> Handbook:
             Question(f"Which employer does {name} have?", told[1], ((bare,),), "direct"),
             Question(f"If I send {name} a postcard, to which town does it go?", told[2], ((home,),), "direct"),
         ]
+    asked = _with_options(asked, facts, random.Random(f"options {seed}"))
     asked += [
         Question(f"In what town did {name} come into the world?", "", (), "unanswerable") for name in names[count:]
     ]
     return Handbook(f"people-{seed}.md", "The people of the Lantern Society", "\n\n".join(parts) + "\n", tuple(asked))
+
+
+def _with_options(asked: Sequence[Question], facts: Sequence[tuple[str, str]], draw: random.Random) -> list[Question]:
+    """Each question with nine wrong answers of its sort, from what is told of other people as far as that goes."""
+    made: list[Question] = []
+    for at, (one, (sort, right)) in enumerate(zip(asked, facts, strict=True)):
+        others = {
+            fact
+            for n, (other, fact) in enumerate(facts)
+            if other == sort and n // FACTS != at // FACTS and fact != right
+        }
+        wrong = draw.sample(sorted(others), min(len(others), OPTIONS - 1))
+        rest = [fact for fact in EVERY[sort] if fact != right and fact not in others]
+        wrong += draw.sample(rest, OPTIONS - 1 - len(wrong))
+        made.append(replace(one, options=(right, *wrong)))
+    return made
 
 
 class Counted:

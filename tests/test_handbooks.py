@@ -62,6 +62,21 @@ def test_plain_questions_are_answered_by_their_own_section(seed: int) -> None:
     assert len({one.question for one in made.questions}) == len(made.questions)
 
 
+@pytest.mark.parametrize(("count", "seed"), [(10, 0), (25, 0), (25, 1), (100, 2)])
+def test_the_right_one_of_ten_answers_is_among_them_once(count: int, seed: int) -> None:
+    made = people(count, seed)
+    told = [one for one in made.questions if one.needed]
+    assert len(told) == 5 * count
+    for at, one in enumerate(told):
+        assert len(set(one.options)) == 10
+        assert [option for option in one.options if one.right(option)] == [one.options[0]]
+        if count >= 25:  # what is wrong is told of others
+            others = "\n## ".join(part for n, part in enumerate(made.text.split("\n## ")[1:]) if n != at // 5)
+            assert all(option in others for option in one.options[1:])
+    assert not any(one.options for one in made.questions if not one.needed)
+    assert not any(one.options for one in handbook(seed).questions)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_asked_plainly_in_vain_is_of_sections_that_are_not_told(seed: int) -> None:
     every = {one.question for one in handbook(seed, sections=14).questions if one.sort == PLAIN}
