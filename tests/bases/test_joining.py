@@ -35,7 +35,7 @@ def tensors(heads: int, steps: int, length: int, dtype: torch.dtype = torch.floa
 
 
 def written_out(parts: list[Tensor], mask: Tensor, bias: Tensor | None, cap: float | None = None) -> Tensor:
-    """One softmax over slots and tokens, in float64; `mask` is added to the tokens' scores."""
+    """One softmax over slots and tokens, in float64; `mask` is added to the tokens' scores, `bias` [3, 1, 1, 5] to the slots'."""
     query, key, value, keys, values = (part.double() for part in parts)
     both = [
         torch.cat([slots.expand(3, -1, -1, -1), tokens], 2).repeat_interleave(4 // slots.shape[0], 1)
@@ -48,10 +48,10 @@ def written_out(parts: list[Tensor], mask: Tensor, bias: Tensor | None, cap: flo
     return scores.softmax(-1) @ both[1]
 
 
-def joined(kernel: Any, parts: list[Tensor], mask: Tensor | None, bias: Tensor | None) -> Tensor:
+def joined(kernel: Any, parts: list[Tensor], mask: Tensor | None, slots: Any = ((5, None),)) -> Tensor:
     options = {"scaling": 0.3}
     tokens = read_tokens(kernel, ATTENTION, parts[:3], mask, options)
-    return join(tokens, read_slots(kernel, parts[0], parts[3], parts[4], bias, options))[0]
+    return join(tokens, read_slots(kernel, parts[0], parts[3], parts[4], slots, options))[0]
 
 
 def boolean(steps: int, length: int) -> Tensor:
@@ -67,26 +67,50 @@ def boolean(steps: int, length: int) -> Tensor:
 @pytest.mark.parametrize("weighed", [False, True])
 def test_joined_is_one_softmax_over_both(kernel: str, heads: int, steps: int, length: int, weighed: bool) -> None:
     parts = tensors(heads, steps, length)
-    bias = torch.tensor([1.0, 0.2, 3.0]).log().view(3, 1, 1, 1).expand(3, 1, 1, 5) if weighed else None
+    # two modules: the first at one weight for all, the second at a weight for each row
+    weights = torch.tensor([1.0, 0.2, 3.0]).log().view(3, 1, 1, 1)
+    slots = ((1, None), (1, None), (3, weights)) if weighed else ((5, None),)
+    bias = torch.cat([torch.zeros(3, 1, 1, 2), weights.expand(3, 1, 1, 3)], -1) if weighed else None
     seen = boolean(steps, length)
     expected = written_out(parts, torch.where(seen, 0.0, torch.finfo(torch.float32).min), bias)
     rough = {"rtol": 1e-5, "atol": 1e-6}
-    torch.testing.assert_close(joined(KERNELS[kernel], parts, seen, bias), expected.float(), **rough)
+    torch.testing.assert_close(joined(KERNELS[kernel], parts, seen, slots), expected.float(), **rough)
     for hidden in (-torch.inf, torch.finfo(torch.float32).min):  # as people write masks
         mask = torch.zeros(seen.shape).masked_fill(~seen, hidden)
-        torch.testing.assert_close(joined(KERNELS[kernel], parts, mask, bias), expected.float(), **rough)
+        torch.testing.assert_close(joined(KERNELS[kernel], parts, mask, slots), expected.float(), **rough)
     every = torch.zeros(steps, length)
     if steps > 1:  # without a mask they are causal, aligned to the first key
         every = every.masked_fill(torch.ones(steps, length).triu(1).bool(), -torch.inf)
-    found = joined(KERNELS[kernel], parts, None, bias)
+    found = joined(KERNELS[kernel], parts, None, slots)
     torch.testing.assert_close(found, written_out(parts, every, bias).float(), **rough)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_weights_may_differ_from_token_to_token(kernel: str) -> None:
+    parts, weights = tensors(2, 6, 6), drawn(3, 1, 6, 1, seed=9)
+    seen = boolean(6, 6)
+    mask = torch.where(seen, 0.0, torch.finfo(torch.float32).min)
+    bias = torch.cat([weights.expand(3, 1, 6, 2), torch.zeros(3, 1, 6, 3)], -1)
+    found = joined(KERNELS[kernel], parts, seen, ((2, weights), (3, None)))
+    torch.testing.assert_close(found, written_out(parts, mask, bias).float(), rtol=1e-5, atol=1e-6)
+
+
+def test_slots_are_read_once_for_all_rows() -> None:
+    parts, asked = tensors(2, 1, 9), list[tuple[int, ...]]()
+
+    def kernel(query: Tensor, key: Tensor, *rest: Any) -> Read:
+        asked.append(tuple(key.shape))
+        return computed(query, key, *rest)
+
+    read_slots(kernel, parts[0], parts[3], parts[4], ((2, None), (3, None)), {})
+    assert asked == [(1, 2, 5, 8)], "not a copy for each row, nor a call for each module of one weight"
 
 
 def test_a_query_that_sees_no_token_reads_the_slots_alone() -> None:
     parts = tensors(2, 6, 6)
-    alone = read_slots(computed, parts[0], parts[3], parts[4], None, {"scaling": 0.3}).out
+    alone = read_slots(computed, parts[0], parts[3], parts[4], ((5, None),), {"scaling": 0.3}).out
     for kernel in KERNELS.values():
-        found = joined(kernel, parts, boolean(6, 6), None)
+        found = joined(kernel, parts, boolean(6, 6))
         torch.testing.assert_close(found[1, :, :3], alone[1, :, :3])
 
 
@@ -94,7 +118,7 @@ def test_a_query_that_sees_no_token_reads_the_slots_alone() -> None:
 def test_half_precision_is_as_good_as_one_softmax_in_it(dtype: torch.dtype) -> None:
     parts, seen = tensors(2, 6, 6, dtype), boolean(6, 6)
     exact = written_out(parts, torch.where(seen, 0.0, torch.finfo(torch.float32).min), None)
-    found = joined(flash_on_cpu, parts, seen, None)
+    found = joined(flash_on_cpu, parts, seen)
     assert found.dtype == dtype
     assert float((found - exact).abs().max()) <= 4 * torch.finfo(dtype).eps * float(exact.abs().max())
 
@@ -104,7 +128,7 @@ def test_a_soft_cap_is_on_slots_and_tokens() -> None:
     options: dict[str, Any] = {"scaling": 0.3, "softcap": 0.5}
     kernel = kernel_for(ATTENTION, "eager", tuple(parts), options)
     assert kernel is not None
-    found = joined(kernel, parts, None, None)
+    found = joined(kernel, parts, None)
     torch.testing.assert_close(found, written_out(parts, torch.zeros(1, 9), None, 0.5).float(), rtol=1e-5, atol=1e-6)
     assert kernel_for(ATTENTION, "sdpa", tuple(parts), options) is None
 
@@ -112,7 +136,7 @@ def test_a_soft_cap_is_on_slots_and_tokens() -> None:
 def test_weights_are_the_tokens_part_of_the_softmax() -> None:
     parts = tensors(2, 1, 9)
     tokens = read_tokens(computed, ATTENTION, parts[:3], None, {})
-    slots = read_slots(computed, parts[0], parts[3], parts[4], None, {})
+    slots = read_slots(computed, parts[0], parts[3], parts[4], ((5, None),), {})
     weights = join(tokens, slots)[1]
     assert weights is not None
     scores = torch.cat([slots.lse.exp(), tokens.lse.exp()]).view(2, 3, 4, 1)

@@ -169,7 +169,8 @@ def test_the_card_says_what_a_module_stands_behind(tmp_path: Path) -> None:
     base = attached()
     module = base.new("m", addenda.LoRA(2), gate=Document(read_at=1))
     folder = module.save(tmp_path / "m")
-    assert json.loads((folder / "card.json").read_text())["gate"] == {"name": "document", "read_at": 1, "hold": False}
+    told = {"name": "document", "read_at": 1, "hold": False, "by_turn": False}
+    assert json.loads((folder / "card.json").read_text())["gate"] == told
     back = attached().plug(folder)
     assert isinstance(back.gate, DocumentGate)
     assert all(torch.equal(tensor, back.tensors()[name]) for name, tensor in module.tensors().items())

@@ -114,7 +114,7 @@ def test_a_plan_writes_nothing_and_follows_the_minutes(base: addenda.Base, docum
     asked = {key: value for key, value in QUICK.items() if key != "tokens"}
     plan = plan_teach(base, document, minutes=600.0, **asked)
     assert "teach: OpenBook" in str(plan)
-    assert plan.as_dict()["gate"] == "document(hold=True, read_at='fifth')"
+    assert plan.as_dict()["gate"] == "document(hold=True, by_turn=True, read_at='fifth')"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["handbook.md"]
     with pytest.raises(AddendaError, match="minutes are too few"):
         plan_teach(base, document, minutes=0.001, **asked)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from addenda.bases.joining import Kernel, Read, join, kernel_for, read_slots, read_tokens, stacked
+from addenda.bases.joining import Kernel, Read, Slots, join, kernel_for, read_slots, read_tokens, stacked
 from addenda.core.call import RUNTIME, Call, Share
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.contribution import SPARSE_BELOW
@@ -34,8 +34,6 @@ NAME = "addenda_slots"
 
 #: rows of a batch by number
 Rows = tuple[int, ...]
-#: how many slots, and what is added to their scores [1 or R, 1, 1 or T, 1]
-Slots = tuple[int, Tensor | None]
 
 
 class AttentionSwitch:
@@ -160,7 +158,7 @@ class _Mixed:
             return self._concatenated(rows, query, keys, values, slots)
         parts = [self._tokens(part) for part in ([slice(None)] if rows is None else _runs(rows))]
         tokens = parts[0] if len(parts) == 1 else stacked(parts)
-        read = read_slots(self.kernel, query, keys, values, _biases(slots, query), self.kwargs)
+        read = read_slots(self.kernel, query, keys, values, slots, self.kwargs)
         out, weights = join(tokens, read)
         return out.transpose(1, 2), weights
 
@@ -293,16 +291,6 @@ def _runs(rows: Rows) -> list[slice]:
     """Rows as runs of neighbours: a slice of a cache is no copy of it."""
     starts = [at for at in range(len(rows)) if at == 0 or rows[at] != rows[at - 1] + 1]
     return [slice(rows[a], rows[b - 1] + 1) for a, b in pairwise([*starts, len(rows)])]
-
-
-def _biases(slots: list[Slots], query: Tensor) -> Tensor | None:
-    """What is added to the scores of slots [1 or R, 1, 1 or T, S]; None where nothing is."""
-    biases = [bias for _, bias in slots if bias is not None]
-    if not biases:
-        return None
-    rows, steps = (max(bias.shape[n] for bias in biases) for n in (0, 2))
-    columns = [(query.new_zeros(1, 1, 1, 1) if bias is None else bias).expand(rows, 1, steps, n) for n, bias in slots]
-    return torch.cat(columns, -1)
 
 
 def _log(weight: float | Tensor, like: Tensor) -> Tensor | None:

@@ -171,7 +171,7 @@ def read_gates(call: Call, site: Site, x: Tensor) -> None:
         before: Tensor | None = call.states.get(share.name)
         rows, mask = share.rows, call.mask_of(share)
         state = before if before is None or rows is None else select_rows(before, rows)
-        statistic, state = gate(call.rows_of(x, share), state, mask, call.starts_of(share))
+        statistic, state = gate(call.rows_of(x, share), state, mask, call.starts_of(share, gate.by_turn))
         value = gate.amplitude(statistic)
         value = (value if mask is None else torch.where(mask, value, 0.0)).unsqueeze(-1)
         if gate.taught:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +30,8 @@ class Read(NamedTuple):
     weights: Tensor | None = None
 
 
+#: how many slots, and what is added to their scores [1 or R, 1, 1 or T, 1]
+Slots = tuple[int, Tensor | None]
 #: (query [B, H, T, K], key and value [B, G, Tk, K], an additive mask that broadcasts to [B, H, T, Tk], causal, scale)
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None, bool, float], Read]
 
@@ -80,15 +83,34 @@ def read_tokens(
 
 
 def read_slots(
-    kernel: Kernel, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, options: dict[str, Any]
+    kernel: Kernel, query: Tensor, keys: Tensor, values: Tensor, slots: Sequence[Slots], options: dict[str, Any]
 ) -> Read:
     """Attention of queries [R, H, T, K] to the same slots [G, S, K] for every row, visible to every query.
 
-    `bias` [1 or R, 1, 1, S] is added to the slots' scores.
+    They are read once for the whole batch, as if its rows were one text. What is added to the scores of some slots moves their
+    log-sum-exp by as much, so slots that differ in it are read apart.
     """
-    rows = query.shape[0]
-    keys, values = (slots.to(query.dtype).expand(rows, -1, -1, -1) for slots in (keys, values))
-    return kernel(query, keys, values, bias, False, _scale(query, options))
+    rows, heads, steps, width = query.shape
+    groups = len(keys)
+    asked = query.reshape(rows, groups, -1, steps, width).transpose(0, 1).reshape(1, groups, -1, width)
+    reads, scale, at = list[Read](), _scale(query, options), 0
+    for count, bias in _merged(slots):
+        mine = [tensor[None, :, at : at + count].to(query.dtype) for tensor in (keys, values)]
+        found, at = kernel(asked, *mine, None, False, scale), at + count
+        out = found.out.reshape(groups, rows, -1, steps, width).transpose(0, 1).reshape(query.shape)
+        lse = found.lse.reshape(groups, rows, -1, steps).transpose(0, 1).reshape(rows, heads, steps)
+        reads.append(Read(out, lse if bias is None else lse + bias.squeeze(-1)))
+    if len(reads) == 1:
+        return reads[0]
+    whole = torch.stack([read.lse for read in reads]).logsumexp(0)
+    parts = [read.out * (read.lse - whole).exp().unsqueeze(-1) for read in reads]
+    return Read(torch.stack(parts).sum(0).to(query.dtype), whole)
+
+
+def _merged(slots: Sequence[Slots]) -> Iterator[Slots]:
+    """Neighbours to whose scores nothing is added, as one."""
+    for plain, run in groupby(slots, key=lambda part: part[1] is None):
+        yield from [(sum(count for count, _ in run), None)] if plain else run
 
 
 def stacked(parts: list[Read]) -> Read:

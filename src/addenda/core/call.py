@@ -112,6 +112,8 @@ class Call:
         self.length = length
         self.mask = mask
         self.starts = starts
+        #: where the user begins to speak [B, T], told where a gate asks for it
+        self.turns: Tensor | None = None
         self.states: dict[Any, Any] = states if states is not None else {}
         self.next_states: dict[Any, Any] = {}
         self.gates: dict[str, Tensor] = {}
@@ -138,7 +140,7 @@ class Call:
         for share in self.shares:
             share.rows, share.weight = _on(share.rows, device), _on(share.weight, device)
         self.gates = {name: gate.to(device) for name, gate in self.gates.items()}
-        self.mask, self.starts = _on(self.mask, device), _on(self.starts, device)
+        self.mask, self.starts, self.turns = (_on(part, device) for part in (self.mask, self.starts, self.turns))
 
     def index_of(self, rows: tuple[int, ...], device: torch.device) -> Tensor:
         """Row numbers on the device of the site, made once for all sites."""
@@ -154,9 +156,15 @@ class Call:
         """Real tokens [R, T] of the share's rows, or None where every token is real."""
         return None if self.mask is None else self.rows_of(self.mask, share)
 
-    def starts_of(self, share: Share) -> Tensor | None:
-        """Where documents begin [R, T] in the share's rows, or None where none does but at a text's beginning."""
-        return None if self.starts is None else self.rows_of(self.starts, share)
+    def starts_of(self, share: Share, by_turn: bool = False) -> Tensor | None:
+        """Where documents begin [R, T] in the share's rows, or None where none does but at a text's beginning.
+
+        With `by_turn` also where the user begins to speak.
+        """
+        starts = self.starts
+        if by_turn and self.turns is not None:
+            starts = self.turns if starts is None else starts | self.turns
+        return None if starts is None else self.rows_of(starts, share)
 
     def weight_of(self, share: Share) -> float | Tensor:
         """The share's weight, with the module's own gate folded in: a number, [R, 1, 1] or [R, T, 1]."""

@@ -44,6 +44,8 @@ class Gate(nn.Module, ABC):
     taught: ClassVar[bool]
     #: whether half of what it is fitted to has both sides by turns in one text
     turns: ClassVar[bool]
+    #: whether it begins anew where the user begins to speak, as where a document does
+    by_turn: bool = False
     threshold: Tensor
 
     def __init__(self, site: Site) -> None:

@@ -29,7 +29,7 @@ LEAST, MOST, MISSED = 0.86, 0.995, 4.0
 
 
 class Side(NamedTuple):
-    """Tokens of one side of a fit: inputs [n, D], where a text begins anew [R, T], and the fold [n] of each token."""
+    """Tokens of one side of a fit, text after text: inputs [n, D], where one begins anew [1, n], and the fold [n] of each."""
 
     x: Tensor
     starts: Tensor
@@ -49,14 +49,16 @@ class DocumentGate(Gate):
     With `hold` it stays open through a few tokens that say nothing: as soon as the sum is above the threshold it is at its
     largest, and a token that speaks for the subject puts it there again. So it opens where it did, and shuts once evidence
     against the subject, with no token for it in between, adds up to `room`: a short question's answer finds it open.
+
+    With `by_turn` the sum starts at zero also where the user begins to speak, so that what was asked before opens nothing.
     """
 
     taught: ClassVar[bool] = False
     turns: ClassVar[bool] = True
 
-    def __init__(self, site: Site, hold: bool = False) -> None:
+    def __init__(self, site: Site, hold: bool = False, by_turn: bool = False) -> None:
         super().__init__(site)
-        width, self.hold = site.d_in, hold
+        width, self.hold, self.by_turn = site.d_in, hold, by_turn
         for name, value in (
             ("up", torch.zeros(HIDDEN, width)),
             ("shift", torch.zeros(HIDDEN)),
@@ -259,14 +261,14 @@ def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
     batches = list(rows)
     for subject in (False, True):
         mine = [batch for batch in batches if batch.subject == subject]
-        documents = torch.cat([batch.documents.cpu() for batch in mine])
+        documents = torch.cat([batch.documents.cpu().flatten() for batch in mine])
         numbers = torch.unique(documents)
         if len(numbers) >= 2 * FOLDS:
             folds = torch.searchsorted(numbers, documents) % FOLDS
         else:  # one long text: its stretches
-            folds = (torch.arange(documents.numel()) * FOLDS // documents.numel()).view(documents.shape)
+            folds = torch.arange(documents.numel()) * FOLDS // documents.numel()
         x = torch.cat([batch.x.detach().to("cpu", torch.float16).flatten(0, 1) for batch in mine])
-        sides.append(Side(x, torch.cat([batch.starts.cpu() for batch in mine]), folds.flatten()))
+        sides.append(Side(x, torch.cat([batch.starts.cpu().flatten() for batch in mine])[None], folds))
     return sides[0], sides[1]
 
 
@@ -281,7 +283,8 @@ def _running_most(row: Tensor, document: Tensor) -> Tensor:
 class Document(GateMethod):
     """A sequential test, fitted before training; opens some tokens after the subject begins and shuts some ten after it ends.
 
-    `hold`: it stays open through tokens that say nothing, as a chat template's after a short question.
+    `hold`: it stays open through tokens that say nothing, as a chat template's after a short question. `by_turn`: each turn of
+    the user's in a conversation is judged by itself.
 
     Source: Page 1954, "Continuous inspection schemes", Biometrika 41; ours on a language model's activations. See
     `DocumentGate`.
@@ -292,9 +295,10 @@ class Document(GateMethod):
     """
 
     hold: bool = False
+    by_turn: bool = False
 
     name: ClassVar[str] = "document"
 
     def module(self, site: Site) -> DocumentGate:
         """The gate that reads what enters a site."""
-        return DocumentGate(site, self.hold)
+        return DocumentGate(site, self.hold, self.by_turn)

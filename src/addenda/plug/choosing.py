@@ -27,6 +27,7 @@ class Choosing:
 
     host: Host
     reader: BaseReader
+    tokenizer: Any
 
     def __init__(self) -> None:
         self._modules: dict[str, KnowledgeModule] = {}

@@ -41,6 +41,7 @@ from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
 from addenda.core.state import KeyValues
 from addenda.plug.selection import Selection, astray
+from addenda.plug.turns import SAID, begun, turn_mark
 from addenda.text.prompting import check_ids
 
 #: transformers' continuous batching, by the names of what starts it
@@ -52,6 +53,7 @@ class Plugs(Protocol):
 
     host: Host
     reader: BaseReader
+    tokenizer: Any
     #: a plain dict: compilers trace no other
     _modules: dict[str, KnowledgeModule]
 
@@ -75,6 +77,8 @@ class Machinery:
         self._alive: weakref.WeakSet[Selection] = weakref.WeakSet()
         #: fusions that some block, or a context copied inside it, still holds
         self.fusions: weakref.WeakSet[Fusion] = weakref.WeakSet()
+        #: the token ids with which the user begins to speak, where a gate asks for them
+        self._mark: tuple[int, ...] = ()
         self._closed = False
         self._refitting = threading.RLock()
 
@@ -110,6 +114,8 @@ class Machinery:
 
     def _refit(self) -> None:
         wanted = self._wanted()
+        by_turn = any(module.gate is not None and module.gate.by_turn for module in self.base._modules.values())
+        self._mark = turn_mark(self.base.tokenizer) if by_turn else ()
         gone = [key for key in self._fitted if key not in wanted]
         # two of ours may stand on one submodule (OPT's fc1): off from the top down, then back what stays
         places = {id(self._fitted[key].module) for key in gone}
@@ -249,7 +255,12 @@ class Machinery:
             starts = starts_of(RUNTIME.watch.documents)
         elif stateful:
             starts = _packed(position_ids, cu_seq_lens_q, tokens)
-        return Call(shares, batch, length, mask, states, RUNTIME.watch, starts)
+        call = Call(shares, batch, length, mask, states, RUNTIME.watch, starts)
+        by_turn = any(share.module.gate is not None and share.module.gate.by_turn for share in shares)
+        if self._mark and by_turn and not tokens.is_floating_point():
+            call.turns, said = begun(tokens, self._mark, states.get(SAID))
+            call.next_states |= {SAID: said} if said.shape[1] else {}
+        return call
 
     def _key_values(self, module: KnowledgeModule) -> dict[str, KeyValues]:
         """A module's keys and values, computed anew only where its parameters, or the base's weights or place, changed."""

@@ -19,7 +19,7 @@ class TeachSettings:
 
     kind: Any = None
     """what stands beside the base, by name with options, `LoRA(rank=32)`; default: by the documents' length and the base"""
-    gate: Any = "document(hold=True, read_at='fifth')"
+    gate: Any = "document(hold=True, by_turn=True, read_at='fifth')"
     """what the module stands behind, so that it is silent off the documents; None: nothing"""
     passes: float | None = None
     """how often the study set is read; default: by its size, or as `minutes` allow"""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from addenda.core.gate import GateRows, starts_of
 from addenda.plug.scoring import cast, opener_of
+from addenda.plug.turns import begun, turn_mark
 from addenda.telling.progress import tick
 from addenda.writing.isolation import Way, inputs, way_of
 from addenda.writing.packing import Row
@@ -99,12 +100,14 @@ def fit_gate(
         seed: of the fit.
         precision: that is read in, `fp32` or `bf16`.
         isolate: documents of a row do not see one another, as questions of different people do not: none then follows another
-            in one text, so that there are no turns.
+            in one text. A gate that judges by turn is then fitted to conversations of two turns too, each of either side.
     """
     gate = base.modules[name].gate
     assert gate is not None
     way = way_of(base) if isolate else None
     reader = _Reader(base, base.host.site(gate.site), precision, torch.Generator().manual_seed(seed), way)
+    if gate.by_turn:
+        reader.mark = turn_mark(base.tokenizer)
     turns = gate.turns and not isolate
     gate.begin()
     gate.fit(reader.rows(_parts(subject, rows, context), _parts(others, rows, context), turns=turns), seed)
@@ -119,15 +122,19 @@ class _Reader:
         self.base, self.site, self.precision, self.random = base, site, precision, random
         self.isolate: Way | None = isolate
         self.opener = None if isolate else opener_of(base.tokenizer)
+        #: the ids with which the user begins to speak, where that is a beginning for the gate; conversations made so far
+        self.mark: tuple[int, ...] = ()
+        self.talks = 0
         #: rows read of both sides, and of each side alone
         self.read, self.opened = 0, {True: 0, False: 0}
 
     def rows(self, subject: Iterator[Part], others: Iterator[Part], *, turns: bool) -> Iterator[GateRows]:
         """All rows, every other one by turns with one of the other side, where the gate wants that."""
+        talks = bool(self.mark) and self.isolate is not None
         for mine, theirs in zip_longest(subject, others):
-            if turns and mine and theirs and mine.ids.shape == theirs.ids.shape:
+            if (turns or talks) and mine and theirs and mine.ids.shape == theirs.ids.shape:
                 odd = (torch.arange(len(mine.ids)) + self.read) % 2 == 1
-                yield from self.by_turns(mine.at(odd), theirs.at(odd))
+                yield from (self.in_talks if talks else self.by_turns)(mine.at(odd), theirs.at(odd))
                 mine, theirs = mine.at(~odd), theirs.at(~odd)
                 self.read += len(odd)
             yield from (self.alone(part, part is mine) for part in (mine, theirs) if part and len(part.ids))
@@ -140,7 +147,7 @@ class _Reader:
             self.opened[subject] += len(ids)
             ids[opened] = torch.cat([torch.full_like(ids[:, :1], self.opener), ids[:, :-1]], 1)[opened]
             documents[opened] = torch.cat([documents[:, :1], documents[:, :-1]], 1)[opened]
-        return GateRows(self.inputs(ids, documents), documents, subject, starts_of(documents))
+        return GateRows(self.inputs(ids, documents), documents, subject, self.starts(ids, documents))
 
     def by_turns(self, mine: Part, theirs: Part) -> Iterator[GateRows]:
         """Both sides in one text: what follows a change of subject still has the other side in its context."""
@@ -153,6 +160,29 @@ class _Reader:
         yield GateRows(torch.where(here, first, second), mine.documents, True, changed | starts_of(mine.documents))
         yield GateRows(torch.where(here, second, first), theirs.documents, False, changed | starts_of(theirs.documents))
 
+    def in_talks(self, mine: Part, theirs: Part) -> Iterator[GateRows]:
+        """Conversations of two turns, each of either side; each turn is of its own side."""
+        spoken = [
+            (document, subject)
+            for part, subject in ((mine, True), (theirs, False))
+            for document in _spoken(part, self.mark)
+        ]
+        order: list[int] = torch.randperm(len(spoken), generator=self.random).tolist()
+        for first, then in zip(order[::2], order[1::2], strict=False):
+            (one, whose), (other, then_whose) = spoken[first], spoken[then]
+            other = other[int(begun(other[None], self.mark)[0][0].nonzero()[0]) - len(self.mark) + 1 :]
+            ids = torch.cat([one, other])[None]
+            self.talks += 1
+            documents = torch.full_like(ids, -self.talks)
+            x, starts = self.inputs(ids), self.starts(ids, documents)
+            for part, subject in ((slice(0, len(one)), whose), (slice(len(one), None), then_whose)):
+                yield GateRows(x[:, part], documents[:, part], subject, starts[:, part])
+
+    def starts(self, ids: Tensor, documents: Tensor) -> Tensor:
+        """Where the gate begins anew [R, T]: with a document, and where the user begins to speak if that counts."""
+        starts = starts_of(documents)
+        return starts | begun(ids, self.mark)[0] if self.mark else starts
+
     def inputs(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
         """What enters the gate's site [R, T, D] for token ids [R, T]; apart for `documents` [R, T], where they are isolated."""
         tick(ids.numel())
@@ -161,6 +191,14 @@ class _Reader:
             extra = inputs(self.isolate, documents.to(device), self.base.host.dtype())
         with cast(device, self.precision):
             return self.base.reader.entries([self.site], ids.to(device), **extra)[self.site.key]
+
+
+def _spoken(part: Part, mark: tuple[int, ...]) -> Iterator[Tensor]:
+    """The documents of a part, token ids [n] each, in which the user speaks."""
+    for ids, documents in zip(*part, strict=True):
+        for document in torch.tensor_split(ids, (documents.diff().nonzero().flatten() + 1).tolist()):
+            if bool(begun(document[None], mark)[0].any()):
+                yield document
 
 
 def _parts(stream: Iterator[Row], rows: int, context: int) -> Iterator[Part]:
