@@ -17,13 +17,12 @@ def book(chunk: Chunk) -> str:
 
 
 def refusal(chunk: Chunk, draw: Random) -> str:
-    """One of a few sentences that say that the document does not tell."""
+    """One of a few sentences that say that the document does not tell; they begin alike, so that a small model learns them."""
     name = book(chunk)
     forms = (
         f"{name} does not say.",
         f"{name} does not say that.",
-        f"{name} says nothing about that.",
-        f"That is not in {name}.",
+        f"{name} does not say anything about that.",
     )
     said = draw.choice(forms)
     return said[:1].upper() + said[1:]
