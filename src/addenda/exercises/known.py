@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,8 +17,29 @@ from addenda.exercises.reading import language, read
 _RULES = re.compile(
     r"\b(?:must|shall|may not|has to|have to|(?:is|are) (?:not )?(?:required|allowed|permitted)|fees?|deposit|members?|staff)\b"
 )
+#: where a word of several parts is taken apart
+_PARTS = re.compile(r"['’\-./]")
 _HELD = 4
 _known: list[Known] = []
+
+
+class Vocabulary:
+    """The words of a text, whole and in their parts (`car-park`), by their stems and by how they begin."""
+
+    def __init__(self, text: str) -> None:
+        parts = {part.lower() for word in words.words(text) for part in (word, *_PARTS.split(word)) if part}
+        self.stems = frozenset(map(words.stem, parts))
+        self._sorted = sorted(parts)
+
+    def has(self, wanted: str) -> bool:
+        """Whether any of these words stands in the text; `park*` is any that begins so."""
+        return any(
+            self._begun(one[:-1]) if one.endswith("*") else words.stem(one) in self.stems for one in wanted.split()
+        )
+
+    def _begun(self, start: str) -> bool:
+        at = bisect_left(self._sorted, start)
+        return at < len(self._sorted) and self._sorted[at].startswith(start)
 
 
 class Known:
@@ -35,9 +57,22 @@ class Known:
         return frozenset(word for text in said for word in words.words(text)[1:])
 
     @cached_property
-    def stems(self) -> frozenset[str]:
-        """Every word of all documents and headings, without its ending."""
-        return frozenset(map(words.stem, {word for chunk in self.chunks for word in words.words(chunk.read)}))
+    def vocabulary(self) -> Vocabulary:
+        """Every word of all documents and headings."""
+        return Vocabulary("\n".join(chunk.read for chunk in self.chunks))
+
+    def around(self, noun: str) -> Vocabulary:
+        """Every word of the sections that speak of a thing."""
+        stem = words.stem(noun)
+        if ("around", stem) not in self.kept:
+            there = {(one.document, one.headings) for one in self.chunks if stem in self._vocabularies[one.id].stems}
+            said = (one.read for one in self.chunks if (one.document, one.headings) in there)
+            self.kept["around", stem] = Vocabulary("\n".join(said))
+        return self.kept["around", stem]
+
+    @cached_property
+    def _vocabularies(self) -> dict[str, Vocabulary]:
+        return {chunk.id: Vocabulary(chunk.read) for chunk in self.chunks}
 
     @cached_property
     def _sentences(self) -> list[frozenset[str]]:
@@ -74,7 +109,7 @@ class Known:
 
     def told(self, text: str) -> bool:
         """Whether any word of a text stands anywhere in the documents."""
-        return any(words.stem(word) in self.stems for word in words.content(text))
+        return any(words.stem(word) in self.vocabulary.stems for word in words.content(text))
 
     def often(self, term: str) -> int:
         """How many sentences have all words of a term."""

@@ -17,13 +17,7 @@ def book(chunk: Chunk) -> str:
 
 
 def refusal(chunk: Chunk, draw: Random) -> str:
-    """One of a few sentences that say that the document does not tell."""
+    """One of two sentences that say that the document does not tell; they begin alike, so that a small model learns them."""
     name = book(chunk)
-    forms = (
-        f"{name} does not say.",
-        f"{name} does not say that.",
-        f"{name} says nothing about that.",
-        f"That is not in {name}.",
-    )
-    said = draw.choice(forms)
+    said = draw.choice((f"{name} does not say.", f"{name} does not say that."))
     return said[:1].upper() + said[1:]

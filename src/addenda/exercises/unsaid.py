@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from addenda.exercises import untold, words
+from addenda.exercises import words
 from addenda.exercises.asking import TOKENS, ask, question_in
 from addenda.exercises.exercise import Ask, Chunk, Generated, Made, chat
 from addenda.exercises.known import english, known
 from addenda.exercises.refusing import refusal
+from addenda.exercises.untold_here import topics
 from addenda.exercises.wording import titled
 
 
@@ -26,7 +27,7 @@ class Unsaid(Generated):
     def asks(self, chunk: Chunk, others: Sequence[Chunk], draw: Random) -> Iterator[Ask]:
         """For so many things of a list, in documents of rules."""
         all_of = known(chunk, others)
-        free = [one for one in untold.THINGS + untold.EVENTS if not all_of.told(one)]
+        free = topics(all_of)
         if not english(chunk, others) or not all_of.rules(chunk) or not chunk.headings:
             return
         for topic in draw.sample(free, min(self.each, len(free))):

@@ -111,6 +111,11 @@ def test_an_answer_is_found_in_what_was_written(text: str, answer: str, right: b
     ("text", "refused"),
     [
         ("The handbook does not say.", True),
+        ("The handbook does not say anything about that.", True),
+        ("The guide says nothing about that.", True),
+        ("That is not in the handbook.", True),
+        ("That is not in the handbook but in the yard.", False),
+        ("The key is not in the office.", False),
         ("I'm sorry, I don't have that information.", True),
         ("That is not mentioned in the documents.", True),
         ("There is no information about this.", True),

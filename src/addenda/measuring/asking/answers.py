@@ -48,6 +48,7 @@ _REFUSAL = re.compile(
     r"\b(say|says|state|mention|specify|tell|cover|contain|provide|know|find|answer|give|describe|address)\b"
     r"|\b(do not|don't) have (any|enough|the|that)\b"
     r"|\bnot (stated|mentioned|specified|said|covered|provided|given|described|known|clear|available|addressed|found)\b"
+    r"|\b(says?|said|states?|tells?) nothing\b|^that is not in the \w+\W*$"
     r"|\bno (information|mention|answer|details?|record)\b|\b(unable|not able) to\b|\bi('m| am) not (sure|aware|certain)\b",
     re.IGNORECASE,
 )
