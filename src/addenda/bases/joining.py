@@ -110,7 +110,8 @@ def read_slots(
 def _merged(slots: Sequence[Slots]) -> Iterator[Slots]:
     """Neighbours to whose scores nothing is added, as one."""
     for plain, run in groupby(slots, key=lambda part: part[1] is None):
-        yield from [(sum(count for count, _ in run), None)] if plain else run
+        together = list(run)
+        yield from [(sum(count for count, _ in together), None)] if plain else together
 
 
 def stacked(parts: list[Read]) -> Read:
