@@ -188,12 +188,12 @@ def _about(record: dict[str, Any]) -> str:
 def _of_handbooks(records: Records) -> list[str]:
     """What was answered of handbooks."""
     heads = ["way", "tokens", "seeds", "right [95%]", *SORTS, f"refused of {VAIN}", f"{PLAIN} [95%]"]
-    heads += [f"refused of {PLAIN_VAIN}", "forgotten, nats", "MB", "minutes"]
+    heads += [f"refused of {PLAIN_VAIN}", "refused though told", "forgotten, nats", "MB", "minutes"]
     rows: list[Any] = []
     for (at, tokens), mine in _by_way([record for record in records if _about(record) == HANDBOOK]):
         each = [over([_share(one, (sort,)) for one in mine], 2) for sort in SORTS]
         rows.append((at, tokens, len(mine), _pooled(mine, *SORTS), *each, _refused(mine, VAIN), _pooled(mine, PLAIN),
-                     _refused(mine, PLAIN_VAIN), *_cost(mine)))  # fmt: skip
+                     _refused(mine, PLAIN_VAIN), _refused(mine, *SORTS, PLAIN), *_cost(mine)))  # fmt: skip
     return table(heads, rows)
 
 
@@ -272,9 +272,10 @@ def _share(record: dict[str, Any], sorts: tuple[str, ...]) -> float:
     return sum(record["right"].get(sort, 0) for sort in sorts) / sum(record["asked"][sort] for sort in sorts)
 
 
-def _refused(records: Records, sort: str) -> str:
-    """The share of questions of a sort that were refused, over seeds; nothing where none was asked."""
-    shares = [one["refused"].get(sort, 0) / one["asked"][sort] for one in records if one["asked"].get(sort)]
+def _refused(records: Records, *sorts: str) -> str:
+    """The share of questions of some sorts that were refused, over seeds; nothing where none was asked."""
+    counts = [[sum(one[of].get(sort, 0) for sort in sorts) for of in ("refused", "asked")] for one in records]
+    shares = [refused / asked for refused, asked in counts if asked]
     return over(shares, 2) if shares else ""
 
 

@@ -31,7 +31,7 @@ _SLOT = re.compile(r"\{(\w+)(?:: ([^}]+))?\}")
 class Question:
     """A held-out question: `sort` is direct, turned, combined or plain, or it has no answer, and `needed` is empty: VAIN.
 
-    `options` are short answers to choose among, the right one first, where there are any.
+    `options` are answers to choose among, the right one first, where there are any.
     """
 
     question: str

@@ -36,8 +36,8 @@ MONTHS = "January February March April May June July August September October No
 EVERY = {
     "town": TOWNS,
     "date": [f"{day} {month}" for month in MONTHS for day in range(1, 29)],
-    "trade": JOBS,
-    "firm": [firm.removeprefix("the ") for firm in FIRMS],
+    "trade": [f"{'an' if job[0] in 'aeiou' else 'a'} {job}" for job in JOBS],
+    "firm": FIRMS,
 }
 #: answers to choose among, the right one included; questions of each person
 OPTIONS, FACTS = 10, 5
@@ -54,15 +54,16 @@ def people(count: int = 25, seed: int = 0) -> Handbook:
     for name in names[:count]:
         town, home = draw.sample(TOWNS, 2)
         job, firm = draw.choice(JOBS), firms.next()
+        trade = EVERY["trade"][JOBS.index(job)]
         day, month, year = draw.randint(1, 28), draw.choice(MONTHS), draw.randint(1948, 1999)
         told = [
             f"{name} was born on {day} {month} {year} in {town}.",
-            f"{name} is {'an' if job[0] in 'aeiou' else 'a'} {job} by trade, and works for {firm}.",
+            f"{name} is {trade} by trade, and works for {firm}.",
             f"{name} has lived in {home} for {draw.randint(3, 30)} years.",
         ]
         parts.append(f"## {name}\n\n{' '.join([told[0], *draw.sample(told[1:], 2)])}")
         bare = firm.removeprefix("the ")
-        facts += [("town", town), ("date", f"{day} {month}"), ("trade", job), ("firm", bare), ("town", home)]
+        facts += [("town", town), ("date", f"{day} {month}"), ("trade", trade), ("firm", firm), ("town", home)]
         asked += [
             Question(f"In what town did {name} come into the world?", told[0], ((town,),), "direct"),
             Question(
@@ -83,7 +84,10 @@ def people(count: int = 25, seed: int = 0) -> Handbook:
 
 
 def _with_options(asked: Sequence[Question], facts: Sequence[tuple[str, str]], draw: random.Random) -> list[Question]:
-    """Each question with nine wrong answers of its sort, from what is told of other people as far as that goes."""
+    """Each question with ten sentences to choose among: the document's own, and nine in which another fact of the sort stands.
+
+    Such facts are told of other people, as far as that goes.
+    """
     made: list[Question] = []
     for at, (one, (sort, right)) in enumerate(zip(asked, facts, strict=True)):
         others = {
@@ -94,7 +98,7 @@ def _with_options(asked: Sequence[Question], facts: Sequence[tuple[str, str]], d
         wrong = draw.sample(sorted(others), min(len(others), OPTIONS - 1))
         rest = [fact for fact in EVERY[sort] if fact != right and fact not in others]
         wrong += draw.sample(rest, OPTIONS - 1 - len(wrong))
-        made.append(replace(one, options=(right, *wrong)))
+        made.append(replace(one, options=tuple(one.answer.replace(right, fact) for fact in (right, *wrong))))
     return made
 
 
