@@ -148,6 +148,7 @@ def test_sizes_are_those_of_the_comparison(maker: Maker) -> None:
     assert abs(rival._count(lambda: None, maker.base.model) / wanted - 1) < 0.02
     assert maker._rival(METHODS["peft:VERA"]).options["r"] == 384  # no wider than the base
     assert maker._rival(METHODS["peft:prompt-tuning"]).options == {"num_virtual_tokens": 8}
+    assert maker._rival(METHODS["peft:CPT"]).options == {}  # has as many as its own text
     assert maker._rival(METHODS["peft:IA3"]).options == {}
     asked = {"r": 2, "target_modules": ["q_proj"]}
     assert maker._rival(METHODS["peft:LORA(r=2, target_modules=['q_proj'])"]).options == asked
@@ -193,7 +194,7 @@ def test_mistakes_in_names_are_told_at_once(words: str, told: str) -> None:
         ("SHADOW", "does not act in the decoder alone"),
         ("POLY", "task_ids should not be None"),
         ("VERA(r='many')", "cannot be trained on this base"),
-        ("PROMPT_TUNING(num_virtual_tokens=4096)", "4096 virtual tokens leave nothing of a window of 2048"),
+        ("PROMPT_TUNING(num_virtual_tokens=4096)", "4096 virtual tokens are asked for, and a window of 2048 has"),
     ],
 )
 def test_what_cannot_be_trained_is_told_in_a_sentence(words: str, told: str, maker: Maker, tmp_path: Path) -> None:

@@ -288,7 +288,12 @@ class Maker:
         if method.rival is None:
             return ours(plain_options(equal_lora(self.base, self.size))["rank"])
         if method.name not in self._rivals:
-            count = self.size.count if self._room is None else min(self.size.count, self._room)
+            room, asked = self._room, method.rival.tokens
+            if room is not None and asked is not None and asked > room:
+                raise TrainingError(
+                    f"{asked} virtual tokens are asked for, and a window of {self.base.context} has room for {room} ahead of rows"
+                )
+            count = self.size.count if room is None else min(self.size.count, room)
             self._rivals[method.name] = method.rival.sized(
                 lambda: self._fresh().model,
                 round(self.size.extra * self.base.anatomy.parameters),
@@ -299,8 +304,7 @@ class Maker:
 
     def _start(self, rival: Rival) -> Any:
         """Token ids of the beginning of the corpus, for what stands for tokens."""
-        count = rival.options.get("num_virtual_tokens", self.size.count)
-        return first_ids(self.base, self.sources.corpus, count)
+        return first_ids(self.base, self.sources.corpus, rival.tokens or self.size.count)
 
 
 class _Finite(GeneralTracker):

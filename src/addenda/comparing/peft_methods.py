@@ -41,6 +41,12 @@ class Rival:
     def __str__(self) -> str:
         return self.name + (f"({self.told()})" if self.options else "")
 
+    @property
+    def tokens(self) -> int | None:
+        """The number of virtual tokens among its options."""
+        number = self.options.get(TOKENS)
+        return number if isinstance(number, int) else None
+
     def told(self) -> str:
         """Its options in words."""
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
@@ -77,6 +83,8 @@ class Rival:
         Raises:
             TrainingError: it cannot be trained in this model; says why.
         """
+        if not _is_there():
+            raise TrainingError("PEFT is not installed: pip install peft")
         defaults = _defaults(self.name)
         if _told_of_steps(self.name, {name: self.options.get(name, value) for name, value in defaults.items()}):
             raise TrainingError(
@@ -95,7 +103,7 @@ class Rival:
             except TrainingError as error:
                 refused = error
             else:
-                return rival
+                return rival._as_taken()
         assert refused is not None
         raise refused
 
@@ -165,6 +173,12 @@ class Rival:
                 f"PEFT's {self.name} does not act in the decoder alone, of whose states losses are taken"
             )
 
+    def _as_taken(self) -> Rival:
+        """It without a number of virtual tokens that its configuration did not take: CPT's are those of its own text."""
+        if self.tokens is None or self._config().num_virtual_tokens == self.tokens:
+            return self
+        return replace(self, options={name: value for name, value in self.options.items() if name != TOKENS})
+
     def _config(self) -> Any:
         return _configs()[self.name](task_type="CAUSAL_LM", **copy.deepcopy(dict(self.options)))
 
@@ -205,15 +219,9 @@ class _Virtual:
             peft.initialize_kv_prefix_from_past_key_values(wrapped, past_key_values=cache)
 
     def stand_in(self, model: Any) -> None:
-        """Act in a model, whose parameters then have ours among them, and whose window is as much shorter.
-
-        Raises:
-            ValueError: its window has no room for them.
-        """
+        """Act in a model, whose parameters then have ours among them, and whose window is as much shorter."""
         window = getattr(model.config, "max_position_embeddings", None)
-        if window is not None and window <= self.count:
-            raise ValueError(f"{self.count} virtual tokens leave nothing of a window of {window}")
-        if window is not None:
+        if window is not None:  # who reads it cuts prompts by it
             model.config.max_position_embeddings = window - self.count
         model.add_module("virtual", self.wrapped.prompt_encoder)
         model.base_model.register_forward_pre_hook(self._before, with_kwargs=True)
@@ -265,7 +273,7 @@ def rival_named(words: str) -> Rival:
         json.dumps(options)
     except TypeError:
         raise AddendaError(f"options of PEFT's methods are numbers, texts, and lists of these; got '{words}'") from None
-    if importlib.util.find_spec("peft") is None:
+    if not _is_there():
         return Rival(name.upper(), options)
     plain = {called.replace("_", "").lower(): called for called in _configs()}
     found = plain.get(name.replace("_", "").replace("-", "").lower())
@@ -285,7 +293,7 @@ def ours(rank: int) -> Rival:
 
 def package() -> str:
     """PEFT with its version, as a record has it."""
-    return f"peft {importlib.metadata.version('peft')}"
+    return f"peft {importlib.metadata.version('peft')}" if _is_there() else "peft"
 
 
 def nearest(count: Callable[[int], int | None], first: int, most: int, wanted: int) -> int | None:
@@ -316,6 +324,10 @@ def nearest(count: Callable[[int], int | None], first: int, most: int, wanted: i
     if len(set(counts.values())) == 1 and first in counts:  # it does not depend on it
         return first
     return min(counts, key=lambda number: (abs(counts[number] - wanted), number), default=None)
+
+
+def _is_there() -> bool:
+    return importlib.util.find_spec("peft") is not None
 
 
 def _configs() -> dict[str, Any]:
