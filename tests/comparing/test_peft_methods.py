@@ -148,8 +148,10 @@ def test_sizes_are_those_of_the_comparison(maker: Maker) -> None:
     assert abs(rival._count(lambda: None, maker.base.model) / wanted - 1) < 0.02
     assert maker._rival(METHODS["peft:VERA"]).options["r"] == 384  # no wider than the base
     assert maker._rival(METHODS["peft:prompt-tuning"]).options == {"num_virtual_tokens": 8}
-    assert maker._rival(METHODS["peft:CPT"]).options == {}  # has as many as its own text
     assert maker._rival(METHODS["peft:IA3"]).options == {}
+    assert maker._rival(METHODS["peft:CPT"]).options == {}
+    own = "cpt_token_ids=[5, 6, 7], cpt_mask=[1, 1, 1], cpt_tokens_type_mask=[1, 2, 3]"  # as many as its own text
+    assert "num_virtual_tokens" not in maker._rival(METHODS[f"peft:CPT({own})"]).options
     asked = {"r": 2, "target_modules": ["q_proj"]}
     assert maker._rival(METHODS["peft:LORA(r=2, target_modules=['q_proj'])"]).options == asked
 
@@ -158,6 +160,8 @@ def test_the_nearest_number_is_found() -> None:
     assert nearest(lambda rank: 100 * rank + 7, 8, 1000, 6000) == 60
     assert nearest(lambda rank: 100 * rank if rank % 8 == 0 else None, 32, 1000, 6100) == 64
     assert nearest(lambda rank: 100 * rank, 8, 50, 6000) == 50
+    assert nearest(lambda rank: 100 * rank if rank <= 40 else None, 8, 1000, 6000) in range(33, 41)
+    assert nearest(lambda rank: 4800 // rank, 32, 384, 2400) == 2
     assert nearest(lambda rank: 5, 8, 50, 6000) == 8
     assert nearest(lambda rank: None, 8, 50, 6000) is None
 

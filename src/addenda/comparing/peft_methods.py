@@ -24,11 +24,13 @@ PREFIX = "peft:"
 #: where PEFT's name for it stands: a rank, and tokens that nobody wrote
 RANK, TOKENS, WHERE = "r", "num_virtual_tokens", "target_modules"
 #: models of which the parameters are counted in the search for a rank
-TRIES = 6
+TRIES = 8
 #: a rank that a method does not take is rounded to such a multiple: most take these
 ROUND = 8
 #: of what is added to parameters in the trial
 NOISE = 0.05
+#: what states may differ by, over the largest, and be the same: some methods scale their parameters whenever they are read
+SAME = 1e-3
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,9 @@ class Rival:
             warnings.simplefilter("ignore")  # said again where it trains
             self.put(model, start)
             trained = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.numel()]
+            nothing = TrainingError(f"PEFT's {self.name} has nothing to train here{self._open()}")
             if not trained:
-                raise TrainingError(f"PEFT's {self.name} has nothing to train here{self._open()}")
+                raise nothing
             with torch.no_grad():
                 for parameter in trained:  # else one that begins with nothing would change nothing
                     parameter.add_(torch.randn_like(parameter), alpha=NOISE)
@@ -163,12 +166,15 @@ class Rival:
             try:
                 alone = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
                 logits = model(input_ids=ids + len(ids[0]), use_cache=False).logits
+                logits.float().pow(2).mean().backward()
                 again = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 raise self._refused(error) from None
-        if not logits.requires_grad or logits.shape[1] != ids.shape[1] or not torch.equal(alone, again):
+        if not any(parameter.grad is not None and parameter.grad.any() for parameter in trained):
+            raise nothing
+        if logits.shape[1] != ids.shape[1] or (alone - again).abs().max() > SAME * alone.abs().max():
             raise TrainingError(
                 f"PEFT's {self.name} does not act in the decoder alone, of whose states losses are taken"
             )
@@ -313,13 +319,17 @@ def nearest(count: Callable[[int], int | None], first: int, most: int, wanted: i
     counted(max(1, min(first, most) // 2))
     for _ in range(TRIES):
         counts = {number: value for number, value in tried.items() if value is not None}
-        best = sorted(counts, key=lambda number: (abs(counts[number] - wanted), number))[:2]
+        best = sorted(counts, key=lambda number: (abs(counts[number] - wanted), number))
+        beyond = [number for number in best if (counts[number] > wanted) != (counts[best[0]] > wanted)]
+        best = [*best[:1], *(beyond or best[1:])][:2]  # one on either side, where there is
         if len(best) < 2 or counts[best[0]] == counts[best[1]]:
             break
         slope = (counts[best[1]] - counts[best[0]]) / (best[1] - best[0])
         guess = min(most, max(1, round(best[0] + (wanted - counts[best[0]]) / slope)))
-        if guess in tried or not counted(guess):
+        if guess in tried:
             break
+        if not counted(guess):  # as where it is more than some linear is wide
+            most = (best[0] + guess) // 2
     counts = {number: value for number, value in tried.items() if value is not None}
     if len(set(counts.values())) == 1 and first in counts:  # it does not depend on it
         return first
