@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import addenda
-from addenda.comparing import making
+from addenda.comparing import peft_methods
 from addenda.comparing.methods import METHODS, Size
 from addenda.modulefile.peft_format import save_peft
 from addenda.telling.intervals import of_ratio
@@ -22,24 +22,24 @@ from addenda.telling.intervals import of_ratio
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_ours_and_peft_agree_document_by_document(ways: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the start is taken over from ours: what differs between two random starts is many times what is asked here."""
-    base, wrapped, rate = addenda.load_base(ways.folder), making._with_peft, METHODS["lora"].rates[1]
+    base, put, rate = addenda.load_base(ways.folder), peft_methods.Rival.put, METHODS["lora"].rates[1]
     made: list[int] = []
 
     @torch.no_grad()
-    def from_our_start(model: Any, rank: int) -> Any:
-        changed, seed = wrapped(model, rank), torch.initial_seed()
+    def from_our_start(rival: peft_methods.Rival, model: Any, start: Any = None) -> None:
+        put(rival, model, start)
+        seed = torch.initial_seed()
         kind = METHODS["lora"].kind
         assert kind is not None
         module = base.new("start", kind(base, Size(0.2, 8, 4)), seed=seed)
-        start = load_file(save_peft(module, tmp_path / f"start-{seed}", base) / "adapter_model.safetensors")
+        first = load_file(save_peft(module, tmp_path / f"start-{seed}", base) / "adapter_model.safetensors")
         base.unplug("start")
-        for name, value in start.items():
+        for name, value in first.items():
             inner = name.removeprefix("base_model.model.").replace(".weight", ".default.weight")
-            changed.get_parameter(inner).copy_(value)
-        made.append(len(start))
-        return changed
+            model.get_parameter(inner).copy_(value)
+        made.append(len(first))
 
-    monkeypatch.setattr(making, "_with_peft", from_our_start)
+    monkeypatch.setattr(peft_methods.Rival, "put", from_our_start)
     found = ways.compare(
         tmp_path / "out", methods=("lora", "peft"), rates=1, tokens=8192, held_tokens=4000,
         corpus=ways.text(ways.words, 0, 800), learning=ways.text(ways.words, 2, 400),

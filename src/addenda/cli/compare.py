@@ -39,7 +39,8 @@ def compare(
         str | None,
         typer.Option(
             "--methods",
-            help=f"Which, joined by commas: {NAMES}; default: all but peft and neutral-token. Or a kind's own name.",
+            help=f"Which, joined by commas: {NAMES}; default: all but peft and neutral-token. "
+            "Or a kind's own name, or a method of PEFT's: peft:VERA, peft:OFT, peft:LORA(r=8).",
         ),
     ] = None,
     tokens: Annotated[int, tokens_option("--tokens", "Of corpus and replay, for each method that trains.")] = 200_000,
@@ -99,6 +100,7 @@ def compare(
 
         from addenda.comparing.compare import compare as run
         from addenda.comparing.methods import DEFAULT
+        from addenda.core.registry import names_in
 
         given = {"tokens": tokens, "held_tokens": held_tokens, "seeds": seeds}
         if quick:
@@ -109,7 +111,7 @@ def compare(
                 base, dtype=None if dtype is o.Dtype.AUTO else getattr(torch, dtype.value), device=device, corpus=corpus,
                 learning=learning, forgetting=forgetting, replay=replay, unrelated=unrelated, out=out,
                 methods=DEFAULT if methods is None
-                else [method.strip() for method in methods.split(",") if method.strip()],
+                else names_in(methods),
                 tokens=given["tokens"], seeds=tuple(range(given["seeds"])), rates=rates, held_tokens=given["held_tokens"],
                 extra=extra, length=length, chats=chats, questions=questions, judge=judge, judge_model=judge_model,
                 zero_shot=zero_shot,
@@ -152,6 +154,9 @@ def show(out: Console, comparison: Comparison) -> None:
         out.print(Text(remark))
     for method, edge in comparison.edges.items():
         out.print(Text(f"{method}: {at_edge(edge)} (--rates)"))
+    for row in comparison.rows:
+        if row.rival is not None:
+            out.print(Text(f"{row.method}: {row.told()}"))
     for failure in comparison.failed:
         out.print(Text(str(failure)))
     if comparison.composed:

@@ -16,8 +16,9 @@ from accelerate.tracking import GeneralTracker
 from addenda.comparing.cost import DECODED
 from addenda.comparing.methods import Method, Size, equal_lora
 from addenda.comparing.peak import Peak
+from addenda.comparing.peft_methods import Rival, ours
 from addenda.comparing.settings import CompareSettings
-from addenda.comparing.window import Ahead, Retrieved, beginning, first_documents
+from addenda.comparing.window import Ahead, Retrieved, beginning, first_documents, first_ids
 from addenda.core.contracts import Kind
 from addenda.core.errors import TrainingError
 from addenda.core.registry import plain_options
@@ -57,7 +58,8 @@ class Trained:
     """A method at work: `on` selects it for a block, `base` is what it acts in, `model` what runs, `ahead` what is read first.
 
     `seconds` are those of its training, of all calls of a resumed run, without validations (for `rag` of building its index);
-    `peak` is that of `memory.Peak` in MB, of this call; `size` is in bytes; `curve` has the validations.
+    `peak` is that of `memory.Peak` in MB, of this call; `size` is in bytes; `curve` has the validations. `rival` is the method of
+    PEFT's that acts, with all options that it was given.
     """
 
     base: Base
@@ -69,6 +71,7 @@ class Trained:
     seconds: float = 0.0
     peak: float | None = None
     curve: Sequence[dict[str, float]] = ()
+    rival: Rival | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class Maker:
         self.name, self.base, self.sources, self.settings = name, base, sources, settings
         self.size = Size(settings.extra, settings.count, settings.rank)
         self.scores = Scores(base, settings)
+        self._rivals: dict[str, Rival] = {}
 
     @contextmanager
     def at_work(self, task: Task) -> Iterator[Trained]:
@@ -235,22 +239,22 @@ class Maker:
         ]  # fmt: skip
 
     def _plain(self, task: Task) -> Trained:
-        """Every weight of a fresh base, or PEFT's LoRA beside one, in the base's own precision, validated as modules are."""
+        """Every weight of a fresh base, or a method of PEFT's in one, in the base's own precision, validated as modules are."""
+        rival = self._rival(task.method) if task.method.how == "peft" else None
         torch.manual_seed(task.seed)
-        fresh = load_base(self.name, dtype=self.base.model.dtype)
-        fresh.model.to(self.base.device)
+        fresh = self._fresh()
         most = Peak(fresh.model, self.base.device)
         model, chosen, source, scores = fresh.model, self.settings, self.sources, self.scores
-        if task.method.how == "peft":
-            model = _with_peft(model, plain_options(equal_lora(self.base, self.size))["rank"])
+        if rival is not None:
+            rival.put(model, self._start(rival))
         assert task.lr is not None
         training = PlainTraining(
             model, fresh.tokenizer, source.corpus, source.replay, lr=task.lr, seed=task.seed, rows=chosen.batch_rows,
             length=chosen.length, share=chosen.replay_share, precision=chosen.precision, work=task.run,
             shuffle_tokens=shuffled_among(task.tokens),
         )  # fmt: skip
-        # PEFT puts its linears into the very model that `fresh` scores
-        trained = Trained(fresh, nullcontext, model)
+        # PEFT's methods act in the very model that `fresh` scores
+        trained = Trained(fresh, nullcontext, model, rival=rival)
 
         def after(step: int, steps: int) -> None:
             loss = float(training.loss)
@@ -273,6 +277,35 @@ class Maker:
             curve=training.kept.get("curve", []),
         )
 
+    def _fresh(self) -> Base:
+        """The base once more, to be changed in place."""
+        fresh = load_base(self.name, dtype=self.base.model.dtype)
+        fresh.model.to(self.base.device)
+        return fresh
+
+    def _rival(self, method: Method) -> Rival:
+        """The method of PEFT's, as large as the others: sized once."""
+        if method.rival is None:
+            return ours(plain_options(equal_lora(self.base, self.size))["rank"])
+        if method.name not in self._rivals:
+            room, asked = self._room, method.rival.tokens
+            if room is not None and asked is not None and asked > room:
+                raise TrainingError(
+                    f"{asked} virtual tokens are asked for, and a window of {self.base.context} has room for {room} ahead of rows"
+                )
+            count = self.size.count if room is None else min(self.size.count, room)
+            self._rivals[method.name] = method.rival.sized(
+                lambda: self._fresh().model,
+                round(self.size.extra * self.base.anatomy.parameters),
+                count,
+                self._start(method.rival),
+            )
+        return self._rivals[method.name]
+
+    def _start(self, rival: Rival) -> Any:
+        """Token ids of the beginning of the corpus, for what stands for tokens."""
+        return first_ids(self.base, self.sources.corpus, rival.tokens or self.size.count)
+
 
 class _Finite(GeneralTracker):
     """Ends a run whose validation is not finite, as one whose loss is not ends by itself: it could write no checkpoint."""
@@ -294,12 +327,3 @@ class _Finite(GeneralTracker):
         losses = (value for name, value in values.items() if name.startswith("validation/") and name.endswith("/loss"))
         if not all(map(math.isfinite, losses)):
             raise TrainingError(NOT_FINITE.format(step))
-
-
-def _with_peft(model: Any, rank: int) -> Any:
-    """The model with PEFT's LoRA on all its linears, scaled as ours is."""
-    import peft
-
-    return peft.get_peft_model(
-        model, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-    ).base_model.model

@@ -1,15 +1,17 @@
-"""Methods that are compared: modules of each kind, fine-tuning, PEFT's LoRA, retrieval and context, by name.
+"""Methods that are compared: modules of each kind, fine-tuning, PEFT's methods, retrieval and context, by name.
 
-Any other kind is a method under its own name in small letters, `delta_product`: no line is to be added for it.
+Any other kind is a method under its own name in small letters, `delta_product`: no line is to be added for it. Nor for PEFT's
+methods, which are called `peft:VERA`, or `peft:VERA(r=64)`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from addenda.comparing.peft_methods import PREFIX, Rival, rival_named
 from addenda.core.contracts import Kind
 from addenda.core.errors import AddendaError, known
 from addenda.core.registry import build_kind, kind_named, kinds, options_of
@@ -17,7 +19,7 @@ from addenda.core.registry import build_kind, kind_named, kinds, options_of
 if TYPE_CHECKING:
     from addenda.plug.base import Base
 
-#: nothing; a module trained on rows; one written in a stream; every weight of the base; PEFT's LoRA; text in the window
+#: nothing; a module trained on rows; one written in a stream; every weight of the base; a method of PEFT's; text in the window
 How = Literal["nothing", "module", "stream", "full", "peft", "rag", "context"]
 #: what lies between two rates of a sweep
 STEP = 3
@@ -36,7 +38,7 @@ class Size:
 class Method:
     """One way: `rates` are a lower one, the tested one and a higher one; `needs` is a package that does not come with Addenda.
 
-    `gated` says that a gate keeps it silent off its subject.
+    `gated` says that a gate keeps it silent off its subject; `rival` is the method of PEFT's that was asked for by name.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Method:
     kind: Callable[[Base, Size], Kind] | None = None
     needs: str | None = None
     gated: bool = False
+    rival: Rival | None = None
 
     def sweep(self, count: int) -> tuple[float, ...]:
         """So many rates, each about three times the one below it, the tested one first, then outwards; none for no training.
@@ -91,21 +94,38 @@ def module(
     return Method(name, how, said, _around(cls.default_lr), made, gated=gated)
 
 
+def peft_method(words: str) -> Method:
+    """One of PEFT's methods by name, with options if need be, at the rates of PEFT's LoRA.
+
+    Raises:
+        AddendaError: the installed version has no such method, or the method no such option.
+    """
+    rival = rival_named(words)
+    said = f"PEFT's {rival.name}, on the same rows"
+    return replace(METHODS["peft"], name=f"{PREFIX}{rival}", said=said, rival=rival)
+
+
 def _around(rate: float) -> tuple[float, ...]:
     """The rate below it, it, and the one above."""
     return (rate / STEP, rate, rate * STEP)
 
 
 class Methods(dict[str, Method]):
-    """Methods by name, in small letters or as it is written; under the name of a kind one with its default options."""
+    """Methods by name, in small letters or as it is written; under the name of a kind one with its default options.
+
+    After `peft:` stands the name of one of PEFT's methods.
+    """
 
     def __missing__(self, name: str) -> Method:
+        if name.lower().startswith(PREFIX):
+            return peft_method(name[len(PREFIX) :])
         if name != name.lower():
             return self[name.lower()]
         plain = name.replace("_", "").replace("-", "")
         found = [kind for called, kind in kinds().items() if called.lower() == plain]
         if not found:
-            raise AddendaError(f"there is no method '{name}'; methods are {known(name, list(self))}, or a kind's name")
+            there = known(name, list(self))
+            raise AddendaError(f"there is no method '{name}'; methods are {there}, or a kind's name, or {PREFIX}NAME")
         return module(name, (found[0].__doc__ or name).splitlines()[0], name)
 
 

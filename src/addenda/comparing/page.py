@@ -108,7 +108,7 @@ def write_page(comparison: Comparison) -> None:
             {name: tried_of(tried, comparison.edges.get(name)) for name, tried in comparison.sweeps.items() if tried}
         )
     page.heading("What was run")
-    page.facts({row.method: row.said for row in comparison.rows} | comparison.facts)
+    page.facts({row.method: row.told() for row in comparison.rows} | comparison.facts)
     page.write(comparison.page, "Written by Addenda. This page holds everything it shows.")
     for name, figure in (("frontier", _frontier), ("cost", _cost)) if rows else ():
         for ending in ("svg", "png"):

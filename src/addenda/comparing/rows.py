@@ -30,7 +30,8 @@ class Row:
     `seconds` are of training, without validations, or of building the index; `peak_megabytes` is the most that training took
     over what was in use before it, and the base's weights. None where it is not known, also of records of earlier versions.
     `extra_tokens` are read for each window. `at_gain` is what it forgets at the gain of the comparison's gated module, in the
-    validations of its runs (None: it has none, or does not reach that gain), of which `curve` has the first seed's.
+    validations of its runs (None: it has none, or does not reach that gain), of which `curve` has the first seed's. `rival` has
+    the name, the options and the package with its version of a method of PEFT's.
     """
 
     method: str
@@ -55,6 +56,14 @@ class Row:
     answered: Interval | None = None
     at_gain: Interval | None = None
     judged: Interval | None = None
+    rival: dict[str, Any] | None = None
+
+    def told(self) -> str:
+        """What it is; of a method of PEFT's also with which options, and by which version."""
+        if self.rival is None:
+            return self.said
+        options = ", ".join(f"{name}={value!r}" for name, value in self.rival["options"].items())
+        return f"{self.said}: {options or 'no options'}, {self.rival['package']}"
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,7 @@ def row_of(
         if gain is None or reached(runs) < gain
         else forgetting_at_gain([_points(run) for run in runs], gain),
         judged=judged,
+        rival=runs[0].get("rival"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -117,7 +118,7 @@ class Work:
             record: Record = {"failed": str(error)}
         else:
             identity = self._identity(method, kind, lr, tokens, seed, final)
-            path = self.out / "records" / f"{method.name}-{mark(identity)}.json"
+            path = self.out / "records" / f"{_as_file(method.name)}-{mark(identity)}.json"
             kept: Record = kept_json(path) if path.exists() else {}
             # records of earlier versions lack times by repeat: what trains nothing is soon measured again
             if kept and ("times" in kept or "failed" in kept or method.rates):
@@ -137,7 +138,8 @@ class Work:
             "base": self.base.fingerprint, "data": self.data,
             "settings": {k: v for k, v in self.settings.plain().items() if k not in FREE and v != NEWER.get(k)},
         }  # fmt: skip
-        return identity | where(self.base)
+        named = {} if method.rival is None else {"rival": method.rival.plain()}
+        return identity | named | where(self.base)
 
     def _made(self, task: Task, identity: Record, path: Path) -> Record:
         """Do the run, and write its record; a failure is kept where the same run would fail again."""
@@ -188,6 +190,7 @@ class Work:
                 "extra_tokens": extra,
                 "times": {"prefill": prefill, "decode": decode},
                 "curve": list(trained.curve),
+                **({} if trained.rival is None else {"rival": trained.rival.plain()}),
             }
 
     def _apart(self, trained: Trained, method: Method) -> Record:
@@ -250,6 +253,11 @@ def _finite(score: Score) -> Score:
     if not math.isfinite(score.nats):
         raise TrainingError(f"its loss on '{score.on}' is {DIVERGED}; a smaller rate may help")
     return score
+
+
+def _as_file(name: str) -> str:
+    """A method's name as part of a file's: options may hold what no file is called by."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_")[:80]
 
 
 def _reason(error: Exception, task: Task) -> str:

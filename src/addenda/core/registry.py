@@ -225,11 +225,33 @@ def asked_for(contract: type[M], words: Any) -> M:
     if not isinstance(words, str):
         there = ", ".join(methods(stage))
         raise AddendaError(f"{stage} is a name ({there}), with options if need be, such as x(rank=16); got {words!r}")
+    name, options = options_from(stage, words)
+    return cast("M", build(stage, name, options))
+
+
+def options_from(whose: str, words: str) -> tuple[str, dict[str, Any]]:
+    """The name, and the options after it in Python's form, of what people write: `galore(rank=16)`.
+
+    Raises:
+        AddendaError: the options are not plain ones, each once; says `whose` they are.
+    """
     name, paren, rest = words.partition("(")
     options = _options_in(f"f({rest}") if paren else {}
     if options is None:
-        raise AddendaError(f"options of {stage} are written as in x(rank=16, by='text'), each once; got '{words}'")
-    return cast("M", build(stage, name.strip(), options))
+        raise AddendaError(f"options of {whose} are written as in x(rank=16, by='text'), each once; got '{words}'")
+    return name.strip(), options
+
+
+def names_in(words: str) -> list[str]:
+    """Names joined by commas, each with its options: commas between these part nothing."""
+    names, depth = [""], 0
+    for sign in words:
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and depth <= 0:
+            names.append("")
+        else:
+            names[-1] += sign
+    return [name.strip() for name in names if name.strip()]
 
 
 def _options_in(call: str) -> dict[str, Any] | None:
