@@ -74,9 +74,8 @@ def test_the_right_one_of_ten_answers_is_among_them_once(count: int, seed: int) 
             others = "\n## ".join(part for n, part in enumerate(made.text.split("\n## ")[1:]) if n != at // 5)
             assert one.options[0] == one.answer
             for option in one.options[1:]:
-                wrong = [
-                    fact for facts in EVERY.values() for fact in facts if fact in option and fact not in one.answer
-                ]
+                facts = [f" {fact}" for facts in EVERY.values() for fact in facts]
+                wrong = [fact for fact in facts if fact in option and fact not in one.answer]
                 assert max(wrong, key=len) in others
     assert not any(one.options for one in made.questions if not one.needed)
     assert not any(one.options for one in handbook(seed).questions)
