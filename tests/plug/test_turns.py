@@ -134,6 +134,58 @@ def test_a_turn_begins_at_zero_however_the_text_is_cut(width: int, monkeypatch: 
     assert float(second[True].max()) <= 0.0
 
 
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("told", [0, 2])
+def test_what_was_said_before_the_last_turn_is_read_without_the_module(
+    beams: int, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate is open on the first turn (told = 0) or on the last (2); two prompts, one padded."""
+    base, gate, _ = talking(by_turn=True)
+    module = base.modules["m"]
+    for tensor in module.parameters():
+        torch.nn.init.normal_(tensor, std=0.2)
+    gate.threshold.fill_(5.0)
+    talks = [TALK, [{"role": "user", "content": "Good morning!"}, *TALK[1:]]]
+    texts = [base.tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True) for talk in talks]
+    prompts = base.tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+    ids = prompts["input_ids"]
+    starts = [begun(row[None], turn_mark(base.tokenizer))[0][0].nonzero().flatten().tolist() for row in ids]
+    seen: list[Tensor] = []
+
+    def evidence(x: Tensor) -> Tensor:
+        if x.shape[1] == 1:
+            return torch.full(x.shape[:2], 4.0 if told else -4.0)
+        said = torch.full(x.shape[:2], -4.0)
+        for row in range(len(x)):
+            first, last = starts[row // (len(x) // 2)]
+            said[row, slice(last, None) if told else slice(first, last)] = 4.0
+        return said
+
+    def watch(share: Any, site: str, **facts: Any) -> None:
+        if "statistic" in facts:
+            seen.append(facts["gate"])
+
+    monkeypatch.setattr(gate, "evidence", evidence)
+    how = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, "num_beams": beams, "pad_token_id": 2}
+    with base.using("m"), base.watching(observer=watch):
+        on = base.model.generate(**prompts, **how)
+    with base.off():
+        off = base.model.generate(**prompts, **how)
+    assert torch.equal(on, off) == (told == 0)
+    assert all(not bool(seen[0][row, : starts[row // beams][1]].any()) for row in range(len(seen[0])))
+    if not told:
+        monkeypatch.setattr(
+            "addenda.plug.machinery.last_turn", lambda ids, mark: torch.zeros(len(ids), dtype=torch.long)
+        )
+        with base.using("m"):
+            assert not torch.equal(base.model.generate(**prompts, **how), off), (
+                "what was read with it moves what follows"
+            )
+    with torch.no_grad(), base.using("m"), base.watching(observer=watch):
+        base.model(**prompts)
+    assert bool(seen[-1].any()), "a forward knows of no last turn"
+
+
 # --- and its fit ------------------------------------------------------------------------------------------------------
 
 

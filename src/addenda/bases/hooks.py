@@ -174,6 +174,8 @@ def read_gates(call: Call, site: Site, x: Tensor) -> None:
         statistic, state = gate(call.rows_of(x, share), state, mask, call.starts_of(share, gate.by_turn))
         value = gate.amplitude(statistic)
         value = (value if mask is None else torch.where(mask, value, 0.0)).unsqueeze(-1)
+        if gate.by_turn and call.heard is not None:
+            value = torch.where(call.rows_of(call.heard, share).unsqueeze(-1), 0.0, value)
         if gate.taught:
             call.collect_gate(share, (statistic - gate.threshold).unsqueeze(-1))
         if call.recomputing:

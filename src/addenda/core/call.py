@@ -114,6 +114,8 @@ class Call:
         self.starts = starts
         #: where the user begins to speak [B, T], told where a gate asks for it
         self.turns: Tensor | None = None
+        #: what was said before a prompt's last turn [B, T], in `generate`
+        self.heard: Tensor | None = None
         self.states: dict[Any, Any] = states if states is not None else {}
         self.next_states: dict[Any, Any] = {}
         self.gates: dict[str, Tensor] = {}
@@ -140,7 +142,8 @@ class Call:
         for share in self.shares:
             share.rows, share.weight = _on(share.rows, device), _on(share.weight, device)
         self.gates = {name: gate.to(device) for name, gate in self.gates.items()}
-        self.mask, self.starts, self.turns = (_on(part, device) for part in (self.mask, self.starts, self.turns))
+        self.mask, self.starts = _on(self.mask, device), _on(self.starts, device)
+        self.turns, self.heard = _on(self.turns, device), _on(self.heard, device)
 
     def index_of(self, rows: tuple[int, ...], device: torch.device) -> Tensor:
         """Row numbers on the device of the site, made once for all sites."""
@@ -230,8 +233,9 @@ class _Runtime(threading.local):
     # True while the base reads for its modules: every forward is then bare, whatever is selected
     bare: bool = False
     watch: Watch = Watch()
-    # the number of prompts that `generate` was given, while it runs
+    # the number of prompts that `generate` was given, while it runs, and where the last turn of each begins
     prompts: int | None = None
+    last_turns: Tensor | None = None
     capture: list[KeyValues] | None = None
     # the text memories that what `generate` was given begins with
     recalled: frozenset[str] = frozenset()
@@ -243,6 +247,7 @@ class _Runtime(threading.local):
         self.bare = False
         self.watch = Watch()
         self.prompts = None
+        self.last_turns = None
         self.recalled = frozenset()
         self.capture = None
         self.passing = None

@@ -50,7 +50,9 @@ class DocumentGate(Gate):
     largest, and a token that speaks for the subject puts it there again. So it opens where it did, and shuts once evidence
     against the subject, with no token for it in between, adds up to `room`: a short question's answer finds it open.
 
-    With `by_turn` the sum starts at zero also where the user begins to speak, so that what was asked before opens nothing.
+    With `by_turn` the sum starts at zero also where the user begins to speak, so that what was asked before opens nothing. In
+    `generate` the module is silent on what was said before a prompt's last turn: where the gate stays shut on that, the answer
+    is the bare base's, bit for bit.
     """
 
     taught: ClassVar[bool] = False
@@ -284,7 +286,7 @@ class Document(GateMethod):
     """A sequential test, fitted before training; opens some tokens after the subject begins and shuts some ten after it ends.
 
     `hold`: it stays open through tokens that say nothing, as a chat template's after a short question. `by_turn`: each turn of
-    the user's in a conversation is judged by itself.
+    the user's in a conversation is judged by itself, and `generate` reads earlier turns of a prompt without the module.
 
     Source: Page 1954, "Continuous inspection schemes", Biometrika 41; ours on a language model's activations. See
     `DocumentGate`.

@@ -41,7 +41,7 @@ from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
 from addenda.core.state import KeyValues
 from addenda.plug.selection import Selection, astray
-from addenda.plug.turns import SAID, begun, turn_mark
+from addenda.plug.turns import SAID, begun, heard, last_turn, turn_mark
 from addenda.text.prompting import check_ids
 
 #: transformers' continuous batching, by the names of what starts it
@@ -260,6 +260,9 @@ class Machinery:
         if self._mark and by_turn and not tokens.is_floating_point():
             call.turns, said = begun(tokens, self._mark, states.get(SAID))
             call.next_states |= {SAID: said} if said.shape[1] else {}
+            if RUNTIME.last_turns is not None:
+                start = 0 if cache is None else cache.get_seq_length()
+                call.heard = heard(RUNTIME.last_turns, batch, length, start)
         return call
 
     def _key_values(self, module: KnowledgeModule) -> dict[str, KeyValues]:
@@ -287,12 +290,14 @@ class Machinery:
                 if kwargs.get("streamer") is not None:
                     kwargs["streamer"].end()  # who reads from it, mostly in another thread, would wait for ever
                 raise astray()
-            before = RUNTIME.prompts, RUNTIME.recalled
+            before = RUNTIME.prompts, RUNTIME.recalled, RUNTIME.last_turns
             RUNTIME.prompts, RUNTIME.recalled = 1 if given is None else len(given), recalled_in(given)
+            ids = isinstance(given, Tensor) and given.dim() == 2 and not given.is_floating_point()
+            RUNTIME.last_turns = last_turn(given, self._mark) if self._mark and ids else None
             try:
                 return original(inputs, *args, **kwargs)
             finally:
-                RUNTIME.prompts, RUNTIME.recalled = before
+                RUNTIME.prompts, RUNTIME.recalled, RUNTIME.last_turns = before
 
         return generate
 

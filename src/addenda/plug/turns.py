@@ -50,6 +50,21 @@ def begun(ids: Tensor, mark: Sequence[int], before: Tensor | None = None) -> tup
     return found, whole[:, whole.shape[1] - short :]
 
 
+def last_turn(ids: Tensor, mark: Sequence[int]) -> Tensor:
+    """The place [B] in token ids [B, T] where the last run of ids ends: there the user has begun to speak for the last time."""
+    found, _ = begun(ids, mark)
+    return torch.where(found, torch.arange(ids.shape[1], device=ids.device), 0).amax(1)
+
+
+def heard(ends: Tensor, batch: int, length: int, start: int | Tensor) -> Tensor:
+    """Which of the tokens [B, T] of a call were said before the last turn, whose beginnings are `ends` [B / n] in the prompts.
+
+    Prompts may be read by several rows each; `start` tokens of them were read by earlier calls.
+    """
+    places = start + torch.arange(length, device=ends.device)
+    return places < ends.repeat_interleave(batch // len(ends))[:, None]
+
+
 def _between(text: str, first: str, then: str) -> str:
     start = text.index(first) + len(first)
     return text[start : text.index(then, start)]
