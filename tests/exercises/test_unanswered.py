@@ -49,7 +49,7 @@ def stands(barred: str, text: str) -> list[str]:
 def test_no_word_that_would_tell_of_it_stands_in_the_document() -> None:
     whole = "\n".join(chunk.read for chunk in HANDBOOK)
     asked = [one for seed in range(10) for one in made(HANDBOOK, seed) if bare(one.question) in BARRED]
-    assert len(asked) > 300
+    assert len(asked) > 150
     for one in asked:
         assert not stands(BARRED[bare(one.question)], whole), one.question
 
