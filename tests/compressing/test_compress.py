@@ -151,7 +151,7 @@ def test_what_is_beside_the_tensors_stays_and_what_is_of_them_goes() -> None:
     small = addenda.compress(base, "m", "svd(rank=2)", text=TEXTS)
     assert small.probe == [5, 6, 7]
     assert list(small.side) == ["nearest.keys"]
-    assert small.card.gate == {"name": "document", "read_at": "early", "hold": False}
+    assert small.card.gate == {"name": "document", "read_at": "early", "hold": False, "by_turn": False}
     assert small.gate is not module.gate
     old, new = module.gate, small.gate
     assert old is not None
@@ -162,7 +162,7 @@ def test_what_is_beside_the_tensors_stays_and_what_is_of_them_goes() -> None:
 def test_a_gate_that_the_kinds_options_told_is_told_by_the_card() -> None:
     base = made(addenda.NeutralResidues(width=24, gate="document", read_at=1))
     small = addenda.compress(base, "m", "ternary(steps=2)", text=TEXTS)
-    assert small.card.gate == {"name": "document", "read_at": 1, "hold": False}
+    assert small.card.gate == {"name": "document", "read_at": 1, "hold": False, "by_turn": False}
     assert list(small.sites()) == ["layers.1.ffn", "layers.2.ffn"]
     assert small.kind == addenda.TernaryUnits(width=24)
 

@@ -292,8 +292,9 @@ class Machinery:
                 raise astray()
             before = RUNTIME.prompts, RUNTIME.recalled, RUNTIME.last_turns
             RUNTIME.prompts, RUNTIME.recalled = 1 if given is None else len(given), recalled_in(given)
-            ids = isinstance(given, Tensor) and given.dim() == 2 and not given.is_floating_point()
-            RUNTIME.last_turns = last_turn(given, self._mark) if self._mark and ids else None
+            RUNTIME.last_turns = None
+            if self._mark and isinstance(given, Tensor) and given.dim() == 2 and not given.is_floating_point():
+                RUNTIME.last_turns = last_turn(given, self._mark)
             try:
                 return original(inputs, *args, **kwargs)
             finally:
