@@ -78,9 +78,9 @@ def test_each_cell_has_a_name_and_the_table_tells_them_apart() -> None:
 @pytest.mark.slow
 def test_a_cell_is_made_on_the_embedded_base(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = module()
-    monkeypatch.setattr(recipe, "TOKENS", 512)
+    monkeypatch.setattr(recipe, "TOKENS", 2048)
     monkeypatch.setattr(recipe, "READER", tmp_path / "reader")
-    monkeypatch.setattr(recipe, "exercises", lambda: recipe_exercises * 40)
+    monkeypatch.setattr(recipe, "exercises", lambda: recipe_exercises * 200)
     recipe_exercises = [
         {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Nobody did."}]}
     ]
