@@ -51,7 +51,7 @@ class Rival:
 
     def told(self) -> str:
         """Its options in words."""
-        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return options_told(self.options)
 
     def plain(self) -> dict[str, Any]:
         """What a record says of it: the package with its version, too."""
@@ -290,6 +290,11 @@ def rival_named(words: str) -> Rival:
         if option not in allowed:
             raise AddendaError(f"PEFT's {found} has no option '{option}'; its options are {known(option, allowed)}")
     return Rival(found, options)
+
+
+def options_told(options: Mapping[str, Any]) -> str:
+    """Options in words: `r=8, lora_alpha=16`."""
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def ours(rank: int) -> Rival:

@@ -11,6 +11,7 @@ import numpy as np
 from addenda.comparing.cost import of_median
 from addenda.comparing.equal_gain import forgetting_at_gain
 from addenda.comparing.methods import Method
+from addenda.comparing.peft_methods import options_told
 from addenda.core.errors import AddendaError
 from addenda.telling.intervals import CHANGE, SHARE, Interval, of_mean, of_ratio
 
@@ -62,8 +63,7 @@ class Row:
         """What it is; of a method of PEFT's also with which options, and by which version."""
         if self.rival is None:
             return self.said
-        options = ", ".join(f"{name}={value!r}" for name, value in self.rival["options"].items())
-        return f"{self.said}: {options or 'no options'}, {self.rival['package']}"
+        return f"{self.said}: {options_told(self.rival['options']) or 'no options'}, {self.rival['package']}"
 
 
 @dataclass(frozen=True)

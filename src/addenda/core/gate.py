@@ -96,6 +96,13 @@ def starts_of(documents: Tensor) -> Tensor:
     return starts
 
 
+def apart(row: Tensor, documents: Tensor) -> tuple[Tensor, ...]:
+    """The parts of a row [T, ...] that are of one document each, from document numbers [T]."""
+    ends: list[int] = (documents.diff().nonzero().flatten() + 1).tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    parts: tuple[Tensor, ...] = torch.tensor_split(row, ends)
+    return parts
+
+
 @dataclass(frozen=True)
 class GateMethod(Method):
     """Options of one gate; a subclass is a frozen dataclass in a file of its own under `gates/`.

@@ -115,6 +115,8 @@ class KnowledgeModule(nn.Module):
         self.side: dict[str, Tensor] = {}
         #: whether something of it changes per row as the text is read
         self.stateful = gate is not None or any(a.stateful for a in adapters.values())
+        #: whether its gate begins anew where the user begins to speak
+        self.by_turn = gate is not None and gate.by_turn
         #: keys of the sites that it stands around, where no other module of a row may
         self.around = frozenset(key for key, a in adapters.items() if isinstance(a, AroundAdapter))
         #: whether training asks something of it to tell subject from replay, with the weight `gate_weight`

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addenda.core.gate import Gate, GateMethod, GateRows
+from addenda.core.gate import Gate, GateMethod, GateRows, apart
 from addenda.core.site import Site
 
 #: hidden units that tell one token's subject
@@ -276,9 +276,7 @@ def _sides(rows: Iterable[GateRows]) -> tuple[Side, Side]:
 
 def _running_most(row: Tensor, document: Tensor) -> Tensor:
     """The largest sum so far within each document of a row [T]."""
-    ends = (document.diff().nonzero().flatten() + 1).tolist()
-    parts: tuple[Tensor, ...] = torch.tensor_split(row, ends)
-    return torch.cat([torch.cummax(part, 0).values for part in parts])
+    return torch.cat([torch.cummax(part, 0).values for part in apart(row, document)])
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class Machinery:
 
     def _refit(self) -> None:
         wanted = self._wanted()
-        by_turn = any(module.gate is not None and module.gate.by_turn for module in self.base._modules.values())
+        by_turn = any(module.by_turn for module in self.base._modules.values())
         self._mark = turn_mark(self.base.tokenizer) if by_turn else ()
         gone = [key for key in self._fitted if key not in wanted]
         # two of ours may stand on one submodule (OPT's fc1): off from the top down, then back what stays
@@ -256,8 +256,7 @@ class Machinery:
         elif stateful:
             starts = _packed(position_ids, cu_seq_lens_q, tokens)
         call = Call(shares, batch, length, mask, states, RUNTIME.watch, starts)
-        by_turn = any(share.module.gate is not None and share.module.gate.by_turn for share in shares)
-        if self._mark and by_turn and not tokens.is_floating_point():
+        if self._mark and any(share.module.by_turn for share in shares) and not tokens.is_floating_point():
             call.turns, said = begun(tokens, self._mark, states.get(SAID))
             call.next_states |= {SAID: said} if said.shape[1] else {}
             if RUNTIME.last_turns is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from addenda.core.gate import GateRows, starts_of
+from addenda.core.gate import GateRows, apart, starts_of
 from addenda.plug.scoring import cast, opener_of
 from addenda.plug.turns import begun, turn_mark
 from addenda.telling.progress import tick
@@ -196,7 +196,7 @@ class _Reader:
 def _spoken(part: Part, mark: tuple[int, ...]) -> Iterator[Tensor]:
     """The documents of a part, token ids [n] each, in which the user speaks."""
     for ids, documents in zip(*part, strict=True):
-        for document in torch.tensor_split(ids, (documents.diff().nonzero().flatten() + 1).tolist()):
+        for document in apart(ids, documents):
             if bool(begun(document[None], mark)[0].any()):
                 yield document
 
