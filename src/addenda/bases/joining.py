@@ -93,7 +93,8 @@ def read_slots(
     rows, heads, steps, width = query.shape
     groups = len(keys)
     asked = query.reshape(rows, groups, -1, steps, width).transpose(0, 1).reshape(1, groups, -1, width)
-    reads, scale, at = list[Read](), _scale(query, options), 0
+    reads: list[Read] = []  # compiled code cannot call a `list[Read]`
+    scale, at = _scale(query, options), 0
     for count, bias in _merged(slots):
         mine = [tensor[None, :, at : at + count].to(query.dtype) for tensor in (keys, values)]
         found, at = kernel(asked, *mine, None, False, scale), at + count
