@@ -54,7 +54,7 @@ TOKENS: dict[str, tuple[tuple[int, ...], int]] = {
     "LoRA, none reworded": ((320_000,), 500),
     "cartridge": ((20_000, 80_000, 160_000), 300),
     "LoRA beside the text": ((80_000,), 300),
-    "teach": ((80_000,), 150),
+    "teach": ((0,), 150),  # which reads: what it trained on before is in the records
 }
 #: what is learned; so many of the people are asked for
 HANDBOOK, PEOPLE, ASKED = "handbook", ("people-25", "people-100"), 25

@@ -78,7 +78,7 @@ def test_the_page_of_defaults_counts_what_is_made(name: str, base: str) -> None:
     made = {
         "train": loaded.new("a", addenda.NeutralResidues()),
         "memorize": loaded.new("b", addenda.LocasGLU(scale=16.0)),
-        "teach": loaded.new("c", addenda.OpenBook(count=min(4096, shape.context // 2)), gate=TeachSettings().gate),
+        "teach": loaded.new("c", addenda.OpenBook(count=4096, pages=16, lines=256), gate=TeachSettings().gate),
     }
     for verb, module in made.items():
         told = getattr(defaults_reference, verb)(shape)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from pages import ROOT, run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from addenda.core.contracts import Kind
     from addenda.core.gate import GateMethod
     from addenda.core.site import Anatomy
@@ -105,6 +107,14 @@ def module(kind: Kind, shape: Shape, asked: Any = None, way: str = "--{}") -> di
     }
 
 
+def _pages(tokens: int) -> Tensor:
+    """A text of so many tokens, laid out in pages of 256 and lines of 16."""
+    import torch
+
+    at = torch.arange(tokens)
+    return torch.stack([at, at // 16, at // 256], 1)
+
+
 def teach(shape: Shape) -> dict[str, str]:
     """What `teach` takes for a base."""
     from addenda.core.registry import written
@@ -113,8 +123,7 @@ def teach(shape: Shape) -> dict[str, str]:
 
     chosen = TeachSettings()
     assert (chosen.passes, chosen.tokens, chosen.precision) == (None, None, None)
-    most = min(WHOLE, shape.context // 2)
-    reads, learns = (kind_for(cast("Base", shape), chosen, text) for text in (most, most + 1))
+    reads, learns = (kind_for(cast("Base", shape), chosen, _pages(tokens)) for tokens in (WHOLE, WHOLE + 1))
     return module(reads, shape, chosen.gate, "--set {}=") | {
         "kind for longer documents": f"`{written(learns)}`",
         "tokens, `--tokens`, `--minutes`": f"{READING:,} and replay",

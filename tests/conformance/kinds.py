@@ -118,6 +118,10 @@ EXTRA: dict[str, Case] = {
     "soft-tokens-random": _fixed(SoftTokens(count=3, init="random"), joint=True),
     "open-book": _fixed(OpenBook(count=4, rank=2), joint=True, text=True, hosts=4),
     "open-book-document": _fixed(OpenBook(count=4, rank=2), joint=True, text=True, gate="document", behind="document"),
+    "open-book-pages": _fixed(OpenBook(count=6, rank=2, pages=2, lines=3), joint=True, text=True, hosts=4),
+    "open-book-pages-document": _fixed(
+        OpenBook(count=6, rank=2, pages=2, lines=3), joint=True, text=True, gate="document", behind="document"
+    ),
     "delta-product": _fixed(DeltaProduct(width=8, heads=2), hosts=3),
     "delta-product-document": _fixed(DeltaProduct(width=8, heads=1, steps=1), gate="document", behind="document"),
     "mlp-memory": _fixed(MLPMemory(width=8), hosts=4),

@@ -27,6 +27,7 @@ QUICK: dict[str, Any] = {
     "held": 4,
     "ask": False,
     "gain": False,
+    "reader": "none",
     "log": False,
 }
 

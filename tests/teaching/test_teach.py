@@ -124,18 +124,40 @@ def test_the_choice_reads_a_set_some_times_and_no_longer_than_it_may(base: adden
     settings = TeachSettings(replay_share=0.0, gate=None, length=64, batch_rows=2)
     lora = addenda.LoRA(rank=16)
     small, large = choose(base, settings, lora, 10_000, None), choose(base, settings, lora, 1_000_000, None)
-    assert (small.passes, large.passes) == (16.0, 4.0)
+    assert (small.times(small.tokens), large.times(large.tokens)) == (16.0, 4.0)
     assert choose(base, settings, lora, 10_000, 0.001).tokens == 16 * 128, "a few steps at least"
     assert choose(base, TeachSettings(tokens=5_000), lora, 10_000, 0.001).tokens == 5_000, "what is asked for is done"
     assert choose(base, settings, addenda.OpenBook(count=8), 10_000, None).tokens == choice.READING
 
 
+def test_what_begins_from_a_reader_is_not_trained_unless_that_is_asked(base: addenda.Base) -> None:
+    paged = addenda.OpenBook(count=8, pages=2)
+    reads = choose(base, TeachSettings(), paged, 10_000, None, True)
+    assert reads.tokens == reads.times(reads.tokens) == 0
+    assert "reads the documents, and is not trained on them" in str(reads)
+    assert 0 < reads.seconds < 60
+    assert choose(base, TeachSettings(tokens=5_000), paged, 10_000, None, True).tokens == 5_000
+    assert choose(base, TeachSettings(passes=2.0), paged, 10_000, None, True).tokens > 10_000
+    assert choose(base, TeachSettings(), paged, 10_000, None).tokens > 10_000
+    assert choose(base, TeachSettings(), addenda.LoRA(rank=2), 10_000, None, True).tokens > 10_000
+
+
 def test_documents_that_fit_are_read_and_longer_ones_are_learned(base: addenda.Base) -> None:
     assert base.context == 2048
     usual = TeachSettings()
-    assert kind_for(base, usual, 1024) == addenda.OpenBook(count=1024, rank=16)
-    assert kind_for(base, usual, 1025) == kind_for(base, usual, 1) == addenda.LoRA(rank=16)
-    assert kind_for(base, TeachSettings(kind="LoRA(rank=2)"), 1024) == addenda.LoRA(rank=2)
+
+    def text(*pages: int) -> torch.Tensor:
+        """Pages of so many tokens, each of two lines."""
+        rows = [
+            (9, 2 * page + at // max(1, count // 2), page) for page, count in enumerate(pages) for at in range(count)
+        ]
+        return torch.tensor(rows)
+
+    kind = addenda.OpenBook(count=2024, rank=16, pages=2, lines=4)
+    assert kind_for(base, usual, text(1024, 1000)) == kind
+    assert kind_for(base, usual, text(1025)) == kind_for(base, usual, text(1)) == addenda.LoRA(rank=16)
+    assert kind_for(base, usual, text(*[1000] * 5)) == addenda.LoRA(rank=16)
+    assert kind_for(base, TeachSettings(kind="LoRA(rank=2)"), text(1024)) == addenda.LoRA(rank=2)
 
 
 def test_slots_for_more_text_than_there_is_are_refused_before_anything_is_done(

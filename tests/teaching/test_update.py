@@ -375,7 +375,9 @@ def test_a_kind_that_starts_from_text_starts_from_the_new_text(
         teach(base, "next", {"b.md": NEXT}, out=tmp_path / "next", update=tmp_path / "slots", **QUICK)
     plan = plan_teach(base, {"b.md": NEXT}, update=tmp_path / "slots", **QUICK)
     assert "starts from the new text" in str(plan)
-    new = base.new("fresh", kind, text=plan.text, gate="document(hold=True)")
+    new = base.new("fresh", kind, gate="document(hold=True)")
+    assert plan.text is not None
+    base.start_from_text("fresh", plan.text)
     adapters = {key: value for key, value in new.tensors().items() if not key.startswith("gate.")}
     assert adapters
     assert all(torch.equal(started[key], value) for key, value in adapters.items())
@@ -438,5 +440,6 @@ def test_what_was_chosen_to_read_the_documents_is_chosen_for_the_new_ones(base: 
         chosen.write_text(json.dumps({"asked": {"held": 4, "kind": kind}}))
         plan = plan_teach(base, {"next.md": NEXT}, update=old, **usual)
         assert plan.text is not None
-        count = len(base.tokenize(plan.text)) if kind is None else 9
-        assert plan.choice.kind == addenda.OpenBook(count=count)
+        chunks, lines = len(plan.study.chunks), int(plan.text[-1, 1]) + 1
+        usual_kind = addenda.OpenBook(count=len(plan.text), pages=chunks, lines=lines)
+        assert plan.choice.kind == (usual_kind if kind is None else addenda.OpenBook(count=9))

@@ -182,7 +182,39 @@ def test_chats_end_with_the_user_and_a_few_of_every_kind_are_had():
     assert chats(1000) == found
 
 
+def test_paragraphs_have_questions_that_they_answer_and_credits():
+    from addenda.tiny.paragraphs import LICENCE, paragraphs
+
+    found = paragraphs()
+    assert len({one.text for one in found}) == len(found) > 500
+    for one in found:
+        assert one.questions
+        for asked, said in one.questions:
+            assert asked.strip() == asked
+            assert said[1:-1] in one.text
+            assert said.endswith(".")
+    assert {record["license"] for record in read_jsonl(tiny.sample("paragraphs"))} == {LICENCE}
+    source = (tiny.sample("paragraphs").parent / "SOURCE.md").read_text()
+    assert "SQuAD 2.0" in source
+    assert LICENCE in source
+    assert f"{len(found)} paragraphs" in source
+    assert paragraphs(3) == found[:3]
+
+
+def test_paragraphs_are_those_of_the_data_folder():
+    data = Path(os.environ.get("ADDENDA_DATA", "../shared/data"))
+    if not (data / "squad").is_dir():
+        pytest.skip("no data folder: ADDENDA_DATA names it")
+    from addenda.tiny.paragraphs import OTHERS, gather
+
+    made = list(gather(data))
+    assert [{**one, "questions": [list(pair) for pair in one["questions"]]} for one in made] == list(
+        read_jsonl(tiny.sample("paragraphs"))
+    )
+    assert not {one["text"] for one in made} & {record["context"] for record in read_jsonl(data / OTHERS)}
+
+
 def test_all_samples_together_are_small():
     folder = tiny.sample("questions").parent
-    assert sum(tiny.sample(name).stat().st_size for name in tiny.ASKED) < 300_000
+    assert sum(tiny.sample(name).stat().st_size for name in tiny.ASKED) < 450_000
     assert {file.name for file in folder.iterdir()} >= set(tiny.ASKED.values())

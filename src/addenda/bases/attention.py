@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -31,6 +32,9 @@ from addenda.core.state import KeyValues
 
 # Neutral on purpose: names that contain "sdpa" or "flash" trigger checks meant for those backends.
 NAME = "addenda_slots"
+
+#: what is added to the scores of slots that a token is not to see: e to it is nothing beside one
+UNSEEN = -20.0
 
 #: rows of a batch by number
 Rows = tuple[int, ...]
@@ -153,7 +157,7 @@ class _Mixed:
     ) -> tuple[Tensor, Tensor | None]:
         """Attention of some rows to their tokens and slots [R, T, H, K], and the tokens' weights where there are any."""
         query = self.query if rows is None else self._at(rows, self.query)
-        keys, values, slots = self._slots(members, query)
+        keys, values, slots = self._slots(rows, members, query)
         if self.kernel is None:
             return self._concatenated(rows, query, keys, values, slots)
         parts = [self._tokens(part) for part in ([slice(None)] if rows is None else _runs(rows))]
@@ -186,7 +190,9 @@ class _Mixed:
     def _at(self, rows: Rows, tensor: Tensor) -> Tensor:
         return tensor.index_select(0, self.call.index_of(rows, tensor.device))
 
-    def _slots(self, members: list[tuple[Share, float | Tensor]], query: Tensor) -> tuple[Tensor, Tensor, list[Slots]]:
+    def _slots(
+        self, rows: Rows | None, members: list[tuple[Share, float | Tensor]], query: Tensor
+    ) -> tuple[Tensor, Tensor, list[Slots]]:
         """Keys and values [G, S, K] of all modules of a group, and how many have which bias."""
         keys, values, slots = [], [], []
         sunk: bool | Tensor = False  # the tokens [R, 1 or T, 1] that have a sink already: one for all
@@ -202,10 +208,29 @@ class _Mixed:
                 skip, on = count if sunk is not False else 0, True if isinstance(weight, float) else weight != 0
                 k, v = k[:, skip:], v[:, skip:]
                 sunk = True if sunk is True or on is True else on if sunk is False else sunk | on
+            seen, more = self._seen(rows, share)
+            if seen is not None:
+                k, v = k[:, seen], v[:, seen]
             keys.append(k)
             values.append(v)
-            slots.append((k.shape[1], bias))
+            slots.append((k.shape[1], bias if more is None else more if bias is None else bias + more))
         return (keys[0], values[0], slots) if len(keys) == 1 else (torch.cat(keys, 1), torch.cat(values, 1), slots)
+
+    def _seen(self, rows: Rows | None, share: Share) -> tuple[Tensor | None, Tensor | None]:
+        """Which of a module's slots [n] some token sees, and what is added to the scores of these [R, 1, T, n]; None: all, nothing.
+
+        Slots are looked at where that may be; in training, and compiled, all of them are read.
+        """
+        choice = self.call.choices.get(share.name)
+        if choice is None or not _adapter(share, self.site).chosen:
+            return None, None
+        choice, seen = choice if rows is None else rows_within(choice, share, rows, self.call), None
+        if readable(choice) and not torch.is_grad_enabled():
+            shown = (choice > UNSEEN).flatten(0, -2).any(0)
+            if not bool(shown.all()):
+                seen = shown.nonzero().squeeze(-1) if bool(shown.any()) else choice.new_zeros(1, dtype=torch.long)
+                choice = choice.index_select(-1, seen)
+        return seen, choice.clamp(min=UNSEEN).to(self.query.dtype).unsqueeze(1)
 
     def apart(self, share: Share, out: Tensor) -> Tensor:
         """`out` [B, T, H, K] plus gate * scale * attention over the share's slots alone, on its live tokens."""
@@ -263,15 +288,18 @@ def _groups(shares: list[Share], call: Call) -> list[tuple[Rows | None, list[tup
 
     def weight_in(share: Share, rows: list[int], weight: float) -> float | Tensor:
         gate = call.gates.get(share.name)
-        if gate is None:
-            return weight
-        held = list(share.by_row)
-        return gate.index_select(0, call.index_of(tuple(held.index(row) for row in rows), gate.device)) * weight
+        return weight if gate is None else rows_within(gate, share, rows, call) * weight
 
     return [
         (tuple(rows), [(shares[n], weight_in(shares[n], rows, weight)) for n, weight in mine])
         for mine, rows in chosen.items()
     ]
+
+
+def rows_within(tensor: Tensor, share: Share, rows: Sequence[int], call: Call) -> Tensor:
+    """Some rows of the batch, of a tensor that has the share's rows [R, ...]."""
+    held = list(share.by_row)
+    return tensor.index_select(0, call.index_of(tuple(held.index(row) for row in rows), tensor.device))
 
 
 def _open(members: list[tuple[Share, float | Tensor]]) -> Tensor | bool | None:

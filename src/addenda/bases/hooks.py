@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from addenda.bases.around import BaseOutput, stand_around
 from addenda.core.call import RUNTIME, Call, Share, running
-from addenda.core.contracts import AddingAdapter, ClassifyingAdapter, ReplacingAdapter
+from addenda.core.contracts import AddingAdapter, ChoosingAdapter, ClassifyingAdapter, ReplacingAdapter
 from addenda.core.contribution import Contribution
 from addenda.core.errors import AddendaError
 from addenda.core.modes import compiling, own_modes
@@ -134,6 +134,12 @@ def hook_attention(module: nn.Module, site: Site) -> Replaced:
                 if not compiling():
                     call.go_to(x.device)
                 read_gates(call, site, x)
+                for share in call.shares:
+                    adapter = share.module.adapters._modules.get(site.key.replace(".", "/"))
+                    if isinstance(adapter, ChoosingAdapter):
+                        if not compiling():
+                            follow(adapter, x.device)
+                        _choosing(call, share, site, adapter, x)
             return original(*args, **kwargs)
 
         return forward
@@ -223,6 +229,8 @@ def apply_at(
             y = _adding(call, share, site, adapter, x, y)
         elif isinstance(adapter, ReplacingAdapter):
             y = _replacing(call, share, site, adapter, x, y)
+        elif isinstance(adapter, ChoosingAdapter):
+            _choosing(call, share, site, adapter, x)
     return call.given_on(y).view(shape)
 
 
@@ -270,6 +278,19 @@ def _replacing(call: Call, share: Share, site: Site, adapter: Any, x: Tensor, y:
     if kept and not call.recomputing:
         call.next_states[key] = RowStates(kept if before is None else kept + before.others(numbers))
     return y
+
+
+def _choosing(call: Call, share: Share, site: Site, adapter: ChoosingAdapter, x: Tensor) -> None:
+    """Let an adapter say which slots each token of the share's rows sees; as with gates no gradient goes through x."""
+    if call.recomputing:
+        return
+    key, rows = (share.name, site.key), share.rows
+    before: Tensor | None = call.states.get(key)
+    state = before if before is None or rows is None else select_rows(before, rows)
+    told = call.mask_of(share), call.starts_of(share, by_turn=True)
+    call.choices[share.name], state = adapter.choose(call.rows_of(x.detach(), share), state, *told)
+    call.next_states[key] = state if rows is None else spread(state, rows, before, call.batch)
+    call.observe(share, site.key, chosen=call.choices[share.name])
 
 
 def keep_call_in_checkpoints(layers: list[nn.Module]) -> None:

@@ -30,7 +30,7 @@ class Read(NamedTuple):
     weights: Tensor | None = None
 
 
-#: how many slots, and what is added to their scores [1 or R, 1, 1 or T, 1]
+#: how many slots, and what is added to their scores [1 or R, 1, 1 or T, 1 or S]
 Slots = tuple[int, Tensor | None]
 #: (query [B, H, T, K], key and value [B, G, Tk, K], an additive mask that broadcasts to [B, H, T, Tk], causal, scale)
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None, bool, float], Read]
@@ -87,8 +87,8 @@ def read_slots(
 ) -> Read:
     """Attention of queries [R, H, T, K] to the same slots [G, S, K] for every row, visible to every query.
 
-    They are read once for the whole batch, as if its rows were one text. What is added to the scores of some slots moves their
-    log-sum-exp by as much, so slots that differ in it are read apart.
+    They are read once for the whole batch, as if its rows were one text. What is added to the scores of all of a part moves its
+    log-sum-exp by as much, so parts that differ in it are read apart; what differs from slot to slot is a mask.
     """
     rows, heads, steps, width = query.shape
     groups = len(keys)
@@ -97,7 +97,11 @@ def read_slots(
     scale, at = _scale(query, options), 0
     for count, bias in _merged(slots):
         mine = [tensor[None, :, at : at + count].to(query.dtype) for tensor in (keys, values)]
-        found, at = kernel(asked, *mine, None, False, scale), at + count
+        mask = None
+        if bias is not None and bias.shape[-1] != 1:
+            each = bias.expand(rows, heads // groups, steps, count).reshape(1, 1, -1, count)
+            mask, bias = each.to(query.dtype), None
+        found, at = kernel(asked, *mine, mask, False, scale), at + count
         out = found.out.reshape(groups, rows, -1, steps, width).transpose(0, 1).reshape(query.shape)
         lse = found.lse.reshape(groups, rows, -1, steps).transpose(0, 1).reshape(rows, heads, steps)
         reads.append(Read(out, lse if bias is None else lse + bias.squeeze(-1)))

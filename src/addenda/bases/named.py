@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from addenda.core.errors import AddendaError
+from addenda.core.files import cache_folder
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def file_of(name: str) -> Path:
         AddendaError: a package is missing, of another version, or holds something else; says which command mends it.
     """
     named = NAMED[name]
-    path = cache_folder() / named.file
+    path = cache_folder("bases") / named.file
     if len(named.packages) > 1 and path.is_file() and _sha256(path) == named.sha256:
         return path  # the packages may be gone
     parts = [_part(name, named, *package) for package in named.packages]
@@ -83,11 +84,6 @@ def file_of(name: str) -> Path:
     if _sha256(parts[0]) != named.sha256:
         raise AddendaError(_other(name, named, parts[0].name))
     return parts[0]
-
-
-def cache_folder() -> Path:
-    """Where files that were joined are kept: `addenda/bases` in the user's cache folder (`XDG_CACHE_HOME`)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "addenda" / "bases"
 
 
 def _part(name: str, named: NamedBase, package: str, version: str, inside: str) -> Path:

@@ -13,7 +13,7 @@ from transformers import DynamicCache
 from addenda.bases.hooks import first_of, of_this_thread
 from addenda.bases.host import Host
 from addenda.core.call import RUNTIME, running
-from addenda.core.contracts import AttentionAdapter
+from addenda.core.contracts import Adapter, AddingAdapter, AttentionAdapter
 from addenda.core.modes import eagerly, evaluating, own_modes
 from addenda.core.module import KnowledgeModule
 from addenda.core.site import Seam, Site
@@ -160,15 +160,17 @@ class BaseReader:
         return self.host.units(layer)
 
     @torch.no_grad()
-    def key_values(self, ids: Tensor) -> list[KeyValues]:
+    def key_values(self, ids: Tensor, beside: Mapping[str, Adapter] | None = None) -> list[KeyValues]:
         """Keys and values [G, T, K] per layer for token ids [T], the text standing just before position zero.
 
-        Where positions are learned rather than rotary there is nothing before zero: the text then starts at zero.
+        Where positions are learned rather than rotary there is nothing before zero: the text then starts at zero. What adding
+        adapters among `beside`, by site key, add is added.
         """
+        adding = {key: _added_by(a) for key, a in (beside or {}).items() if isinstance(a, AddingAdapter)}
         cache, extra = DynamicCache(), {}
         if self.host.table.rotary:
             extra["position_ids"] = torch.arange(-len(ids), 0, device=self._device())[None]
-        with running(None), evaluating(self.host.model):
+        with running(None), evaluating(self.host.model), self.changed(adding):
             self.host.inner(input_ids=self._row(ids), past_key_values=cache, use_cache=True, **extra)
         layers: list[Any] = cache.layers
         return [(layer.keys[0], layer.values[0]) for layer in layers]
@@ -185,7 +187,8 @@ class BaseReader:
                 if site.key.replace(".", "/") not in module.adapters:
                     continue
                 adapter = module.adapter(site.key)
-                assert isinstance(adapter, AttentionAdapter)
+                if not isinstance(adapter, AttentionAdapter):  # it chooses among the slots above
+                    continue
                 given = adapter.key_values()
                 if given is None:
                     # layers may be on several devices, and each adapter is where its layer is
@@ -258,6 +261,16 @@ class BaseReader:
         """Where token ids go in; the CPU where the embedding is not in memory."""
         device = self.host.device()
         return device if device.type != "meta" else torch.device("cpu")
+
+
+def _added_by(adapter: AddingAdapter) -> Change:
+    """The change that an adapter makes beside its site."""
+
+    def change(x: Tensor | None, y: Tensor) -> Tensor:
+        assert x is not None
+        return adapter(x.view(1, -1, x.shape[-1]), y.view(1, -1, y.shape[-1]))[0].view(y.shape)  # OPT flattens rows
+
+    return change
 
 
 def _causal(x: Tensor) -> Tensor:

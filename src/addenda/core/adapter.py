@@ -346,6 +346,36 @@ class HeadAdapter(Adapter):
         )
 
 
+class ChoosingAdapter(Adapter):
+    """An adapter that adds nothing: it says which of its module's slots each token sees, at attention sites above it.
+
+    What it has read of a row goes on from call to call, and begins anew with a document, and where the user begins to speak.
+    """
+
+    stateful = True
+
+    @abstractmethod
+    def choose(
+        self, x: Tensor, state: Tensor | None = None, mask: Tensor | None = None, starts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What is added to the scores of the slots [R, T, S] for each token, 0 at most, and the state after the last token.
+
+        Args:
+            x: input of the base's submodule, after its norm, [R, T, D].
+            state: [R, m], what the call before returned; zero in rows that have none yet, None where every text begins.
+            mask: [R, T], False on pads, which leave the state as it was.
+            starts: [R, T], True where it begins anew; None where it does not, but at the beginning of a text.
+        """
+
+    def fold(self) -> Units | Tensor:
+        """Refused: plain weights have no place for what it chooses among."""
+        raise UnsupportedError("it chooses among slots of attention, for which plain weights have no place")
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Never called: its site asks `choose`."""
+        raise NotImplementedError("adapters that choose are asked through choose()")
+
+
 class AttentionAdapter(Adapter):
     """An adapter that gives its attention site extra keys and values.
 
@@ -367,6 +397,8 @@ class AttentionAdapter(Adapter):
 
     #: leading slots that are an attention sink; of all selected modules only the first brings its own.
     sinks: int = 0
+    #: whether the module's `ChoosingAdapter` chooses among its slots; else every token sees all
+    chosen: bool = False
 
     def states(self, carry: Tensor | None) -> Tensor | None:
         """Hidden states [S, D] that enter this layer, given the layer before's output on its own [S', D]."""

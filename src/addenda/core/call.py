@@ -119,6 +119,8 @@ class Call:
         self.states: dict[Any, Any] = states if states is not None else {}
         self.next_states: dict[Any, Any] = {}
         self.gates: dict[str, Tensor] = {}
+        #: by module what is added to the scores of its slots, [R, T, S]
+        self.choices: dict[str, Tensor] = {}
         self.entry: dict[str, Tensor] = {}
         #: by module what head adapters tell the head: what is added to the last state [B, T, D], and the mixing share [B, T, 1]
         self.notes: dict[str, tuple[Tensor, Tensor]] = {}
@@ -142,6 +144,7 @@ class Call:
         for share in self.shares:
             share.rows, share.weight = _on(share.rows, device), _on(share.weight, device)
         self.gates = {name: gate.to(device) for name, gate in self.gates.items()}
+        self.choices = {name: choice.to(device) for name, choice in self.choices.items()}
         self.mask, self.starts = _on(self.mask, device), _on(self.starts, device)
         self.turns, self.heard = _on(self.turns, device), _on(self.heard, device)
 

@@ -21,6 +21,7 @@ from addenda.core.adapter import (
     AddingAdapter,
     AroundAdapter,
     AttentionAdapter,
+    ChoosingAdapter,
     ClassifyingAdapter,
     GatedAdapter,
     HeadAdapter,
@@ -38,6 +39,7 @@ __all__ = [
     "AddingAdapter",
     "AroundAdapter",
     "AttentionAdapter",
+    "ChoosingAdapter",
     "ClassifyingAdapter",
     "GatedAdapter",
     "HeadAdapter",
@@ -56,8 +58,11 @@ class Reader(Protocol):
         """The residual stream that enters each layer, [T, D] per layer."""
         ...
 
-    def key_values(self, ids: Tensor) -> list[KeyValues]:
-        """Keys and values [G, T, K] per layer, the text standing just before position zero."""
+    def key_values(self, ids: Tensor, beside: Mapping[str, Adapter] | None = None) -> list[KeyValues]:
+        """Keys and values [G, T, K] per layer, the text standing just before position zero.
+
+        `beside` are adapters by site key; what those add that stand beside FFNs and linear layers is added as the text is read.
+        """
         ...
 
     def inputs(self, sites: Sequence[str], ids: Tensor) -> dict[str, Tensor]:
@@ -100,6 +105,11 @@ class Kind(Method):
     @property
     def starts_from_text(self) -> bool:
         """Whether a new module takes its start from text (at `new`, else from the first `train` call)."""
+        return False
+
+    @property
+    def takes_pages(self) -> bool:
+        """Whether the text that it starts from may be laid out in pages."""
         return False
 
     @property
@@ -165,7 +175,11 @@ class Kind(Method):
         """Give new adapters what they take from the base's own weights; a loaded module has it in its file."""
 
     def start(self, adapters: Mapping[str, Adapter], ids: Tensor, reader: Reader) -> None:
-        """Start the adapters from text, for kinds where `starts_from_text` holds; `ids` is a LongTensor [T]."""
+        """Start the adapters from text, for kinds where `starts_from_text` holds.
+
+        `ids` is a LongTensor [T]; of kinds that take pages it may be [T, 3]: a token, its line and its page, both counted from
+        zero through the text.
+        """
         raise NotImplementedError
 
     def of_units(

@@ -139,6 +139,11 @@ def _has_half(item: Any) -> bool:
     return any("\ud800" <= letter <= "\udfff" for text in texts for letter in text)
 
 
+def cache_folder(part: str) -> Path:
+    """Where what is made once for all projects is kept: `addenda/PART` in the user's cache folder (`XDG_CACHE_HOME`)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "addenda" / part
+
+
 def kept_json(path: Path) -> Any:
     """What stands in a JSON file that this library wrote earlier.
 

@@ -16,7 +16,7 @@ from torch.autograd.graph import increment_version
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from addenda.core.card import Card
-from addenda.core.contracts import Adapter, AroundAdapter, ClassifyingAdapter, Kind
+from addenda.core.contracts import Adapter, AroundAdapter, ChoosingAdapter, ClassifyingAdapter, Kind
 from addenda.core.errors import AddendaError, SelectionError, UnsupportedError, known
 from addenda.core.gate import Gate
 
@@ -115,8 +115,10 @@ class KnowledgeModule(nn.Module):
         self.side: dict[str, Tensor] = {}
         #: whether something of it changes per row as the text is read
         self.stateful = gate is not None or any(a.stateful for a in adapters.values())
-        #: whether its gate begins anew where the user begins to speak
-        self.by_turn = gate is not None and gate.by_turn
+        #: whether its gate, or what it chooses by, begins anew where the user begins to speak
+        self.by_turn = (gate is not None and gate.by_turn) or any(
+            isinstance(adapter, ChoosingAdapter) for adapter in adapters.values()
+        )
         #: keys of the sites that it stands around, where no other module of a row may
         self.around = frozenset(key for key, a in adapters.items() if isinstance(a, AroundAdapter))
         #: whether training asks something of it to tell subject from replay, with the weight `gate_weight`

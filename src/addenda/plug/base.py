@@ -136,10 +136,15 @@ class Base(Frozen):
         return module
 
     def start_from_text(self, name: str, ids: Tensor) -> None:
-        """Start a module that awaits text from token ids [T], read by the base with every module off."""
+        """Start a module that awaits text from token ids [T], read by the base with every other module off.
+
+        Ids that are laid out in pages [T, 3] (`addenda.text.pages.laid_out`) are taken as they are by kinds that have pages.
+        """
         self._start(self._modules[name], ids)
 
     def _start(self, module: KnowledgeModule, ids: Tensor) -> None:
+        if ids.dim() == 2 and not module.kind.takes_pages:
+            ids = ids[:, 0]
         with own_modes():
             module.kind.start({key: module.adapter(key) for key in module.sites()}, ids, self.reader)
         module.awaits_text = False

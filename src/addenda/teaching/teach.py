@@ -18,10 +18,12 @@ from addenda.measuring.asking.judge import VERDICTS, Judge
 from addenda.measuring.looking.neutrality import calibrate
 from addenda.modulefile.storage import MEMBERS
 from addenda.objectives.objective import Objective
+from addenda.teaching.choice import FITTED
 from addenda.teaching.earlier import earlier_of
 from addenda.teaching.examination import examine
 from addenda.teaching.examined import answer_of, split, with_answer
 from addenda.teaching.gone import Past, examine_gone
+from addenda.teaching.practice import NOTHING, begin_from
 from addenda.teaching.replay import replay as answered
 from addenda.teaching.study import study_planned
 from addenda.teaching.study_report import StudyReport
@@ -37,6 +39,7 @@ from addenda.text.files import json_lines
 from addenda.text.texts import texts
 from addenda.writing.asked import check_seed, folder_of
 from addenda.writing.checkpoint import folders, run_folder
+from addenda.writing.gate_fit import fit_on
 from addenda.writing.report import TrainReport
 from addenda.writing.signals import TrainingStopped
 from addenda.writing.train import train
@@ -153,12 +156,12 @@ def teach(
         kind=type(module.kind).__name__,
         parameters=module.size(),
         bytes=sum(file.stat().st_size for file in place.iterdir()),
-        tokens=report.tokens,
-        passes=plan.choice.passes * report.tokens / plan.choice.tokens,
-        loss=report.loss,
+        tokens=report.tokens if report else 0,
+        passes=plan.choice.times(report.tokens) if report else 0.0,
+        loss=report.loss if report else None,
         alone=alone,
         seconds=time.perf_counter() - began,
-        remarks=report.remarks,
+        remarks=report.remarks if report else (),
         **found,
     )
     write_page(base, told)
@@ -204,21 +207,39 @@ def _studied(base: Base, place: Path, plan: TeachPlan, again: bool) -> Studied:
 
 def _trained(
     base: Base, name: str, place: Path, plan: TeachPlan, studied: Studied, seed: int, *, resume: bool, finish: bool,
-) -> tuple[TrainReport, float | None]:  # fmt: skip
-    """Train the module and calibrate its gate: the run, and the share of general tokens that is left exactly alone."""
+) -> tuple[TrainReport | None, float | None]:  # fmt: skip
+    """Train the module, or let it read, and calibrate its gate: the run, and the share of general tokens that is left alone."""
     chosen, taught = plan.settings, asked_for(Objective, plan.settings.objective).taught
+    reader = chosen.reader if chosen.reader is not None else plan.practice and plan.practice.learned(chosen.log)
     if name not in base.modules:
-        base.new(name, plan.choice.kind, seed=seed, gate=chosen.gate, text=plan.text)
+        module = base.new(name, plan.choice.kind, seed=seed, gate=chosen.gate)
+        if reader is not None and reader != NOTHING:
+            begin_from(base, module, reader)
+        if plan.text is not None:
+            base.start_from_text(name, plan.text)
         if plan.update is not None:
             plan.update.start(base.modules[name])
-    report = train(
-        base, name, corpus=[_learned(one) | (_reads(studied.set, one) if taught else {}) for one in studied.learn],
-        replay=[_learned(one) for one in studied.replayed] or None,
-        tokens=plan.choice.tokens, lr=chosen.lr, seed=seed, out=place, resume=resume and run_folder(place).exists(),
-        finish=finish, isolate=True, length=chosen.length, batch_rows=chosen.batch_rows, objective=chosen.objective,
-        precision=plan.choice.precision, log=chosen.log, **({"replay_share": chosen.replay_share} if studied.replayed else {}),
-    )  # fmt: skip
-    if base.modules[name].gate is None or not studied.left:
+    corpus = [_learned(one) | (_reads(studied.set, one) if taught else {}) for one in studied.learn]
+    replayed = [_learned(one) for one in studied.replayed] or None
+    rows = {
+        "isolate": True,
+        "length": chosen.length,
+        "batch_rows": chosen.batch_rows,
+        "precision": plan.choice.precision,
+    }
+    report, gate = None, base.modules[name].gate
+    if plan.choice.tokens:
+        report = train(
+            base, name, corpus=corpus, replay=replayed, tokens=plan.choice.tokens, lr=chosen.lr, seed=seed, out=place,
+            resume=resume and run_folder(place).exists(), finish=finish, objective=chosen.objective, log=chosen.log, **rows,
+            **({"replay_share": chosen.replay_share} if replayed else {}),
+        )  # fmt: skip
+    elif gate is not None and gate.fresh and replayed:
+        tokens = max(FITTED * plan.studied, chosen.length * chosen.batch_rows)
+        kept = "stopping; the study is kept, and the same call with resume=True goes on"
+        with Interrupts(kept), Progress(f"fitting the gate of {name}", by_ticks=True, show=chosen.log):
+            fit_on(base, name, corpus=corpus, replay=replayed, tokens=tokens, seed=seed, **rows)
+    if gate is None or not studied.left:
         return report, None
     general = [{"text": _spoken(base, one)} for one in studied.left]
     kept = "stopping; the module is saved, and the same call with resume=True calibrates it"

@@ -22,9 +22,8 @@ def write_page(base: Base, report: TeachReport) -> None:
     """Write `report.page`, a page that holds all that it shows."""
     page = Report(
         f"{report.name}: what {report.base} was taught",
-        f"{report.study['exercises']:,} exercises of {', '.join(report.study['documents'])}; {report.tokens:,} tokens of "
-        f"training, {report.seconds / 60:,.0f} minutes. A module of {report.bytes / 1e6:.1f} MB; unplugged, the base is bit for "
-        "bit what it was.",
+        f"{report.base} {report.did}; {report.seconds / 60:,.0f} minutes in all. A module of {report.bytes / 1e6:.1f} MB; "
+        "unplugged, the base is bit for bit what it was.",
     )
     page.keys(_keys(report))
     page.heading("What it answers")

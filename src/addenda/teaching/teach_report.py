@@ -52,13 +52,20 @@ class TeachReport:
     judges: dict[str, str] = field(default_factory=dict[str, str])
     gone: Gone | None = None
 
+    @property
+    def did(self) -> str:
+        """What was done, in words that follow the base's name."""
+        if self.tokens:
+            return f"was taught {self.study['exercises']:,} exercises in {self.tokens:,} tokens"
+        return f"reads {', '.join(self.study['documents'])}, and was not trained on it"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return {name: plain_of(value) for name, value in vars(self).items()}
 
     def __str__(self) -> str:
         lines = [
-            f"{self.name}: {self.base} was taught {self.study['exercises']:,} exercises in {self.tokens:,} tokens, "
+            f"{self.name}: {self.base} {self.did}, "
             f"{self.seconds / 60:,.0f} minutes in all; {self.kind}, {self.bytes / 1e6:.1f} MB"
         ]
         for on, share in self.right.items():

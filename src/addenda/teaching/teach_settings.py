@@ -19,6 +19,9 @@ class TeachSettings:
 
     kind: Any = None
     """what stands beside the base, by name with options, `LoRA(rank=32)`; default: by the documents' length and the base"""
+    reader: str | None = None
+    """folder of a LoRA that has learned to read on this base, from which a module that reads begins; `none`: from nothing;
+    default: what the base learns once by practice, where there is time for that"""
     gate: Any = "document(hold=True, by_turn=True, read_at='fifth')"
     """what the module stands behind, so that it is silent off the documents; None: nothing"""
     passes: float | None = None

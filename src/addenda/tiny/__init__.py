@@ -6,12 +6,13 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 SAMPLES = ("pubmed_train", "pubmed_valid", "general_train", "general_valid", "french_train", "french_valid")
-#: what bases are asked, and the files that it stands in; see `tiny.asked`
+#: what bases are asked, and the files that it stands in; see `tiny.asked` and `tiny.paragraphs`
 ASKED = {
     "questions": "questions.jsonl.gz",
     "chats": "chats.jsonl",
     "prompts": "prompts.jsonl",
     "chat_prompts": "chat_prompts.jsonl",
+    "paragraphs": "paragraphs.jsonl.gz",
 }
 
 

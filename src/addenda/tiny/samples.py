@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import paragraphs
 from . import path as base_path
 from .asked import choose, note
 from .corpus import RunHasher, contains, read_jsonl, write_gzip
@@ -124,7 +125,9 @@ def make(data: Path, out: Path, manifest: Path) -> dict[str, list[dict]]:
     for name, records in made.items():
         write_gzip(out / f"{name}.jsonl.gz", records)
     write_gzip(out / "questions.jsonl.gz", choose(data))
-    (out / "SOURCE.md").write_text(f"{source_note(made)}\n## Questions and chats\n\n{note()}", encoding="utf-8")
+    write_gzip(out / "paragraphs.jsonl.gz", paragraphs.gather(data))
+    asked = f"## Questions and chats\n\n{note()}\n## Paragraphs with questions\n\n{paragraphs.note()}"
+    (out / "SOURCE.md").write_text(f"{source_note(made)}\n{asked}", encoding="utf-8")
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import islice, zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from addenda.plug.turns import begun, turn_mark
 from addenda.telling.progress import tick
 from addenda.writing.isolation import Way, inputs, way_of
 from addenda.writing.packing import Row
+from addenda.writing.plan import make_plan
+from addenda.writing.settings import settings_from
 
 if TYPE_CHECKING:
     from addenda.core.site import Site
@@ -68,6 +70,22 @@ def fit_from_plan(base: Base, plan: Plan, name: str) -> None:
         base, name, subject, others, rows=plan.rows, context=plan.context, seed=plan.seed, precision=plan.settings.precision,
         isolate=plan.settings.isolate,
     )  # fmt: skip
+
+
+def fit_on(
+    base: Base, name: str, *, corpus: Any, replay: Any, tokens: int, seed: int = 0, **settings: Any
+) -> None:  # fmt: skip
+    """Fit a module's gate to tell a corpus from replay, and leave everything else of it as it is; arguments are those of `train`.
+
+    Raises:
+        AddendaError: as `train`.
+    """
+    chosen = settings_from(settings)
+    plan = make_plan(
+        base, name, corpus=corpus, replay=replay, replay_share=0.5, tokens=tokens, lr=None, seed=seed, alongside=(),
+        settings=chosen,
+    )  # fmt: skip
+    fit_from_plan(base, plan, name)
 
 
 @torch.no_grad()
