@@ -49,7 +49,9 @@ class Practice:
     def __init__(self, base: Base, kind: Kind, sites: Sequence[str]) -> None:
         targets = {site.key for site in base.anatomy.at(Seam.LINEAR)}
         self.base = base
-        self.kind = build_kind("LoRA", {"rank": options_of(kind)["rank"], "targets": [key for key in sites if key in targets]})
+        self.kind = build_kind(
+            "LoRA", {"rank": options_of(kind)["rank"], "targets": [key for key in sites if key in targets]}
+        )
         with _pages_first(base.tokenizer):
             self.records = conversations(base.tokenizer)
             self.tokens = sum(_tokens(base.tokenizer, record) for record in self.records)
