@@ -126,7 +126,7 @@ def teach(shape: Shape) -> dict[str, str]:
     reads, learns = (kind_for(cast("Base", shape), chosen, _pages(tokens)) for tokens in (WHOLE, WHOLE + 1))
     return module(reads, shape, chosen.gate, "--set {}=") | {
         "kind for longer documents": f"`{written(learns)}`",
-        "tokens, `--tokens`, `--minutes`": f"{READING:,} and replay",
+        "tokens, `--tokens`, `--minutes`": f"none; without practice {READING:,} and replay",
         "tokens for longer documents": f"about {STUDIED:,} and replay; the set is read {PASSES[0]:g} to {PASSES[1]:g} times",
         "calibrated to, `--set share=`": f"{chosen.share:.0%} of the tokens of general chats left alone",
         "replay, `--set replay_share=`": f"{chosen.replay_share:.0%} of the tokens: the base's own answers to general prompts",
@@ -181,8 +181,8 @@ def page() -> str:
     verbs = {
         "teach": (
             teach,
-            "The kind goes by the documents: those of up to 4,096 tokens, and half the context, are read as a whole by an "
-            "`OpenBook` of as many slots (here: the most), longer ones learned by a LoRA. [Teach it a handbook](teaching.md).",
+            "The kind goes by the documents: those of up to 4,096 tokens are read page by page by an `OpenBook` of as many slots "
+            "(here: the most), longer ones learned by a LoRA. [Teach it a handbook](teaching.md).",
         ),
         "train": (train, "The size goes with the base: `--set extra=0.05` makes a smaller one. [Add a language](language.md)."),
         "memorize": (memorize, "The kind goes by the sort of the base's FFNs. [Remember a book](book.md)."),

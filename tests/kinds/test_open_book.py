@@ -228,20 +228,26 @@ def test_its_text_is_read_with_what_its_lora_has_learned() -> None:
     torch.testing.assert_close(found[0, :, :first], cache.layers[2].keys[0], atol=1e-5, rtol=1e-5)
 
 
-def test_of_a_page_the_line_that_is_asked_for_is_seen_most() -> None:
+def test_of_a_page_the_line_that_is_asked_for_is_seen_most_and_its_heading_always() -> None:
     base = addenda.attach(pico("llama", num_hidden_layers=3), pico_tokenizer())
     text = (
-        "A year costs 87 euros. Late fees are 4 euros a day.",
-        "Sails dry in the long shed. The key hangs behind the door.",
+        "Fees\n\nA year costs 87 euros. Late fees are 4 euros a day.",
+        "The house\n\nSails dry in the long shed. The key hangs behind the door.",
     )
     module = paged(base, pages=text)
-    assert (module.kind.pages, module.kind.lines) == (2, 4)  # type: ignore[attr-defined]
-    for line, asked in enumerate(
-        ("A year costs 87", "Late fees are 4", "Sails dry in the long", "The key hangs behind")
+    assert (module.kind.pages, module.kind.lines) == (2, 6)  # type: ignore[attr-defined]
+    contents = next(a for a in module.adapters.values() if isinstance(a, Contents))
+    for asked, page, line in (
+        ("A year costs 87", 0, 1),
+        ("Late fees are 4", 0, 2),
+        ("Sails dry in the long", 1, 4),
+        ("The key hangs behind", 1, 5),
     ):
         bias = chosen(base, base.tokenize(asked))[-1]
-        assert best(base, bias) == (line // 2, line)
-        assert len(set(bias.tolist())) == 4, "one for each line"
+        by_line = torch.stack([bias[contents.line_of == number].max() for number in range(6)])
+        assert int(by_line[3 * page + 1 : 3 * page + 3].argmax()) == line - 3 * page - 1
+        assert by_line[3 * page] == by_line[line] == by_line.max()
+        assert len(set(by_line.tolist())) >= 3, "the page's other line less, and other pages less again"
 
 
 @pytest.mark.parametrize("given", [{"pages": -1}, {"lines": 2}, {"pages": 3, "lines": 2}, {"pages": 2, "lines": 5}])

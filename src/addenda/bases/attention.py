@@ -217,7 +217,7 @@ class _Mixed:
         return (keys[0], values[0], slots) if len(keys) == 1 else (torch.cat(keys, 1), torch.cat(values, 1), slots)
 
     def _seen(self, rows: Rows | None, share: Share) -> tuple[Tensor | None, Tensor | None]:
-        """Which of a module's slots [n] some token sees, and what is added to the scores of these [R, 1, T, n]; None: all, nothing.
+        """Which of a module's slots [n] some token sees, and what is added to their scores [R, 1, T, n]; None: all, nothing.
 
         Slots are looked at where that may be; in training, and compiled, all of them are read.
         """

@@ -16,12 +16,12 @@ from addenda.core.site import Anatomy, Seam, Site
 from addenda.core.state import KeyValues
 from addenda.core.text_slots import SharedSlots
 
-#: how sharply pages are told apart, and lines of a page: chosen on questions about two handbooks
-PAGES, LINES = 12.0, 3.0
+#: how sharply pages are told apart, and lines of a page: chosen on questions about handbooks that no figure is told of
+PAGES, LINES = 12.0, 2.0
 
 
 class Text(AttentionAdapter):
-    """Keys and values [2, G, S, K] of a text at one layer. Nothing trains them; where every token sees all, the first is a sink."""
+    """Keys and values [2, G, S, K] of a text at one layer, which nothing trains; the first is a sink where all are seen."""
 
     def __init__(self, count: int, kv_heads: int, head_dim: int, *, chosen: bool) -> None:
         super().__init__()
@@ -37,10 +37,12 @@ class Text(AttentionAdapter):
 class Contents(ChoosingAdapter):
     """Which page a question is about, and which of its lines: those whose tokens are nearest to the question's, token for token.
 
-    What each token says for a page, or for a line, is the largest cosine between it and their tokens, weighed by how far the best
-    of them is above the mean of all: a token that every page has says nothing. What a turn's tokens say adds up. A page's share
-    of attention is a softmax over the pages; in a page lines come after the best of them by what was said. Nothing is trained:
-    both sides are what the base's FFN, or attention where it has none, is given.
+    How near a token is to a line, or a page, is the largest cosine between it and their tokens. For a page it says that, times
+    how far the nearest page is above the mean of all: a token that every page has says nothing. For a line it says how far it is
+    above the page's heading, its first line, times how far the page's nearest line is above the heading and above the mean: what
+    the heading has too does not tell lines apart. What a turn's tokens say adds up. A page's share of attention is a softmax
+    over pages; in a page lines come after the best of them by what was said, and the heading is always in view. Nothing is
+    trained: both sides are what the base's FFN, or attention where it has none, is given.
     """
 
     seam = Seam.ATTENTION
@@ -68,10 +70,8 @@ class Contents(ChoosingAdapter):
         self, x: Tensor, state: Tensor | None = None, mask: Tensor | None = None, starts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The logarithm of each slot's share [R, T, S], and what was said for each page and line so far [R, n]."""
-        asked = F.normalize(x.float() - self.mean.float(), dim=-1).to(self.tokens.dtype)
-        for_lines = _most((asked @ self.tokens.T).float(), self.line_of, self.sizes[1])
-        for_pages = _most(for_lines, self.page_of, self.sizes[0])
-        said = torch.cat([_weighed(for_pages), _weighed(for_lines)], -1)
+        heading = F.pad(self.page_of.diff() != 0, (1, 0), value=True)
+        said = self._said(x, heading)
         if mask is not None:
             said = torch.where(mask.unsqueeze(-1), said, 0.0)
         total = said.cumsum(1)
@@ -83,9 +83,29 @@ class Contents(ChoosingAdapter):
             off = F.pad(total, (0, 0, 1, -1)).gather(1, (last - 1).clamp(min=0).unsqueeze(-1).expand_as(total))
             total = torch.where((last > 0).unsqueeze(-1), total - off, total + earlier)
         of_pages, of_lines = total.split(list(self.sizes), -1)
-        behind = of_lines - _most(of_lines, self.page_of, self.sizes[0], -torch.inf)[..., self.page_of]
+        best = self._of_pages(of_lines.masked_fill(heading, -torch.inf), -torch.inf)
+        behind = torch.where(heading, 0.0, of_lines - best)
         share = (PAGES * of_pages).log_softmax(-1)[..., self.page_of] + LINES * behind
         return share[..., self.line_of], total[:, -1]
+
+    def _said(self, x: Tensor, heading: Tensor) -> Tensor:
+        """What each token x [R, T, D] says for each page and each line [R, T, n]; lines that are a `heading` are told [n]."""
+        asked = F.normalize(x.float() - self.mean.float(), dim=-1).to(self.tokens.dtype)
+        lines = _most((asked @ self.tokens.T).float(), self.line_of, self.sizes[1])
+        pages = _most(lines, self.page_of, self.sizes[0])
+        for_pages = pages * (pages.amax(-1, keepdim=True) - pages.mean(-1, keepdim=True))
+        body = ~heading
+        above = self._of_pages(lines.masked_fill(body, -1.0))
+        counted = torch.zeros_like(pages[0, 0]).scatter_add(0, self.page_of, body.to(pages.dtype)).clamp(min=1.0)
+        sums = torch.zeros_like(pages).scatter_add(-1, self.page_of.expand_as(lines), lines * body)
+        usual = torch.maximum((sums / counted)[..., self.page_of], above)
+        best = self._of_pages(lines.masked_fill(heading, -1.0))
+        for_lines = (lines - above).clamp(min=0.0) * (best - usual).clamp(min=0.0)
+        return torch.cat([for_pages, for_lines * body], -1)
+
+    def _of_pages(self, said: Tensor, least: float = -1.0) -> Tensor:
+        """For each line the largest value [..., n] of a line of its page."""
+        return _most(said, self.page_of, self.sizes[0], least)[..., self.page_of]
 
 
 @dataclass(frozen=True)
@@ -135,7 +155,7 @@ class OpenBook(ProductKind, SharedSlots):
         return self.pages > 0
 
     def adapters(self, anatomy: Anatomy) -> Mapping[str, Adapter]:
-        """The text at each attention module, a product beside each target linear layer; of a text with pages, above its contents."""
+        """The text at each attention module, a product beside each target linear layer; with pages, above their contents."""
         made: dict[str, Adapter] = {}
         if self.pages:
             entry = Seam.FFN if anatomy.at(Seam.FFN) else Seam.ATTENTION
@@ -178,7 +198,8 @@ class OpenBook(ProductKind, SharedSlots):
         found = int(pages.max()) + 1, int(lines.max()) + 1
         self.check(
             found == (self.pages, self.lines),
-            f"the text has {found[0]:,} pages of {found[1]:,} lines in all, and it was made for {self.pages:,} and {self.lines:,}",
+            f"the text has {found[0]:,} pages of {found[1]:,} lines in all, and it was made for {self.pages:,} and "
+            f"{self.lines:,}",
         )
         return tokens, lines, pages
 
@@ -189,14 +210,9 @@ def _even(count: int, parts: int) -> Tensor:
 
 
 def _most(said: Tensor, owner: Tensor, owners: int, least: float = -1.0) -> Tensor:
-    """The largest of each owner's [..., n], of values [..., m] that have the owners [m]; `least` where there is none (a cosine)."""
+    """The largest of each owner's [..., n], of values [..., m] that have the owners [m]; `least` where there is none."""
     found = said.new_full((*said.shape[:-1], owners), least)
     return found.scatter_reduce(-1, owner.expand_as(said), said, "amax")
-
-
-def _weighed(near: Tensor) -> Tensor:
-    """How near [..., n], weighed by how far the nearest is above the mean."""
-    return near * (near.amax(-1, keepdim=True) - near.mean(-1, keepdim=True))
 
 
 def _above(anatomy: Anatomy, contents: Site) -> Anatomy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -51,4 +52,4 @@ def lines_of(text: str) -> list[str]:
         return [text] if text else []
     # white space stands before the word that it parts from the one before, as tokenizers have it
     edges = [0, *(len(text[:start].rstrip()) for start in starts[1:]), len(text)]
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    return [text[a:b] for a, b in pairwise(edges) if b > a]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,16 @@ from typing import Any
 from . import sample
 from .corpus import read_jsonl
 
-#: where they come from, and what is kept out of them: those are left for studies
-FILE, OTHERS = "squad/squad_v2_dev_answerable.jsonl.gz", "squad/xquad_en.jsonl.gz"
+#: where they come from; of the second, which tells articles apart, one in so many is left for studies
+FILE, OTHERS, LEFT = "squad/squad_v2_dev_answerable.jsonl.gz", "squad/xquad_en.jsonl.gz", 4
 LICENCE = "CC BY-SA 4.0"
 NOTE = """\
 `paragraphs.jsonl.gz` has {paragraphs} paragraphs of Wikipedia with {questions} questions that people wrote on them and the
 answers, which stand in the paragraph: `id`, `text`, `questions` (pairs), `license`. They are of the development set of SQuAD 2.0
-(Rajpurkar, Jia and Liang, 2018), CC BY-SA 4.0, <https://creativecommons.org/licenses/by-sa/4.0/>, without the paragraphs of
-XQuAD; by way of `lab-paper-code/dual_path_attribution` (commit `411720aaa63c1b479ad425d3b950f55d04d72918`). Changed was only this:
-answers begin with a capital and end with a full stop.
+(Rajpurkar, Jia and Liang, 2018), by way of `lab-paper-code/dual_path_attribution` (commit
+`411720aaa63c1b479ad425d3b950f55d04d72918`), and of XQuAD (Artetxe, Ruder and Yogatama, 2020), `deepmind/xquad` (commit
+`60cac411649156efb6aab9dd4c9cde787a2c0345`), of that without every fourth article. Both are CC BY-SA 4.0,
+<https://creativecommons.org/licenses/by-sa/4.0/>. Changed was only this: answers begin with a capital, end with a full stop.
 """
 
 
@@ -42,16 +43,27 @@ def paragraphs(count: int | None = None) -> list[Paragraph]:
 
 def gather(data: Path) -> Iterator[dict[str, Any]]:
     """The records of the paragraphs, from the data folder."""
-    left = {record["context"] for record in read_jsonl(data / OTHERS)}
-    found: dict[str, list[tuple[str, str]]] = {}
-    for record in read_jsonl(data / FILE):
+    others = list(read_jsonl(data / OTHERS))
+    titles = left_out(others)
+    left = {record["context"] for record in others if record["title"] in titles}
+    found: dict[str, dict[str, str]] = {}
+    for record in [*read_jsonl(data / FILE), *others]:
         if record["context"] not in left:
             said = record["answers"][0]
-            found.setdefault(record["context"], []).append(
-                (record["question"].strip(), f"{said[:1].upper()}{said[1:]}.")
-            )
+            asked = found.setdefault(record["context"], {})
+            asked.setdefault(record["question"].strip(), f"{said[:1].upper()}{said[1:]}.")
     for text in sorted(found, key=_digest):
-        yield {"id": _digest(text)[:12], "text": text, "questions": found[text], "license": LICENCE}
+        yield {
+            "id": _digest(text)[:12],
+            "text": text,
+            "questions": list(found[text].items()),
+            "license": LICENCE,
+        }
+
+
+def left_out(records: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The titles of the articles that are left for studies."""
+    return set(sorted({record["title"] for record in records}, key=_digest)[::LEFT])
 
 
 def note() -> str:
