@@ -23,7 +23,7 @@ from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from addenda.bases.joining import Kernel, Read, Slots, join, kernel_for, read_slots, read_tokens, stacked
-from addenda.core.call import RUNTIME, Call, Share
+from addenda.core.call import RUNTIME, Call, Choice, Share
 from addenda.core.contracts import AttentionAdapter
 from addenda.core.contribution import SPARSE_BELOW
 from addenda.core.modes import readable
@@ -217,20 +217,12 @@ class _Mixed:
         return (keys[0], values[0], slots) if len(keys) == 1 else (torch.cat(keys, 1), torch.cat(values, 1), slots)
 
     def _seen(self, rows: Rows | None, share: Share) -> tuple[Tensor | None, Tensor | None]:
-        """Which of a module's slots [n] some token sees, and what is added to their scores [R, 1, T, n]; None: all, nothing.
-
-        Slots are looked at where that may be; in training, and compiled, all of them are read.
-        """
+        """Which of a module's slots [n] some token sees, and what is added to their scores [R, 1, T, n]; None: all, nothing."""
         choice = self.call.choices.get(share.name)
         if choice is None or not _adapter(share, self.site).chosen:
             return None, None
-        choice, seen = choice if rows is None else rows_within(choice, share, rows, self.call), None
-        if readable(choice) and not torch.is_grad_enabled():
-            shown = (choice > UNSEEN).flatten(0, -2).any(0)
-            if not bool(shown.all()):
-                seen = shown.nonzero().squeeze(-1) if bool(shown.any()) else choice.new_zeros(1, dtype=torch.long)
-                choice = choice.index_select(-1, seen)
-        return seen, choice.clamp(min=UNSEEN).to(self.query.dtype).unsqueeze(1)
+        bias = choice.bias if rows is None else rows_within(choice.bias, share, rows, self.call)
+        return choice.seen, bias.to(self.query.dtype).unsqueeze(1)
 
     def apart(self, share: Share, out: Tensor) -> Tensor:
         """`out` [B, T, H, K] plus gate * scale * attention over the share's slots alone, on its live tokens."""
@@ -294,6 +286,20 @@ def _groups(shares: list[Share], call: Call) -> list[tuple[Rows | None, list[tup
         (tuple(rows), [(shares[n], weight_in(shares[n], rows, weight)) for n, weight in mine])
         for mine, rows in chosen.items()
     ]
+
+
+def choice_among(bias: Tensor) -> Choice:
+    """The slots that some token sees, from what is added to the scores of all [R, T, S].
+
+    Slots are looked at where that may be; in training, and compiled, all of them are read.
+    """
+    seen = None
+    if readable(bias) and not torch.is_grad_enabled():
+        shown = (bias > UNSEEN).flatten(0, -2).any(0)
+        if not bool(shown.all()):
+            seen = shown.nonzero().squeeze(-1) if bool(shown.any()) else bias.new_zeros(1, dtype=torch.long)
+            bias = bias.index_select(-1, seen)
+    return Choice(seen, bias.clamp(min=UNSEEN))
 
 
 def rows_within(tensor: Tensor, share: Share, rows: Sequence[int], call: Call) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from addenda.bases.around import BaseOutput, stand_around
+from addenda.bases.attention import choice_among
 from addenda.core.call import RUNTIME, Call, Share, running
 from addenda.core.contracts import AddingAdapter, ChoosingAdapter, ClassifyingAdapter, ReplacingAdapter
 from addenda.core.contribution import Contribution
@@ -288,9 +289,10 @@ def _choosing(call: Call, share: Share, site: Site, adapter: ChoosingAdapter, x:
     before: Tensor | None = call.states.get(key)
     state = before if before is None or rows is None else select_rows(before, rows)
     told = call.mask_of(share), call.starts_of(share, by_turn=True)
-    call.choices[share.name], state = adapter.choose(call.rows_of(x.detach(), share), state, *told)
+    bias, state = adapter.choose(call.rows_of(x.detach(), share), state, *told)
+    call.choices[share.name] = choice_among(bias)
     call.next_states[key] = state if rows is None else spread(state, rows, before, call.batch)
-    call.observe(share, site.key, chosen=call.choices[share.name])
+    call.observe(share, site.key, chosen=bias)
 
 
 def keep_call_in_checkpoints(layers: list[nn.Module]) -> None:

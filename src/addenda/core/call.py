@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,13 @@ class Share:
     def numbers(self, batch: int) -> tuple[int, ...]:
         """The numbers of its rows in a batch."""
         return tuple(range(batch)) if self.rows is None else tuple(self.by_row)
+
+
+class Choice(NamedTuple):
+    """Slots that some token sees [n], all where None, and what is added to their scores for each token [R, T, n]."""
+
+    seen: Tensor | None
+    bias: Tensor
 
 
 class Collector:
@@ -119,8 +126,8 @@ class Call:
         self.states: dict[Any, Any] = states if states is not None else {}
         self.next_states: dict[Any, Any] = {}
         self.gates: dict[str, Tensor] = {}
-        #: by module what is added to the scores of its slots, [R, T, S]
-        self.choices: dict[str, Tensor] = {}
+        #: by module which of its slots some token sees
+        self.choices: dict[str, Choice] = {}
         self.entry: dict[str, Tensor] = {}
         #: by module what head adapters tell the head: what is added to the last state [B, T, D], and the mixing share [B, T, 1]
         self.notes: dict[str, tuple[Tensor, Tensor]] = {}
@@ -144,7 +151,7 @@ class Call:
         for share in self.shares:
             share.rows, share.weight = _on(share.rows, device), _on(share.weight, device)
         self.gates = {name: gate.to(device) for name, gate in self.gates.items()}
-        self.choices = {name: choice.to(device) for name, choice in self.choices.items()}
+        self.choices = {name: Choice(_on(one.seen, device), one.bias.to(device)) for name, one in self.choices.items()}
         self.mask, self.starts = _on(self.mask, device), _on(self.starts, device)
         self.turns, self.heard = _on(self.turns, device), _on(self.heard, device)
 
