@@ -6,11 +6,12 @@
 A base practises on paragraphs with questions by people that come with the package (`addenda.teaching.practice`): of
 reading, nothing of any handbook. Then an invented handbook's questions (`recipes.handbooks`) are asked: with the section that
 answers them in the window, and with nothing in the window, the handbook being plugged by pages (`OpenBook`), trained no
-further. Both with what was practised, and without.
+further. Both with what was practised, and without; and the last also after training on exercises mined from the handbook.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from recipes.tables import joined, over, table
 
 #: what the model has before its eyes
 SECTION, PAGES = "its section in the window", "the handbook, plugged by pages"
+STUDIED = "the same, trained on exercises"
+#: tokens of those, and the rate
+TOKENS, RATE = 20_000, 1e-4
 SORTS, ANSWER = (PLAIN, "direct", "turned"), 24
 
 
@@ -51,7 +55,7 @@ class Cell(Named):
     @property
     def minutes(self) -> float:
         """That it takes, about."""
-        return 5.0
+        return 12.0 if self.where == STUDIED else 5.0
 
 
 def make(cell: Cell, folder: Path) -> str:
@@ -80,10 +84,12 @@ def _plugged(base: addenda.Base, book: Handbook, cell: Cell) -> list[str]:
     kind = addenda.OpenBook(count=len(ids), pages=len(chunks), lines=int(ids[-1, 1]) + 1)
     module = base.new("book", kind)
     reader = Practice(base, kind, list(module.sites())).learned() if cell.reader else None
-    if cell.where == PAGES:
+    if cell.where != SECTION:
         if reader is not None:
             begin_from(base, module, reader)
         base.start_from_text("book", ids)
+        if cell.where == STUDIED:
+            _study(base, book, cell)
         return ["book"]
     base.unplug("book")
     if reader is not None:
@@ -91,9 +97,31 @@ def _plugged(base: addenda.Base, book: Handbook, cell: Cell) -> list[str]:
     return list(base.modules)
 
 
+def _study(base: addenda.Base, book: Handbook, cell: Cell) -> None:
+    """Train the handbook's module on what is mined from it and answered."""
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "study"
+        addenda.study(base, {book.name: book.text}, out=out, seed=cell.seed, ask=False, gain=False, log=False)
+        corpus = [{"messages": one["messages"]} for one in addenda.load_study(out).records if one.get("answered", True)]
+    addenda.train(
+        base,
+        "book",
+        corpus=corpus,
+        tokens=TOKENS,
+        lr=RATE,
+        seed=cell.seed,
+        isolate=True,
+        length=256,
+        batch_rows=4,
+        log=False,
+    )
+
+
 def _asked(cell: Cell, book: Handbook, one: Question) -> bool:
     """What one section answers; with the whole handbook also what none does."""
-    return (one.sort in SORTS and bool(_section(book, one))) or (cell.where == PAGES and one.sort in (VAIN, PLAIN_VAIN))
+    return (one.sort in SORTS and bool(_section(book, one))) or (
+        cell.where != SECTION and one.sort in (VAIN, PLAIN_VAIN)
+    )
 
 
 def _section(book: Handbook, asked: Question) -> str:
@@ -108,12 +136,13 @@ def _shown(cell: Cell, book: Handbook, asked: Question) -> str:
 def report(records: Records, folder: Path) -> str:
     """What was answered rightly, by what the model saw and whether it had practised."""
     rows: list[Any] = []
-    groups = grouped(records, lambda run: (run["where"] == PAGES, run["reader"]))
-    for (paged, read), mine in sorted(groups.items()):
+    order = (SECTION, PAGES, STUDIED)
+    groups = grouped(records, lambda run: (order.index(run["where"]), run["reader"]))
+    for (at, read), mine in sorted(groups.items()):
         shares = [over([one["right"].get(sort, 0) / one["asked"][sort] for one in mine], 2) for sort in SORTS]
         shy = over([one["refused"].get(PLAIN, 0) / one["asked"][PLAIN] for one in mine], 2)
-        vain = over([_vain(one["refused"]) / _vain(one["asked"]) for one in mine], 2) if paged else "-"
-        rows.append((PAGES if paged else SECTION, "yes" if read else "no", len(mine), *shares, shy, vain))
+        vain = over([_vain(one["refused"]) / _vain(one["asked"]) for one in mine], 2) if at else "-"
+        rows.append((order[at], "yes" if read else "no", len(mine), *shares, shy, vain))
     heads = ["before its eyes", "practised", "handbooks", *SORTS, "plain, refused though told", "untold, refused"]
     return joined([table(heads, rows)])
 
@@ -124,7 +153,7 @@ def _vain(counted: dict[str, int]) -> int:
 
 def cells(given: Any, records: Records) -> Iterator[Cell]:
     """Every cell; the bare ones first."""
-    ways = ((SECTION, False), (SECTION, True), (PAGES, False), (PAGES, True))
+    ways = ((SECTION, False), (SECTION, True), (PAGES, False), (PAGES, True), (STUDIED, True))
     yield from (Cell(where, read, seed, given.base) for seed in given.seeds for where, read in ways)
 
 

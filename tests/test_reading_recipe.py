@@ -23,7 +23,7 @@ def module() -> Any:
 def test_each_cell_has_a_name_and_the_table_tells_them_apart() -> None:
     recipe = module()
     cells = list(recipe.cells(argparse.Namespace(seeds=[3, 4], base="smollm2"), []))
-    assert len({cell.id for cell in cells}) == len(cells) == 8
+    assert len({cell.id for cell in cells}) == len(cells) == 10
     records = [
         {
             "run": vars(cell),
@@ -34,11 +34,11 @@ def test_each_cell_has_a_name_and_the_table_tells_them_apart() -> None:
         for cell in cells
     ]
     rows = [line.split(" | ") for line in recipe.report(records, Path()).splitlines()[2:]]
-    assert [(row[0].strip("| ") == recipe.PAGES, row[1]) for row in rows] == [
-        (False, "no"), (False, "yes"), (True, "no"), (True, "yes")
+    assert [(row[0].strip("| "), row[1]) for row in rows] == [
+        (recipe.SECTION, "no"), (recipe.SECTION, "yes"), (recipe.PAGES, "no"), (recipe.PAGES, "yes"), (recipe.STUDIED, "yes")
     ]  # fmt: skip
-    assert [row[3][:4] for row in rows] == ["0.25", "0.75", "0.25", "0.75"]
-    assert [row[7][:4] for row in rows] == ["- |", "- |", "0.50", "0.50"]
+    assert [row[3][:4] for row in rows] == ["0.25", "0.75", "0.25", "0.75", "0.75"]
+    assert [row[7][:4] for row in rows] == ["- |", "- |", "0.50", "0.50", "0.50"]
 
 
 @pytest.mark.slow
@@ -48,7 +48,8 @@ def test_a_cell_is_made_on_the_embedded_base(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(practice, "paragraphs", lambda: few)
     monkeypatch.setattr(practice, "LENGTH", 16)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for where, reader in ((recipe.SECTION, True), (recipe.PAGES, True), (recipe.PAGES, False)):
+    monkeypatch.setattr(recipe, "TOKENS", 1024)
+    for where, reader in ((recipe.SECTION, True), (recipe.PAGES, False), (recipe.STUDIED, True)):
         recipe.make(recipe.Cell(where, reader=reader, seed=0, base="tiny"), tmp_path)
     found = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("*.json"))]
     assert len(found) == 3

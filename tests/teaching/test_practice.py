@@ -205,3 +205,13 @@ def test_a_module_that_reads_is_not_trained_and_stands_behind_its_gate(base: add
     again = teach(base, "m", document, out=tmp_path / "m", resume=True, **asked)
     assert again.shown == report.shown
     assert all(torch.equal(before[key], tensor) for key, tensor in base.modules["m"].tensors().items()), "the same bits"
+
+
+def test_a_base_that_never_learned_to_chat_does_not_practise(tmp_path: Path) -> None:
+    document = tmp_path / "handbook.md"
+    document.write_text(HANDBOOK, encoding="utf-8")
+    tiny = addenda.load_base("tiny")
+    plan = plan_teach(tiny, document, **{**QUICK, "reader": None, "tokens": None})
+    assert plan.practice is None
+    assert plan.choice.tokens > 0
+    tiny.detach()

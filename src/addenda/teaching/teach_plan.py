@@ -26,6 +26,7 @@ from addenda.teaching.teach_settings import TeachSettings
 from addenda.teaching.update import Update
 from addenda.telling.progress import about
 from addenda.text.pages import laid_out
+from addenda.text.prompting import chats as learned_to_chat
 from addenda.tiny.asked import chats
 from addenda.writing.settings import compare
 
@@ -94,6 +95,8 @@ class TeachPlan:
         """What the base practises before it is taught: nothing where another start was asked for, or that takes too long."""
         if settings.reader is not None or settings.kind is not None or base.anatomy.parameters > LARGE:
             return None
+        if getattr(base.tokenizer, "chat_template", None) is not None and not learned_to_chat(base.tokenizer):
+            return None  # a base that never learned to chat learns no reading from so little
         practice = Practice(base, kind, sites)
         return practice if minutes is None or practice.seconds <= PRACTISING * 60 * minutes else None
 
