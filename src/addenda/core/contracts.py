@@ -20,14 +20,13 @@ from addenda.core.adapter import (
     Adapter,
     AddingAdapter,
     AroundAdapter,
-    AttentionAdapter,
-    ChoosingAdapter,
     ClassifyingAdapter,
     GatedAdapter,
     HeadAdapter,
     Own,
     ReplacingAdapter,
 )
+from addenda.core.attending import AttentionAdapter, ChoosingAdapter
 from addenda.core.errors import AddendaError, UnsupportedError
 from addenda.core.method import Method
 from addenda.core.site import Anatomy, Seam
