@@ -173,10 +173,10 @@ def test_what_was_said_before_the_last_turn_is_read_without_the_module(
         off = base.model.generate(**prompts, **how)
     assert torch.equal(on, off) == (told == 0)
     assert all(not bool(seen[0][row, : starts[row // beams][1]].any()) for row in range(len(seen[0])))
+    for row in range(len(seen[0])):  # the last turn is one: as the gate stands at its end
+        assert set(seen[0][row, starts[row // beams][1] :].flatten().tolist()) == {1.0 if told else 0.0}
     if not told:
-        monkeypatch.setattr(
-            "addenda.plug.machinery.last_turn", lambda ids, mark: torch.zeros(len(ids), dtype=torch.long)
-        )
+        monkeypatch.setattr("addenda.plug.machinery.last_turn", lambda ids, mark: None)
         with base.using("m"):
             assert not torch.equal(base.model.generate(**prompts, **how), off), (
                 "what was read with it moves what follows"

@@ -180,9 +180,11 @@ def read_gates(call: Call, site: Site, x: Tensor) -> None:
         state = before if before is None or rows is None else select_rows(before, rows)
         statistic, state = gate(call.rows_of(x, share), state, mask, call.starts_of(share, gate.by_turn))
         value = gate.amplitude(statistic)
+        if (
+            gate.by_turn and call.heard is not None
+        ):  # a prompt's last turn is judged as one, as the gate stands at its end
+            value = torch.where(call.rows_of(call.heard, share), 0.0, value[:, -1:])
         value = (value if mask is None else torch.where(mask, value, 0.0)).unsqueeze(-1)
-        if gate.by_turn and call.heard is not None:
-            value = torch.where(call.rows_of(call.heard, share).unsqueeze(-1), 0.0, value)
         if gate.taught:
             call.collect_gate(share, (statistic - gate.threshold).unsqueeze(-1))
         if call.recomputing:

@@ -51,8 +51,8 @@ class DocumentGate(Gate):
     against the subject, with no token for it in between, adds up to `room`: a short question's answer finds it open.
 
     With `by_turn` the sum starts at zero also where the user begins to speak, so that what was asked before opens nothing. In
-    `generate` the module is silent on what was said before a prompt's last turn: where the gate stays shut on that, the answer
-    is the bare base's, bit for bit.
+    `generate` the module is silent on what was said before a prompt's last turn, and that turn is judged as one: the module acts
+    on all of it, as far as the gate is open at its end. Where it is shut, the answer is the bare base's, bit for bit.
     """
 
     taught: ClassVar[bool] = False
@@ -284,7 +284,8 @@ class Document(GateMethod):
     """A sequential test, fitted before training; opens some tokens after the subject begins and shuts some ten after it ends.
 
     `hold`: it stays open through tokens that say nothing, as a chat template's after a short question. `by_turn`: each turn of
-    the user's in a conversation is judged by itself, and `generate` reads earlier turns of a prompt without the module.
+    the user's is judged by itself; in `generate` a prompt's last one is judged as a whole, and earlier ones are read without the
+    module.
 
     Source: Page 1954, "Continuous inspection schemes", Biometrika 41; ours on a language model's activations. See
     `DocumentGate`.

@@ -124,7 +124,9 @@ class OpenBook(ProductKind, SharedSlots):
     arXiv:2004.12832. Training with the source in view is that of Zhang et al. 2024, "RAFT", arXiv:2403.10131.
 
     Measured: SmolLM2, two handbooks of 1,400 words, 93 hard questions on each, 80,000 tokens of exercises, without pages: 0.24
-    [0.18, 0.31] are answered rightly, by a LoRA alone 0.09, with the handbook in the window 0.11. Page: answers.
+    [0.18, 0.31] are answered rightly, by a LoRA alone 0.09, with the handbook in the window 0.11 (page: answers). By pages, after
+    practice on other texts and not trained on the handbook: 0.68 of 72 plain questions, without practice 0.25 (one handbook).
+    Page: reading.
     """
 
     count: int = 1024

@@ -89,7 +89,7 @@ def choose(
         studied: tokens of the study set.
         seconds: that training may take; None: as long as is good.
         reads: whether the module begins from what has learned to read. It is then not trained, unless tokens or passes are asked
-            for: what it read better after that was its own exercises (docs/results/reading.md).
+            for (docs/results/reading.md).
 
     Raises:
         AddendaError: this base cannot host the kind.
