@@ -49,6 +49,7 @@ def test_a_cell_is_made_on_the_embedded_base(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(practice, "LENGTH", 16)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(recipe, "TOKENS", 1024)
+    monkeypatch.setattr(recipe, "ANSWER", 2)
     for where, reader in ((recipe.SECTION, True), (recipe.PAGES, False), (recipe.STUDIED, True)):
         recipe.make(recipe.Cell(where, reader=reader, seed=0, base="tiny"), tmp_path)
     found = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("*.json"))]
