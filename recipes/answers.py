@@ -54,7 +54,7 @@ TOKENS: dict[str, tuple[tuple[int, ...], int]] = {
     "LoRA, none reworded": ((320_000,), 500),
     "cartridge": ((20_000, 80_000, 160_000), 300),
     "LoRA beside the text": ((80_000,), 300),
-    "teach": ((0,), 150),  # which reads: what it trained on before is in the records
+    "teach": ((0,), 150),  # it reads by pages; records of 80,000 tokens are of the code before
 }
 #: what is learned; so many of the people are asked for
 HANDBOOK, PEOPLE, ASKED = "handbook", ("people-25", "people-100"), 25
@@ -88,7 +88,10 @@ class Cell(Named):
     def minutes(self) -> float:
         """That it takes, with the questions; ten answers are read after the whole window."""
         choosing = self.people / 2 if self.way == "in the window" else self.people / 25
-        return 3 + choosing + self.tokens / TOKENS[self.way][1] / 60
+        reading = (
+            15 if self.way == "teach" else 0
+        )  # replay, the gate's fit, questions; the first on a base practises too
+        return 3 + reading + choosing + self.tokens / TOKENS[self.way][1] / 60
 
     def document(self) -> tuple[Handbook, Sequence[Question]]:
         """What is learned, and what is asked: of many people each fact of so many, from all over the document."""

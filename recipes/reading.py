@@ -20,8 +20,10 @@ from typing import Any
 
 import addenda
 from addenda.measuring.asking.answers import answers_to, refuses
+from addenda.teaching.choice import kind_for
 from addenda.teaching.practice import Practice, begin_from
 from addenda.teaching.study import plan_study
+from addenda.teaching.teach_settings import TeachSettings
 from addenda.text.pages import laid_out
 from recipes.handbooks import PLAIN, PLAIN_VAIN, VAIN, Handbook, Question, handbook
 from recipes.records import Named, Records, grouped, recorded, stamp
@@ -81,7 +83,7 @@ def _plugged(base: addenda.Base, book: Handbook, cell: Cell) -> list[str]:
     """Plug what a cell has; the names of what is to be on."""
     chunks = plan_study(base, {book.name: book.text}, ask=False, gain=False, log=False).chunks
     ids = laid_out(base.tokenizer, [f"{chunk.read}\n\n" for chunk in chunks.values()])
-    kind = addenda.OpenBook(count=len(ids), pages=len(chunks), lines=int(ids[-1, 1]) + 1)
+    kind = kind_for(base, TeachSettings(), ids)
     module = base.new("book", kind)
     reader = Practice(base, kind, list(module.sites())).learned() if cell.reader else None
     if cell.where != SECTION:
